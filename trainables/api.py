@@ -1,0 +1,118 @@
+"""What a family of models is to the rest of the project: data and protocols, standard library only.
+
+Not here: anything that imports torch, numpy or pydantic. Heavy parts are named as ``"module:attr"`` and imported
+when they are first used (`trainables.registry.resolve`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Split = Literal["val", "test"]
+Progress = Callable[[int, int], None]
+"""Called with (done, total) while data is being made."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that `TrainTask.evaluate` or `TrainTask.step` reports.
+
+    Attributes:
+        name: key in the reported mapping.
+        mode: which direction is better.
+        unit: what it is counted in, for tables and axes.
+        description: one sentence.
+    """
+
+    name: str
+    mode: Literal["min", "max"]
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """A bound on a reported metric; a candidate outside of it is never promoted."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class TrainTask(Protocol):
+    """One model in training: science only. No Ray, no files, no global RNG."""
+
+    model: Any
+    """The `torch.nn.Module`; its ``state_dict`` equals ``state_dict()["model"]``."""
+
+    def step(self) -> Mapping[str, float]:
+        """Take one optimiser step. Returns at least ``train_loss``; non-finite values are returned, not raised."""
+        ...
+
+    def evaluate(self, split: Split = "val") -> Mapping[str, float]:
+        """Evaluate the present weights. The same weights give the same numbers, and training is left untouched."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `step` depends on: ``model``, optimiser, schedule, data position, every RNG.
+
+        ``state["model"]`` maps names to tensors; the rest is tensors, numbers, strings, lists and dicts, so that
+        ``torch.load(weights_only=True)`` reads it.
+        """
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Afterwards `step` continues bit for bit, whatever seed this task was built with."""
+        ...
+
+
+class TaskFactory(Protocol):
+    """``Family.task``: builds a task from a config and the facts of the run."""
+
+    def __call__(self, config: Any, *, seed: int, device: str, data_dir: Path) -> TrainTask:
+        """Build the model and its data; raises `trainables.errors.DataError` if data is missing or corrupt."""
+        ...
+
+
+class DataSource(Protocol):
+    """``Family.data``: makes and checks the data sets of a family."""
+
+    names: tuple[str, ...]
+
+    def prepare(self, name: str, data_dir: Path, progress: Progress | None = None) -> Path:
+        """Make data set ``name`` unless it is there and sound; resumes where it was cut off. Returns its path."""
+        ...
+
+    def digest(self, name: str, data_dir: Path) -> str:
+        """SHA-256 of the data set as recorded beside it; raises `DataMissing` or `DataCorrupt`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model with its data and training task.
+
+    Attributes:
+        name: as plans and the command line spell it.
+        summary: one line for ``tune-rh families``.
+        config: ``"module:attr"`` of the frozen pydantic config. It has a field ``data``: the name of a data set.
+        task: ``"module:attr"`` of a `TaskFactory`.
+        data: ``"module:attr"`` of a `DataSource`.
+        objective: what a search decides by.
+        metrics: everything that tasks report, the objective included.
+        presets: named, complete sets of config fields that differ from the defaults.
+        health: checks that a candidate must pass to be promoted.
+    """
+
+    name: str
+    summary: str
+    config: str
+    task: str
+    data: str
+    objective: Metric
+    metrics: tuple[Metric, ...]
+    presets: Mapping[str, Mapping[str, Any]]
+    health: tuple[HealthCheck, ...] = field(default=())

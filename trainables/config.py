@@ -1,0 +1,25 @@
+"""The base of every config: frozen, strict, and with errors that name the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class FrozenConfig(BaseModel):
+    """A frozen pydantic model that refuses unknown keys and does not coerce types (True is no int)."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the resolved config (sorted keys, no spaces)."""
+        return canonical_digest(self.model_dump(mode="json"))
+
+
+def canonical_digest(value: Any) -> str:
+    """SHA-256 of canonical JSON: sorted keys, no spaces, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,45 @@
+"""What can go wrong below the search: data and checkpoints. The command line maps these to exit codes.
+
+    TrainableError
+    +-- UnknownFamily        no family or preset has that name
+    +-- DataError
+    |   +-- DataMissing      the data set has not been made yet
+    |   +-- DataCorrupt      it is there, but its digest or its shape is wrong
+    +-- CheckpointError
+        +-- CheckpointCorrupt   a file is missing or its digest differs
+        +-- CheckpointMismatch  it belongs to another family, config or schema
+"""
+
+from __future__ import annotations
+
+
+class TrainableError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class UnknownFamily(TrainableError):
+    """No family or preset has that name."""
+
+
+class DataError(TrainableError):
+    """A data set cannot be used."""
+
+
+class DataMissing(DataError):
+    """The data set has not been made yet."""
+
+
+class DataCorrupt(DataError):
+    """The data set is there, but its digest or its shape is wrong."""
+
+
+class CheckpointError(TrainableError):
+    """A checkpoint cannot be used."""
+
+
+class CheckpointCorrupt(CheckpointError):
+    """A file of the checkpoint is missing, or its digest differs."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """The checkpoint belongs to another family, config or schema."""

@@ -1,0 +1,45 @@
+"""Families by name. A new family is one folder and one line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from trainables.api import Family
+from trainables.errors import UnknownFamily
+
+FAMILIES: dict[str, str] = {
+    "spacing_mdn": "trainables.spacing_mdn:FAMILY",
+}
+
+
+def resolve(reference: str) -> Any:
+    """Import ``"module:attr"`` and return the attribute."""
+    module, _, attribute = reference.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def get_family(name: str) -> Family:
+    """The family called ``name``; raises `UnknownFamily` with the names there are."""
+    if name not in FAMILIES:
+        raise UnknownFamily(f"family = {name!r}: there is no such family; known: {', '.join(sorted(FAMILIES))}")
+    family = resolve(FAMILIES[name])
+    assert isinstance(family, Family)
+    return family
+
+
+def build_config(family: Family, *overrides: Any, preset: str | None = None) -> Any:
+    """The resolved config of ``family``: defaults, then the preset, then each mapping of ``overrides`` in order.
+
+    Raises:
+        UnknownFamily: no preset has that name.
+        pydantic.ValidationError: a field is unknown, mistyped or out of range.
+    """
+    if preset is not None and preset not in family.presets:
+        raise UnknownFamily(
+            f"preset = {preset!r}: {family.name} has no such preset; known: {', '.join(sorted(family.presets))}"
+        )
+    fields: dict[str, Any] = dict(family.presets[preset]) if preset is not None else {}
+    for override in overrides:
+        fields.update(override)
+    return resolve(family.config).model_validate(fields)
