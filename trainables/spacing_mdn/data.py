@@ -20,16 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flint
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
+from trainables.api import Progress
 from trainables.errors import DataCorrupt, DataError, DataMissing
+from trainables.spacing_mdn import gue, zeros
 
 BLOCK = 256
 """Spacings in a block: the unit of splits, heights and bootstraps."""
 
 _RECORD = np.dtype([("log_height", "<f8"), ("spacings", "<f8", (BLOCK,))])
 _SCHEMA = 1
+_NUM_ZEROS = {"first100k": 100_000, "full": 2_001_052}
+_GUE_SEED = 20020
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,78 @@ def known_name(name: str) -> None:
     """Raise `DataError` with the allowed names unless a set is called ``name``."""
     if name not in LAYOUTS:
         raise DataError(f"no data set of spacing_mdn is called {name!r}; allowed: {', '.join(LAYOUTS)}")
+
+
+class SpacingSource:
+    """The family's `trainables.api.DataSource`."""
+
+    names: tuple[str, ...] = tuple(LAYOUTS)
+
+    def prepare(self, name: str, data_dir: Path, progress: Progress | None = None) -> Path:
+        """Make the data set unless it is there and sound; returns the path of its file.
+
+        Zeros are kept in chunks that all sizes share, so an interrupted call goes on where it was cut off and a
+        larger set begins with what a smaller one made. A set whose digest does not fit is made again.
+
+        Args:
+            name: one of ``names``.
+            data_dir: root of all data; the family keeps to ``spacing_mdn`` in it.
+            progress: called with (done, total) zeros or spacings.
+
+        Raises:
+            DataError: no set has that name.
+            DataCorrupt: the zeros made or found fail the check of their counts.
+        """
+        path = _path(name, data_dir)
+        try:
+            self.digest(name, data_dir)
+        except (DataMissing, DataCorrupt):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(name, path, _make(name, path.parent, progress))
+        return path
+
+    def digest(self, name: str, data_dir: Path) -> str:
+        """SHA-256 of the set's file, recomputed and equal to the one recorded; raises as `load`."""
+        return _verified(name, data_dir)[0]
+
+
+SOURCE = SpacingSource()
+
+
+def _make(name: str, folder: Path, progress: Progress | None) -> NDArray[Any]:
+    """The records of a set."""
+    num_blocks = LAYOUTS[name].num_blocks
+    records = np.zeros(num_blocks, dtype=_RECORD)
+    if name == "gue":
+        records["spacings"] = gue.spacings(num_blocks * BLOCK, _GUE_SEED, progress).reshape(num_blocks, BLOCK)
+        return records
+    ordinates = zeros.ordinates(_NUM_ZEROS[name], folder / "zeros", progress)
+    spacings = zeros.unfolded_spacings(ordinates)[: num_blocks * BLOCK]
+    records["spacings"] = spacings.reshape(num_blocks, BLOCK)
+    records["log_height"] = np.log(ordinates[: num_blocks * BLOCK : BLOCK] / (2.0 * np.pi))
+    return records
+
+
+def _write(name: str, path: Path, records: NDArray[Any]) -> None:
+    """The file, then its side-car: a cut between the two leaves a set that `prepare` makes again."""
+    buffer = io.BytesIO()
+    np.save(buffer, records)
+    content = buffer.getvalue()
+    if name == "gue":
+        made = f"bulk GUE spacings, tridiagonal matrices of {gue.SIZE}, {gue.PER_MATRIX} from each, seed {_GUE_SEED}"
+    else:
+        made = f"unfolded spacings of the first {_NUM_ZEROS[name]} zeta zeros, Riemann-Siegel with C0..C4"
+    about = {
+        "schema": _SCHEMA,
+        "name": name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "num_blocks": len(records),
+        "block": BLOCK,
+        "made": made,
+        "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "python-flint": flint.__version__},
+    }
+    zeros.write_atomic(path, content)
+    zeros.write_atomic(_sidecar(path), json.dumps(about, indent=2).encode() + b"\n")
 
 
 def _path(name: str, data_dir: Path) -> Path:
