@@ -1,1 +1,100 @@
-"""The family `spacing_mdn`: a density for the next spacing of the zeta zeros."""
+"""Mixture density networks over the spacings of the zeta zeros: the family's name, metrics and presets.
+
+What it is not: anything that imports torch, numpy or pydantic. Those load with the parts named below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainables.api import Family, Metric
+
+VAL_NLL = Metric(
+    "val_nll", "min", "nats per spacing", "Mean negative log density of the next spacing on the validation split."
+)
+
+# What every config reports. Reported besides, where the config has it on: `train_aux` and `train_ortho` (the losses
+# before their weights), `val_nll_perm_mean` and `val_nll_perm_std` (over seeded permutations of the slots' IDs).
+METRICS = (
+    VAL_NLL,
+    Metric("val_nll_se", "min", "nats per spacing", "Standard error of val_nll, as if its targets were independent."),
+    Metric("train_loss", "min", "nats", "The loss that the step minimised, auxiliary parts included."),
+    Metric("train_nll", "min", "nats per spacing", "The negative log density's part of train_loss."),
+    Metric("grad_norm", "min", "1", "Norm of the gradient before clipping."),
+    Metric("lr", "min", "1", "Learning rate of the step."),
+)
+
+_E1: dict[str, Any] = {"layout": "prefix", "n_slots": 8}
+_E3: dict[str, Any] = {"layout": "postfix", "n_slots": 8}
+_PERMUTED: dict[str, Any] = {"slot_id_mode": "permute_per_batch", "eval_slot_id_mode": "permute_per_batch"}
+_E4: dict[str, Any] = {**_E3, **_PERMUTED, "aux_mode": "mean"}
+_E5: dict[str, Any] = {**_E3, **_PERMUTED, "aux_mode": "diagonal", "ortho_weight": 0.01}
+_E55: dict[str, Any] = {
+    **_E5,
+    "perm_warmup_steps": 2000,
+    "eval_slot_id_mode": "fixed",
+    "eval_perm_average": 8,
+}
+
+# A CPU core takes about 20 of these steps a second. Ramps and warm-ups shrink with the schedule.
+_CPU: dict[str, Any] = {
+    "data": "first100k",
+    "width": 64,
+    "depth": 2,
+    "n_heads": 4,
+    "dropout": 0.0,
+    "batch_size": 8,
+    "lr": 3e-3,
+    "schedule_steps": 1800,
+    "warmup": 50,
+}
+_CPU_SLOTS: dict[str, Any] = {
+    "eval_stride": 32,
+    "aux_ramp_first_steps": 90,
+    "aux_ramp_steps": 540,
+    "ortho_ramp_steps": 900,
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "e0": {},
+    "e1": _E1,
+    "e2": _E1,  # e1 with other seeds
+    "e3": _E3,
+    "e4": _E4,
+    "e5": _E5,
+    "e55": _E55,
+    "cpu-e0": _CPU,
+    "cpu-ar32": {**_CPU, "ar_features": 32},
+    "cpu-e4": {**_CPU, **_CPU_SLOTS, **_E4},
+    "cpu-e55": {**_CPU, **_CPU_SLOTS, **_E55, "perm_warmup_steps": 360, "eval_perm_average": 2},
+    # For tests of whatever handles tasks: every mechanism that keeps state is on, and a step takes milliseconds.
+    "tiny": {
+        **_CPU,
+        **_CPU_SLOTS,
+        **_E4,
+        "context": 32,
+        "width": 8,
+        "depth": 1,
+        "n_heads": 2,
+        "n_slots": 2,
+        "n_components": 2,
+        "dropout": 0.1,
+        "slot_dropout": 0.1,
+        "batch_size": 4,
+        "accumulation": 2,
+        "eval_stride": 256,
+        "eval_tail": 32,
+    },
+}
+
+FAMILY = Family(
+    name="spacing_mdn",
+    summary="Density of the next spacing of the zeta zeros: GPT blocks, memory slots, a mixture head.",
+    config="trainables.spacing_mdn.config:SpacingConfig",
+    task="trainables.spacing_mdn.task:SpacingTask",
+    data="trainables.spacing_mdn.data:SOURCE",
+    objective=VAL_NLL,
+    metrics=METRICS,
+    presets=PRESETS,
+)

@@ -1,0 +1,185 @@
+"""Every hyperparameter of `spacing_mdn`, its bounds, and which of them make sense together.
+
+What it is not: facts of a run. The seed, the device, the data folder and when to stop early are given elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainables.config import FrozenConfig
+
+Layout = Literal["none", "prefix", "postfix"]
+SlotIdMode = Literal["fixed", "off", "permute_per_batch"]
+NUM_STATISTICS = 8
+"""Auxiliary statistics M0..M7 of a window (`aux_targets`)."""
+MIN_AUX_CONTEXT = 32
+"""M7 is a variance over runs of 16 spacings: it needs two of them."""
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
+
+
+class SpacingConfig(FrozenConfig):
+    """A model, its losses and its training. The defaults are preset ``e0``.
+
+    Slots are learned vectors beside the data: ``prefix`` puts them before it (they see no data), ``postfix`` after it
+    (they see all of it, it sees none of them, and only they are read out). A slot's vector is its content plus its ID.
+    """
+
+    data: Literal["first100k", "full", "gue"] = "full"
+
+    # Sequence
+    layout: Layout = "none"
+    context: Annotated[int, Field(ge=4, le=4096)] = 256
+    """Spacings in a window: the longest past a prediction sees."""
+    query_cuts: Annotated[int, Field(ge=1, le=64)] = 1
+    """Groups of slots in one window (postfix), each seeing the data up to its own cut and predicting what follows."""
+    height_input: bool = False
+    """Give the model log(g / 2 pi) of each spacing's block as an input."""
+    ar_features: Annotated[int, Field(ge=0, le=512)] = 0
+    """Order of the linear predictor whose residuals and predictions are inputs and the mixture's offset; 0 is none."""
+    block_norm: bool = False
+    """Normalise each window by its own mean and scale (postfix with one cut)."""
+
+    # Slots
+    n_slots: Annotated[int, Field(ge=0, le=256)] = 0
+    slot_id_mode: SlotIdMode = "fixed"
+    perm_warmup_steps: Count = 0
+    """Steps of fixed IDs before ``permute_per_batch`` begins to permute."""
+    eval_slot_id_mode: SlotIdMode = "fixed"
+    eval_perm_average: Annotated[int, Field(ge=0, le=256)] = 0
+    """Evaluate under this many seeded permutations of the IDs as well, and report the mean and the spread."""
+    content_mode: Literal["normal", "zeroed"] = "normal"
+    slot_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Chance that a slot is absent from a window in training."""
+    norm_cap: Weight = 0.0
+    """Longest a slot's vector may be; 0 is no cap."""
+
+    # Losses
+    aux_mode: Literal["off", "mean", "diagonal"] = "off"
+    aux_weight: Weight = 0.01
+    aux_ramp_first: Weight = 0.1
+    """Share of ``aux_weight`` that is reached at ``aux_ramp_first_steps``; the rest by ``aux_ramp_steps``."""
+    aux_ramp_first_steps: Count = 500
+    aux_ramp_steps: Count = 3000
+    ortho_weight: Weight = 0.0
+    ortho_ramp_steps: Count = 5000
+    entropy_reg: Weight = 0.005
+
+    # Size
+    width: Annotated[int, Field(ge=1, le=8192)] = 256
+    depth: Annotated[int, Field(ge=1, le=256)] = 6
+    n_heads: Annotated[int, Field(ge=1, le=256)] = 8
+    n_components: Annotated[int, Field(ge=1, le=256)] = 8
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+
+    # Training
+    batch_size: Positive = 512
+    """Windows in an optimiser step, over all its micro-batches."""
+    accumulation: Positive = 1
+    lr: Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)] = 1e-3
+    memory_lr_mult: Annotated[float, Field(gt=0.0, le=10.0, allow_inf_nan=False)] = 0.3
+    """Learning rate of slots' contents and IDs, as a share of ``lr``."""
+    weight_decay: Weight = 0.01
+    clip: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    """Bound on the norm of the gradient; a huge one never clips."""
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    schedule_steps: Positive = 10_000
+    warmup: Count = 100
+    amp: Literal["auto", "off", "bf16"] = "auto"
+
+    # Evaluation
+    eval_tail: Positive = 64
+    """Layouts none and prefix: last positions of a golden window that count; windows lie this far apart."""
+    eval_stride: Positive = 16
+    """Layout postfix: spacings between golden windows."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        self._check_sequence()
+        self._check_slots()
+        self._check_training()
+        return self
+
+    def _check_sequence(self) -> None:
+        postfix = self.layout == "postfix"
+        _require(self.eval_tail <= self.context, "eval_tail", self.eval_tail, f"at most context = {self.context}")
+        _require(
+            2 * self.query_cuts <= self.context,
+            "query_cuts",
+            self.query_cuts,
+            f"at most half of context = {self.context}",
+        )
+        _require(postfix or self.query_cuts == 1, "query_cuts", self.query_cuts, "1 unless layout = 'postfix'")
+        # Mean and scale of the whole window would tell a position before its end about its future.
+        _require(
+            not self.block_norm or (postfix and self.query_cuts == 1),
+            "block_norm",
+            self.block_norm,
+            f"False unless layout = 'postfix' and query_cuts = 1; layout = {self.layout!r}, "
+            f"query_cuts = {self.query_cuts}",
+        )
+
+    def _check_slots(self) -> None:
+        slots, postfix = self.layout != "none", self.layout == "postfix"
+        if slots:
+            _require(self.n_slots >= 1, "n_slots", self.n_slots, f"at least 1 with layout = {self.layout!r}")
+        else:
+            _require(self.n_slots == 0, "n_slots", self.n_slots, "0 with layout = 'none'")
+        for name, off in (
+            ("slot_id_mode", "fixed"),
+            ("eval_slot_id_mode", "fixed"),
+            ("eval_perm_average", 0),
+            ("content_mode", "normal"),
+            ("slot_dropout", 0.0),
+            ("norm_cap", 0.0),
+        ):
+            value = getattr(self, name)
+            _require(slots or value == off, name, value, f"{off!r} with layout = 'none', which has no slots")
+        permuted = self.slot_id_mode == "permute_per_batch"
+        _require(
+            permuted or self.perm_warmup_steps == 0,
+            "perm_warmup_steps",
+            self.perm_warmup_steps,
+            "0 unless slot_id_mode = 'permute_per_batch'",
+        )
+        _require(
+            postfix or self.aux_mode == "off",
+            "aux_mode",
+            self.aux_mode,
+            "'off' unless layout = 'postfix': only there do slots see the data",
+        )
+        _require(postfix or self.ortho_weight == 0.0, "ortho_weight", self.ortho_weight, "0 unless layout = 'postfix'")
+        _require(
+            self.aux_mode == "off" or self.context >= MIN_AUX_CONTEXT,
+            "context",
+            self.context,
+            f"at least {MIN_AUX_CONTEXT} with aux_mode = {self.aux_mode!r}",
+        )
+        _require(
+            self.aux_ramp_first_steps <= self.aux_ramp_steps,
+            "aux_ramp_first_steps",
+            self.aux_ramp_first_steps,
+            f"at most aux_ramp_steps = {self.aux_ramp_steps}",
+        )
+
+    def _check_training(self) -> None:
+        _require(self.width % self.n_heads == 0, "width", self.width, f"a multiple of n_heads = {self.n_heads}")
+        _require(
+            self.batch_size % self.accumulation == 0,
+            "batch_size",
+            self.batch_size,
+            f"a multiple of accumulation = {self.accumulation}",
+        )
+        _require(
+            self.warmup <= self.schedule_steps, "warmup", self.warmup, f"at most schedule_steps = {self.schedule_steps}"
+        )
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} = {value!r}: allowed is {allowed}")

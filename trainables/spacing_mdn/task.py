@@ -1,0 +1,233 @@
+"""Training and evaluation of `spacing_mdn`: the family's `TrainTask`.
+
+What it is not: a loop. It takes one step, or evaluates, when it is told to, and keeps no file and no clock. All its
+random choices come from generators of its own: window starts, permutations of slot IDs and dropped slots from
+`torch.Generator`s, dropout from an `RngStream` that is entered for the length of a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trainables.api import Split
+from trainables.loop import OptimStep, parameter_group
+from trainables.schedules import lr_factor, ramp
+from trainables.seeding import RngStream, make_generator
+from trainables.spacing_mdn.aux_targets import StatisticsScale
+from trainables.spacing_mdn.config import SlotIdMode, SpacingConfig
+from trainables.spacing_mdn.data import load
+from trainables.spacing_mdn.loss import aux_loss, mixture_entropy, mixture_nll, ortho_loss
+from trainables.spacing_mdn.model import SpacingModel
+from trainables.spacing_mdn.slots import SlotControl
+from trainables.spacing_mdn.windows import Channels, Windows
+
+_EVAL_BATCH = 64  # the same on every device, since a permutation holds for a batch
+_EVAL_SEED = 271_828  # permutations in evaluation belong to the golden sample, not to the seed of a member
+_STATISTICS_WINDOWS = 1024
+
+
+class SpacingTask:
+    """One model in training on one data set.
+
+    Args:
+        config: what to train.
+        seed: of the initial weights, the order of the data, dropout and permutations.
+        device: as torch spells it.
+        data_dir: where data sets are kept.
+
+    Raises:
+        DataError: the data set is missing or corrupt.
+    """
+
+    def __init__(self, config: SpacingConfig, *, seed: int, device: str, data_dir: Path) -> None:
+        self.config = config
+        self._device = torch.device(device)
+        self._data = load(config.data, data_dir)
+        self._channels = Channels.fit(config, self._data.train)
+        self._windows: dict[str, Windows] = {}
+        self._train = Windows(config, self._data.train, self._channels, self._device)
+        # Built on the CPU, so that a seed gives the same weights on every device.
+        with RngStream(seed, "weights", torch.device("cpu")):
+            self.model = SpacingModel(config).to(self._device)
+        self._noise = RngStream(seed, "dropout", self._device)
+        self._window_rng = make_generator(seed, "windows")
+        self._slot_rng = make_generator(seed, "slots")
+        self._statistics = self._fit_statistics() if config.aux_mode != "off" else None
+        self._optim = OptimStep(
+            _parameter_groups(self.model, config),
+            lr=self._lr,
+            device=self._device,
+            clip=config.clip,
+            accumulation=config.accumulation,
+            amp=config.amp,
+        )
+
+    def step(self) -> dict[str, float]:
+        """Take one optimiser step on ``batch_size`` windows.
+
+        Returns:
+            ``train_loss``, ``train_nll``, ``grad_norm`` (before clipping), ``lr``; ``train_aux`` and ``train_ortho``,
+            before their weights, where they are on. Non-finite values are returned, and then no weight has moved.
+        """
+        micro_batches = self.config.accumulation
+        starts = self._train.starts(self.config.batch_size, self._window_rng).chunk(micro_batches)
+        controls = self._training_controls(micro_batches)
+        self.model.train()
+        with self._noise:
+            return self._optim.take(lambda index: self._loss(starts[index], controls[index]))
+
+    def evaluate(self, split: Split = "val") -> dict[str, float]:
+        """Score the golden windows of ``split``.
+
+        Returns:
+            ``{split}_nll`` in nats per spacing and ``{split}_nll_se``, its standard error as if targets were
+            independent; with ``eval_perm_average`` also ``{split}_nll_perm_mean`` and ``{split}_nll_perm_std`` over
+            that many seeded permutations of the slots' IDs.
+        """
+        nll = self.target_nll(split)
+        report = {f"{split}_nll": nll.mean().item(), f"{split}_nll_se": (nll.std() / math.sqrt(nll.numel())).item()}
+        if self.config.eval_perm_average:
+            generator = make_generator(_EVAL_SEED, "average")
+            orders = [self._order(generator) for _ in range(self.config.eval_perm_average)]
+            means = torch.stack([self.target_nll(split, self._control(order)).mean() for order in orders])
+            report[f"{split}_nll_perm_mean"] = means.mean().item()
+            report[f"{split}_nll_perm_std"] = means.std(correction=0).item()
+        return report
+
+    @torch.inference_mode()
+    def target_nll(self, split: Split, control: SlotControl | None = None) -> Float[Tensor, " targets"]:
+        """Negative log density of each golden target of ``split``, float64, in the order of windows.
+
+        Args:
+            split: which one.
+            control: how the slots are set; None sets them as ``eval_slot_id_mode`` says, with permutations, one for
+                each batch, that are the same at every call.
+        """
+        windows = self._split(split)
+        mode, generator = self.config.eval_slot_id_mode, make_generator(_EVAL_SEED, "batches")
+        tail = 1 if self.config.layout == "postfix" else self.config.eval_tail
+        scores = []
+        training = self.model.training
+        self.model.eval()
+        for starts in torch.split(windows.golden_starts(), _EVAL_BATCH):
+            setting = self._setting(mode, generator) if control is None else control
+            with self._optim.autocast():
+                prediction = self.model(windows.inputs(starts), setting)
+                nll = mixture_nll(prediction, windows.targets(starts))
+            scores.append((nll if self.config.layout == "postfix" else nll[:, -tail:]).flatten())
+        self.model.train(training)
+        return torch.cat(scores).double()
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything that `step` depends on; plain containers, numbers and tensors."""
+        state: dict[str, Any] = _snapshot(
+            {
+                "model": self.model.state_dict(),
+                "optim": self._optim.state_dict(),
+                "rng": {
+                    "windows": self._window_rng.get_state(),
+                    "slots": self._slot_rng.get_state(),
+                    "dropout": self._noise.state_dict(),
+                },
+            }
+        )
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state``, whatever seed this task was built with."""
+        self.model.load_state_dict(state["model"])
+        self._optim.load_state_dict(state["optim"])
+        self._window_rng.set_state(state["rng"]["windows"].cpu())
+        self._slot_rng.set_state(state["rng"]["slots"].cpu())
+        self._noise.load_state_dict(state["rng"]["dropout"])
+
+    def _loss(self, starts: Tensor, control: SlotControl) -> tuple[Tensor, dict[str, Tensor]]:
+        config, step = self.config, self._optim.step
+        prediction = self.model(self._train.inputs(starts), control)
+        nll = mixture_nll(prediction, self._train.targets(starts)).mean()
+        loss, parts = nll, {"train_nll": nll}
+        if config.entropy_reg:
+            loss = loss - config.entropy_reg * mixture_entropy(prediction.log_pi).mean()
+        if self._statistics is not None:
+            parts["train_aux"] = aux_loss(prediction.aux, self._statistics.targets(self._train.spacings(starts)))
+            first = (config.aux_ramp_first_steps, config.aux_ramp_first * config.aux_weight)
+            weight = ramp(step, ((0, 0.0), first, (config.aux_ramp_steps, config.aux_weight)))
+            loss = loss + weight * parts["train_aux"]
+        if config.ortho_weight:
+            parts["train_ortho"] = ortho_loss(prediction.slots)
+            weight = ramp(step, ((0, 0.0), (config.ortho_ramp_steps, config.ortho_weight)))
+            loss = loss + weight * parts["train_ortho"]
+        return loss, parts
+
+    def _training_controls(self, micro_batches: int) -> list[SlotControl]:
+        """One permutation for the whole step; dropped slots drawn for each window of it."""
+        config = self.config
+        if not config.n_slots:
+            return [SlotControl()] * micro_batches
+        warm = config.slot_id_mode == "permute_per_batch" and self._optim.step < config.perm_warmup_steps
+        setting = self._setting("fixed" if warm else config.slot_id_mode, self._slot_rng)
+        if not config.slot_dropout:
+            return [setting] * micro_batches
+        drawn = torch.rand(config.batch_size, config.n_slots, generator=self._slot_rng)
+        keep = (drawn >= config.slot_dropout).float().to(self._device)
+        return [SlotControl(setting.order, setting.ids, setting.content, part) for part in keep.chunk(micro_batches)]
+
+    def _setting(self, mode: SlotIdMode, generator: torch.Generator) -> SlotControl:
+        order = self._order(generator) if mode == "permute_per_batch" else None
+        return self._control(order, ids=mode != "off")
+
+    def _control(self, order: Tensor | None, *, ids: bool = True) -> SlotControl:
+        return SlotControl(order, ids, self.config.content_mode == "normal")
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        return torch.randperm(self.config.n_slots, generator=generator).to(self._device)
+
+    def _split(self, split: Split) -> Windows:
+        if split not in self._windows:
+            part = self._data.val if split == "val" else self._data.test
+            self._windows[split] = Windows(self.config, part, self._channels, self._device)
+        return self._windows[split]
+
+    def _fit_statistics(self) -> StatisticsScale:
+        span = self._train.last - self._train.first
+        starts = torch.linspace(0, span, min(_STATISTICS_WINDOWS, span + 1), device=self._device).long()
+        return StatisticsScale.fit(self._train.spacings(starts + self._train.first))
+
+    def _lr(self, step: int) -> float:
+        config = self.config
+        return config.lr * lr_factor(
+            step, kind=config.schedule, schedule_steps=config.schedule_steps, warmup=config.warmup
+        )
+
+
+def _parameter_groups(model: SpacingModel, config: SpacingConfig) -> list[dict[str, Any]]:
+    """Matrices decay; norms, positions and slots do not; slots learn at their own rate."""
+    memory = [] if model.slots is None else list(model.slots.parameters())
+    matrices = [
+        parameter for module in model.modules() if isinstance(module, nn.Linear) for parameter in module.parameters()
+    ]
+    seen = {id(parameter) for parameter in (*memory, *matrices)}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in seen]
+    return [
+        parameter_group(matrices, lr_scale=1.0, weight_decay=config.weight_decay),
+        parameter_group(rest, lr_scale=1.0, weight_decay=0.0),
+        parameter_group(memory, lr_scale=config.memory_lr_mult, weight_decay=0.0),
+    ]
+
+
+def _snapshot(value: Any) -> Any:
+    """A deep copy of nested dicts, lists and tuples, with tensors cloned: later steps leave it as it is."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: _snapshot(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_snapshot(item) for item in value)
+    return value
