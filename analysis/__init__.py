@@ -1,0 +1,1 @@
+"""What reads a run afterwards: statistics, baselines, reports. No Ray."""

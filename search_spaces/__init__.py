@@ -1,0 +1,1 @@
+"""What can be tried: one file a family, standard library only."""

@@ -1,13 +1,13 @@
 """What can go wrong below the search: data and checkpoints. The command line maps these to exit codes.
 
-    TrainableError
-    +-- UnknownFamily        no family or preset has that name
-    +-- DataError
-    |   +-- DataMissing      the data set has not been made yet
-    |   +-- DataCorrupt      it is there, but its digest or its shape is wrong
-    +-- CheckpointError
-        +-- CheckpointCorrupt   a file is missing or its digest differs
-        +-- CheckpointMismatch  it belongs to another family, config or schema
+TrainableError
++-- UnknownFamily        no family or preset has that name
++-- DataError
+|   +-- DataMissing      the data set has not been made yet
+|   +-- DataCorrupt      it is there, but its digest or its shape is wrong
++-- CheckpointError
+    +-- CheckpointCorrupt   a file is missing or its digest differs
+    +-- CheckpointMismatch  it belongs to another family, config or schema
 """
 
 from __future__ import annotations

@@ -20,7 +20,19 @@ def resolve(reference: str) -> Any:
 
 
 def get_family(name: str) -> Family:
-    """The family called ``name``; raises `UnknownFamily` with the names there are."""
+    """The family called ``name``; ``"module:attr"`` names one of your own, importable where the search runs.
+
+    Raises:
+        UnknownFamily: with the names there are.
+    """
+    if ":" in name:
+        try:
+            own = resolve(name)
+        except (ImportError, AttributeError) as error:
+            raise UnknownFamily(f"family = {name!r}: cannot be imported ({error})") from error
+        if not isinstance(own, Family):
+            raise UnknownFamily(f"family = {name!r}: is a {type(own).__name__}, not a trainables.api.Family")
+        return own
     if name not in FAMILIES:
         raise UnknownFamily(f"family = {name!r}: there is no such family; known: {', '.join(sorted(FAMILIES))}")
     family = resolve(FAMILIES[name])

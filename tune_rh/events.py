@@ -1,0 +1,183 @@
+"""What can stand in the journal: one frozen dataclass an event, and its JSON line. No event carries a decision's
+input that the journal does not hold; times are for reports and budgets only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+Outcome = Literal["parked", "stopped", "completed", "tested", "diverged", "failed", "interrupted"]
+Origin = Literal["control", "preset", "sampler"]
+EndReason = Literal["finished", "interrupted", "failed"]
+Reason = Literal["control", "quota", "margin", "health", "idle", "at_least", "top"]
+
+
+class MemberId(NamedTuple):
+    """A candidate with one seed; written ``c0007-s42``."""
+
+    candidate: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.candidate}-s{self.seed}"
+
+    @classmethod
+    def parse(cls, text: str) -> MemberId:
+        """The inverse of ``str``."""
+        candidate, _, seed = text.rpartition("-s")
+        return cls(candidate, int(seed))
+
+
+@dataclass(frozen=True)
+class RunCreated:
+    """First line of every journal: what the run must still be when it is resumed."""
+
+    plan_fingerprint: str
+    data_digest: str
+    journal_schema: int
+    config_schema: str
+
+
+@dataclass(frozen=True)
+class SessionStarted:
+    """A driver took the run over; jobs that were under way are no longer. ``at_s`` is Unix time."""
+
+    session: int
+    at_s: float
+    runner: str
+    slots: int
+
+
+@dataclass(frozen=True)
+class CandidateAdded:
+    """A config under test. ``params`` and ``distributions`` are Optuna's, empty for a preset outside the space."""
+
+    candidate: str
+    config: Mapping[str, Any]
+    config_digest: str
+    origin: Origin
+    label: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    distributions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SpaceExhausted:
+    """The sampler has no config left that was not tried."""
+
+    draws: int
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A candidate passed the gate of stage ``gate`` (0-based): its rank among ``num_scored`` and why."""
+
+    candidate: str
+    gate: int
+    reason: Reason
+    score: float | None
+    rank: int
+    num_scored: int
+
+
+@dataclass(frozen=True)
+class JobStarted:
+    """A member moves on to ``until_step``; with ``test``, its best checkpoint is evaluated on the test split."""
+
+    member: str
+    stage: int
+    until_step: int
+    at_s: float
+    test: bool = False
+
+
+@dataclass(frozen=True)
+class Reported:
+    """An evaluation of a member. A repeated step (after a restart from a checkpoint) is kept, and counts once."""
+
+    member: str
+    step: int
+    metrics: Mapping[str, float]
+    train_s: float
+    eval_s: float
+    diverged: bool = False
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The one reading of the test split: the best checkpoint's metrics on val and test."""
+
+    member: str
+    step: int
+    metrics: Mapping[str, float]
+    eval_s: float
+
+
+@dataclass(frozen=True)
+class JobEnded:
+    """A job gave its slot back."""
+
+    member: str
+    outcome: Outcome
+    reason: str
+    at_s: float
+
+
+@dataclass(frozen=True)
+class SessionEnded:
+    """A driver let go of the run in good order."""
+
+    session: int
+    at_s: float
+    reason: EndReason
+
+
+Event = (
+    RunCreated
+    | SessionStarted
+    | CandidateAdded
+    | SpaceExhausted
+    | Promoted
+    | JobStarted
+    | Reported
+    | Tested
+    | JobEnded
+    | SessionEnded
+)
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def encode(event: Event) -> str:
+    """One line of strict JSON (no newline); non-finite numbers in metrics are written as strings."""
+    fields = asdict(event)
+    if "metrics" in fields:
+        fields["metrics"] = {name: _number_out(value) for name, value in fields["metrics"].items()}
+    return json.dumps({"event": type(event).__name__, **fields}, separators=(",", ":"), allow_nan=False)
+
+
+def decode(line: str) -> Event:
+    """The inverse of `encode`; raises ValueError on anything else."""
+    fields = json.loads(line)
+    if not isinstance(fields, dict) or fields.get("event") not in KINDS:
+        raise ValueError("not an event of this schema")
+    kind = KINDS[fields.pop("event")]
+    if "metrics" in fields:
+        fields["metrics"] = {name: _NON_FINITE.get(value, value) for name, value in fields["metrics"].items()}
+    try:
+        event: Event = kind(**fields)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return event
+
+
+def _number_out(value: float) -> float | str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -1,0 +1,194 @@
+"""One run on disk: the only place that knows file names, and the only writer of the journal.
+
+The journal is append-only; each line is flushed to the disk before anything acts on it. Reading drops a torn last
+line with a warning (a process died while writing it) and refuses a bad line anywhere else.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
+from tune_rh.events import Event, decode, encode
+
+JOURNAL_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Every file and folder of a run, from its root ``runs/<name>``."""
+
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        """The resolved plan."""
+        return self.root / "plan.toml"
+
+    @property
+    def provenance(self) -> Path:
+        """What code, libraries, data and machine the run began with."""
+        return self.root / "provenance.json"
+
+    @property
+    def journal(self) -> Path:
+        """The append-only record."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def study(self) -> Path:
+        """The Optuna study (SQLite); rebuilt from the journal if it is lost."""
+        return self.root / "study.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that writes the run."""
+        return self.root / "lock"
+
+    @property
+    def stop_request(self) -> Path:
+        """Workers that see this file hand their member back at the next step."""
+        return self.root / "stop-requested"
+
+    @property
+    def ray(self) -> Path:
+        """Ray Tune's own files."""
+        return self.root / "ray"
+
+    @property
+    def best(self) -> Path:
+        """The exported best candidate."""
+        return self.root / "best"
+
+    @property
+    def report(self) -> Path:
+        """Reports."""
+        return self.root / "report"
+
+    def member(self, member: str) -> Path:
+        """The folder of one member (`trainables.member.MemberPaths` knows what is in it)."""
+        return self.root / "members" / member
+
+
+class Journal:
+    """Appends events, one fsynced line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Unbuffered, so that a failed write leaves nothing behind that a later one would flush.
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, event: Event) -> None:
+        """Write ``event`` so that it survives a power cut; raises `StorageFull` and leaves no half line behind."""
+        line = encode(event).encode() + b"\n"
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            written = self._file.write(line)
+            if written < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            os.truncate(self._path, size)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull(
+                    f"{self._path}: the disk is full; nothing that was written before is lost. "
+                    "Free some space, then resume the run"
+                ) from error
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read(path: Path, *, repair: bool = False) -> Iterator[Event]:
+    """Yield the events of a journal in order.
+
+    Args:
+        path: the journal; a missing file has no events.
+        repair: cut a torn last line off the file (only the process that holds the lock may).
+
+    Raises:
+        JournalCorrupt: a line before the last cannot be read.
+    """
+    if not path.exists():
+        return
+    position = 0
+    with path.open("rb") as file:
+        lines = file.readlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("no newline at its end")
+            event = decode(line.decode())
+        except ValueError as error:
+            if number < len(lines):
+                raise JournalCorrupt(
+                    f"{path}, line {number} of {len(lines)}: {error}. The journal was changed by something else; "
+                    "restore it from a copy, or start a new run"
+                ) from error
+            warnings.warn(f"{path}: dropped a torn last line ({len(line)} bytes)", stacklevel=2)
+            if repair:
+                os.truncate(path, position)
+            return
+        position += len(line)
+        yield event
+
+
+class RunLock:
+    """One writer at a time: an flock on ``runs/<name>/lock`` that the kernel releases even after kill -9."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._path = paths.lock
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> RunLock:
+        file = self._path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            raise RunLocked(
+                f"{self._path.parent}: another process is writing this run ({holder}). "
+                "Wait for it to end or stop it with Ctrl-C there"
+            ) from error
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        file.flush()
+        self._file = file
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write beside, fsync, rename: readers see the old content or the new, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"{path}: the disk is full; the file was left as it was") from error
+        raise

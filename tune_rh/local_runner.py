@@ -1,0 +1,49 @@
+"""Runs jobs one after another in this process, without Ray: for debuggers, tests and single small machines."""
+
+from __future__ import annotations
+
+import traceback
+
+from trainables.member import MemberJob, MemberRun
+from tune_rh.events import MemberId
+from tune_rh.policy import Finish, Wait
+from tune_rh.search import Search
+
+
+class LocalRunner:
+    """One slot, in process. A job that raises is tried again from its last checkpoint, as on Ray."""
+
+    name = "local"
+    slots = 1
+
+    def run(self, search: Search) -> None:
+        """See `tune_rh.runner.Runner`."""
+        import torch
+
+        torch.set_num_threads(search.plan.resources.cpu)
+        last: MemberId | None = None
+        while True:
+            job = search.next_job(prefer=last)
+            if isinstance(job, Finish):
+                return
+            assert not isinstance(job, Wait), "one slot that runs nothing has nothing to wait for"
+            last = MemberId.parse(job.member)
+            self._run_job(search, job, last)
+
+    def _run_job(self, search: Search, job: MemberJob, member: MemberId) -> None:
+        failures = 0
+        run: MemberRun | None = None
+        while True:
+            try:
+                run = run or MemberRun(job)
+                report = run.advance()
+            except Exception:  # noqa: BLE001 - the trial boundary: it becomes a record with its traceback
+                run, failures = None, failures + 1
+                if failures > search.plan.resources.max_failures:
+                    search.on_failure(member, traceback.format_exc())
+                    return
+                continue
+            if not search.on_report(member, report):
+                if not report.get("tested"):
+                    run.save()
+                return

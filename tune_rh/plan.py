@@ -1,0 +1,357 @@
+"""The plan of a search: what to try, how far, with how many seeds, and on what. Frozen, validated, fingerprinted.
+
+Reading a plan imports pydantic and nothing heavier; presets and the family's objective are data. Whether the drawn
+configs are valid is checked in `tune_rh.preflight`, because that needs the family's config class.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from trainables.api import Family
+from trainables.config import FrozenConfig, canonical_digest
+from trainables.errors import UnknownFamily
+from trainables.registry import get_family
+from tune_rh.errors import PlanError
+
+SHIPPED = Path(__file__).parent / "plans"
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+
+
+class Stage(FrozenConfig):
+    """Train to ``until_step`` with the first ``num_seeds`` seeds; the gate at its end lets the best go on.
+
+    Attributes:
+        until_step: optimiser steps since the start of the member, not of the stage.
+        num_seeds: how many of the plan's seeds a candidate needs at this stage.
+        eta: the best 1 / eta of the candidates at the gate are promotable (None: the plan's).
+        top: promote exactly the best ``top`` once everybody has arrived, instead of 1 / eta as they come.
+        at_least: how many the gate promotes in any case, once nobody else can arrive.
+        at_most: how many it promotes at the most.
+    """
+
+    until_step: PositiveInt
+    num_seeds: PositiveInt
+    eta: Annotated[float, Field(gt=1)] | None = None
+    top: PositiveInt | None = None
+    at_least: PositiveInt = 1
+    at_most: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Stage:
+        if self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"at_least = {self.at_least} is above at_most = {self.at_most}")
+        if self.top is not None and self.eta is not None:
+            raise ValueError("top and eta exclude each other: give one")
+        return self
+
+
+class PromoteRule(FrozenConfig):
+    """Promote beside the quota: better than the control by ``margin``, or as good and healthier.
+
+    Attributes:
+        margin: promotable if the score beats the control's at the same gate by this much (objective's unit).
+        tolerance: promotable if the score is this close to the control's (or better) and ``health_metric`` is better.
+        health_metric: a reported metric, compared as the mean over seeds of the last report at the gate.
+        health_factor: candidate >= factor x control counts as better (factor > 1), or candidate <= factor x control
+            (factor < 1).
+    """
+
+    margin: Annotated[float, Field(ge=0)] = 0.05
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+    health_metric: str | None = None
+    health_factor: Annotated[float, Field(gt=0)] = 1.1
+
+    @model_validator(mode="after")
+    def _pair(self) -> PromoteRule:
+        if (self.tolerance is None) != (self.health_metric is None):
+            raise ValueError("tolerance and health_metric belong together: give both or none")
+        return self
+
+
+class StopRule(FrozenConfig):
+    """Stop a member inside a stage when it has gone flat; all conditions must hold (`tune_rh.rules.plateau`).
+
+    Attributes:
+        delta: the best value improved by less than this over the last ``window`` evaluations.
+        slope: a fitted decline of the train loss below this, per 1,000 steps, counts as flat.
+        window: number of evaluations looked back.
+        health_metrics: none of these may have improved over the window; more is better.
+    """
+
+    delta: Annotated[float, Field(ge=0)] = 0.02
+    slope: Annotated[float, Field(ge=0)] = 0.01
+    window: Annotated[int, Field(ge=2, le=30)] = 3
+    health_metrics: tuple[str, ...] = ()
+
+
+class HealthBound(FrozenConfig):
+    """A candidate whose last reported ``metric`` (mean over seeds) is out of bounds is never promoted."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class Rules(FrozenConfig):
+    """Rules beside the quota of the gates; all off by default."""
+
+    promote: PromoteRule | None = None
+    stop: StopRule | None = None
+    patience_steps: PositiveInt | None = None
+    health: tuple[HealthBound, ...] = ()
+
+
+class Budget(FrozenConfig):
+    """Caps on what new candidates may start; what has started is finished, and gates still fill ``at_least``."""
+
+    max_steps: PositiveInt | None = None
+    max_slot_hours: Annotated[float, Field(gt=0)] | None = None
+
+
+class Sampler(FrozenConfig):
+    """How configs are drawn: Optuna's multivariate, grouped TPE with constant liar, or a plain design.
+
+    Attributes:
+        startup: candidates drawn at random before TPE begins to model.
+        grid_points: how many values a continuous parameter takes in a grid.
+    """
+
+    name: Literal["tpe", "random", "grid", "qmc"] = "tpe"
+    seed: Annotated[int, Field(ge=0)] = 0
+    startup: PositiveInt = 8
+    grid_points: Annotated[int, Field(ge=2)] = 3
+
+
+class Resources(FrozenConfig):
+    """What one job gets. Not part of the fingerprint: a run may be resumed on other hardware.
+
+    Attributes:
+        cpu: cores of a job, and its number of torch threads.
+        gpu: GPUs of a job; a fraction up to 0.5, or a whole number.
+        slots: jobs at a time (None: as many as the machine or cluster has room for).
+        max_failures: how often a job is tried again from its last checkpoint after an exception or a lost worker.
+    """
+
+    cpu: PositiveInt = 1
+    gpu: Annotated[float, Field(ge=0)] = 0.0
+    slots: PositiveInt | None = None
+    max_failures: Annotated[int, Field(ge=0)] = 2
+
+    @field_validator("gpu")
+    @classmethod
+    def _gpu_fraction(cls, gpu: float) -> float:
+        if 0.5 < gpu < 1 or (gpu > 1 and gpu != int(gpu)):
+            raise ValueError("a fraction above one half never shares a GPU: give 0, up to 0.5, or a whole number")
+        return gpu
+
+
+class SearchPlan(FrozenConfig):
+    """One search, as its file says; see ``docs/plan.md`` for every key with an example."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    family: str
+    space: str
+    control: str
+    presets: tuple[str, ...] = ()
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    num_candidates: PositiveInt
+    eta: Annotated[float, Field(gt=1)] = 3.0
+    seeds: tuple[Annotated[int, Field(ge=0)], ...]
+    eval_every: PositiveInt
+    save_every: PositiveInt | None = None
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    rules: Rules = Rules()
+    budget: Budget = Budget()
+    sampler: Sampler = Sampler()
+    resources: Resources = Resources()
+    objective: str = ""
+    mode: Literal["min", "max"] = "min"
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchPlan:
+        if len(set(self.seeds)) != len(self.seeds):
+            repeated = sorted({s for s in self.seeds if self.seeds.count(s) > 1})
+            raise ValueError(f"seeds: {repeated} repeated; each seed may stand once")
+        self._check_stages()
+        for field in ("save_every", "patience_steps"):
+            value = self.save_every if field == "save_every" else self.rules.patience_steps
+            if value is not None and value % self.eval_every:
+                raise ValueError(f"{field} = {value} is not a multiple of eval_every = {self.eval_every}")
+        return self
+
+    def _check_stages(self) -> None:
+        previous: Stage | None = None
+        for i, stage in enumerate(self.stages):
+            where = f"stages[{i}]"
+            if stage.until_step % self.eval_every:
+                raise ValueError(
+                    f"{where}.until_step = {stage.until_step} is not a multiple of eval_every = {self.eval_every}"
+                )
+            if stage.num_seeds > len(self.seeds):
+                raise ValueError(f"{where}.num_seeds = {stage.num_seeds}, but the plan has {len(self.seeds)} seeds")
+            if previous and stage.until_step <= previous.until_step:
+                raise ValueError(
+                    f"{where}.until_step = {stage.until_step} must be above {previous.until_step}, the stage before"
+                )
+            if previous and stage.num_seeds < previous.num_seeds:
+                raise ValueError(
+                    f"{where}.num_seeds = {stage.num_seeds} is below {previous.num_seeds}, the stage before: "
+                    "a promoted candidate keeps its seeds"
+                )
+            previous = stage
+        last = self.stages[-1]
+        if last.top or last.at_most or last.eta:
+            raise ValueError(f"stages[{len(self.stages) - 1}]: the last stage has no gate; remove top, at_most and eta")
+
+    @property
+    def last_stage(self) -> int:
+        """Index of the last stage."""
+        return len(self.stages) - 1
+
+    def stage_seeds(self, stage: int) -> tuple[int, ...]:
+        """The seeds that a candidate needs at ``stage``."""
+        return self.seeds[: self.stages[stage].num_seeds]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decisions depend on; name and resources are left out."""
+        return canonical_digest(self.model_dump(mode="json", exclude={"name", "resources"}))
+
+    def toml(self) -> str:
+        """The resolved plan as TOML (fields that are None are left out)."""
+        import tomli_w
+
+        return tomli_w.dumps(json.loads(self.model_dump_json(exclude_none=True)))
+
+
+def find_plan(path: str) -> Path:
+    """The file called ``path``, or the plan of that name that ships with tune-rh."""
+    if Path(path).is_file():
+        return Path(path)
+    shipped = SHIPPED / f"{path}.toml"
+    if re.fullmatch(r"[\w-]+", path) and shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+    raise PlanError(f"plan {path!r}: no such file; plans that ship: {names}")
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> SearchPlan:
+    """Read, override and resolve a plan.
+
+    Args:
+        path: a TOML file.
+        overrides: ``key=value`` with dots for nesting and indices for lists (``stages.0.until_step=500``).
+
+    Raises:
+        PlanError: naming every wrong field with its value and what is allowed.
+    """
+    try:
+        fields = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+    for override in overrides:
+        _override(fields, override)
+    return resolve_plan(fields, where=str(path))
+
+
+def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
+    """Validate ``fields`` and fill objective, mode and default health bounds from the family."""
+    try:
+        plan = SearchPlan.model_validate_json(json.dumps(fields, default=_not_json))
+        family = get_family(plan.family)
+    except ValidationError as error:
+        raise PlanError(explain(error, where)) from error
+    except UnknownFamily as error:
+        raise PlanError(f"{where}: {error}") from error
+    problems = _check_family(plan, family)
+    if problems:
+        raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
+    health = plan.rules.health or tuple(
+        HealthBound(metric=h.metric, at_least=h.at_least, at_most=h.at_most) for h in family.health
+    )
+    return plan.model_copy(
+        update={
+            "objective": family.objective.name,
+            "mode": family.objective.mode,
+            "rules": plan.rules.model_copy(update={"health": health}),
+        }
+    )
+
+
+def _check_family(plan: SearchPlan, family: Family) -> list[str]:
+    problems = []
+    if plan.objective not in ("", family.objective.name):
+        problems.append(f"objective = {plan.objective!r}: {plan.family} is judged by {family.objective.name!r}")
+    for preset in (plan.control, *plan.presets):
+        if preset not in family.presets:
+            known = ", ".join(sorted(family.presets))
+            problems.append(f"preset {preset!r}: {plan.family} has no such preset; known: {known}")
+    metrics = {m.name for m in family.metrics}
+    named = [h.metric for h in plan.rules.health]
+    if plan.rules.promote and plan.rules.promote.health_metric:
+        named.append(plan.rules.promote.health_metric)
+    if plan.rules.stop:
+        named += plan.rules.stop.health_metrics
+    problems += [
+        f"rules: metric {name!r} is not reported by {plan.family}; known: {', '.join(sorted(metrics))}"
+        for name in named
+        if name not in metrics
+    ]
+    return problems
+
+
+def explain(error: ValidationError, where: str) -> str:
+    """One line a mistake: field, value got, what is allowed."""
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"])
+        value = item.get("input")
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where}: {field} = {value!r}: there is no such key")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: {field}: missing, and has no default")
+        elif item["type"] == "value_error":
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {field + ': ' if field else ''}{message}")
+        else:
+            lines.append(f"{where}: {field} = {value!r}: {item['msg']}")
+    return "\n".join(lines)
+
+
+def _override(fields: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise PlanError(f"--set {override!r}: expected key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    node: Any = fields
+    *parents, leaf = key.split(".")
+    for depth, part in enumerate(parents):
+        try:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        except (ValueError, IndexError, AttributeError) as error:
+            raise PlanError(f"--set {override!r}: {'.'.join(parents[: depth + 1])} is not in the plan") from error
+    if isinstance(node, list):
+        if not leaf.isdigit() or int(leaf) >= len(node):
+            raise PlanError(f"--set {override!r}: index {leaf!r} is not in 0..{len(node) - 1}")
+        node[int(leaf)] = value
+    elif isinstance(node, dict):
+        node[leaf] = value
+    else:
+        raise PlanError(f"--set {override!r}: {'.'.join(parents)} is a value and has no key {leaf!r}")
+
+
+def _not_json(value: Any) -> Any:
+    raise PlanError(f"value {value!r}: dates and times have no place in a plan")

@@ -1,0 +1,217 @@
+"""What runs next, and whether a member goes on: pure functions of the plan and the history.
+
+`next_job` is the ``get_job`` of asynchronous successive halving (Li et al. 2020, Algorithm 2) over steps and seeds:
+a free slot never waits for others while there is something that may start. Nothing here reads a clock, draws a random
+number or touches a file, so that every prefix of a journal gives the same decisions again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tune_rh.events import MemberId, Outcome, Promoted, Reason
+from tune_rh.gates import Gate
+from tune_rh.history import ADVANCE, TEST, Candidate, History
+from tune_rh.plan import PromoteRule, SearchPlan, Stage
+from tune_rh.rules import promotable_by_rule, stop_reason
+
+
+@dataclass(frozen=True)
+class RunMember:
+    """Move ``member`` to ``until_step`` (or, with ``test``, read the test split with its best checkpoint)."""
+
+    member: MemberId
+    stage: int
+    until_step: int
+    test: bool = False
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Let a candidate pass a gate; takes no slot. Record it and ask again."""
+
+    event: Promoted
+
+
+@dataclass(frozen=True)
+class AskCandidate:
+    """Draw a new candidate, record it and ask again."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing may start before something that runs has reported."""
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Nothing runs and nothing is left to do."""
+
+
+@dataclass(frozen=True)
+class Continue:
+    """The member goes on towards ``until_step``."""
+
+    until_step: int
+
+
+@dataclass(frozen=True)
+class Park:
+    """The member has reached the end of its job; its checkpoint waits for the gate."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The member is done; ``outcome`` is how."""
+
+    outcome: Outcome
+    reason: str
+
+
+Decision = RunMember | Promote | AskCandidate | Wait | Finish
+Verdict = Continue | Park | Stop
+
+
+def verdict(plan: SearchPlan, history: History, member: MemberId, *, diverged: bool = False) -> Verdict:
+    """What a running member does after the report that ``history`` has just taken in."""
+    state = history.member(member)
+    if diverged:
+        return Stop("diverged", f"non-finite loss at step {state.step}")
+    if state.step >= plan.stages[-1].until_step:
+        return Stop("completed", "end of the last stage")
+    candidate = history.candidates[member.candidate]
+    if candidate.index:
+        reason = stop_reason(plan.rules, state.curve)
+        if reason is not None:
+            return Stop("stopped", reason)
+    return Continue(state.until_step) if state.step < state.until_step else Park()
+
+
+def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None) -> Decision:
+    """What a free slot does.
+
+    In this order: read the test split for a member that is done; finish the control's stage; advance members of
+    promoted candidates, then promotable candidates, highest stage first; missing seeds; a new candidate; promotions
+    that only an idle slot justifies; wait; finish.
+
+    Args:
+        plan: the plan.
+        history: everything that has happened.
+        prefer: a member that the slot holds in memory; taken where it is as good as the first in line.
+    """
+    pending = history.pending[0] if history.pending else None
+    if pending and pending.kind <= ADVANCE:
+        return _run(plan, history, prefer)
+    promotion = _promote_control(history) or _promote_highest(plan, history)
+    if promotion:
+        return promotion
+    if pending:
+        return _run(plan, history, prefer)
+    if not history.candidates or _may_ask(plan, history):
+        return AskCandidate()
+    promotion = _promote_highest(plan, history, idle=True) or _close_gates(plan, history)
+    if promotion:
+        return promotion
+    return Wait() if history.running else Finish()
+
+
+def _run(plan: SearchPlan, history: History, prefer: MemberId | None) -> RunMember:
+    first = history.pending[0]
+    if prefer is not None:
+        for entry in history.pending:
+            if entry[:2] != first[:2]:
+                break
+            if entry.member == prefer:
+                first = entry
+                break
+    stage = -first.minus_stage
+    return RunMember(first.member, stage, plan.stages[stage].until_step, test=first.kind == TEST)
+
+
+def _may_ask(plan: SearchPlan, history: History) -> bool:
+    budget = plan.budget
+    return (
+        history.num_candidates() < plan.num_candidates
+        and not history.space_exhausted
+        and (budget.max_steps is None or history.steps_spent < budget.max_steps)
+        and (budget.max_slot_hours is None or history.slot_seconds < budget.max_slot_hours * 3600)
+    )
+
+
+def _promote_control(history: History) -> Promote | None:
+    """The control keeps up with the foremost candidate, whatever its score."""
+    control = history.control
+    if control is None or control.stage >= history.max_stage or not history.is_complete(control):
+        return None
+    return _control_promotion(history, control)
+
+
+def _control_promotion(history: History, control: Candidate) -> Promote:
+    gate = history.gates[control.stage]
+    score = gate.control_score()
+    shown = None if score is None or math.isinf(score) else history.shown(score)
+    return Promote(Promoted(control.id, control.stage, "control", shown, 0, len(gate.order)))
+
+
+def _promote_highest(plan: SearchPlan, history: History, *, idle: bool = False) -> Promote | None:
+    for k in reversed(range(plan.last_stage)):
+        gate, stage = history.gates[k], plan.stages[k]
+        if not gate.waiting or stage.top is not None or _is_full(stage, gate):
+            continue
+        first = gate.waiting[0].entry
+        share = len(gate.order) / (stage.eta or plan.eta)
+        if gate.rank(first) < math.floor(share):
+            return _promotion(history, k, first, "quota")
+        by_rule = _promote_by_rule(plan.rules.promote, history, k)
+        if by_rule:
+            return by_rule
+        if idle and gate.rank(first) < math.ceil(share):
+            return _promotion(history, k, first, "idle")
+    return None
+
+
+def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Promote | None:
+    gate = history.gates[k]
+    control = gate.control_score()
+    if rule is None or control is None or history.control is None:
+        return None
+    reach = control + (rule.tolerance if rule.tolerance is not None else -rule.margin)
+    health = control_health = math.nan
+    if rule.health_metric is not None:
+        control_health = history.health(history.control).get(rule.health_metric, math.nan)
+    for score, index in gate.waiting:
+        if score > reach:
+            return None
+        if rule.health_metric is not None:
+            health = history.health(history.candidate_at(index)).get(rule.health_metric, math.nan)
+        reason = promotable_by_rule(rule, score, control, health, control_health)
+        if reason:
+            return _promotion(history, k, index, reason)
+    return None
+
+
+def _close_gates(plan: SearchPlan, history: History) -> Promote | None:
+    """Fill ``top`` and ``at_least`` at the first gate that still lacks somebody and that nobody else can reach."""
+    for k in range(plan.last_stage):
+        if history.incomplete[k]:
+            return None
+        gate, stage = history.gates[k], plan.stages[k]
+        wanted = stage.top or stage.at_least
+        if gate.waiting and gate.num_promoted < wanted and not _is_full(stage, gate):
+            return _promotion(history, k, gate.waiting[0].entry, "top" if stage.top else "at_least")
+        control = history.control
+        if control is not None and control.stage == k:
+            return _control_promotion(history, control)
+    return None
+
+
+def _is_full(stage: Stage, gate: Gate) -> bool:
+    return stage.at_most is not None and gate.num_promoted >= stage.at_most
+
+
+def _promotion(history: History, k: int, index: int, reason: Reason) -> Promote:
+    gate = history.gates[k]
+    candidate = history.candidate_at(index)
+    score = history.shown(gate.score(index))
+    return Promote(Promoted(candidate.id, k, reason, score, gate.rank(index), len(gate.order)))

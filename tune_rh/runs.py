@@ -1,0 +1,128 @@
+"""Making and opening the folder of a run: freeze the plan, check that it still is the same, replay the journal."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.api import DataSource, Family
+from trainables.config import canonical_digest
+from trainables.registry import build_config, get_family, resolve
+from tune_rh import provenance
+from tune_rh.errors import RunExists, RunMismatch, RunNotFound
+from tune_rh.events import RunCreated
+from tune_rh.history import History
+from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunPaths, read, write_atomic
+from tune_rh.plan import SearchPlan, load_plan
+
+
+def default_data_dir() -> Path:
+    """``$TUNE_RH_DATA_DIR``, or ``data`` in the working folder."""
+    return Path(os.environ.get("TUNE_RH_DATA_DIR", "data")).absolute()
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is ready to go on: who holds it also holds its `RunLock`."""
+
+    paths: RunPaths
+    plan: SearchPlan
+    history: History
+    journal: Journal
+    data_dir: Path
+
+
+def create(plan: SearchPlan, root: Path, data_dir: Path) -> RunPaths:
+    """Freeze ``plan`` into the new folder ``root``.
+
+    Raises:
+        RunExists: ``root`` is there already.
+        trainables.errors.DataError: the data set cannot be used.
+    """
+    facts = _facts(plan, data_dir)
+    paths = RunPaths(root)
+    try:
+        root.mkdir(parents=True)
+    except FileExistsError:
+        raise RunExists(
+            f"run {root.name!r} exists in {root.parent}: go on with `tune-rh resume {root.name}`, "
+            "or choose another name with --name"
+        ) from None
+    for folder in (paths.report, paths.root / "members", paths.ray):
+        folder.mkdir()
+    write_atomic(paths.plan, plan.toml())
+    data = {"name": dataset(plan), "sha256": facts.data_digest, "folder": str(data_dir)}
+    write_atomic(paths.provenance, json.dumps(provenance.collect(data), indent=1))
+    journal = Journal(paths.journal)
+    journal.append(facts)
+    journal.close()
+    return paths
+
+
+def find(name: str, runs_dir: Path) -> RunPaths:
+    """The run called ``name`` (or at that path); raises `RunNotFound` with the names there are."""
+    for root in (runs_dir / name, Path(name)):
+        if (root / "journal.jsonl").is_file():
+            return RunPaths(root.absolute())
+    known = sorted(p.parent.name for p in runs_dir.glob("*/journal.jsonl"))
+    raise RunNotFound(f"run {name!r}: not found in {runs_dir}; there: {', '.join(known) or 'none'}")
+
+
+def replay(paths: RunPaths, *, repair: bool = False) -> tuple[SearchPlan, History]:
+    """Plan and history of a run on disk; see `journal.read` for ``repair``."""
+    plan = load_plan(paths.plan)
+    history = History(plan)
+    for event in read(paths.journal, repair=repair):
+        history.apply(event)
+    return plan, history
+
+
+def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:
+    """Replay the journal and check that plan, data and code's schema are still those of the run.
+
+    Raises:
+        RunMismatch: saying exactly what differs.
+    """
+    plan, history = replay(paths, repair=True)
+    was, now = history.created, _facts(plan, data_dir)
+    if was is None:
+        raise RunMismatch(f"{paths.journal}: does not begin with the run's facts; nothing was started in this run")
+    names = {
+        "plan_fingerprint": f"the plan ({paths.plan}) was changed",
+        "data_digest": f"the data set {dataset(plan)!r} in {data_dir} is another one",
+        "journal_schema": "the journal is of another version of tune-rh",
+        "config_schema": f"the config fields of {plan.family} have changed in the code",
+    }
+    differing = [
+        f"{text}: was {getattr(was, field)}, is {getattr(now, field)}"
+        for field, text in names.items()
+        if getattr(was, field) != getattr(now, field)
+    ]
+    if differing:
+        raise RunMismatch(f"run {paths.root.name!r} cannot go on as it was:\n  " + "\n  ".join(differing))
+    return OpenRun(paths, plan, history, Journal(paths.journal), data_dir)
+
+
+def dataset(plan: SearchPlan) -> str:
+    """The name of the data set that the plan's configs are trained on: the control's."""
+    name = build_config(get_family(plan.family), plan.fixed, preset=plan.control).data
+    assert isinstance(name, str)
+    return name
+
+
+def data_source(family: Family) -> DataSource:
+    """The family's data."""
+    source: DataSource = resolve(family.data)
+    return source
+
+
+def _facts(plan: SearchPlan, data_dir: Path) -> RunCreated:
+    family = get_family(plan.family)
+    return RunCreated(
+        plan_fingerprint=plan.fingerprint(),
+        data_digest=data_source(family).digest(dataset(plan), data_dir),
+        journal_schema=JOURNAL_SCHEMA,
+        config_schema=canonical_digest(resolve(family.config).model_json_schema()),
+    )

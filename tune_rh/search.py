@@ -1,0 +1,228 @@
+"""A search under way: asks the policy, writes the journal, draws candidates. Runners call it and obey.
+
+One thread uses it. Every change goes through `Search._record`: journal first, then history, then those who watch.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from search_spaces.registry import get_space
+from trainables.member import MemberJob
+from trainables.registry import build_config, get_family
+from tune_rh import sampler
+from tune_rh.errors import PlanError, StorageFull
+from tune_rh.events import (
+    CandidateAdded,
+    EndReason,
+    Event,
+    JobEnded,
+    JobStarted,
+    MemberId,
+    Origin,
+    Outcome,
+    Reported,
+    SessionEnded,
+    SessionStarted,
+    SpaceExhausted,
+    Tested,
+)
+from tune_rh.plan import explain
+from tune_rh.policy import AskCandidate, Continue, Decision, Finish, Park, Promote, RunMember, Wait, next_job, verdict
+from tune_rh.runs import OpenRun
+from tune_rh.study import StudyMirror
+
+_MIN_FREE_BYTES = 16 * 2**20
+
+
+class Search:
+    """The state machine between a runner and the run on disk."""
+
+    def __init__(self, run: OpenRun, *, runner: str, slots: int) -> None:
+        self.run = run
+        self.plan = run.plan
+        self.history = run.history
+        self.slots = slots
+        self.watchers: list[Callable[[Event], None]] = []
+        self._family = get_family(run.plan.family)
+        self._space = get_space(run.plan.family, run.plan.space)
+        self._num_jobs = 0
+        self._stopping = False
+        run.paths.stop_request.unlink(missing_ok=True)
+        self._mirror = StudyMirror(run.paths.study, run.plan.name, run.history)
+        self._record(SessionStarted(run.history.session + 1, time.time(), runner, slots))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a clean stop was asked for."""
+        return self._stopping
+
+    def request_stop(self) -> None:
+        """Start nothing new and have every worker hand its member back; safe to call from a signal handler."""
+        self._stopping = True
+        self.run.paths.stop_request.touch()
+
+    def next_job(self, prefer: MemberId | None = None) -> MemberJob | Wait | Finish:
+        """The job that a free slot is to run, recorded as started."""
+        while True:
+            if self._stopping:
+                return Wait() if self.history.running else Finish()
+            if len(self.history.running) >= self.slots:
+                return Wait()
+            decision = self._decide(prefer)
+            if isinstance(decision, AskCandidate):
+                self._add_candidate()
+            elif isinstance(decision, RunMember):
+                self._start(decision)
+                return self._job(decision)
+            elif isinstance(decision, Wait | Finish):
+                return decision
+
+    def on_report(self, member: MemberId, report: Mapping[str, Any]) -> bool:
+        """Take a worker's report in. True: the worker goes on with this member; False: it lets go of it."""
+        if report.get("interrupted"):
+            self._end(member, "interrupted", "stop requested")
+            return False
+        if report.get("tested"):
+            self._record(Tested(str(member), report["step"], report["metrics"], report["eval_s"]))
+            self._end(member, "tested", "")
+            return False
+        diverged = bool(report["diverged"])
+        self._record(
+            Reported(
+                str(member), report["step"], report["metrics"], report["train_s"], report["eval_s"], diverged=diverged
+            )
+        )
+        said = verdict(self.plan, self.history, member, diverged=diverged)
+        if isinstance(said, Continue):
+            return True
+        if isinstance(said, Park):
+            self._end(member, "parked", "end of the job")
+        else:
+            self._end(member, said.outcome, said.reason)
+        return self._goes_on(member)
+
+    def on_failure(self, member: MemberId, error: str) -> None:
+        """A job was given up after its retries; ``error`` is its traceback."""
+        free = shutil.disk_usage(self.run.paths.root).free
+        if free < _MIN_FREE_BYTES:
+            self._end(member, "interrupted", "disk full")
+            raise StorageFull(
+                f"{self.run.paths.root}: the disk is full ({free // 2**20} MiB free), and {member} could not save. "
+                "Nothing that was recorded is lost. Free some space, then resume the run"
+            )
+        if self._stopping:
+            self._end(member, "interrupted", "stop requested")
+            return
+        self._end(member, "failed", error.strip()[-4000:])
+
+    def close(self, reason: EndReason) -> None:
+        """Let go of the run: ``finished``, ``interrupted`` or ``failed``."""
+        for member in list(self.history.running):
+            self._end(member, "interrupted", "the driver ended")
+        self._mirror.sync(finished=reason == "finished")
+        self._record(SessionEnded(self.history.session, time.time(), reason))
+        self.run.journal.close()
+        self.run.paths.stop_request.unlink(missing_ok=True)
+
+    def _goes_on(self, member: MemberId) -> bool:
+        """Whether the slot's next job is this very member, so that its worker can keep it in memory."""
+        if self._stopping:
+            return False
+        decision = self._decide(member)
+        if not isinstance(decision, RunMember) or decision.member != member:
+            return False
+        # A worker reads the test split by itself only at the end of the last stage.
+        if decision.test and self.history.member(member).step < self.plan.stages[-1].until_step:
+            return False
+        self._start(decision)
+        return True
+
+    def _decide(self, prefer: MemberId | None) -> Decision:
+        while True:
+            decision = next_job(self.plan, self.history, prefer)
+            if not isinstance(decision, Promote):
+                return decision
+            self._record(decision.event)
+            self._mirror.update(self.history.candidates[decision.event.candidate])
+
+    def _start(self, job: RunMember) -> None:
+        self._record(JobStarted(str(job.member), job.stage, job.until_step, time.time(), job.test))
+
+    def _end(self, member: MemberId, outcome: Outcome, reason: str) -> None:
+        self._record(JobEnded(str(member), outcome, reason, time.time()))
+        self._mirror.update(self.history.candidates[member.candidate])
+
+    def _record(self, event: Event) -> None:
+        self.run.journal.append(event)
+        self.history.apply(event)
+        for watcher in self.watchers:
+            watcher(event)
+
+    def _job(self, job: RunMember) -> MemberJob:
+        self._num_jobs += 1
+        plan, added = self.plan, self.history.candidates[job.member.candidate].added
+        return MemberJob(
+            member=str(job.member),
+            family=plan.family,
+            config=added.config,
+            config_digest=added.config_digest,
+            seed=job.member.seed,
+            folder=str(self.run.paths.member(str(job.member))),
+            data_dir=str(self.run.data_dir),
+            objective=plan.objective,
+            mode=plan.mode,
+            eval_every=plan.eval_every,
+            gates=tuple(stage.until_step for stage in plan.stages),
+            stop_request=str(self.run.paths.stop_request),
+            lease=f"{self.history.session}.{self._num_jobs}",
+            save_every=plan.save_every,
+            patience_steps=plan.rules.patience_steps,
+            device="cuda" if plan.resources.gpu else "cpu",
+            threads=plan.resources.cpu,
+            gpu_fraction=plan.resources.gpu,
+            test=job.test,
+        )
+
+    def _add_candidate(self) -> None:
+        """The control first, then the plan's presets, then draws; a config that is known already is passed over."""
+        if not self.history.candidates:
+            self._add(self._resolve({}, self.plan.control), "control", self.plan.control)
+            return
+        for preset in self.plan.presets:
+            config = self._resolve({}, preset)
+            if config.digest() not in self.history.by_digest:
+                self._add(config, "preset", preset)
+                return
+        for attempt in range(sampler.MAX_DRAWS):
+            draw = sampler.draw(self.plan.sampler, self._space, self.history, attempt)
+            config = self._resolve(draw.config, self._space.base)
+            if config.digest() not in self.history.by_digest:
+                self._add(config, "sampler", "", draw)
+                return
+        self._record(SpaceExhausted(sampler.MAX_DRAWS))
+
+    def _add(self, config: Any, origin: Origin, label: str, draw: sampler.Draw | None = None) -> None:
+        candidate = f"c{len(self.history.candidates):04d}"
+        fields = config.model_dump(mode="json")
+        draw = draw or self._as_draw(config)
+        params = draw.params if draw else {}
+        distributions = draw.distributions if draw else {}
+        self._record(CandidateAdded(candidate, fields, config.digest(), origin, label, params, distributions))
+        self._mirror.update(self.history.candidates[candidate])
+
+    def _as_draw(self, config: Any) -> sampler.Draw | None:
+        """How the space would have drawn a preset, or None if it cannot: the sampler then learns nothing from it."""
+        draw = sampler.inside(self.plan.sampler, self._space, config.model_dump())
+        return draw if draw and self._resolve(draw.config, self._space.base) == config else None
+
+    def _resolve(self, draw: Mapping[str, Any], preset: str) -> Any:
+        try:
+            return build_config(self._family, draw, self.plan.fixed, preset=preset)
+        except ValidationError as error:
+            raise PlanError(explain(error, f"a draw from space {self.plan.space!r}")) from error
