@@ -86,5 +86,5 @@ class Block(nn.Module):
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-        update: Tensor = self.down(F.gelu(self.up(self.mlp_norm(x))))
-        return x + self.dropout(update)
+        out: Tensor = x + self.dropout(self.down(F.gelu(self.up(self.mlp_norm(x)))))
+        return out

@@ -1,0 +1,126 @@
+"""What can be tried on `spacing_mdn`: functions that draw a config's fields, and the table of them.
+
+What it is not: the configs' bounds (``trainables.spacing_mdn.config`` refuses what makes no sense), or presets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search_spaces.api import Space, Trial
+
+
+def e55(trial: Trial) -> dict[str, Any]:
+    """Training and losses of the memory models, at the published size: slots after the data, permuted IDs."""
+    fields: dict[str, Any] = {
+        "lr": trial.suggest_float("lr", 1e-4, 3e-3, log=True),
+        "memory_lr_mult": trial.suggest_float("memory_lr_mult", 0.1, 1.0, log=True),
+        "n_slots": trial.suggest_categorical("n_slots", (4, 8, 16)),
+        "n_components": trial.suggest_categorical("n_components", (4, 8, 16)),
+        "slot_dropout": trial.suggest_float("slot_dropout", 0.0, 0.3),
+        "perm_warmup_steps": trial.suggest_categorical("perm_warmup_steps", (0, 500, 2000)),
+        "dropout": trial.suggest_categorical("dropout", (0.0, 0.1)),
+        "entropy_reg": trial.suggest_categorical("entropy_reg", (0.0, 0.005)),
+        "ortho_weight": trial.suggest_categorical("ortho_weight", (0.0, 1e-3, 1e-2, 1e-1)),
+        "aux_mode": trial.suggest_categorical("aux_mode", ("off", "mean", "diagonal")),
+    }
+    if fields["aux_mode"] != "off":
+        fields["aux_weight"] = trial.suggest_float("aux_weight", 1e-3, 1e-1, log=True)
+    return fields
+
+
+def architecture(trial: Trial) -> dict[str, Any]:
+    """What the model is: layout, slots and their modes, size, and inputs beyond the spacings."""
+    fields: dict[str, Any] = {
+        "lr": trial.suggest_float("lr", 1e-4, 3e-3, log=True),
+        "depth": trial.suggest_categorical("depth", (4, 6, 8)),
+        "width": trial.suggest_categorical("width", (128, 256, 384)),
+        "height_input": trial.suggest_categorical("height_input", (False, True)),
+        "ar_features": trial.suggest_categorical("ar_features", (0, 16, 32, 64)),
+        "layout": trial.suggest_categorical("layout", ("none", "prefix", "postfix")),
+    }
+    if fields["layout"] != "none":
+        fields["n_slots"] = trial.suggest_categorical("n_slots", (4, 8, 16))
+    if fields["layout"] == "postfix":
+        fields["query_cuts"] = trial.suggest_categorical("query_cuts", (1, 2, 4, 8))
+        fields["aux_mode"] = trial.suggest_categorical("aux_mode", ("off", "mean", "diagonal"))
+        fields["slot_id_mode"] = trial.suggest_categorical("slot_id_mode", ("fixed", "off", "permute_per_batch"))
+        fields["eval_slot_id_mode"] = _evaluated(trial, fields["slot_id_mode"])
+    return fields
+
+
+def _evaluated(trial: Trial, slot_id_mode: str) -> str:
+    """How IDs are set in evaluation: as in training, or learned under permutation and then held still."""
+    if slot_id_mode != "permute_per_batch":
+        return slot_id_mode
+    mode: str = trial.suggest_categorical("eval_slot_id_mode", ("fixed", "permute_per_batch"))
+    return mode
+
+
+def cpu_quickstart(trial: Trial) -> dict[str, Any]:
+    """A few choices that matter on a laptop: the layout, the linear predictor's features, and how fast to learn."""
+    fields: dict[str, Any] = {
+        "lr": trial.suggest_float("lr", 3e-4, 1e-2, log=True),
+        "depth": trial.suggest_categorical("depth", (1, 2)),
+        "n_components": trial.suggest_categorical("n_components", (4, 8)),
+        "dropout": trial.suggest_categorical("dropout", (0.0, 0.1)),
+        "ar_features": trial.suggest_categorical("ar_features", (0, 8, 16, 32)),
+        "layout": trial.suggest_categorical("layout", ("none", "postfix")),
+    }
+    if fields["layout"] == "postfix":
+        fields["n_slots"] = trial.suggest_categorical("n_slots", (4, 8))
+        fields["query_cuts"] = trial.suggest_categorical("query_cuts", (1, 4))
+    return fields
+
+
+_NO_SLOTS = "has no slots behind the data, which this space is about"
+_SMALL = "is sized for a CPU and the first 100,000 zeros"
+_LARGE = "is sized for an accelerator and all zeros"
+_LOSSES = "the orthogonality loss is searched in space e55"
+_TINY = "is for tests"
+
+SPACES: dict[str, Space] = {
+    "e55": Space(
+        suggest=e55,
+        base="e55",
+        outside={
+            "e0": _NO_SLOTS,
+            "e1": _NO_SLOTS,
+            "e2": _NO_SLOTS,
+            "e3": "trains with fixed IDs",
+            "e4": "evaluates with permuted IDs",
+            "e5": "evaluates with permuted IDs",
+            "cpu-e0": _SMALL,
+            "cpu-ar32": _SMALL,
+            "cpu-e4": _SMALL,
+            "cpu-e55": _SMALL,
+            "tiny": _TINY,
+        },
+        summary="losses and training of memory slots with permuted IDs, all zeros, an accelerator",
+    ),
+    "architecture": Space(
+        suggest=architecture,
+        base="e0",
+        outside={
+            "e5": _LOSSES,
+            "e55": _LOSSES,
+            "cpu-e0": _SMALL,
+            "cpu-ar32": _SMALL,
+            "cpu-e4": _SMALL,
+            "cpu-e55": _SMALL,
+            "tiny": _TINY,
+        },
+        summary="layout, slots, size and inputs, all zeros, an accelerator",
+    ),
+    "cpu-quickstart": Space(
+        suggest=cpu_quickstart,
+        base="cpu-e0",
+        outside={
+            **dict.fromkeys(("e0", "e1", "e2", "e3", "e4", "e5", "e55"), _LARGE),
+            "cpu-e4": "the auxiliary losses are searched in space e55",
+            "cpu-e55": "the auxiliary losses are searched in space e55",
+            "tiny": _TINY,
+        },
+        summary="layout, linear features and learning rate in minutes on a CPU",
+    ),
+}
