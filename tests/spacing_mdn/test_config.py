@@ -1,0 +1,82 @@
+"""The config refuses what makes no sense, and says which field, which value, and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from trainables.registry import build_config, get_family
+from trainables.spacing_mdn.config import SpacingConfig
+
+FAMILY = get_family("spacing_mdn")
+POSTFIX = {"layout": "postfix", "n_slots": 4}
+
+
+@pytest.mark.parametrize("preset", sorted(FAMILY.presets))
+def test_every_preset_builds(preset: str) -> None:
+    config = build_config(FAMILY, preset=preset)
+    assert SpacingConfig.model_validate(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "value", "allowed"),
+    [
+        ({"n_slots": 4}, "n_slots", "4", "0 with layout = 'none'"),
+        ({"layout": "prefix"}, "n_slots", "0", "at least 1"),
+        ({"query_cuts": 2}, "query_cuts", "2", "1 unless layout = 'postfix'"),
+        ({**POSTFIX, "query_cuts": 8, "context": 8, "eval_tail": 8}, "query_cuts", "8", "at most half of context = 8"),
+        ({"block_norm": True}, "block_norm", "True", "False unless layout = 'postfix'"),
+        ({**POSTFIX, "block_norm": True, "query_cuts": 2}, "block_norm", "True", "query_cuts = 2"),
+        ({"slot_dropout": 0.1}, "slot_dropout", "0.1", "0.0 with layout = 'none'"),
+        ({"slot_id_mode": "off"}, "slot_id_mode", "'off'", "'fixed' with layout = 'none'"),
+        ({**POSTFIX, "perm_warmup_steps": 5}, "perm_warmup_steps", "5", "0 unless slot_id_mode"),
+        ({"layout": "prefix", "n_slots": 2, "aux_mode": "mean"}, "aux_mode", "'mean'", "'off' unless layout"),
+        ({"ortho_weight": 0.1}, "ortho_weight", "0.1", "0 unless layout"),
+        ({**POSTFIX, "aux_mode": "mean", "context": 16, "eval_tail": 8}, "context", "16", "at least 32"),
+        ({"aux_ramp_first_steps": 4000}, "aux_ramp_first_steps", "4000", "at most aux_ramp_steps = 3000"),
+        ({"width": 30}, "width", "30", "a multiple of n_heads = 8"),
+        ({"batch_size": 10, "accumulation": 4}, "batch_size", "10", "a multiple of accumulation = 4"),
+        ({"warmup": 20_000}, "warmup", "20000", "at most schedule_steps = 10000"),
+        ({"context": 32}, "eval_tail", "64", "at most context = 32"),
+    ],
+)
+def test_fields_that_contradict_each_other(fields: dict[str, Any], name: str, value: str, allowed: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        build_config(FAMILY, fields)
+    text = str(caught.value)
+    assert f"{name} = {value}: allowed is " in text
+    assert allowed in text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"dropout": 1.0},
+        {"depth": 0},
+        {"depth": True},
+        {"depth": 2.0},
+        {"patience": 3},
+        {"data": "half"},
+        {"schedule": "linear"},
+        {"clip": float("inf")},
+    ],
+)
+def test_values_out_of_bounds_are_refused_by_name(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(fields))):
+        build_config(FAMILY, fields)
+
+
+def test_the_family_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from trainables.registry import get_family; get_family('spacing_mdn');"
+        "print([name for name in ('torch', 'numpy', 'pydantic', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
