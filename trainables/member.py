@@ -45,6 +45,7 @@ class MemberJob:
         stop_request: a file; when it appears the member is handed back at the next step.
         lease: who may write the folder; a worker whose lease was replaced gives up.
         test: evaluate the best checkpoint on the test split instead of training.
+        from_step, until_step: what the job is expected to cover; for names only.
     """
 
     member: str
@@ -66,6 +67,20 @@ class MemberJob:
     threads: int = 1
     gpu_fraction: float = 0.0
     test: bool = False
+    from_step: int = 0
+    until_step: int = 0
+
+    @property
+    def label(self) -> str:
+        """``spacing_mdn c0007 s42 1k->5k``: what logs and process lists show."""
+        candidate, _, seed = self.member.rpartition("-s")
+        family = self.family.rpartition(":")[0].rpartition(".")[2] or self.family
+        leg = "test" if self.test else f"{_short(self.from_step)}->{_short(self.until_step)}"
+        return f"{family} {candidate} s{seed} {leg}"
+
+
+def _short(step: int) -> str:
+    return f"{step / 1000:g}k" if step >= 1000 else str(step)
 
 
 @dataclass

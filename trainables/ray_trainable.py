@@ -30,8 +30,8 @@ class MemberTrainable(Trainable):
 
     def step(self) -> dict[str, Any]:
         """One evaluation interval."""
-        report = self.run.advance()
-        return {"report": report, "member": self.run.job.member}
+        # One string: Tune flattens nested results, and would mix our metrics with its own.
+        return {"report": json.dumps(self.run.advance())}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Called when the trial ends: save the member where it stands."""

@@ -67,7 +67,7 @@ def inside(plan: Sampler, space: Space, config: Mapping[str, Any]) -> Draw | Non
     if plan.name == "grid":
         return None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial({name: config[name] for name in replay.asked})
+    study.enqueue_trial({name: config[name] for name in replay.params})
     return _ask(study, space, plan)
 
 

@@ -187,6 +187,8 @@ class Search:
             threads=plan.resources.cpu,
             gpu_fraction=plan.resources.gpu,
             test=job.test,
+            from_step=self.history.member(job.member).step,
+            until_step=job.until_step,
         )
 
     def _add_candidate(self) -> None:
