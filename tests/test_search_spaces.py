@@ -1,0 +1,135 @@
+"""The laws of a space, over every space that there is."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from search_spaces.api import OutsideSpace, RandomTrial, ReplayTrial, Space
+from search_spaces.spacing_mdn import SPACES
+from trainables.registry import build_config, get_family
+
+ALL = [pytest.param("spacing_mdn", name, space, id=f"spacing_mdn-{name}") for name, space in SPACES.items()]
+
+
+def fields_of(config: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = config.model_dump()
+    return fields
+
+
+@pytest.mark.parametrize(("family_name", "name", "space"), ALL)
+def test_200_draws_build_valid_configs_that_lie_inside(family_name: str, name: str, space: Space) -> None:
+    family = get_family(family_name)
+    seen = set()
+    for seed in range(200):
+        trial = RandomTrial(seed)
+        drawn = space.suggest(trial)
+        config = build_config(family, drawn, preset=space.base)
+        assert trial.params.keys() <= drawn.keys() <= fields_of(config).keys()
+        assert all(drawn[field] == value for field, value in trial.params.items())
+        replay = ReplayTrial(fields_of(config))
+        assert space.suggest(replay) == drawn
+        assert replay.params == trial.params
+        seen.add(config.digest())
+    assert len(seen) > 100
+
+
+@pytest.mark.parametrize(("family_name", "name", "space"), ALL)
+def test_every_preset_is_inside_or_says_why_not(family_name: str, name: str, space: Space) -> None:
+    family = get_family(family_name)
+    assert space.outside.keys() <= family.presets.keys()
+    for preset in family.presets:
+        config = build_config(family, preset=preset)
+        try:
+            drawn = space.suggest(ReplayTrial(fields_of(config)))
+            inside = build_config(family, drawn, preset=space.base) == config
+        except OutsideSpace:
+            inside = False
+        assert inside != (preset in space.outside), f"{preset} in {name}"
+    assert all(space.outside.values())
+
+
+@pytest.mark.parametrize(("family_name", "name", "space"), ALL)
+def test_functions_pickle_by_name(family_name: str, name: str, space: Space) -> None:
+    assert pickle.loads(pickle.dumps(space.suggest)) is space.suggest
+    assert pickle.loads(pickle.dumps(space)) == space
+
+
+@pytest.mark.parametrize(("family_name", "name", "space"), ALL)
+def test_a_parameter_is_asked_for_only_when_its_parent_is_on(family_name: str, name: str, space: Space) -> None:
+    for seed in range(100):
+        asked = RandomTrial(seed)
+        drawn = space.suggest(asked)
+        if drawn.get("layout") in ("none", "prefix"):
+            assert not asked.params.keys() & {"query_cuts", "aux_mode", "slot_id_mode"}
+        if drawn.get("layout") == "none":
+            assert "n_slots" not in asked.params
+        if drawn.get("aux_mode", "off") == "off":
+            assert "aux_weight" not in asked.params
+
+
+@pytest.mark.parametrize(
+    ("config", "ask", "allowed"),
+    [
+        ({"lr": 0.5}, ("float", "lr", 1e-4, 1e-2), "0.0001 to 0.01"),
+        ({"lr": float("nan")}, ("float", "lr", 1e-4, 1e-2), "0.0001 to 0.01"),
+        ({"lr": True}, ("float", "lr", 0.0, 2.0), "0.0 to 2.0"),
+        ({}, ("float", "lr", 0.0, 2.0), "0.0 to 2.0"),
+        ({"depth": 9}, ("int", "depth", 1, 8), "1 to 8"),
+        ({"depth": 2.0}, ("int", "depth", 1, 8), "1 to 8"),
+        ({"mode": "on"}, ("categorical", "mode", ("off", "mean")), "'off', 'mean'"),
+        ({"flag": 1}, ("categorical", "flag", (True, False)), "True, False"),
+    ],
+)
+def test_a_replay_refuses_by_name_value_and_what_is_allowed(
+    config: dict[str, Any], ask: tuple[Any, ...], allowed: str
+) -> None:
+    kind, name, *arguments = ask
+    with pytest.raises(OutsideSpace) as caught:
+        getattr(ReplayTrial(config), f"suggest_{kind}")(name, *arguments)
+    assert (caught.value.name, caught.value.allowed) == (name, allowed)
+    assert str(caught.value).startswith(f"{name} = ")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_replay_keeps_to_the_grid() -> None:
+    assert ReplayTrial({"p": 0.3}).suggest_float("p", 0.0, 1.0, step=0.1) == 0.3
+    assert ReplayTrial({"n": 6}).suggest_int("n", 2, 10, step=4) == 6
+    with pytest.raises(OutsideSpace, match=r"in steps of 0\.1"):
+        ReplayTrial({"p": 0.35}).suggest_float("p", 0.0, 1.0, step=0.1)
+    with pytest.raises(OutsideSpace, match="in steps of 4"):
+        ReplayTrial({"n": 7}).suggest_int("n", 2, 10, step=4)
+
+
+def test_random_draws_repeat_by_seed_and_stay_in_bounds() -> None:
+    def draw(seed: int) -> list[Any]:
+        trial = RandomTrial(seed)
+        return [
+            trial.suggest_float("a", 1e-5, 1e-1, log=True),
+            trial.suggest_float("b", 0.0, 1.0, step=0.25),
+            trial.suggest_int("c", 1, 9, step=2),
+            trial.suggest_int("d", 1, 1000, log=True),
+            trial.suggest_categorical("e", ("x", "y")),
+        ]
+
+    draws = [draw(seed) for seed in range(100)]
+    assert draws == [draw(seed) for seed in range(100)]
+    for a, b, c, d, e in draws:
+        assert 1e-5 <= a <= 1e-1
+        assert b in (0.0, 0.25, 0.5, 0.75, 1.0)
+        assert c in (1, 3, 5, 7, 9)
+        assert 1 <= d <= 1000
+        assert e in ("x", "y")
+
+
+def test_spaces_load_nothing_but_the_standard_library() -> None:
+    code = (
+        "import sys; import search_spaces.spacing_mdn;"
+        "print([name for name in ('torch', 'numpy', 'pydantic', 'optuna', 'trainables') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
