@@ -37,13 +37,17 @@ class ScriptedConfig(FrozenConfig):
     step_s: float = 0.0
 
 
+def build_model(config: ScriptedConfig) -> Any:
+    import torch
+
+    return torch.nn.Linear(1, 1, bias=False)
+
+
 class ScriptedTask:
     def __init__(self, config: ScriptedConfig, *, seed: int, device: str, data_dir: Path) -> None:
-        import torch
-
         self.config = config
         self.seed = seed
-        self.model = torch.nn.Linear(1, 1, bias=False)
+        self.model = build_model(config)
         self._step = 0
 
     def step(self) -> dict[str, float]:
@@ -107,6 +111,7 @@ FAMILY = Family(
     name="scripted",
     summary="closed-form learning curves",
     config="tests.scripted:ScriptedConfig",
+    model="tests.scripted:build_model",
     task="tests.scripted:ScriptedTask",
     data="tests.scripted:SOURCE",
     objective=Metric("val_loss", "min", "nats", "closed form"),

@@ -99,6 +99,7 @@ class Family:
         name: as plans and the command line spell it.
         summary: one line for ``tune-rh families``.
         config: ``"module:attr"`` of the frozen pydantic config. It has a field ``data``: the name of a data set.
+        model: ``"module:attr"`` of what builds the untrained ``torch.nn.Module`` from a config alone.
         task: ``"module:attr"`` of a `TaskFactory`.
         data: ``"module:attr"`` of a `DataSource`.
         objective: what a search decides by.
@@ -110,6 +111,7 @@ class Family:
     name: str
     summary: str
     config: str
+    model: str
     task: str
     data: str
     objective: Metric

@@ -54,6 +54,7 @@ class Member:
         self.until_step = 0
         self.reason = ""
         self.tested: Tested | None = None
+        self.slot_seconds = 0.0
 
     @property
     def step(self) -> int:
@@ -140,7 +141,7 @@ class History:
             case Tested():
                 member = self.member(MemberId.parse(event.member))
                 member.tested = event
-                self.slot_seconds += event.eval_s
+                self._spend(member, event.eval_s)
             case SessionStarted():
                 self.session = event.session
                 for member in list(self.running.values()):
@@ -189,11 +190,15 @@ class History:
 
     def _report(self, event: Reported) -> None:
         member = self.member(MemberId.parse(event.member))
-        self.slot_seconds += event.train_s + event.eval_s
+        self._spend(member, event.train_s + event.eval_s)
         before = member.step
         value = self._sign * event.metrics.get(self.plan.objective, math.nan)
         if member.curve.add(event.step, value, dict(event.metrics)):
             self.steps_spent += event.step - before
+
+    def _spend(self, member: Member, seconds: float) -> None:
+        member.slot_seconds += seconds
+        self.slot_seconds += seconds
 
     def _end(self, event: JobEnded) -> None:
         member = self.member(MemberId.parse(event.member))

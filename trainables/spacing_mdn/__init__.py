@@ -92,6 +92,7 @@ FAMILY = Family(
     name="spacing_mdn",
     summary="Density of the next spacing of the zeta zeros: GPT blocks, memory slots, a mixture head.",
     config="trainables.spacing_mdn.config:SpacingConfig",
+    model="trainables.spacing_mdn.model:SpacingModel",
     task="trainables.spacing_mdn.task:SpacingTask",
     data="trainables.spacing_mdn.data:SOURCE",
     objective=VAL_NLL,

@@ -1,0 +1,7 @@
+"""``python -m tune_rh``."""
+
+import sys
+
+from tune_rh.cli import main
+
+sys.exit(main())

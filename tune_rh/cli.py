@@ -1,0 +1,68 @@
+"""The command line. A command's module is imported only when it is chosen, so that ``--help`` loads nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from tune_rh import __version__
+
+COMMANDS = {
+    "search": "run the search that a plan describes",
+    "resume": "go on with a run after Ctrl-C, a crash or a power cut",
+    "status": "what a run has done and is doing",
+    "export": "take the best config away, with its evidence",
+    "data": "make the data set of a family",
+    "families": "families of models, with their presets and spaces",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (`tune_rh.errors` lists them)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    listing = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="tune-rh",
+        description="Hyperparameter search on Ray Tune that spends accelerator time on experiments that earn it.",
+        epilog=f"commands:\n{listing}\n\n`tune-rh COMMAND --help` says more about each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="tune-rh [--version] COMMAND ...",
+    )
+    parser.add_argument("--version", action="version", version=f"tune-rh {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    if not words:
+        parser.print_help()
+        return 2
+    chosen = parser.parse_args(words[:1]).command
+    module = import_module(f"tune_rh.commands.{chosen}")
+    command = argparse.ArgumentParser(prog=f"tune-rh {chosen}", description=module.__doc__)
+    module.add_arguments(command)
+    return _guarded(module.run, command.parse_args(words[1:]))
+
+
+def _guarded(run: object, args: argparse.Namespace) -> int:
+    from trainables.errors import TrainableError
+    from tune_rh.errors import INTERRUPTED, TuneError
+
+    assert callable(run)
+    try:
+        return int(run(args))
+    except TuneError as error:
+        print(f"tune-rh: {error}", file=sys.stderr)
+        return error.exit_code
+    except TrainableError as error:
+        print(f"tune-rh: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tune-rh: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough.
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

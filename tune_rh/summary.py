@@ -1,0 +1,143 @@
+"""What a search found, as plain data from its history: funnel, ranking over seeds, cost. Printing is elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from tune_rh import cost
+from tune_rh.events import MemberId
+from tune_rh.history import Candidate, History
+
+
+@dataclass(frozen=True)
+class FunnelStage:
+    """How many candidates entered a stage, were scored at its gate and passed it (the control left out)."""
+
+    until_step: int
+    num_seeds: int
+    entered: int
+    scored: int
+    passed: int
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate that finished the last stage.
+
+    Attributes:
+        candidate: its id.
+        label: the preset's name, ``control: name``, or what was drawn.
+        num_seeds, num_lost: seeds asked for, and those that diverged or failed.
+        val, val_se: mean over seeds of each seed's best, and its standard error (NaN for one seed).
+        val_std: standard deviation over seeds.
+        pessimistic: ``val`` one standard error to the worse: what the ranking goes by.
+        test, test_std: the same checkpoints on test.
+    """
+
+    candidate: str
+    label: str
+    num_seeds: int
+    num_lost: int
+    val: float
+    val_std: float
+    val_se: float
+    pessimistic: float
+    test: float
+    test_std: float
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Steps and slot seconds spent, beside an estimate for running every candidate to the end with all seeds."""
+
+    steps: int
+    slot_seconds: float
+    ungated_steps: int
+    ungated_slot_seconds: float
+
+
+def funnel(history: History) -> list[FunnelStage]:
+    """One row a stage."""
+    plan = history.plan
+    others = [c for c in history.candidates.values() if c.index]
+    rows = []
+    for k, stage in enumerate(plan.stages):
+        gate = history.gates[k]
+        entered = sum(c.stage >= k for c in others)
+        passed = gate.num_promoted if k < plan.last_stage else len(gate.order)
+        rows.append(FunnelStage(stage.until_step, stage.num_seeds, entered, len(gate.order), passed))
+    return rows
+
+
+def ranking(history: History) -> list[Ranked]:
+    """Those that finished the last stage, control included, best first by the pessimistic bound."""
+    finished = [c for c in history.candidates.values() if c.stage == history.plan.last_stage and history.is_complete(c)]
+    rows = [_rank(history, c) for c in finished]
+    sign = 1.0 if history.plan.mode == "min" else -1.0
+    return sorted(rows, key=lambda r: (math.isnan(r.pessimistic), sign * r.pessimistic, r.candidate))
+
+
+def spent(history: History) -> Spent:
+    """Cost so far. A candidate's seconds per step are its own, so that slow configs count as slow."""
+    last = history.plan.stages[-1]
+    steps = history.steps_spent
+    mean_rate = history.slot_seconds / steps if steps else 0.0
+    seconds = 0.0
+    for candidate in history.candidates.values():
+        done = sum(m.step for m in candidate.members.values())
+        took = sum(m.slot_seconds for m in candidate.members.values())
+        seconds += last.num_seeds * last.until_step * (took / done if done else mean_rate)
+    ungated = cost.ungated_steps(history.plan, len(history.candidates))
+    return Spent(steps, history.slot_seconds, ungated, seconds)
+
+
+def best_member(history: History, candidate: str) -> MemberId:
+    """The candidate's seed with the best value on val; raises ValueError if all were lost."""
+    members = [m for m in history.candidates[candidate].members.values() if not m.lost and math.isfinite(m.curve.best)]
+    return min(members, key=lambda m: m.curve.best).id
+
+
+def describe(candidate: Candidate) -> str:
+    """A preset's name, or the drawn parameters."""
+    if candidate.added.origin == "control":
+        return f"control: {candidate.added.label}"
+    return candidate.added.label or drawn(candidate.added.params)
+
+
+def drawn(params: Mapping[str, object]) -> str:
+    """``lr=0.0021 layout=postfix``."""
+    return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+
+
+def _rank(history: History, candidate: Candidate) -> Ranked:
+    members = [candidate.members[seed] for seed in history.plan.stage_seeds(history.plan.last_stage)]
+    kept = [m for m in members if not m.lost and math.isfinite(m.curve.best)]
+    gate = history.gates[-1]
+    score = gate.control_score() if candidate.index == 0 else gate.score(candidate.index)
+    val = history.shown(math.nan if score is None else score)
+    values = [history.shown(m.curve.best) for m in kept]
+    std = stdev(values) if len(values) > 1 else math.nan
+    se = std / math.sqrt(len(values)) if values else math.nan
+    key = test_metric(history.plan.objective)
+    tests = [m.tested.metrics[key] for m in kept if m.tested is not None and key in m.tested.metrics]
+    worse = 1.0 if history.plan.mode == "min" else -1.0
+    return Ranked(
+        candidate=candidate.id,
+        label=describe(candidate),
+        num_seeds=len(members),
+        num_lost=len(members) - len(kept),
+        val=val,
+        val_std=std,
+        val_se=se,
+        pessimistic=val if math.isnan(se) else val + worse * se,
+        test=fmean(tests) if tests else math.nan,
+        test_std=stdev(tests) if len(tests) > 1 else math.nan,
+    )
+
+
+def test_metric(objective: str) -> str:
+    """``val_nll`` -> ``test_nll``: how tasks name the same metric on the other split."""
+    return "test_" + objective.removeprefix("val_")
