@@ -1,0 +1,84 @@
+"""An exported config: a folder that stands alone, with weights, config, evidence; and how to use it again.
+
+Written by ``tune-rh export``; read with `trainables.load` (the model) or `evaluate` (the recorded metric again).
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainables.api import Split
+from trainables.errors import CheckpointCorrupt
+from trainables.registry import build_config, get_family, resolve
+
+EXPORT_SCHEMA = 1
+WEIGHTS, CONFIG, INDEX, CARD = "model.safetensors", "config.toml", "export.json", "README.md"
+
+
+def load(folder: str | Path) -> Any:
+    """The exported model: a `torch.nn.Module` in evaluation mode, on the CPU, with its weights.
+
+    Raises:
+        CheckpointCorrupt: a file is missing or its digest differs.
+    """
+    path = Path(folder)
+    index, config = _read(path)
+    model = resolve(get_family(index["family"]).model)(config)
+    model.load_state_dict(_weights(path))
+    return model.eval()
+
+
+def evaluate(folder: str | Path, split: Split = "val", data_dir: str | Path = "data") -> Mapping[str, float]:
+    """Score the exported model on its data set, on the CPU, with as many threads as when it was recorded.
+
+    Args:
+        folder: what ``tune-rh export`` wrote.
+        split: which part of the data.
+        data_dir: where data sets lie; raises `DataMissing` if the set is not there.
+    """
+    import torch
+
+    path = Path(folder)
+    index, config = _read(path)
+    task = resolve(get_family(index["family"]).task)(
+        config, seed=index["seed"], device="cpu", data_dir=Path(data_dir).absolute()
+    )
+    task.model.load_state_dict(_weights(path))
+    threads = torch.get_num_threads()
+    # The order of a parallel sum depends on the number of threads.
+    torch.set_num_threads(index["threads"])
+    try:
+        metrics: Mapping[str, float] = task.evaluate(split)
+    finally:
+        torch.set_num_threads(threads)
+    return metrics
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Any]:
+    try:
+        index = json.loads((path / INDEX).read_text())
+        fields = tomllib.loads((path / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointCorrupt(f"{path}: is no exported config ({error})") from error
+    if index["schema"] != EXPORT_SCHEMA:
+        raise CheckpointCorrupt(f"{path / INDEX}: schema {index['schema']}; this version reads {EXPORT_SCHEMA}")
+    config = build_config(get_family(index["family"]), fields)
+    if config.digest() != index["config_digest"]:
+        raise CheckpointCorrupt(f"{path / CONFIG}: was changed: digest {config.digest()}, not {index['config_digest']}")
+    return index, config
+
+
+def _weights(path: Path) -> Any:
+    import hashlib
+
+    from safetensors.torch import load as load_bytes
+
+    data = (path / WEIGHTS).read_bytes()
+    expected = json.loads((path / INDEX).read_text())["weights_sha256"]
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise CheckpointCorrupt(f"{path / WEIGHTS}: digest differs from {expected}; export again")
+    return load_bytes(data)

@@ -1,0 +1,203 @@
+"""What a person sees: a live table on a terminal, plain lines in a log, and the tables at the end. Only printing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tune_rh.cost import StageCost, ungated_steps
+from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, MemberId, Promoted, Reported, Tested
+from tune_rh.history import History, Member
+from tune_rh.plan import SearchPlan
+from tune_rh.summary import Ranked, describe, funnel, ranking, spent
+
+_ROWS = 16
+
+
+def console() -> Console:
+    """The console of this process; wide enough for its tables where output is a file."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=140)
+
+
+class Progress:
+    """Follows a search: refreshes a table on a terminal, prints a line an event elsewhere. A watcher of `Search`."""
+
+    def __init__(self, history: History, to: Console, slots: int) -> None:
+        self._history = history
+        self._console = to
+        self._slots = slots
+        self._began = time.monotonic()
+        self._live = Live(console=to, get_renderable=self._render, refresh_per_second=2) if to.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take an event in; journal and history have it already."""
+        if self._live is None:
+            line = _line(self._history, event)
+            if line:
+                self._console.print(line, soft_wrap=True)
+
+    def _render(self) -> Group:
+        history = self._history
+        elapsed = time.monotonic() - self._began
+        head = Text(
+            f"{history.plan.name}: {history.num_candidates()}/{history.plan.num_candidates} candidates, "
+            f"{len(history.running)}/{self._slots} slots busy, {history.steps_spent} steps, {_minutes(elapsed)}"
+        )
+        return Group(head, candidates_table(history, limit=_ROWS))
+
+
+def candidates_table(history: History, limit: int | None = None) -> Table:
+    """All candidates: those that got furthest first, then by score."""
+    table = Table("", "candidate", "stage", *(f"s{seed}" for seed in history.plan.seeds), box=None, pad_edge=False)
+    rows = sorted(history.candidates.values(), key=lambda c: (c.index > 0, -c.stage, _mean(c.members.values())))
+    for candidate in rows[:limit]:
+        until = history.plan.stages[candidate.stage].until_step
+        cells = [
+            _member_cell(history, candidate.members[seed]) if seed in candidate.members else ""
+            for seed in history.plan.seeds
+        ]
+        table.add_row(candidate.id, describe(candidate)[:72], f"->{until}", *cells)
+    if limit is not None and len(rows) > limit:
+        table.add_row("", f"... and {len(rows) - limit} more", "")
+    return table
+
+
+def funnel_table(history: History) -> Table:
+    """Who entered and passed each gate."""
+    table = Table("stage", "until step", "seeds", "entered", "scored", "passed", title="Funnel (control left out)")
+    for i, row in enumerate(funnel(history)):
+        table.add_row(*(str(x) for x in (i + 1, row.until_step, row.num_seeds, row.entered, row.scored, row.passed)))
+    return table
+
+
+def ranking_table(history: History) -> Table:
+    """Those that finished, with their spread over seeds, val beside test."""
+    objective = history.plan.objective
+    table = Table(
+        "",
+        "candidate",
+        "seeds",
+        f"{objective} (mean ± std)",
+        "test (mean ± std)",
+        title="Ranking of those that finished (by mean + 1 SE on val)",
+    )
+    for row in ranking(history):
+        table.add_row(row.candidate, row.label, _seeds(row), _pm(row.val, row.val_std), _pm(row.test, row.test_std))
+    return table
+
+
+def ladder_table(ladder: Sequence[Any], chosen: Ranked | None, split: str = "test") -> Table:
+    """Baselines on the run's own data with the winner among them, worst first."""
+    table = Table("predictor", f"{split}", "note", title="Baseline ladder (lower is better)")
+    rungs = [(rung.nll, rung.name, rung.note, False) for rung in ladder]
+    if chosen is not None and not math.isnan(chosen.test):
+        rungs.append((chosen.test, chosen.candidate, f"this run's best, mean of {chosen.num_seeds} seeds", True))
+    for value, name, note, ours in sorted(rungs, reverse=True):
+        table.add_row(name, f"{value:.4f}", note, style="bold" if ours else "")
+    return table
+
+
+def cost_line(history: History) -> str:
+    """Steps and time spent, against running everything to the end."""
+    cost = spent(history)
+    share = cost.steps / cost.ungated_steps if cost.ungated_steps else 0.0
+    return (
+        f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time. Running all {len(history.candidates)} "
+        f"candidates to the end with all seeds: {cost.ungated_steps} steps, about "
+        f"{_minutes(cost.ungated_slot_seconds)}; spent {share:.0%} of its steps."
+    )
+
+
+def print_plan(plan: SearchPlan, costs: Sequence[StageCost], to: Console) -> None:
+    """What ``--dry-run`` shows."""
+    to.print(f"{plan.name}: {plan.family}, space {plan.space}, control {plan.control}, sampler {plan.sampler.name}")
+    table = Table("stage", "until step", "seeds", "candidates", "members", "steps", title="Expected (control included)")
+    for i, row in enumerate(costs):
+        table.add_row(
+            *(
+                str(x)
+                for x in (
+                    i + 1,
+                    row.until_step,
+                    f"{row.num_seeds}: {', '.join(map(str, plan.stage_seeds(i)))}",
+                    row.num_candidates,
+                    row.num_candidates * row.num_seeds,
+                    row.steps,
+                )
+            )
+        )
+    to.print(table)
+    total, full = sum(row.steps for row in costs), ungated_steps(plan)
+    to.print(f"About {total} steps if each gate promotes its quota; {full} without gates ({total / full:.0%}).")
+
+
+def _line(history: History, event: Event) -> str:
+    match event:
+        case CandidateAdded():
+            return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}"
+        case JobStarted(test=False):
+            return f"{event.member}  starts towards step {event.until_step}"
+        case Reported():
+            value = event.metrics.get(history.plan.objective, math.nan)
+            best = history.shown(history.member(MemberId.parse(event.member)).curve.best)
+            rate = history.plan.eval_every / max(event.train_s, 1e-9)
+            return (
+                f"{event.member}  step {event.step}: {history.plan.objective}={value:.4f} (best={best:.4f}) | "
+                f"train:{rate:.1f} s/s | eval:{event.eval_s:.1f} s"
+            )
+        case Promoted():
+            score = "" if event.score is None else f", score {event.score:.4f}"
+            place = "" if event.reason == "control" else f", place {event.rank + 1} of {event.num_scored}{score}"
+            return f"{event.candidate}  passes gate {event.gate + 1} ({event.reason}{place})"
+        case JobEnded(outcome="stopped" | "diverged" | "failed"):
+            last = event.reason.strip().splitlines()[-1] if event.reason.strip() else ""
+            return f"{event.member}  {event.outcome}: {last}"
+        case Tested():
+            return f"{event.member}  read the test split"
+        case _:
+            return ""
+
+
+def _member_cell(history: History, member: Member) -> str:
+    best = f"{history.shown(member.curve.best):.3f}" if math.isfinite(member.curve.best) else "-"
+    mark = {"running": " …", "diverged": " ✗", "failed": " ✗", "stopped": " ■", "completed": " ✓"}.get(
+        member.status, ""
+    )
+    return f"{best}@{member.step}{mark}"
+
+
+def _mean(members: Any) -> float:
+    values = [m.curve.best for m in members if math.isfinite(m.curve.best)]
+    return sum(values) / len(values) if values else math.inf
+
+
+def _seeds(row: Ranked) -> str:
+    return f"{row.num_seeds}" + (f" ({row.num_lost} lost)" if row.num_lost else "")
+
+
+def _pm(mean: float, std: float) -> str:
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.4f}" if math.isnan(std) else f"{mean:.4f} ± {std:.4f}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,185 @@
+"""Take the best candidate of a run away: config, weights, metrics, seeds, provenance and a model card in one folder.
+
+The best is the one with the best pessimistic bound (mean over seeds, one standard error to the worse) on val, among
+those that finished the last stage; its seed is the one with the best val. Test is shown, and chooses nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from trainables import checkpoint
+from trainables.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
+from tune_rh.errors import ExportError
+from tune_rh.events import MemberId
+from tune_rh.history import History
+from tune_rh.journal import RunPaths, write_atomic
+from tune_rh.summary import Ranked, best_member, ranking, test_metric
+
+
+def export(
+    paths: RunPaths, history: History, out: Path, candidate: str | None = None, ladder: Sequence[Any] = ()
+) -> Ranked:
+    """Write the best candidate (or ``candidate``) of a run to the folder ``out``; it appears whole or not at all.
+
+    Args:
+        paths: the run.
+        history: its history.
+        out: a folder that does not exist yet, or is empty.
+        candidate: choose another one that has finished the last stage.
+        ladder: baselines (``name``, ``nll``, ``note``) on the same data, for the model card.
+
+    Raises:
+        ExportError: nobody finished the last stage, ``candidate`` did not, or ``out`` is taken.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError(f"--out {out}: is there and not empty; choose another folder")
+    chosen = _choose(history, candidate)
+    member = best_member(history, chosen.candidate)
+    checkpoints = paths.member(str(member)) / "checkpoints"
+    best = checkpoint.linked(checkpoints, "best")
+    if best is None:
+        raise ExportError(f"{checkpoints}: the best checkpoint of {member} is not there")
+    added = history.candidates[chosen.candidate].added
+    checkpoint.load(best, config_digest=added.config_digest)  # digests are checked before anything is copied
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        _fill(temporary, paths, history, chosen, member, best, ladder)
+        if out.exists():
+            out.rmdir()
+        os.rename(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return chosen
+
+
+def _choose(history: History, candidate: str | None) -> Ranked:
+    rows = [row for row in ranking(history) if row.num_lost < row.num_seeds]
+    if not rows:
+        raise ExportError("nobody has finished the last stage yet; `tune-rh status` shows how far the run is")
+    if candidate is None:
+        return rows[0]
+    for row in rows:
+        if row.candidate == candidate:
+            return row
+    raise ExportError(
+        f"--candidate {candidate}: has not finished the last stage; those that have: "
+        + ", ".join(row.candidate for row in rows)
+    )
+
+
+def _fill(
+    folder: Path,
+    paths: RunPaths,
+    history: History,
+    chosen: Ranked,
+    member: MemberId,
+    best: Path,
+    ladder: Sequence[Any],
+) -> None:
+    plan, added = history.plan, history.candidates[chosen.candidate].added
+    tested = history.member(member).tested
+    metrics = dict(tested.metrics) if tested else {}
+    step = tested.step if tested else history.member(member).curve.best_step
+    weights = (best / checkpoint.WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(weights)
+    write_atomic(folder / CONFIG, tomli_w.dumps({k: v for k, v in added.config.items() if v is not None}))
+    write_atomic(folder / "metrics.json", json.dumps({"step": step, **metrics}, indent=1))
+    write_atomic(folder / "seeds.csv", _seeds_csv(history, chosen.candidate))
+    shutil.copyfile(paths.provenance, folder / "provenance.json")
+    index = {
+        "schema": EXPORT_SCHEMA,
+        "family": plan.family,
+        "candidate": chosen.candidate,
+        "member": str(member),
+        "seed": member.seed,
+        "step": step,
+        "threads": plan.resources.cpu,
+        "config_digest": added.config_digest,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "run": plan.name,
+        "plan_fingerprint": plan.fingerprint(),
+    }
+    write_atomic(folder / INDEX, json.dumps(index, indent=1))
+    write_atomic(folder / CARD, _card(history, chosen, member, metrics, step, ladder))
+
+
+def _seeds_csv(history: History, candidate: str) -> str:
+    table = io.StringIO()
+    writer = csv.writer(table)
+    objective = history.plan.objective
+    test = test_metric(objective)
+    writer.writerow(["seed", "status", "steps", "best_step", objective, test])
+    for seed, member in history.candidates[candidate].members.items():
+        best = history.shown(member.curve.best) if math.isfinite(member.curve.best) else ""
+        tested = member.tested.metrics.get(test, "") if member.tested else ""
+        writer.writerow([seed, member.status, member.step, member.curve.best_step, best, tested])
+    return table.getvalue()
+
+
+def _card(
+    history: History, chosen: Ranked, member: MemberId, metrics: dict[str, float], step: int, ladder: Sequence[Any]
+) -> str:
+    plan = history.plan
+    objective, test = plan.objective, test_metric(plan.objective)
+    control = next((row for row in ranking(history) if row.label.startswith("control: ")), None)
+    lines = [
+        f"# {plan.family}: {chosen.candidate} of run {plan.name}",
+        "",
+        f"{chosen.label}",
+        "",
+        f"Chosen on `{objective}` among {len(history.candidates)} candidates: mean over {chosen.num_seeds} seeds"
+        f" {_pm(chosen.val, chosen.val_std)} (test {_pm(chosen.test, chosen.test_std)}),"
+        f" {chosen.num_lost} of {chosen.num_seeds} seeds lost. The search picked the luckiest of many on val;"
+        " test was read once, after the choice could no longer depend on it.",
+        "",
+        f"The weights are those of `{member}` at step {step}:"
+        f" {objective} {_num(metrics.get(objective))}, {test} {_num(metrics.get(test))}.",
+        "",
+        "| what | val | test |",
+        "| --- | --- | --- |",
+        f"| **{chosen.candidate}** | {_pm(chosen.val, chosen.val_std)} | {_pm(chosen.test, chosen.test_std)} |",
+    ]
+    if control is not None and control.candidate != chosen.candidate:
+        lines.append(
+            f"| {control.label} | {_pm(control.val, control.val_std)} | {_pm(control.test, control.test_std)} |"
+        )
+    lines += [f"| {rung.name} | | {_num(rung.nll)} |" for rung in ladder]
+    lines += [
+        "",
+        "## Use it",
+        "",
+        "```python",
+        "import trainables",
+        "model = trainables.load('.')  # this folder",
+        "```",
+        "",
+        "`trainables.exported.evaluate('.', 'test', data_dir)` gives the recorded metric again.",
+        "",
+        "## Files",
+        "",
+        f"`{CONFIG}` resolved config; `{WEIGHTS}` weights; `metrics.json` both splits; `seeds.csv` every seed;",
+        "`provenance.json` code, libraries, data and machine; `export.json` digests.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _pm(mean: float, std: float) -> str:
+    return _num(mean) if math.isnan(std) else f"{mean:.4f} ± {std:.4f}"
+
+
+def _num(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
