@@ -11,10 +11,10 @@ from trainables.api import DataSource, Family
 from trainables.config import canonical_digest
 from trainables.registry import build_config, get_family, resolve
 from tune_rh import provenance
-from tune_rh.errors import RunExists, RunMismatch, RunNotFound
+from tune_rh.errors import RunExists, RunLocked, RunMismatch, RunNotFound
 from tune_rh.events import RunCreated
 from tune_rh.history import History
-from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunPaths, read, write_atomic
+from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunLock, RunPaths, read, write_atomic
 from tune_rh.plan import SearchPlan, load_plan
 
 
@@ -41,15 +41,10 @@ def create(plan: SearchPlan, root: Path, data_dir: Path) -> RunPaths:
         RunExists: ``root`` is there already.
         trainables.errors.DataError: the data set cannot be used.
     """
+    check_free(root)
     facts = _facts(plan, data_dir)
     paths = RunPaths(root)
-    try:
-        root.mkdir(parents=True)
-    except FileExistsError:
-        raise RunExists(
-            f"run {root.name!r} exists in {root.parent}: go on with `tune-rh resume {root.name}`, "
-            "or choose another name with --name"
-        ) from None
+    root.mkdir(parents=True)
     for folder in (paths.report, paths.root / "members", paths.ray):
         folder.mkdir()
     write_atomic(paths.plan, plan.toml())
@@ -59,6 +54,24 @@ def create(plan: SearchPlan, root: Path, data_dir: Path) -> RunPaths:
     journal.append(facts)
     journal.close()
     return paths
+
+
+def check_free(root: Path) -> None:
+    """Raise `RunExists` if something is at ``root``."""
+    if root.exists():
+        raise RunExists(
+            f"run {root.name!r} exists in {root.parent}: go on with `tune-rh resume {root.name}`, "
+            "or choose another name with --name"
+        )
+
+
+def is_locked(paths: RunPaths) -> bool:
+    """Whether some process is writing the run right now."""
+    try:
+        with RunLock(paths):
+            return False
+    except RunLocked:
+        return True
 
 
 def find(name: str, runs_dir: Path) -> RunPaths:

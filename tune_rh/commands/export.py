@@ -1,0 +1,32 @@
+"""Take the best config of a run away: config, weights, metrics on val and test, seeds, provenance, a model card."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tune_rh import display, runs
+from tune_rh.commands import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See the module."""
+    parser.add_argument("run", help="name of a run, or its folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--candidate", metavar="ID", help="another candidate than the best (c0007)")
+    options.add_places(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """See the module."""
+    from analysis.ladders import ladder_for
+    from tune_rh.export import export
+
+    paths = runs.find(args.run, args.runs_dir.absolute())
+    plan, history = runs.replay(paths)
+    ladder = ladder_for(plan.family, runs.dataset(plan), options.data_dir(args))
+    chosen = export(paths, history, args.out, args.candidate, ladder)
+    to = display.console()
+    to.print(f"{chosen.candidate} ({chosen.label}) exported to {args.out}", soft_wrap=True)
+    to.print(f"  python -c \"import trainables; print(trainables.load('{args.out}'))\"", soft_wrap=True)
+    return 0

@@ -1,0 +1,51 @@
+"""What a run has done and is doing; reads the journal, so it works from another terminal while a search runs."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+
+from tune_rh import display, runs
+from tune_rh.commands import options
+from tune_rh.journal import RunPaths
+from tune_rh.policy import Finish, next_job
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See the module."""
+    parser.add_argument("run", help="name of a run, or its folder")
+    parser.add_argument("--watch", action="store_true", help="refresh every two seconds until Ctrl-C")
+    options.add_places(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """See the module."""
+    paths = runs.find(args.run, args.runs_dir.absolute())
+    console = display.console()
+    if not args.watch:
+        console.print(_view(paths))
+        return 0
+    _watch(paths, console)
+    return 0
+
+
+def _watch(paths: RunPaths, console: Console) -> None:
+    with Live(_view(paths), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(2)
+            live.update(_view(paths), refresh=True)
+
+
+def _view(paths: RunPaths) -> Group:
+    plan, history = runs.replay(paths)
+    finished = isinstance(next_job(plan, history), Finish)
+    state = "finished" if finished else "running" if runs.is_locked(paths) else f"stopped: tune-rh resume {plan.name}"
+    running = ", ".join(str(member) for member in history.running) if state == "running" else ""
+    head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
+    parts: list[RenderableType] = [head, display.candidates_table(history), display.funnel_table(history)]
+    if finished:
+        parts.append(display.ranking_table(history))
+    return Group(*parts, display.cost_line(history))

@@ -1,0 +1,161 @@
+"""Run, or go on with, a run on disk: lock it, replay it, give its jobs to a runner, and say what came of it.
+
+`tune-rh search` and `tune-rh resume` are this one code path.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from analysis.ladders import ladder_for
+from trainables.api import Family
+from trainables.errors import DataMissing
+from trainables.registry import get_family
+from tune_rh import display, preflight
+from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED
+from tune_rh.export import export
+from tune_rh.history import History
+from tune_rh.journal import RunLock, RunPaths
+from tune_rh.plan import SearchPlan
+from tune_rh.policy import Finish, next_job
+from tune_rh.runs import OpenRun, data_source, dataset, open_run
+from tune_rh.summary import ranking
+
+
+def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: Console) -> int:
+    """Bring the run to its end, or to a clean stop. Returns the exit code."""
+    with RunLock(paths):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run = open_run(paths, data_dir)
+        for warning in caught:
+            to.print(f"warning: {warning.message}", soft_wrap=True)
+        preflight.check_machine(run.plan, paths.root, local=runner == "local")
+        if isinstance(next_job(run.plan, run.history), Finish):
+            to.print(f"Run {paths.root.name} is finished already.")
+            stopped = False
+        else:
+            stopped = _run(run, runner, address, to)
+        if stopped:
+            _say_how_to_resume(paths, to)
+            return INTERRUPTED
+        conclude(paths, run.history, data_dir, to)
+    return SOME_MEMBERS_FAILED if _failed(run.history, to) else DONE
+
+
+def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
+    """Print what the search found, and export the best candidate to ``best/``."""
+    rows = ranking(history)
+    to.print()
+    to.print(display.funnel_table(history))
+    to.print(display.ranking_table(history))
+    to.print(display.cost_line(history), soft_wrap=True)
+    kept = [row for row in rows if row.num_lost < row.num_seeds]
+    if not kept:
+        to.print("No candidate finished with a finite score: nothing to export.")
+        return
+    ladder = ladder_for(history.plan.family, dataset(history.plan), data_dir)
+    if ladder:
+        to.print(display.ladder_table(ladder, kept[0]))
+    shutil.rmtree(paths.best, ignore_errors=True)
+    chosen = export(paths, history, paths.best, ladder=ladder)
+    to.print(f"Best: {chosen.candidate} ({chosen.label})", soft_wrap=True)
+    to.print(
+        f"Exported to {paths.best}; `tune-rh export {paths.root.name} --out DIR` copies it elsewhere.", soft_wrap=True
+    )
+
+
+def prepare_data(plan: SearchPlan, data_dir: Path, to: Console) -> None:
+    """Make the plan's data set if it is missing; raises `DataCorrupt` if it is there and wrong."""
+    make_data(get_family(plan.family), dataset(plan), data_dir, to, only_if_missing=True)
+
+
+def make_data(family: Family, name: str, data_dir: Path, to: Console, *, only_if_missing: bool = False) -> Path:
+    """Make a data set with a progress bar."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    source = data_source(family)
+    if only_if_missing:
+        try:
+            source.digest(name, data_dir)
+            return data_dir
+        except DataMissing:
+            to.print(f"Data set {name!r} of {family.name} is not in {data_dir}: making it.", soft_wrap=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=to, disable=not to.is_terminal) as bar:
+        row = bar.add_task(f"{family.name} {name}", total=None)
+        return source.prepare(name, data_dir, lambda done, total: bar.update(row, completed=done, total=total))
+
+
+def _run(run: OpenRun, runner: str, address: str, to: Console) -> bool:
+    """Start the runner; returns whether the search was stopped before its end."""
+    if runner == "local":
+        from tune_rh.local_runner import LocalRunner
+
+        return _drive(run, LocalRunner(), to)
+    from tune_rh.ray_cluster import connect
+    from tune_rh.ray_runner import RayRunner
+
+    to.print("Starting Ray ..." if address == "local" else f"Joining Ray at {address} ...")
+    with connect(run.plan.resources, address) as cluster:
+        to.print(f"Ray dashboard: {cluster.dashboard or 'none'}; {cluster.slots} slots")
+        return _drive(run, RayRunner(cluster.slots), to)
+
+
+def _drive(run: OpenRun, runner: Any, to: Console) -> bool:
+    from tune_rh.search import Search
+
+    search = Search(run, runner=runner.name, slots=runner.slots)
+    try:
+        with _clean_stop(search, to), display.Progress(search.history, to, runner.slots) as progress:
+            search.watchers.append(progress)
+            runner.run(search)
+    except BaseException:
+        search.close("failed")
+        raise
+    search.close("interrupted" if search.stopping else "finished")
+    return search.stopping
+
+
+@contextmanager
+def _clean_stop(search: Any, to: Console) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks for a clean stop; a second one ends the process where it is."""
+
+    def stop(number: int, frame: object) -> None:
+        if search.stopping:
+            raise KeyboardInterrupt
+        search.request_stop()
+        to.print(f"{signal.Signals(number).name}: saving what runs; again to quit at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say_how_to_resume(paths: RunPaths, to: Console) -> None:
+    where = "" if paths.root.parent == Path("runs").absolute() else f" --runs-dir {paths.root.parent}"
+    to.print(f"Stopped; everything is saved. Go on with:\n  tune-rh resume {paths.root.name}{where}", soft_wrap=True)
+
+
+def _failed(history: History, to: Console) -> bool:
+    failed = [m for c in history.candidates.values() for m in c.members.values() if m.status == "failed"]
+    for member in failed:
+        last = member.reason.strip().splitlines()[-1] if member.reason.strip() else "no message"
+        to.print(f"warning: {member.id} failed after its retries: {last}", soft_wrap=True)
+    return bool(failed)
