@@ -7,6 +7,7 @@ configs are valid is checked in `tune_rh.preflight`, because that needs the fami
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Sequence
@@ -266,6 +267,9 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> SearchPlan:
 
 def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
     """Validate ``fields`` and fill objective, mode and default health bounds from the family."""
+    problems = _not_finite(fields)
+    if problems:
+        raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
     try:
         plan = SearchPlan.model_validate_json(json.dumps(fields, default=_not_json))
         family = get_family(plan.family)
@@ -322,7 +326,8 @@ def explain(error: ValidationError, where: str) -> str:
             lines.append(f"{where}: {field}: missing, and has no default")
         elif item["type"] == "value_error":
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {field + ': ' if field else ''}{message}")
+            shown = f" = {value!r}" if isinstance(value, str | int | float) else ""
+            lines.append(f"{where}: {field + shown + ': ' if field else ''}{message}")
         else:
             lines.append(f"{where}: {field} = {value!r}: {item['msg']}")
     return "\n".join(lines)
@@ -340,7 +345,7 @@ def _override(fields: dict[str, Any], override: str) -> None:
     *parents, leaf = key.split(".")
     for depth, part in enumerate(parents):
         try:
-            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+            node = node[_index(part)] if isinstance(node, list) else node.setdefault(part, {})
         except (ValueError, IndexError, AttributeError) as error:
             raise PlanError(f"--set {override!r}: {'.'.join(parents[: depth + 1])} is not in the plan") from error
     if isinstance(node, list):
@@ -351,6 +356,25 @@ def _override(fields: dict[str, Any], override: str) -> None:
         node[leaf] = value
     else:
         raise PlanError(f"--set {override!r}: {'.'.join(parents)} is a value and has no key {leaf!r}")
+
+
+def _index(part: str) -> int:
+    if not part.isdigit():
+        raise ValueError(f"{part!r} is no index")
+    return int(part)
+
+
+def _not_finite(value: Any, field: str = "") -> list[str]:
+    """A line for each NaN and infinity: nothing compares with them, and no fingerprint can hold them."""
+    if isinstance(value, dict):
+        items = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list):
+        items = [(str(i), inner) for i, inner in enumerate(value)]
+    elif isinstance(value, float) and not math.isfinite(value):
+        return [f"{field} = {value!r}: numbers in a plan are finite"]
+    else:
+        return []
+    return [line for key, inner in items for line in _not_finite(inner, f"{field}.{key}" if field else key)]
 
 
 def _not_json(value: Any) -> Any:

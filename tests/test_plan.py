@@ -1,0 +1,284 @@
+"""A plan is refused by field, value and what is allowed; a sound one survives its file and keeps its fingerprint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from tests.plans import fields, plan
+from tune_rh.errors import PlanError, PreflightRefused
+from tune_rh.plan import SearchPlan, find_plan, load_plan, resolve_plan
+from tune_rh.preflight import check_machine, check_plan
+
+
+def stages(*pairs: tuple[int, int], **first: Any) -> list[dict[str, Any]]:
+    rows = [{"until_step": until, "num_seeds": seeds} for until, seeds in pairs]
+    return [{**rows[0], **first}, *rows[1:]]
+
+
+TWO = ((20, 2), (60, 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"colour": "red"}, ["colour = 'red'", "there is no such key"]),
+        ({"stages": stages(*TWO, depth=3)}, ["stages.0.depth = 3", "there is no such key"]),
+        ({"budget": {"hours": 3}}, ["budget.hours = 3", "there is no such key"]),
+        ({"num_candidates": "9"}, ["num_candidates = '9'", "valid integer"]),
+        ({"num_candidates": True}, ["num_candidates = True", "valid integer"]),
+        ({"num_candidates": 2.5}, ["num_candidates = 2.5", "valid integer"]),
+        ({"num_candidates": 0}, ["num_candidates = 0", "greater than or equal to 1"]),
+        ({"seeds": [7, True]}, ["seeds.1 = True", "valid integer"]),
+        ({"seeds": [7, -1, 3]}, ["seeds.1 = -1", "greater than or equal to 0"]),
+        ({"eta": "3"}, ["eta = '3'", "valid number"]),
+        ({"eta": 1}, ["eta = 1", "greater than 1"]),
+        ({"name": "a/b"}, ["name = 'a/b'", "match pattern"]),
+        ({"schema_version": 2}, ["schema_version = 2", "1"]),
+        ({"sampler": {"name": "bayes"}}, ["sampler.name = 'bayes'", "'tpe', 'random', 'grid' or 'qmc'"]),
+        ({"stages": []}, ["stages = []", "at least 1 item"]),
+        ({"stages": stages((20, 2), (20, 2))}, ["stages[1].until_step = 20", "above 20"]),
+        ({"stages": stages((60, 2), (20, 2))}, ["stages[1].until_step = 20", "above 60"]),
+        ({"stages": stages((20, 2), (60, 1))}, ["stages[1].num_seeds = 1", "below 2", "keeps its seeds"]),
+        ({"stages": stages((20, 2), (60, 4))}, ["stages[1].num_seeds = 4", "the plan has 3 seeds"]),
+        ({"stages": stages((25, 2), (60, 2))}, ["stages[0].until_step = 25", "multiple of eval_every = 10"]),
+        ({"stages": stages(*TWO, top=2, eta=2.0)}, ["stages.0", "top and eta exclude each other"]),
+        ({"stages": stages(*TWO, at_least=3, at_most=2)}, ["stages.0", "at_least = 3 is above at_most = 2"]),
+        ({"stages": stages((20, 2), top=1)}, ["stages[0]", "last stage has no gate"]),
+        ({"seeds": [7, 42, 7]}, ["seeds: [7] repeated", "may stand once"]),
+        ({"save_every": 15}, ["save_every = 15", "multiple of eval_every = 10"]),
+        ({"rules": {"patience_steps": 15}}, ["patience_steps = 15", "multiple of eval_every = 10"]),
+        ({"resources": {"gpu": 0.7}}, ["resources.gpu", "0.7", "up to 0.5, or a whole number"]),
+        ({"resources": {"gpu": 1.5}}, ["resources.gpu", "1.5", "up to 0.5, or a whole number"]),
+        ({"family": "nosuch"}, ["family = 'nosuch'", "known: spacing_mdn"]),
+        ({"family": "tests.scripted:NOTHING"}, ["family = 'tests.scripted:NOTHING'", "cannot be imported"]),
+        ({"family": "tests.scripted:SPACE"}, ["family = 'tests.scripted:SPACE'", "is a Space, not"]),
+        ({"control": "nosuch"}, ["preset 'nosuch'", "known: control, diverging, failing, good"]),
+        ({"presets": ["good", "bad"]}, ["preset 'bad'", "known: control"]),
+        ({"objective": "test_loss"}, ["objective = 'test_loss'", "judged by 'val_loss'"]),
+        ({"rules": {"health": [{"metric": "pulse"}]}}, ["metric 'pulse'", "known: health, lr"]),
+        (
+            {"rules": {"promote": {"tolerance": 0.1, "health_metric": "pulse"}}},
+            ["metric 'pulse'", "known: health, lr"],
+        ),
+        ({"rules": {"stop": {"health_metrics": ["pulse"]}}}, ["metric 'pulse'", "known: health, lr"]),
+        ({"rules": {"promote": {"tolerance": 0.1}}}, ["rules.promote", "tolerance and health_metric belong together"]),
+        ({"eta": float("inf")}, ["eta = inf", "finite"]),
+        ({"fixed": {"rate": float("nan")}}, ["fixed.rate = nan", "finite"]),
+        ({"rules": {"health": [{"metric": "health", "at_least": float("-inf")}]}}, ["at_least = -inf", "finite"]),
+    ],
+)
+def test_a_bad_plan_is_refused_by_field_value_and_what_is_allowed(change: dict[str, Any], said: list[str]) -> None:
+    with pytest.raises(PlanError) as caught:
+        plan(**change)
+    message = str(caught.value)
+    assert message.startswith("plan: ")
+    assert [part for part in said if part not in message] == [], message
+
+
+@pytest.mark.parametrize("field", ["name", "family", "space", "control", "num_candidates", "seeds", "eval_every"])
+def test_a_missing_field_is_named(field: str) -> None:
+    given = fields()
+    del given[field]
+    with pytest.raises(PlanError, match=f"plan: {field}: missing"):
+        resolve_plan(given)
+
+
+def test_every_mistake_is_said_at_once() -> None:
+    with pytest.raises(PlanError) as caught:
+        plan(num_candidates=0, eta="3", colour="red")
+    assert len(str(caught.value).splitlines()) == 3
+    with pytest.raises(PlanError) as caught:
+        plan(control="nosuch", presets=["neither"], objective="other")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "plan.toml"
+    path.write_text(tomli_w.dumps(fields(**changes)))
+    return path
+
+
+@pytest.mark.parametrize("text", ["num_candidates = ", "a = 1\na = 2", "x = [1,"])
+def test_bad_toml_is_refused_by_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(text)
+    with pytest.raises(PlanError, match=r"plan\.toml: cannot be read as TOML"):
+        load_plan(path)
+
+
+def test_bytes_that_are_no_text_and_files_that_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PlanError, match="cannot be read as TOML"):
+        load_plan(path)
+    with pytest.raises(PlanError, match="cannot be read as TOML"):
+        load_plan(tmp_path / "absent.toml")
+    with pytest.raises(PlanError, match="no such file; plans that ship"):
+        find_plan(str(tmp_path / "absent.toml"))
+    assert find_plan(str(path)) == path
+
+
+def test_a_date_has_no_place(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace("num_candidates = 9", "num_candidates = 1979-05-27"))
+    with pytest.raises(PlanError, match="dates and times have no place"):
+        load_plan(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("num_candidates=4", "num_candidates", 4),
+        ("eta=2.5", "eta", 2.5),
+        ("name=other", "name", "other"),
+        ('name="quoted"', "name", "quoted"),
+        ("sampler.name=random", "sampler.name", "random"),
+        ("sampler.seed=5", "sampler.seed", 5),
+        ("budget.max_steps=500", "budget.max_steps", 500),
+        ("rules.patience_steps=40", "rules.patience_steps", 40),
+        ("stages.0.until_step=30", "stages.0.until_step", 30),
+        ("stages.1.at_most=2", "stages.1.at_most", 2),
+        ("seeds.2=99", "seeds.2", 99),
+        ("seeds=[1, 2, 3]", "seeds", (1, 2, 3)),
+        ("fixed.noise=0.5", "fixed", {"noise": 0.5}),
+        ("name=a=b", "", "refused"),
+    ],
+)
+def test_set_reaches_every_depth(tmp_path: Path, override: str, path: str, value: Any) -> None:
+    if not path:
+        with pytest.raises(PlanError, match="name = 'a=b'"):
+            load_plan(write(tmp_path), [override])
+        return
+    found: Any = load_plan(write(tmp_path), [override])
+    for part in path.split("."):
+        found = found[int(part)] if part.isdigit() else getattr(found, part)
+    assert found == value
+
+
+def test_later_overrides_win(tmp_path: Path) -> None:
+    assert load_plan(write(tmp_path), ["num_candidates=4", "num_candidates=5"]).num_candidates == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("num_candidates", "expected key=value"),
+        ("=4", "expected key=value"),
+        ("stages.9.until_step=30", "stages.9 is not in the plan"),
+        ("stages.x.until_step=30", "stages.x is not in the plan"),
+        ("stages.-1.until_step=30", "stages.-1 is not in the plan"),
+        ("seeds.3=99", "index '3' is not in 0..2"),
+        ("seeds.x=99", "index 'x' is not in 0..2"),
+        ("eval_every.x=1", "eval_every is a value and has no key 'x'"),
+        ("eval_every.x.y=1", "eval_every.x is not in the plan"),
+        ("budget.hours=1", "budget.hours = 1: there is no such key"),
+        ("nosuch.key=1", "nosuch = {'key': 1}: there is no such key"),
+        ("num_candidates=many", "num_candidates = 'many'"),
+    ],
+)
+def test_set_refuses_what_is_not_there(tmp_path: Path, override: str, said: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        load_plan(write(tmp_path), [override])
+    assert said in str(caught.value)
+
+
+RICH: dict[str, Any] = {
+    "presets": ["good"],
+    "fixed": {"noise": 0.25},
+    "save_every": 20,
+    "stages": stages((20, 2), (60, 2), (120, 3), top=4, at_most=5),
+    "rules": {
+        "promote": {"margin": 0.1, "tolerance": 0.01, "health_metric": "health", "health_factor": 1.25},
+        "stop": {"window": 4, "health_metrics": ["health"]},
+        "patience_steps": 40,
+        "health": [{"metric": "health", "at_least": 0.001}],
+    },
+    "budget": {"max_steps": 5000, "max_slot_hours": 1.5},
+    "sampler": {"name": "random", "seed": 3},
+    "resources": {"cpu": 2, "gpu": 0.5, "slots": 2, "max_failures": 0},
+}
+
+
+@pytest.mark.parametrize("changes", [{}, RICH])
+def test_a_resolved_plan_survives_its_file(tmp_path: Path, changes: dict[str, Any]) -> None:
+    first = plan(**changes)
+    path = tmp_path / "resolved.toml"
+    path.write_text(first.toml())
+    again = load_plan(path)
+    assert again == first
+    assert again.fingerprint() == first.fingerprint()
+    assert again.toml() == first.toml()
+    assert (again.objective, again.mode) == ("val_loss", "min")
+
+
+def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
+    first = plan(**RICH)
+    changed: dict[str, Any] = {
+        "schema_version": None,
+        "name": "other",
+        "family": None,
+        "space": "tests.scripted:SMALL",
+        "control": "good",
+        "presets": ["control"],
+        "fixed": {"noise": 0.5},
+        "num_candidates": 10,
+        "eta": 4.0,
+        "seeds": [7, 42, 1338],
+        "eval_every": 5,
+        "save_every": 40,
+        "stages": stages((20, 2), (60, 2), (120, 3), top=4, at_most=6),
+        "rules": {**RICH["rules"], "patience_steps": 60},
+        "budget": {"max_steps": 5000, "max_slot_hours": 1.25},
+        "sampler": {"name": "random", "seed": 4},
+        "resources": {"cpu": 1, "gpu": 2.0, "slots": 3, "max_failures": 1},
+        "objective": None,
+        "mode": None,
+    }
+    assert changed.keys() == SearchPlan.model_fields.keys()
+    same = {
+        field
+        for field, value in changed.items()
+        if value is not None and plan(**{**RICH, field: value}).fingerprint() == first.fingerprint()
+    }
+    assert same == {"name", "resources"}
+    for field, value in (("family", "spacing_mdn"), ("objective", "val_nll"), ("mode", "max")):
+        assert first.model_copy(update={field: value}).fingerprint() != first.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"space": "nosuch"}, ["space = 'nosuch'", "give 'module:attr'"]),
+        ({"space": "tests.scripted:NOTHING"}, ["space = 'tests.scripted:NOTHING'", "cannot be imported"]),
+        ({"space": "tests.scripted:EMPTY"}, ["draws nothing"]),
+        ({"space": "tests.scripted:INVALID"}, ["space 'tests.scripted:INVALID'", "floor = ", "less than or equal"]),
+        ({"fixed": {"rate": 0.1}}, ["fixed.rate = 0.1", "fix it or draw it"]),
+        ({"fixed": {"nosuch": 1}}, ["preset 'control' with fixed", "nosuch = 1", "there is no such key"]),
+        ({"fixed": {"noise": "loud"}}, ["noise = 'loud'", "valid number"]),
+    ],
+)
+def test_configs_that_cannot_be_built_are_refused_before_launch(changes: dict[str, Any], said: list[str]) -> None:
+    with pytest.raises(PlanError) as caught:
+        check_plan(plan(**changes))
+    message = str(caught.value)
+    assert [part for part in said if part not in message] == [], message
+
+
+def test_a_sound_plan_passes() -> None:
+    check_plan(plan(presets=["good", "diverging"], fixed={"noise": 0.5}))
+
+
+def test_a_machine_that_is_too_small_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_machine(plan(), tmp_path, local=True)
+    with pytest.raises(PreflightRefused, match=r"resources\.cpu = 4096: this machine has"):
+        check_machine(plan(resources={"cpu": 4096}), tmp_path, local=True)
+    check_machine(plan(resources={"cpu": 4096}), tmp_path, local=False)
+    with pytest.raises(PreflightRefused, match=r"resources\.gpu = 64: torch sees"):
+        check_machine(plan(resources={"gpu": 64.0}), tmp_path, local=True)
+    monkeypatch.setattr("tune_rh.preflight.MIN_FREE_MIB", 2**40)
+    with pytest.raises(PreflightRefused, match="MiB free; a run needs"):
+        check_machine(plan(), tmp_path, local=False)
