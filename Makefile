@@ -1,0 +1,49 @@
+# Every target makes the virtual environment first, if it is missing or older than the lock file.
+PYTHON ?= python3.11
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python
+TUNE := $(VENV)/bin/tune-rh
+
+.PHONY: help search test test-all check bench lock clean
+
+help:
+	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about ten minutes on two cores"
+	@echo "make test      the fast tests;  make test-all  the slow ones as well"
+	@echo "make check     format, lint, types, imports between rooms"
+	@echo "make bench     every benchmark of benchmarks/RESULTS.md"
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --requirement requirements.lock
+	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+# A run that was interrupted goes on; a finished one is shown again.
+search: $(READY)
+	@if [ -f runs/quickstart/journal.jsonl ]; then $(TUNE) resume quickstart; \
+	else $(TUNE) search tune_rh/plans/quickstart.toml; fi
+
+test: $(READY)
+	$(RUN) -m pytest
+
+test-all: $(READY)
+	$(RUN) -m pytest -m "not gpu"
+
+check: $(READY)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(READY)
+	$(RUN) -m benchmarks
+
+lock: $(READY)
+	$(VENV)/bin/pip-compile --quiet --strip-extras --allow-unsafe --extra dev --no-header --annotation-style=line \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--upgrade-package torch==2.13.0 --output-file requirements.lock pyproject.toml
+	sed -i 's/^torch==\([0-9.]*\)+cpu/torch==\1/' requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
