@@ -1,0 +1,254 @@
+"""The command line as a user meets it: exit codes, messages, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from tests.plans import fields
+from tune_rh.cli import COMMANDS, main
+from tune_rh.journal import RunLock, RunPaths
+
+ROOT = Path(__file__).parents[1]
+
+
+class Shell:
+    """Runs commands in process with runs and data below one folder."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+        self.places = ["--runs-dir", str(folder / "runs"), "--data-dir", str(folder / "data")]
+
+    def plan(self, **changes: object) -> str:
+        path = self.folder / "plan.toml"
+        path.write_text(tomli_w.dumps(fields(**changes)))
+        return str(path)
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        try:
+            code = main([*words, *(self.places if words[0] in ("search", "resume", "status", "export") else [])])
+        except SystemExit as error:
+            code = int(error.code or 0)
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(tmp_path, capsys)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0
+
+
+def test_no_command_and_unknown_command_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    with pytest.raises(SystemExit) as stop:
+        main(["serach"])
+    assert stop.value.code == 2
+    assert "serach" in capsys.readouterr().err
+
+
+def test_search_status_export_from_start_to_end(shell: Shell) -> None:
+    code, out, _ = shell("search", shell.plan(), "--runner", "local")
+    assert code == 0
+    assert "Funnel" in out
+    assert "Ranking" in out
+    assert "Best: c" in out
+    run = shell.folder / "runs" / "scripted"
+    assert (run / "best" / "README.md").is_file()
+    code, out, _ = shell("status", "scripted")
+    assert code == 0
+    assert "finished" in out
+    code, out, _ = shell("export", "scripted", "--out", str(shell.folder / "out"))
+    assert code == 0
+    assert {p.name for p in (shell.folder / "out").iterdir()} == {
+        "README.md",
+        "config.toml",
+        "export.json",
+        "metrics.json",
+        "model.safetensors",
+        "provenance.json",
+        "seeds.csv",
+    }
+    before = (run / "journal.jsonl").read_bytes()
+    code, out, _ = shell("resume", "scripted", "--runner", "local")
+    assert code == 0
+    assert "finished already" in out
+    assert (run / "journal.jsonl").read_bytes() == before
+
+
+def test_dry_run_writes_nothing(shell: Shell) -> None:
+    code, out, _ = shell("search", shell.plan(), "--dry-run")
+    assert code == 0
+    assert "without gates" in out
+    assert not (shell.folder / "runs").exists()
+
+
+def test_override_is_recorded(shell: Shell) -> None:
+    code, _, _ = shell("search", shell.plan(), "--runner", "local", "--set", "num_candidates=3", "--name", "other")
+    assert code == 0
+    frozen = tomllib.loads((shell.folder / "runs" / "other" / "plan.toml").read_text())
+    assert (frozen["num_candidates"], frozen["name"]) == (3, "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"space": "tests.scripted:EMPTY"}, "draws nothing"),
+        ({"space": "tests.scripted:INVALID"}, "floor"),
+        ({"space": "tests.scripted:NOWHERE"}, "cannot be imported"),
+        ({"space": "tests.scripted:FAMILY"}, "not a search_spaces.api.Space"),
+        ({"fixed": {"floor": 1.5}}, "fixed.floor = 1.5: space"),
+        ({"fixed": {"flor": 1.5}}, "flor = 1.5: there is no such key"),
+        ({"control": "nobody"}, "known: control"),
+        ({"nmae": "x"}, "nmae = 'x': there is no such key"),
+    ],
+)
+def test_a_bad_plan_exits_2_before_anything_is_written(shell: Shell, changes: dict[str, object], expected: str) -> None:
+    code, _, err = shell("search", shell.plan(**changes), "--runner", "local")
+    assert code == 2
+    assert expected in err
+    assert not (shell.folder / "runs").exists()
+
+
+def test_missing_plan_names_those_that_ship(shell: Shell) -> None:
+    code, _, err = shell("search", "quickstrat")
+    assert code == 2
+    assert "quickstart" in err
+
+
+def test_more_cores_than_there_are_exit_3(shell: Shell) -> None:
+    code, _, err = shell("search", shell.plan(resources={"cpu": 4096}), "--runner", "local")
+    assert code == 3
+    assert "resources.cpu = 4096" in err
+
+
+def test_a_run_that_exists_exits_5_and_is_left_alone(shell: Shell) -> None:
+    plan = shell.plan(num_candidates=2)
+    assert shell("search", plan, "--runner", "local")[0] == 0
+    journal = shell.folder / "runs" / "scripted" / "journal.jsonl"
+    before = journal.read_bytes()
+    code, _, err = shell("search", plan, "--runner", "local")
+    assert code == 5
+    assert "tune-rh resume scripted" in err
+    assert journal.read_bytes() == before
+
+
+def test_unknown_run_exits_5_with_those_there_are(shell: Shell) -> None:
+    assert shell("search", shell.plan(num_candidates=2), "--runner", "local")[0] == 0
+    code, _, err = shell("resume", "nothing")
+    assert code == 5
+    assert "there: scripted" in err
+
+
+def test_a_locked_run_exits_5_with_the_holder(shell: Shell) -> None:
+    assert shell("search", shell.plan(num_candidates=2), "--runner", "local")[0] == 0
+    paths = RunPaths(shell.folder / "runs" / "scripted")
+    with RunLock(paths):
+        code, _, err = shell("resume", "scripted", "--runner", "local")
+        assert code == 5
+        assert f'"pid": {os.getpid()}' in err
+        assert "running" in shell("status", "scripted")[1] or "finished" in shell("status", "scripted")[1]
+
+
+def test_missing_data_that_cannot_be_made_exits_2(shell: Shell) -> None:
+    code, _, err = shell("search", shell.plan(fixed={"data": "absent"}), "--runner", "local")
+    assert code == 2
+    assert "absent" in err
+
+
+def test_changed_data_is_refused_on_resume(shell: Shell) -> None:
+    assert shell("search", shell.plan(num_candidates=2), "--runner", "local")[0] == 0
+    (shell.folder / "data").mkdir(exist_ok=True)
+    (shell.folder / "data" / "changed").write_text("x")
+    code, _, err = shell("resume", "scripted", "--runner", "local")
+    assert code == 5
+    assert "data set" in err
+
+
+def test_failed_members_exit_4_and_the_rest_is_there(shell: Shell) -> None:
+    plan = shell.plan(presets=["failing"], num_candidates=3, resources={"max_failures": 0})
+    code, out, _ = shell("search", plan, "--runner", "local")
+    assert code == 4
+    assert "scripted failure at step 5" in out
+    assert "Best: c" in out
+
+
+def test_export_says_why_it_cannot(shell: Shell) -> None:
+    assert shell("search", shell.plan(num_candidates=3), "--runner", "local")[0] == 0
+    taken = shell.folder / "taken"
+    taken.mkdir()
+    (taken / "mine").touch()
+    code, _, err = shell("export", "scripted", "--out", str(taken))
+    assert code == 2
+    assert "not empty" in err
+    code, _, err = shell("export", "scripted", "--out", str(shell.folder / "new"), "--candidate", "c0099")
+    assert code == 2
+    assert "those that have: " in err
+
+
+def test_data_lists_its_sets(shell: Shell) -> None:
+    code, _, err = shell("data", "spacing_mdn", "--size", "huge")
+    assert code == 2
+    assert "first100k" in err
+    code, _, err = shell("data", "nothing")
+    assert code == 2
+    assert "known: spacing_mdn" in err
+
+
+def test_families_shows_presets_spaces_metrics(shell: Shell) -> None:
+    assert "spacing_mdn" in shell("families")[1]
+    out = shell("families", "spacing_mdn")[1]
+    assert "e55" in out
+    assert "cpu-quickstart" in out
+    assert "val_nll" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_resume(tmp_path: Path, number: signal.Signals) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(tomli_w.dumps(fields(fixed={"step_s": 0.02})))
+    places = ["--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
+    command = [sys.executable, "-m", "tune_rh"]
+    driver = subprocess.Popen(
+        [*command, "search", str(plan), "--runner", "local", *places],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert driver.stdout is not None
+    seen = []
+    for line in driver.stdout:
+        seen.append(line)
+        if "step 10" in line:
+            driver.send_signal(number)
+            break
+    rest = driver.stdout.read()
+    assert driver.wait() == 130
+    assert "tune-rh resume scripted" in rest
+    journal = (tmp_path / "runs" / "scripted" / "journal.jsonl").read_text().splitlines()
+    assert json.loads(journal[-1]) | {"at_s": 0} == {
+        "event": "SessionEnded", "session": 1, "at_s": 0, "reason": "interrupted",
+    }  # fmt: skip
+    done = subprocess.run(
+        [*command, "resume", "scripted", "--runner", "local", *places], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Best: c" in done.stdout
