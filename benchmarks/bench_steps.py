@@ -111,8 +111,8 @@ def main() -> int:
     """Run on the CPU, and on a GPU if there is one."""
     parser = argparse.ArgumentParser(description="Steps a second of spacing_mdn's e4.")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where data sets are; first100k is made")
-    parser.add_argument("--steps", type=int, default=2, help="steps in a round on the CPU (a GPU takes 20 times more)")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=1, help="steps in a round on the CPU (a GPU takes 20 times more)")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     SOURCE.prepare(_DATA, arguments.data_dir)
     torch.set_num_threads(2)
