@@ -163,15 +163,13 @@ def encode(event: Event) -> str:
 def decode(line: str) -> Event:
     """The inverse of `encode`; raises ValueError on anything else."""
     fields = json.loads(line)
-    if not isinstance(fields, dict) or fields.get("event") not in KINDS:
-        raise ValueError("not an event of this schema")
-    kind = KINDS[fields.pop("event")]
-    if "metrics" in fields:
-        fields["metrics"] = {name: _NON_FINITE.get(value, value) for name, value in fields["metrics"].items()}
     try:
+        kind = KINDS[fields.pop("event")]
+        if "metrics" in fields:
+            fields["metrics"] = {name: _NON_FINITE.get(value, value) for name, value in fields["metrics"].items()}
         event: Event = kind(**fields)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"not an event of this schema ({error})") from error
     return event
 
 

@@ -1,0 +1,128 @@
+"""One gate: the order of arrival does not matter, and the sorted lists are those of a naive computation."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tune_rh.gates import Gate, Rank
+
+# Few distinct values, so that ties are common.
+VALUE = st.one_of(st.none(), st.sampled_from([0.0, 0.5, 1.0, 2.0]), st.floats(-5, 5))
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> list[tuple[int, tuple[float | None, ...], bool]]:
+    """What arrives, in order: (index, one value a seed, eligible); index 0 is the control."""
+    seeds = draw(st.integers(1, 3))
+    values = draw(st.lists(st.tuples(*[VALUE] * seeds), min_size=1, max_size=9))
+    eligible = draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))
+    rows = [
+        (i, row, ok and any(v is not None for v in row))
+        for i, (row, ok) in enumerate(zip(values, eligible, strict=True), start=draw(st.integers(0, 1)))
+    ]
+    return draw(st.permutations(rows))
+
+
+def filled(rows: list[tuple[int, tuple[float | None, ...], bool]]) -> Gate:
+    gate = Gate()
+    for index, values, eligible in rows:
+        if index:
+            gate.arrive(index, values, eligible=eligible)
+        else:
+            gate.arrive_control(values)
+    return gate
+
+
+def naive(rows: list[tuple[int, tuple[float | None, ...], bool]]) -> dict[int, float]:
+    seen = [v for _, values, _ in rows for v in values if v is not None]
+    worst = max(seen, default=math.inf)
+    return {index: fmean(worst if v is None else v for v in values) for index, values, _ in rows}
+
+
+@given(arrivals())
+def test_sorted_lists_are_those_of_a_naive_computation(rows: list[tuple[int, tuple[float | None, ...], bool]]) -> None:
+    gate, scores = filled(rows), naive(rows)
+    expected = sorted((score, index) for index, score in scores.items() if index)
+    eligible = {index for index, _, ok in rows if ok and index}
+    assert gate.order == expected
+    assert gate.waiting == [row for row in expected if row[1] in eligible]
+    assert [gate.rank(index) for _, index in expected] == list(range(len(expected)))
+    assert {index: gate.score(index) for _, index in expected} == {i: s for i, s in scores.items() if i}
+    assert gate.control_score() == scores.get(0)
+    assert all(gate.has(index) for _, index in expected)
+    assert not gate.has(99)
+    assert all(gate.values(index) == values for index, values, _ in rows if index)
+
+
+@given(arrivals(), st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter(
+    rows: list[tuple[int, tuple[float | None, ...], bool]], random: object
+) -> None:
+    other = list(rows)
+    random.shuffle(other)  # type: ignore[attr-defined]
+    one, two = filled(rows), filled(other)
+    assert (one.order, one.waiting, one.control_score()) == (two.order, two.waiting, two.control_score())
+
+
+@given(arrivals(), st.data())
+def test_promotions_in_between_take_from_the_waiting_only(
+    rows: list[tuple[int, tuple[float | None, ...], bool]], data: st.DataObject
+) -> None:
+    gate = Gate()
+    gone: list[int] = []
+    for position, (index, values, eligible) in enumerate(rows):
+        if index:
+            gate.arrive(index, values, eligible=eligible)
+        else:
+            gate.arrive_control(values)
+        if gate.waiting and data.draw(st.booleans()):
+            chosen = data.draw(st.sampled_from(gate.waiting)).entry
+            gate.promote(chosen)
+            gone.append(chosen)
+        arrived = filled(rows[: position + 1])
+        assert gate.order == arrived.order
+        assert gate.waiting == [rank for rank in arrived.waiting if rank.entry not in gone]
+        assert gate.num_promoted == len(gone)
+
+
+def test_a_failed_seed_counts_as_the_worst_seen_then_and_later() -> None:
+    gate = Gate()
+    gate.arrive(1, (1.0, None), eligible=True)
+    assert gate.score(1) == 1.0
+    gate.arrive(2, (2.0, 3.0), eligible=True)
+    assert gate.score(1) == 2.0
+    gate.arrive_control((9.0, 5.0))
+    assert gate.score(1) == 5.0
+    assert gate.order == [Rank(2.5, 2), Rank(5.0, 1)]
+    gate.arrive(3, (4.0, 4.0), eligible=True)
+    assert [rank.entry for rank in gate.waiting] == [2, 3, 1]
+
+
+def test_where_all_fail_everybody_is_last_and_nobody_waits() -> None:
+    gate = Gate()
+    for index in (2, 1):
+        gate.arrive(index, (None, None), eligible=False)
+    assert gate.order == [Rank(math.inf, 1), Rank(math.inf, 2)]
+    assert gate.waiting == []
+    gate.arrive_control((None,))
+    assert gate.control_score() == math.inf
+
+
+def test_ties_go_to_the_earlier_entry() -> None:
+    gate = Gate()
+    for index in (3, 1, 2):
+        gate.arrive(index, (1.0,), eligible=True)
+    assert [rank.entry for rank in gate.waiting] == [1, 2, 3]
+    assert gate.rank(2) == 1
+
+
+@pytest.mark.parametrize("value", [0.1, 1e300, 5e-324])
+def test_the_score_of_equal_seeds_is_their_value(value: float) -> None:
+    gate = Gate()
+    gate.arrive(1, (value,) * 3, eligible=True)
+    assert gate.score(1) == pytest.approx(value)
