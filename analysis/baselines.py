@@ -1,0 +1,163 @@
+"""What a learned density of the next spacing has to beat, measured on the run's own data.
+
+What it is: a ladder of predictors without learned networks, each a closed form or a least-squares fit, each scored by
+the mean negative log density (nats per spacing) of every spacing of one split. What it is not: a bound. The last rungs
+show how far plain adaptation goes, and nothing says that a better linear form does not exist.
+
+Fitted rungs see only what lies below the split in height, and every prediction uses true values before it, across the
+split's lower edge as well.
+
+Source of the marginal: M. L. Mehta, Random Matrices (2004), section 1.5 (Wigner's surmise for unitary ensembles).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.api import Progress, Split
+from trainables.spacing_mdn.data import Part, SpacingData, load
+from trainables.spacing_mdn.linear import fit_ar
+
+Array = NDArray[np.float64]
+
+AR_ORDERS = (1, 8, 16, 32, 64)
+ADAPTIVE = ((32, 256), (64, 256), (64, 1024))
+"""(order, spacings fitted on) of the rungs that are fitted anew for every spacing."""
+MAX_TARGETS = 5_000
+"""Spacings that an adaptive rung is scored on, evenly spread over the split; all of them if there are fewer."""
+
+_BATCH = 100  # targets whose design matrices are held at once
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One rung: a predictor, its score, and what it was allowed to see.
+
+    Attributes:
+        name: for tables.
+        nll: nats per spacing on the evaluated split, lower is better.
+        note: how it was fitted and scored.
+    """
+
+    name: str
+    nll: float
+    note: str
+
+
+def ladder(name: str, data_dir: Path, split: Split = "test", progress: Progress | None = None) -> list[Baseline]:
+    """Score every baseline on one split of a data set.
+
+    Args:
+        name: a data set of the family ``spacing_mdn``.
+        data_dir: root of all data.
+        split: ``test`` is predicted from fits on train and val, ``val`` from fits on train.
+        progress: called with (rungs done, rungs in all).
+
+    Raises:
+        DataError: the set is unknown, missing or corrupt.
+    """
+    below, target = _below(load(name, data_dir), split)
+    has_height = bool(np.ptp(below.log_height) > 0.0)
+    total = 1 + len(AR_ORDERS) + has_height + len(ADAPTIVE)
+    rungs: list[Baseline] = []
+
+    def add(rung: Baseline) -> None:
+        rungs.append(rung)
+        if progress is not None:
+            progress(len(rungs), total)
+
+    add(Baseline("Wigner surmise", wigner_nll(target.spacings), "marginal density, nothing fitted"))
+    for order in AR_ORDERS:
+        add(_global_ar(below, target, order, degree=0))
+    if has_height:
+        add(_global_ar(below, target, AR_ORDERS[-1], degree=2))
+    for order, window in ADAPTIVE:
+        add(_adaptive_ar(below, target, order, window))
+    return rungs
+
+
+def wigner_nll(spacings: Array) -> float:
+    """Mean of -ln p for p(s) = 32 s^2 exp(-4 s^2 / pi) / pi^2; infinite if a spacing is 0."""
+    with np.errstate(divide="ignore"):
+        log_density = math.log(32.0 / math.pi**2) + 2.0 * np.log(spacings) - 4.0 / math.pi * spacings**2
+    return -float(np.mean(log_density))
+
+
+def adaptive_nll(series: Array, targets: NDArray[np.int64], order: int, window: int) -> tuple[float, float]:
+    """Score a linear predictor that is fitted anew for each target, on the ``window`` spacings just before it.
+
+    The fit is ordinary least squares with an intercept over the window - order positions that have their whole past
+    inside the window, with no ridge and nothing shared between targets. The density is the Gaussian about the
+    prediction with the variance of a new observation, s^2 (1 + v' (X'X)^-1 v), where s^2 is the window's residual
+    sum of squares over its degrees of freedom and v the target's row; so the target itself enters nowhere.
+
+    Args:
+        series: (n,) contiguous spacings.
+        targets: positions in ``series`` to score, each at least ``window``.
+        order: spacings before that predict the next.
+        window: spacings fitted on, more than 2 * order + 1.
+
+    Returns:
+        Mean negative log density in nats, and its standard error over targets taken as independent.
+
+    Raises:
+        ValueError: the window is too short for the order, or a target lies too low.
+    """
+    if window <= 2 * order + 1:
+        raise ValueError(
+            f"window={window} leaves no degree of freedom for order={order}; it takes over {2 * order + 1}"
+        )
+    if not len(targets) or targets.min() < window:
+        raise ValueError(f"adaptive_nll needs targets with window={window} spacings before each")
+    scores: list[Array] = []
+    for start in range(0, len(targets), _BATCH):
+        at = targets[start : start + _BATCH]
+        # About 1, as the fit of the global ones: the normal equations keep more digits.
+        context = series[at[:, None] + np.arange(-window, 1)] - 1.0
+        rows = np.lib.stride_tricks.sliding_window_view(context, order + 1, axis=1)
+        design = np.concatenate([np.ones((*rows.shape[:2], 1)), rows[..., :-1]], axis=2)
+        past, new = design[:, :-1], design[:, -1]
+        wanted, actual = rows[:, :-1, -1], rows[:, -1, -1]
+        gram = past.transpose(0, 2, 1) @ past
+        moment = np.einsum("bij,bi->bj", past, wanted)
+        solved = np.linalg.solve(gram, np.stack([moment, new], axis=2))
+        coef, leverage = solved[..., 0], np.einsum("bj,bj->b", new, solved[..., 1])
+        squares = np.square(wanted - np.einsum("bij,bj->bi", past, coef)).sum(axis=1)
+        variance = squares / (window - 2 * order - 1) * (1.0 + leverage)
+        error = actual - np.einsum("bj,bj->b", new, coef)
+        scores.append(0.5 * (error**2 / variance + np.log(2.0 * math.pi * variance)))
+    values = np.concatenate(scores)
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
+
+
+def _below(data: SpacingData, split: Split) -> tuple[Part, Part]:
+    """Everything under the split, and the split."""
+    if split == "val":
+        return data.train, data.val
+    spacings = np.concatenate([data.train.spacings, data.val.spacings])
+    return Part(spacings, np.concatenate([data.train.log_height, data.val.log_height])), data.test
+
+
+def _global_ar(below: Part, target: Part, order: int, degree: int) -> Baseline:
+    heights = below.log_height_per_point() if degree else None
+    model = fit_ar(below.spacings, order, heights, degree)
+    series = np.concatenate([below.spacings[-order:], target.spacings])
+    if heights is None:
+        return Baseline(f"AR({order})", model.nll(series), f"least squares on {len(below.spacings)} spacings below")
+    along = np.concatenate([heights[-order:], target.log_height_per_point()])
+    note = f"coefficients of degree {degree} in log height, least squares on {len(below.spacings)} spacings below"
+    return Baseline(f"AR({order}), height^{degree}", model.nll(series, along), note)
+
+
+def _adaptive_ar(below: Part, target: Part, order: int, window: int) -> Baseline:
+    series = np.concatenate([below.spacings[-window:], target.spacings])
+    step = -(-len(target.spacings) // MAX_TARGETS)
+    targets = np.arange(window, len(series), step)
+    nll, error = adaptive_nll(series, targets, order, window)
+    note = f"refitted for each of {len(targets)} spacings on the {window} before it; standard error {error:.3f}"
+    return Baseline(f"AR({order}) of the last {window}", nll, note)
