@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+# Ray holds the title's memory, so no other library can write it.
+from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.tune import Trainable
 
 from trainables.member import MemberJob, MemberRun
@@ -28,8 +30,14 @@ class MemberTrainable(Trainable):
         self._open(new_config)
         return True
 
+    def __repr__(self) -> str:
+        """What the dashboard calls this actor. Ray reads it once, at its start, and members come and go."""
+        return f"{self.run.job.label}, then others" if hasattr(self, "run") else type(self).__name__
+
     def step(self) -> dict[str, Any]:
         """One evaluation interval."""
+        # The process's title is read anew each time: here the dashboard and `ps` do show the present member.
+        setproctitle(f"ray::{self.run.job.label}")
         # One string: Tune flattens nested results, and would mix our metrics with its own.
         return {"report": json.dumps(self.run.advance())}
 

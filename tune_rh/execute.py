@@ -107,8 +107,8 @@ def _run(run: OpenRun, runner: str, address: str, to: Console) -> bool:
     from tune_rh.ray_runner import RayRunner
 
     to.print("Starting Ray ..." if address == "local" else f"Joining Ray at {address} ...")
-    with connect(run.plan.resources, address) as cluster:
-        to.print(f"Ray dashboard: {cluster.dashboard or 'none'}; {cluster.slots} slots")
+    with connect(run.plan.resources, address, owner=run.paths.root) as cluster:
+        to.print(f"Ray dashboard: {cluster.dashboard or 'none'} (its token: ray get-auth-token); {cluster.slots} slots")
         return _drive(run, RayRunner(cluster.slots), to)
 
 

@@ -28,6 +28,7 @@ class Gate:
         self.order: list[Rank] = []
         self.waiting: list[Rank] = []
         self.num_promoted = 0
+        self.num_out = 0
         self.control: tuple[float | None, ...] | None = None
         self._values: dict[int, tuple[float | None, ...]] = {}
         self._scores: dict[int, float] = {}
@@ -36,10 +37,15 @@ class Gate:
         self._worst = -math.inf
 
     def arrive(self, index: int, values: Sequence[float | None], *, eligible: bool) -> None:
-        """Candidate ``index`` is complete here; ``values`` holds one number a seed, None for a failed one."""
+        """Candidate ``index`` is complete here; ``values`` holds one number a seed, None for a failed one.
+
+        One that is not ``eligible`` (all seeds lost, or a failing health check) goes no further: it is out.
+        """
         self._values[index] = tuple(values)
         if eligible:
             self._eligible.add(index)
+        else:
+            self.num_out += 1
         if None in values:
             self._with_failures.add(index)
         self._insert(index)

@@ -28,7 +28,7 @@ from tune_rh.events import (
 )
 from tune_rh.gates import Gate
 from tune_rh.plan import SearchPlan
-from tune_rh.rules import Curve, is_healthy
+from tune_rh.rules import Curve, ending, is_healthy
 
 Status = Literal["idle", "running", "stopped", "completed", "diverged", "failed"]
 TEST, CONTROL, ADVANCE, FRESH = range(4)
@@ -53,6 +53,7 @@ class Member:
         self.status: Status = "idle"
         self.until_step = 0
         self.reason = ""
+        self.diverged = False
         self.tested: Tested | None = None
         self.slot_seconds = 0.0
 
@@ -191,6 +192,7 @@ class History:
     def _report(self, event: Reported) -> None:
         member = self.member(MemberId.parse(event.member))
         self._spend(member, event.train_s + event.eval_s)
+        member.diverged = event.diverged
         before = member.step
         value = self._sign * event.metrics.get(self.plan.objective, math.nan)
         if member.curve.add(event.step, value, dict(event.metrics)):
@@ -216,10 +218,14 @@ class History:
         self._arrive(candidate)
 
     def _hand_back(self, member: Member) -> None:
+        """A job ended early. If that was between the member's last report and what follows from it, it follows now."""
         self.running.pop(member.id, None)
+        candidate = self.candidates[member.id.candidate]
         if member.status == "running":
-            member.status = "idle"
-        self._offer(self.candidates[member.id.candidate], member)
+            end = ending(self.plan, member.curve, diverged=member.diverged, is_control=candidate.index == 0)
+            member.status, member.reason = end or ("idle", member.reason)
+        self._offer(candidate, member)
+        self._arrive(candidate)
 
     def _arrive(self, candidate: Candidate) -> None:
         """File the candidate at its gate once every seed of its stage has reached it or ended."""
@@ -235,7 +241,8 @@ class History:
         if candidate.index == 0:
             gate.arrive_control(values)
         else:
-            healthy = is_healthy(self.plan.rules.health, self.health(candidate))
+            last = candidate.stage == self.plan.last_stage
+            healthy = last or is_healthy(self.plan.rules.health, self.health(candidate))
             gate.arrive(candidate.index, values, eligible=healthy and any(v is not None for v in values))
 
     def health(self, candidate: Candidate) -> dict[str, float]:

@@ -36,7 +36,8 @@ class Stage(FrozenConfig):
         num_seeds: how many of the plan's seeds a candidate needs at this stage.
         eta: the best 1 / eta of the candidates at the gate are promotable (None: the plan's).
         top: promote exactly the best ``top`` once everybody has arrived, instead of 1 / eta as they come.
-        at_least: how many the gate promotes in any case, once nobody else can arrive.
+        at_least: how many the gate promotes in any case, once nobody else can arrive; whoever is lost after it is
+            replaced by the next best.
         at_most: how many it promotes at the most.
     """
 

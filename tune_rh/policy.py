@@ -14,7 +14,7 @@ from tune_rh.events import MemberId, Outcome, Promoted, Reason
 from tune_rh.gates import Gate
 from tune_rh.history import ADVANCE, TEST, Candidate, History
 from tune_rh.plan import PromoteRule, SearchPlan, Stage
-from tune_rh.rules import promotable_by_rule, stop_reason
+from tune_rh.rules import ending, promotable_by_rule
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,10 @@ Verdict = Continue | Park | Stop
 def verdict(plan: SearchPlan, history: History, member: MemberId, *, diverged: bool = False) -> Verdict:
     """What a running member does after the report that ``history`` has just taken in."""
     state = history.member(member)
-    if diverged:
-        return Stop("diverged", f"non-finite loss at step {state.step}")
-    if state.step >= plan.stages[-1].until_step:
-        return Stop("completed", "end of the last stage")
-    candidate = history.candidates[member.candidate]
-    if candidate.index:
-        reason = stop_reason(plan.rules, state.curve)
-        if reason is not None:
-            return Stop("stopped", reason)
+    is_control = history.candidates[member.candidate].index == 0
+    end = ending(plan, state.curve, diverged=diverged, is_control=is_control)
+    if end is not None:
+        return Stop(*end)
     return Continue(state.until_step) if state.step < state.until_step else Park()
 
 
@@ -192,14 +187,20 @@ def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Prom
 
 
 def _close_gates(plan: SearchPlan, history: History) -> Promote | None:
-    """Fill ``top`` and ``at_least`` at the first gate that still lacks somebody and that nobody else can reach."""
+    """Fill ``top`` and ``at_least`` at the first gate that still lacks somebody and that nobody else can reach.
+
+    Whoever went on and was lost does not count towards ``at_least``: the next best takes the place.
+    """
     for k in range(plan.last_stage):
         if history.incomplete[k]:
             return None
         gate, stage = history.gates[k], plan.stages[k]
-        wanted = stage.top or stage.at_least
-        if gate.waiting and gate.num_promoted < wanted and not _is_full(stage, gate):
-            return _promotion(history, k, gate.waiting[0].entry, "top" if stage.top else "at_least")
+        if gate.waiting and not _is_full(stage, gate):
+            if stage.top and gate.num_promoted < stage.top:
+                return _promotion(history, k, gate.waiting[0].entry, "top")
+            alive = gate.num_promoted - sum(later.num_out for later in history.gates[k + 1 :])
+            if alive < min(stage.at_least, stage.top or stage.at_least):
+                return _promotion(history, k, gate.waiting[0].entry, "at_least")
         control = history.control
         if control is not None and control.stage == k:
             return _control_promotion(history, control)

@@ -5,13 +5,14 @@ Not here: anything about trials (`tune_rh.ray_runner`).
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 
@@ -28,8 +29,13 @@ class Cluster:
 
 
 @contextmanager
-def connect(resources: Resources, address: str = "local") -> Iterator[Cluster]:
+def connect(resources: Resources, address: str = "local", *, owner: Path = Path()) -> Iterator[Cluster]:
     """Join ``address``, or start a cluster on loopback that ends with this block.
+
+    Args:
+        resources: what a job asks for.
+        address: ``"local"``, or a cluster to join.
+        owner: whose cluster it is; what a killed driver of the same owner left behind is cleared away.
 
     Raises:
         PreflightRefused: the cluster can never give what one job asks for.
@@ -39,7 +45,9 @@ def connect(resources: Resources, address: str = "local") -> Iterator[Cluster]:
     temporary = None
     if address == "local":
         # Ray puts sockets below this folder, and a socket's path may have 107 bytes at the most.
-        temporary = tempfile.mkdtemp(prefix="tune-rh-", dir="/tmp")
+        key = hashlib.sha256(f"{os.getuid()} {owner.absolute()}".encode()).hexdigest()[:12]
+        temporary = f"/tmp/tune-rh-{key}"
+        shutil.rmtree(temporary, ignore_errors=True)
         context = ray.init(
             address="local",
             include_dashboard=True,

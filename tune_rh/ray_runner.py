@@ -191,4 +191,5 @@ def _trainable(resources: Resources) -> type[MemberTrainable]:
         def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
             return request
 
+    Member.__qualname__ = "Member"  # what the dashboard shows
     return Member

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
 
-from tune_rh.plan import HealthBound, PromoteRule, Rules, StopRule
+from tune_rh.plan import HealthBound, PromoteRule, Rules, SearchPlan, StopRule
 
 # Two-sided 95% quantiles of Student's t by degrees of freedom (1..30); beyond that the normal's 1.96 is used.
 _T95 = (
@@ -50,6 +50,26 @@ class Curve:
     def best_before(self, count: int) -> float:
         """The best value leaving out the last ``count`` reports."""
         return min((v for v in self.values[:-count] if not math.isnan(v)), default=math.inf)
+
+
+def ending(
+    plan: SearchPlan, curve: Curve, *, diverged: bool, is_control: bool
+) -> tuple[Literal["diverged", "completed", "stopped"], str] | None:
+    """How a member ends with its last report, and why; None if it may go on (or wait at a gate).
+
+    Args:
+        plan: the plan.
+        curve: the member's, with the last report in it.
+        diverged: what the last report says.
+        is_control: the control is never stopped.
+    """
+    step = curve.steps[-1] if curve.steps else 0
+    if diverged:
+        return "diverged", f"non-finite loss at step {step}"
+    if step >= plan.stages[-1].until_step:
+        return "completed", "end of the last stage"
+    reason = None if is_control else stop_reason(plan.rules, curve)
+    return None if reason is None else ("stopped", reason)
 
 
 def stop_reason(rules: Rules, curve: Curve) -> str | None:
