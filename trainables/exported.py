@@ -61,12 +61,11 @@ def evaluate(folder: str | Path, split: Split = "val", data_dir: str | Path = "d
 def _read(path: Path) -> tuple[dict[str, Any], Any]:
     try:
         index = json.loads((path / INDEX).read_text())
-        fields = tomllib.loads((path / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointCorrupt(f"{path}: is no exported config ({error})") from error
-    if index["schema"] != EXPORT_SCHEMA:
-        raise CheckpointCorrupt(f"{path / INDEX}: schema {index['schema']}; this version reads {EXPORT_SCHEMA}")
-    config = build_config(get_family(index["family"]), fields)
+        if index["schema"] != EXPORT_SCHEMA:
+            raise CheckpointCorrupt(f"{path / INDEX}: schema {index['schema']}; this version reads {EXPORT_SCHEMA}")
+        config = build_config(get_family(index["family"]), tomllib.loads((path / CONFIG).read_text()))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointCorrupt(f"{path}: is no exported config of this version ({error})") from error
     if config.digest() != index["config_digest"]:
         raise CheckpointCorrupt(f"{path / CONFIG}: was changed: digest {config.digest()}, not {index['config_digest']}")
     return index, config
