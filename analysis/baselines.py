@@ -82,7 +82,7 @@ def ladder(name: str, data_dir: Path, split: Split = "test", progress: Progress 
 
 
 def wigner_nll(spacings: Array) -> float:
-    """Mean of -ln p for p(s) = 32 s^2 exp(-4 s^2 / pi) / pi^2; infinite if a spacing is 0."""
+    """Mean of -ln p for p(s) = 32 s^2 exp(-4 s^2 / pi) / pi^2; infinite if a spacing is 0, NaN if one is negative."""
     with np.errstate(divide="ignore"):
         log_density = math.log(32.0 / math.pi**2) + 2.0 * np.log(spacings) - 4.0 / math.pi * spacings**2
     return -float(np.mean(log_density))

@@ -1,0 +1,32 @@
+"""Real spacings for the tests that need them, made once a session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainables.spacing_mdn import zeros
+from trainables.spacing_mdn.data import SOURCE
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of all data: TUNE_RH_DATA_DIR if it is set, so that sets made before are used, else a folder of this run."""
+    given = os.environ.get("TUNE_RH_DATA_DIR")
+    return Path(given) if given else tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def first100k_dir(data_dir: Path) -> Path:
+    """``data_dir`` with first100k in it."""
+    SOURCE.prepare("first100k", data_dir)
+    return data_dir
+
+
+@pytest.fixture(scope="session")
+def zeros_100k(first100k_dir: Path) -> np.ndarray:
+    """The first 100,000 ordinates."""
+    return zeros.ordinates(100_000, first100k_dir / "spacing_mdn" / "zeros")
