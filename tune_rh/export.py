@@ -167,7 +167,8 @@ def _card(
         "model = trainables.load('.')  # this folder",
         "```",
         "",
-        "`trainables.exported.evaluate('.', 'test', data_dir)` gives the recorded metric again.",
+        f"`trainables/{plan.family}/README.md` says what goes in and what comes out."
+        " `trainables.exported.evaluate('.', 'test', data_dir)` gives the recorded metric again.",
         "",
         "## Files",
         "",

@@ -78,6 +78,13 @@ class SpacingModel(nn.Module):
         self.readout = linear(config.width, 1) if config.layout == "postfix" else None
         outputs = {"off": 0, "mean": NUM_STATISTICS, "diagonal": config.n_slots}[config.aux_mode]
         self.aux = linear(config.width, outputs) if outputs else None
+        # What makes inputs of spacings, fitted on the training split (`windows.Channels`): it travels with the weights,
+        # so that a model can be used where its data is not. (1 + order,) intercept and lags 1..order; mean and std.
+        self.linear_predictor: Tensor
+        self.height_scale: Tensor
+        lags = config.ar_features + 1 if config.ar_features else 0
+        self.register_buffer("linear_predictor", torch.zeros(lags, dtype=torch.float64))
+        self.register_buffer("height_scale", torch.tensor([0.0, 1.0], dtype=torch.float64))
         self._slot_mask: Tensor | None
         self.register_buffer("_slot_mask", _slot_mask(config), persistent=False)
 

@@ -56,6 +56,7 @@ class SpacingTask:
         # Built on the CPU, so that a seed gives the same weights on every device.
         with RngStream(seed, "weights", torch.device("cpu")):
             self.model = SpacingModel(config).to(self._device)
+        self._channels.remember_in(self.model)
         self._noise = RngStream(seed, "dropout", self._device)
         self._window_rng = make_generator(seed, "windows")
         self._slot_rng = make_generator(seed, "slots")

@@ -17,9 +17,9 @@ from torch import Tensor
 from trainables.spacing_mdn.config import SpacingConfig
 from trainables.spacing_mdn.data import BLOCK, Part
 from trainables.spacing_mdn.linear import ARModel, fit_ar
-from trainables.spacing_mdn.model import cut_positions
+from trainables.spacing_mdn.model import SpacingModel, cut_positions
 
-_RESIDUAL_GAIN = 2.0
+RESIDUAL_GAIN = 2.0
 """Residuals of the linear predictor are about half as large as spacings less 1: this makes the channels alike."""
 
 
@@ -46,6 +46,14 @@ class Channels:
         std = float(train.log_height.std())
         return Channels(ar, float(train.log_height.mean()), std if std > 1e-9 else 1.0)
 
+    def remember_in(self, model: SpacingModel) -> None:
+        """Copy these numbers into the model's buffers, for `predict.predict_next`."""
+        if self.ar is not None:
+            numbers = np.concatenate([self.ar.intercept[:1], self.ar.coef[0]])
+            model.linear_predictor.copy_(torch.from_numpy(numbers))
+        if self.height_mean is not None:
+            model.height_scale.copy_(torch.tensor([self.height_mean, self.height_std], dtype=torch.float64))
+
     @property
     def lead(self) -> int:
         """Spacings at the start of a split whose channels are not defined: the past of the first residual."""
@@ -62,7 +70,7 @@ class Channels:
             # The last row's prediction would be of a spacing beyond the split, which no window needs.
             following = np.zeros_like(part.spacings)
             following[order - 1 : -1] = predicted - 1.0
-            channels += [_RESIDUAL_GAIN * residual, following]
+            channels += [RESIDUAL_GAIN * residual, following]
         if self.height_mean is not None:
             channels.append(np.repeat((part.log_height - self.height_mean) / self.height_std, BLOCK))
         return np.stack(channels, axis=-1).astype(np.float32)
