@@ -1,0 +1,183 @@
+"""A search in memory: slots, members with closed-form curves and fates, and the policy; no files, no models.
+
+Completion order is random by seed. Every decision is noted with the number of events that it was taken from.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tune_rh.events import (
+    CandidateAdded,
+    Event,
+    JobEnded,
+    JobStarted,
+    MemberId,
+    Promoted,
+    Reported,
+    SessionStarted,
+    SpaceExhausted,
+    Tested,
+)
+from tune_rh.history import Candidate, History
+from tune_rh.plan import SearchPlan
+from tune_rh.policy import (
+    AskCandidate,
+    Continue,
+    Decision,
+    Finish,
+    Park,
+    Promote,
+    RunMember,
+    Verdict,
+    Wait,
+    next_job,
+    verdict,
+)
+
+Metrics = Callable[[int, int, int], dict[str, float]]
+Fate = tuple[Literal["fail", "diverge"], int]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """``decision`` was taken after ``num_events`` events, for a slot that held ``prefer``."""
+
+    num_events: int
+    prefer: MemberId | None
+    decision: Decision
+
+
+class Simulation:
+    """One search.
+
+    Args:
+        plan: what to search.
+        metrics: (candidate's index, seed, step) -> what is reported.
+        fates: (candidate's index, seed) -> how and at which step the member is lost.
+        slots: jobs at a time.
+        order: seed of the order in which running members report.
+        space: how many configs there are to draw.
+    """
+
+    def __init__(
+        self,
+        plan: SearchPlan,
+        metrics: Metrics,
+        *,
+        fates: Mapping[tuple[int, int], Fate] | None = None,
+        slots: int = 1,
+        order: int = 0,
+        space: int = 10**9,
+    ) -> None:
+        self.plan, self.metrics, self.fates = plan, metrics, fates or {}
+        self.slots, self.space = slots, space
+        self.history = History(plan)
+        self.events: list[Event] = []
+        self.decisions: list[Decided] = []
+        self.verdicts: list[tuple[int, MemberId, bool, Verdict]] = []
+        self._random = random.Random(order)
+
+    def run(self) -> Simulation:
+        """Until the policy says that it is over."""
+        self.record(SessionStarted(1, 0.0, "simulated", self.slots))
+        while self.fill():
+            self.advance(self._random.choice(sorted(self.history.running)))
+            assert len(self.events) < 100_000, "the search does not end"
+        return self
+
+    def record(self, event: Event) -> None:
+        """Take ``event`` in."""
+        self.events.append(event)
+        self.history.apply(event)
+
+    def fill(self) -> bool:
+        """Give every free slot a job; False once the search is over."""
+        while len(self.history.running) < self.slots:
+            decision = self.decide(None)
+            if isinstance(decision, AskCandidate):
+                self.ask()
+            elif isinstance(decision, RunMember):
+                self.start(decision)
+            else:
+                break
+        else:
+            return True
+        over = isinstance(decision, Finish)
+        assert over == (not self.history.running), decision
+        return not over
+
+    def decide(self, prefer: MemberId | None) -> Decision:
+        """What comes next; promotions are recorded on the way."""
+        while True:
+            decision = next_job(self.plan, self.history, prefer)
+            self.decisions.append(Decided(len(self.events), prefer, decision))
+            if isinstance(decision, Wait | Finish):
+                assert isinstance(decision, Wait) == bool(self.history.running)
+            if not isinstance(decision, Promote):
+                return decision
+            self.record(decision.event)
+
+    def ask(self) -> None:
+        """A new candidate: the control first."""
+        index = len(self.history.candidates)
+        if index > self.space:
+            self.record(SpaceExhausted(1))
+            return
+        origin: Literal["sampler", "control"] = "sampler" if index else "control"
+        self.record(CandidateAdded(f"c{index:04d}", {"index": index}, f"digest-{index}", origin))
+
+    def start(self, job: RunMember) -> None:
+        """Put a member in a slot."""
+        self.record(JobStarted(str(job.member), job.stage, job.until_step, 0.0, job.test))
+
+    def advance(self, member: MemberId) -> None:
+        """The member's next report, and what follows from it."""
+        state = self.history.member(member)
+        if state.status != "running":
+            self.record(Tested(str(member), state.curve.best_step, {"test_loss": 0.0}, 0.5))
+            self.end(member, "tested")
+            return
+        step = state.step + self.plan.eval_every
+        index = self.history.candidates[member.candidate].index
+        how, when = self.fates.get((index, member.seed), ("none", 10**9))
+        if how == "fail" and step >= when:
+            self.end(member, "failed")
+            return
+        diverged = how == "diverge" and step >= when
+        metrics = {} if diverged else self.metrics(index, member.seed, step)
+        self.record(Reported(str(member), step, {**metrics, "train_loss": 0.0}, 1.0, 0.5, diverged=diverged))
+        said = verdict(self.plan, self.history, member, diverged=diverged)
+        self.verdicts.append((len(self.events), member, diverged, said))
+        if isinstance(said, Continue):
+            assert said.until_step == state.until_step
+        elif isinstance(said, Park):
+            self.end(member, "parked")
+        else:
+            self.end(member, said.outcome)
+
+    def end(self, member: MemberId, outcome: str) -> None:
+        """The slot is free again; it may go on with the same member."""
+        self.record(JobEnded(str(member), outcome, "", 0.0))  # type: ignore[arg-type]
+        decision = self.decide(member)
+        if isinstance(decision, RunMember) and decision.member == member:
+            self.start(decision)
+
+    def others(self) -> list[Candidate]:
+        """All candidates but the control."""
+        return [c for c in self.history.candidates.values() if c.index]
+
+    def promoted(self) -> list[Promoted]:
+        """The promotions, in order."""
+        return [e for e in self.events if isinstance(e, Promoted)]
+
+
+def curve(index: int, seed: int, step: int) -> dict[str, float]:
+    """A falling curve whose level is a function of the candidate; few levels, so that some tie."""
+    level = 1.0 if index == 0 else random.Random(index).randint(1, 12) / 8
+    wobble = random.Random(f"{index} {seed}").randint(-2, 2) / 64
+    return {"val_loss": level + wobble + math.exp(-step / 40), "health": 1.0}
