@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from tune_rh.history import Candidate, History
 from tune_rh.sampler import intermediate_values, parse_distributions
@@ -70,13 +70,15 @@ class StudyMirror:
 
     def _add(self, candidate: Candidate) -> Trial:
         added = candidate.added
-        distributions = parse_distributions(added.distributions)
-        if added.params:
-            self._study.enqueue_trial(dict(added.params))
-        trial = self._study.ask(fixed_distributions=distributions)
-        trial.set_user_attr("candidate", candidate.id)
-        trial.set_user_attr("origin", added.label or added.origin)
-        self._trials[candidate.id] = trial
+        # One template, not enqueue, ask and attributes one by one: each is a transaction that slots wait for.
+        running = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(added.params),
+            distributions=parse_distributions(added.distributions),
+            user_attrs={"candidate": candidate.id, "origin": added.label or added.origin},
+        )
+        trial_id = self._study._storage.create_new_trial(self._study._study_id, template_trial=running)
+        trial = self._trials[candidate.id] = Trial(self._study, trial_id)
         self._reported[candidate.id] = set()
         return trial
 

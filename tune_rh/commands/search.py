@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 
 from tune_rh import cost, display, preflight
 from tune_rh.commands import options
+from tune_rh.errors import PreflightRefused
 from tune_rh.plan import find_plan, load_plan
 
 
@@ -45,4 +47,9 @@ def run(args: argparse.Namespace) -> int:
     prepare_data(plan, data_dir, console)
     paths = runs.create(plan, args.runs_dir.absolute() / plan.name, data_dir)
     console.print(f"Run {plan.name} in {paths.root}", soft_wrap=True)
-    return execute(paths, data_dir, runner=args.runner, address=args.address, to=console)
+    try:
+        return execute(paths, data_dir, runner=args.runner, address=args.address, to=console)
+    except PreflightRefused:
+        # What a cluster can give is known once it is joined; a run in which nothing began would only be in the way.
+        shutil.rmtree(paths.root)
+        raise
