@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -185,6 +186,27 @@ def test_changed_data_is_refused_on_resume(shell: Shell) -> None:
     assert "data set" in err
 
 
+def test_a_full_disk_exits_5_and_the_run_goes_on_once_there_is_room(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tune_rh.journal.os.fsync", fsync)
+        code, _, err = shell("search", shell.plan(num_candidates=3), "--runner", "local")
+    assert code == 5
+    assert "the disk is full" in err
+    code, out, _ = shell("resume", "scripted", "--runner", "local")
+    assert code == 0
+    assert "Best: c" in out
+
+
 def test_failed_members_exit_4_and_the_rest_is_there(shell: Shell) -> None:
     plan = shell.plan(presets=["failing"], num_candidates=3, resources={"max_failures": 0})
     code, out, _ = shell("search", plan, "--runner", "local")
@@ -226,7 +248,7 @@ def test_families_shows_presets_spaces_metrics(shell: Shell) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_resume(tmp_path: Path, number: signal.Signals) -> None:
     plan = tmp_path / "plan.toml"
-    plan.write_text(tomli_w.dumps(fields(fixed={"step_s": 0.02})))
+    plan.write_text(tomli_w.dumps(fields(fixed={"step_s": 0.004})))
     places = ["--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
     command = [sys.executable, "-m", "tune_rh"]
     driver = subprocess.Popen(
