@@ -18,8 +18,8 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 _INTRODUCTION = """# What was measured
 
 Each section says when, on what, and with which command; a command that is run again replaces its own section here.
-Seconds depend on the machine and on what else it does, so read the ratios: both sides of each were measured in turn, in
-the same run. `python -m benchmarks` repeats everything that ends within minutes, `python -m benchmarks --long` the rest.
+Seconds depend on the machine and on what else it does, so read the ratios: both sides of each were measured in the same
+run. `python -m benchmarks` repeats everything that ends within minutes, `python -m benchmarks --long` all of it.
 """
 
 
