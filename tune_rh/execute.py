@@ -120,8 +120,8 @@ def _drive(run: OpenRun, runner: Any, to: Console) -> bool:
         with _clean_stop(search, to), display.Progress(search.history, to, runner.slots) as progress:
             search.watchers.append(progress)
             runner.run(search)
-    except BaseException:
-        search.close("failed")
+    except BaseException as error:
+        search.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     search.close("interrupted" if search.stopping else "finished")
     return search.stopping

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -38,7 +39,7 @@ def connect(resources: Resources, address: str = "local", *, owner: Path = Path(
         owner: whose cluster it is; what a killed driver of the same owner left behind is cleared away.
 
     Raises:
-        PreflightRefused: the cluster can never give what one job asks for.
+        PreflightRefused: nothing answers at ``address``, or it can never give what one job asks for.
     """
     # Spinning OpenMP threads on a shared machine cost three to four times the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -58,19 +59,26 @@ def connect(resources: Resources, address: str = "local", *, owner: Path = Path(
             logging_level=logging.ERROR,
         )
     else:
-        environment = {"OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}
-        context = ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": environment},
-        )
+        context = _join(address)
     try:
         yield Cluster(f"http://{context.dashboard_url}" if context.dashboard_url else "", count_slots(resources))
     finally:
         ray.shutdown()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _join(address: str) -> Any:
+    environment = {"OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}
+    try:
+        return ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": environment}
+        )
+    except ConnectionError as error:
+        raise PreflightRefused(
+            f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]}). "
+            "Start one with `ray start --head`, or leave --address out for one of this run's own"
+        ) from error
 
 
 def count_slots(resources: Resources) -> int:
