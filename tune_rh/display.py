@@ -115,6 +115,13 @@ def ladder_table(ladder: Sequence[Any], chosen: Ranked | None, split: str = "tes
     return table
 
 
+def ladder_line(ladder: Sequence[Any], chosen: Ranked) -> str:
+    """How many rungs the winner is above, and which are above it."""
+    better = [rung.name for rung in ladder if not chosen.test < rung.nll]
+    rest = f"; better than it: {', '.join(better)}" if better else ""
+    return f"On test {chosen.candidate} beats {len(ladder) - len(better)} of {len(ladder)} baselines{rest}."
+
+
 def cost_line(history: History) -> str:
     """Steps and time spent, against running everything to the end."""
     cost = spent(history)

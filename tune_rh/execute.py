@@ -66,6 +66,7 @@ def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> 
     ladder = ladder_for(history.plan.family, dataset(history.plan), data_dir)
     if ladder:
         to.print(display.ladder_table(ladder, kept[0]))
+        to.print(display.ladder_line(ladder, kept[0]), soft_wrap=True)
     shutil.rmtree(paths.best, ignore_errors=True)
     chosen = export(paths, history, paths.best, ladder=ladder)
     to.print(f"Best: {chosen.candidate} ({chosen.label})", soft_wrap=True)

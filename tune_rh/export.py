@@ -144,7 +144,7 @@ def _card(
         f"Chosen on `{objective}` among {len(history.candidates)} candidates: mean over {chosen.num_seeds} seeds"
         f" {_pm(chosen.val, chosen.val_std)} (test {_pm(chosen.test, chosen.test_std)}),"
         f" {chosen.num_lost} of {chosen.num_seeds} seeds lost. The search picked the luckiest of many on val;"
-        " test was read once, after the choice could no longer depend on it.",
+        " test was read once for each that finished, and no decision looked at it.",
         "",
         f"The weights are those of `{member}` at step {step}:"
         f" {objective} {_num(metrics.get(objective))}, {test} {_num(metrics.get(test))}.",

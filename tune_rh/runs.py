@@ -45,7 +45,7 @@ def create(plan: SearchPlan, root: Path, data_dir: Path) -> RunPaths:
     facts = _facts(plan, data_dir)
     paths = RunPaths(root)
     root.mkdir(parents=True)
-    for folder in (paths.report, paths.root / "members", paths.ray):
+    for folder in (paths.root / "members", paths.ray):
         folder.mkdir()
     write_atomic(paths.plan, plan.toml())
     data = {"name": dataset(plan), "sha256": facts.data_digest, "folder": str(data_dir)}
