@@ -31,18 +31,19 @@ def save(folder: Path, step: int, state: Mapping[str, Any], facts: Mapping[str, 
         facts: small JSON facts stored in the index (family, config digest, metrics).
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     target = folder / f"step-{step:08d}"
     if not target.exists():
+        rest = {key: value for key, value in state.items() if key != "model"}
+        # Tied weights are stored once each: safetensors refuses tensors that share memory.
+        weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state["model"].items()}
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".tmp-{target.name}-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
         try:
-            rest = {key: value for key, value in state.items() if key != "model"}
-            # Tied weights are stored once each: safetensors refuses tensors that share memory.
-            weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state["model"].items()}
+            temporary.mkdir()
             save_file(weights, temporary / WEIGHTS)
             torch.save(rest, temporary / STATE)
             index = {
@@ -56,10 +57,11 @@ def save(folder: Path, step: int, state: Mapping[str, Any], facts: Mapping[str, 
                 _fsync(path)
             os.rename(temporary, target)
             _fsync(folder)
-        except OSError as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # Neither safetensors nor torch says OSError when a disk is full.
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(
-                f"{target}: cannot be written ({error.strerror or error}); earlier checkpoints are untouched"
+                f"{target}: cannot be written ({error}); earlier checkpoints are untouched"
             ) from error
     point(folder, "latest", target)
     return target

@@ -45,7 +45,8 @@ class MemberJob:
         stop_request: a file; when it appears the member is handed back at the next step.
         lease: who may write the folder; a worker whose lease was replaced gives up.
         test: evaluate the best checkpoint on the test split instead of training.
-        from_step, until_step: what the job is expected to cover; for names only.
+        from_step: the last step whose report was heard; a checkpoint beyond it begins with the report that got lost.
+        until_step: where the job is expected to end; for names only.
     """
 
     member: str
@@ -94,6 +95,7 @@ class Progress:
     interval_train_s: float = 0.0
     interval_steps: int = 0
     interval_sums: dict[str, float] = field(default_factory=dict)
+    report: dict[str, Any] | None = None
 
 
 class LeaseLost(CheckpointError):
@@ -110,6 +112,7 @@ class MemberRun:
         self.progress = Progress()
         self._saved_step = -1
         self._diverged = False
+        self._unheard: dict[str, Any] | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "lease").write_text(job.lease)
         family = get_family(job.family)
@@ -130,6 +133,9 @@ class MemberRun:
         The report has ``step``, ``metrics``, ``train_s``, ``eval_s``, ``diverged`` and ``interrupted`` (the stop
         request came first: the state is saved, there are no new metrics).
         """
+        if self._unheard is not None and not self.job.test:
+            report, self._unheard = self._unheard, None
+            return report
         if self.job.test or self.step >= self.job.gates[-1]:
             return self._test()
         began = time.perf_counter()
@@ -154,9 +160,12 @@ class MemberRun:
         }
         checkpoint.save(self.checkpoints, self.step, self.task.state_dict(), facts)
         self._saved_step = self.step
-        if progress.best_step == self.step and self.step:
-            checkpoint.point(self.checkpoints, "best", self.checkpoints / f"step-{self.step:08d}")
+        self._link_best()
         checkpoint.prune(self.checkpoints, set(self.job.gates))
+
+    def _link_best(self) -> None:
+        if self.progress.best_step == self.step and self.step:
+            checkpoint.point(self.checkpoints, "best", self.checkpoints / f"step-{self.step:08d}")
 
     def _train(self, until: int) -> Literal["done", "diverged", "interrupted"]:
         progress = self.progress
@@ -196,10 +205,7 @@ class MemberRun:
             self._note_best(metrics[self.job.objective])
         self._check_lease()
         self._record(metrics, steps, train_s, eval_s, diverged=diverged)
-        due = self.job.save_every is not None and self.step % self.job.save_every == 0
-        if not diverged and (due or progress.best_step == self.step or self.step in self.job.gates):
-            self.save()
-        return {
+        report = progress.report = {
             "step": self.step,
             "metrics": metrics,
             "train_s": train_s,
@@ -207,6 +213,10 @@ class MemberRun:
             "diverged": diverged,
             "interrupted": False,
         }
+        due = self.job.save_every is not None and self.step % self.job.save_every == 0
+        if not diverged and (due or progress.best_step == self.step or self.step in self.job.gates):
+            self.save()
+        return report
 
     def _note_best(self, value: float) -> None:
         best = self.progress.best
@@ -258,6 +268,13 @@ class MemberRun:
             self.task.load_state_dict(state)
             self.progress = Progress(**index["progress"])
             self._saved_step = self.step
+            report = self.progress.report
+            # A worker that dies after saving and before its report is heard must not leave a hole in the curve.
+            if report and report["step"] == self.step > self.job.from_step:
+                self._unheard = report
+            # Links that a crash, or a corrupt checkpoint, left behind.
+            checkpoint.point(self.checkpoints, "latest", self.checkpoints / f"step-{self.step:08d}")
+            self._link_best()
         self._drop_rows_after(self.step)
 
     def _drop_rows_after(self, step: int) -> None:
