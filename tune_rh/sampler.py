@@ -158,7 +158,8 @@ class GridTrial:
             return self._trial.suggest_float(name, low, high, step=step)
         a, b = (math.log(low), math.log(high)) if log else (low, high)
         grid = [a + (b - a) * i / (self._points - 1) for i in range(self._points)]
-        values = [min(max(math.exp(x), low), high) if log else x for x in grid]
+        # The ends as they are given: exp(log(x)) is not always x.
+        values = [low, *(math.exp(x) if log else x for x in grid[1:-1]), high]
         return float(self._trial.suggest_categorical(name, values))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False, step: int = 1) -> int:
