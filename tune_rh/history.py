@@ -145,8 +145,7 @@ class History:
                 self._spend(member, event.eval_s)
             case SessionStarted():
                 self.session = event.session
-                for member in list(self.running.values()):
-                    self._hand_back(member)
+                self.hand_back_all()
             case SpaceExhausted():
                 self.space_exhausted = True
             case RunCreated():
@@ -216,6 +215,11 @@ class History:
             member.status = event.outcome
         self._offer(candidate, member)
         self._arrive(candidate)
+
+    def hand_back_all(self) -> None:
+        """The jobs under way are no longer: their driver is gone."""
+        for member in list(self.running.values()):
+            self._hand_back(member)
 
     def _hand_back(self, member: Member) -> None:
         """A job ended early. If that was between the member's last report and what follows from it, it follows now."""

@@ -43,7 +43,9 @@ def _view(paths: RunPaths) -> Group:
     plan, history = runs.replay(paths)
     finished = isinstance(next_job(plan, history), Finish)
     state = "finished" if finished else "running" if runs.is_locked(paths) else f"stopped: tune-rh resume {plan.name}"
-    running = ", ".join(str(member) for member in history.running) if state == "running" else ""
+    if state != "running":
+        history.hand_back_all()
+    running = ", ".join(str(member) for member in history.running)
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
     parts: list[RenderableType] = [head, display.candidates_table(history), display.funnel_table(history)]
     if finished:
