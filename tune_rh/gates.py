@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from tune_rh.plan import PromoteRule
+from tune_rh.rules import is_healthier
+
 
 class Rank(NamedTuple):
     """Sort key of a candidate at a gate: score, then order of entry into the search (the candidate's index)."""
@@ -24,24 +27,30 @@ class Rank(NamedTuple):
 class Gate:
     """The gate at the end of one stage. The control arrives as well, but takes no rank and no quota."""
 
-    def __init__(self) -> None:
+    def __init__(self, rule: PromoteRule | None = None) -> None:
         self.order: list[Rank] = []
         self.waiting: list[Rank] = []
+        self.healthier: list[Rank] = []  # those of `waiting` that are healthier than the control, by `rule`
         self.num_promoted = 0
         self.num_out = 0
         self.control: tuple[float | None, ...] | None = None
+        self.control_health = math.nan
+        self._rule = rule
+        self._health: dict[int, float] = {}
         self._values: dict[int, tuple[float | None, ...]] = {}
         self._scores: dict[int, float] = {}
         self._eligible: set[int] = set()
         self._with_failures: set[int] = set()
         self._worst = -math.inf
 
-    def arrive(self, index: int, values: Sequence[float | None], *, eligible: bool) -> None:
+    def arrive(self, index: int, values: Sequence[float | None], *, eligible: bool, health: float = math.nan) -> None:
         """Candidate ``index`` is complete here; ``values`` holds one number a seed, None for a failed one.
 
+        ``health`` is the rule's health metric as it is now, and stays what it was when the candidate has gone on.
         One that is not ``eligible`` (all seeds lost, or a failing health check) goes no further: it is out.
         """
         self._values[index] = tuple(values)
+        self._health[index] = health
         if eligible:
             self._eligible.add(index)
         else:
@@ -51,16 +60,22 @@ class Gate:
         self._insert(index)
         self._see(values)
 
-    def arrive_control(self, values: Sequence[float | None]) -> None:
-        """The control is complete here."""
+    def arrive_control(self, values: Sequence[float | None], health: float = math.nan) -> None:
+        """The control is complete here; ``health`` as for a candidate."""
         self.control = tuple(values)
+        self.control_health = health
+        self.healthier = [rank for rank in self.waiting if self._is_healthier(rank.entry)]
         self._see(values)
 
     def promote(self, index: int) -> None:
         """Candidate ``index`` goes on."""
+        self._leave(index)
         self._eligible.discard(index)
-        _remove(self.waiting, Rank(self._scores[index], index))
         self.num_promoted += 1
+
+    def health(self, index: int) -> float:
+        """Health that an arrived candidate came with."""
+        return self._health[index]
 
     def score(self, index: int) -> float:
         """Score of an arrived candidate."""
@@ -91,6 +106,20 @@ class Gate:
         insort(self.order, Rank(score, index))
         if index in self._eligible:
             insort(self.waiting, Rank(score, index))
+            if self._is_healthier(index):
+                insort(self.healthier, Rank(score, index))
+
+    def _leave(self, index: int) -> None:
+        rank = Rank(self._scores[index], index)
+        _remove(self.waiting, rank)
+        if self._is_healthier(index):
+            _remove(self.healthier, rank)
+
+    def _is_healthier(self, index: int) -> bool:
+        rule = self._rule
+        if rule is None or self.control is None:
+            return False
+        return is_healthier(rule, self._health[index], self.control_health)
 
     def _see(self, values: Sequence[float | None]) -> None:
         worst = max((v for v in values if v is not None), default=-math.inf)
@@ -98,10 +127,9 @@ class Gate:
             return
         self._worst = worst
         for index in self._with_failures:
-            old = Rank(self._scores[index], index)
-            _remove(self.order, old)
+            _remove(self.order, Rank(self._scores[index], index))
             if index in self._eligible:
-                _remove(self.waiting, old)
+                self._leave(index)
             self._insert(index)
 
 

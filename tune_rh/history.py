@@ -86,7 +86,7 @@ class History:
         self.plan = plan
         self.candidates: dict[str, Candidate] = {}
         self.by_digest: dict[str, str] = {}
-        self.gates = [Gate() for _ in plan.stages]
+        self.gates = [Gate(plan.rules.promote) for _ in plan.stages]
         self.incomplete = [0 for _ in plan.stages]
         self.pending: list[Pending] = []
         self.running: dict[MemberId, Member] = {}
@@ -242,12 +242,15 @@ class History:
         values = [None if m.lost or not math.isfinite(m.curve.best) else m.curve.best for m in members]
         gate = self.gates[candidate.stage]
         self.incomplete[candidate.stage] -= 1
+        means = self.health(candidate)
+        rule = self.plan.rules.promote
+        health = means.get(rule.health_metric, math.nan) if rule and rule.health_metric else math.nan
         if candidate.index == 0:
-            gate.arrive_control(values)
+            gate.arrive_control(values, health)
         else:
             last = candidate.stage == self.plan.last_stage
-            healthy = last or is_healthy(self.plan.rules.health, self.health(candidate))
-            gate.arrive(candidate.index, values, eligible=healthy and any(v is not None for v in values))
+            healthy = last or is_healthy(self.plan.rules.health, means)
+            gate.arrive(candidate.index, values, eligible=healthy and any(v is not None for v in values), health=health)
 
     def health(self, candidate: Candidate) -> dict[str, float]:
         """Mean over the candidate's live members of each metric in their last reports."""

@@ -169,18 +169,11 @@ def _promote_highest(plan: SearchPlan, history: History, *, idle: bool = False) 
 def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Promote | None:
     gate = history.gates[k]
     control = gate.control_score()
-    if rule is None or control is None or history.control is None:
+    if rule is None or control is None:
         return None
-    reach = control + (rule.tolerance if rule.tolerance is not None else -rule.margin)
-    health = control_health = math.nan
-    if rule.health_metric is not None:
-        control_health = history.health(history.control).get(rule.health_metric, math.nan)
-    for score, index in gate.waiting:
-        if score > reach:
-            return None
-        if rule.health_metric is not None:
-            health = history.health(history.candidate_at(index)).get(rule.health_metric, math.nan)
-        reason = promotable_by_rule(rule, score, control, health, control_health)
+    # By margin the best goes first, or nobody does; by health the best of those that are healthier.
+    for score, index in (*gate.waiting[:1], *gate.healthier[:1]):
+        reason = promotable_by_rule(rule, score, control, gate.health(index), gate.control_health)
         if reason:
             return _promotion(history, k, index, reason)
     return None

@@ -133,11 +133,15 @@ def promotable_by_rule(
     """``"margin"``, ``"health"`` or None, for a candidate's score beside the control's at the same gate."""
     if score <= control - rule.margin:
         return "margin"
-    if rule.tolerance is not None and score <= control + rule.tolerance:
-        bound = rule.health_factor * control_health
-        if health >= bound if rule.health_factor >= 1 else health <= bound:
-            return "health"
+    if rule.tolerance is not None and score <= control + rule.tolerance and is_healthier(rule, health, control_health):
+        return "health"
     return None
+
+
+def is_healthier(rule: PromoteRule, health: float, control_health: float) -> bool:
+    """Whether ``health`` is better than the control's by the rule's factor; a NaN never is."""
+    bound = rule.health_factor * control_health
+    return health >= bound if rule.health_factor >= 1 else health <= bound
 
 
 def is_healthy(bounds: Sequence[HealthBound], means: dict[str, float]) -> bool:
