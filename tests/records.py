@@ -1,0 +1,91 @@
+"""Searches on disk for tests, and what their journals say once times and hosts are left out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.plans import plan
+from tune_rh import runs
+from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, Promoted, Reported, Tested
+from tune_rh.history import History
+from tune_rh.journal import RunPaths, read
+from tune_rh.local_runner import LocalRunner
+from tune_rh.search import Search
+
+
+def make(root: Path, **changes: Any) -> RunPaths:
+    """A new run folder ``root`` whose data lies in its parent."""
+    return runs.create(plan(**changes), root, root.parent)
+
+
+def open_search(paths: RunPaths, *, slots: int = 1, runner: str = "local") -> Search:
+    """A session on a run."""
+    return Search(runs.open_run(paths, paths.root.parent), runner=runner, slots=slots)
+
+
+def finish(paths: RunPaths) -> History:
+    """Run to the end in process."""
+    search = open_search(paths)
+    LocalRunner().run(search)
+    search.close("finished")
+    return search.history
+
+
+def events(paths: RunPaths) -> list[Event]:
+    """The journal."""
+    return list(read(paths.journal))
+
+
+def of(paths: RunPaths, *kinds: type[Any]) -> list[Any]:
+    """Events of these kinds."""
+    return [event for event in events(paths) if isinstance(event, kinds)]
+
+
+def timeless(event: Event) -> Event:
+    """The event without its times."""
+    times = {name: 0.0 for name in ("at_s", "train_s", "eval_s") if hasattr(event, name)}
+    return replace(event, **times)
+
+
+def curves(paths: RunPaths) -> dict[str, list[Event]]:
+    """Each member's reports and reading of test, each step once, as first heard."""
+    found: dict[str, dict[tuple[str, int], Event]] = {}
+    for event in of(paths, Reported, Tested):
+        found.setdefault(event.member, {}).setdefault((type(event).__name__, event.step), timeless(event))
+    return {member: list(by_step.values()) for member, by_step in sorted(found.items())}
+
+
+def decided(paths: RunPaths) -> dict[str, Any]:
+    """Everything that a search decided and found, times and sessions aside."""
+    _, history = runs.replay(paths)
+    return {
+        "candidates": of(paths, CandidateAdded),
+        "promoted": of(paths, Promoted),
+        "curves": curves(paths),
+        "ended": {
+            str(m.id): (m.status, m.step, m.curve.best, m.curve.best_step)
+            for c in history.candidates.values()
+            for m in c.members.values()
+        },
+        "gates": [(g.order, g.control_score()) for g in history.gates],
+    }
+
+
+def records(paths: RunPaths) -> list[Event]:
+    """Every record of a run, in order, without its times, its machine and the traceback of a failure."""
+    kept = of(paths, CandidateAdded, Promoted, JobStarted, Reported, Tested, JobEnded)
+    return [
+        replace(event, at_s=0.0, reason="" if event.outcome == "failed" else event.reason)
+        if isinstance(event, JobEnded)
+        else timeless(event)
+        for event in kept
+    ]
+
+
+def member_rows(paths: RunPaths, member: str) -> list[dict[str, Any]]:
+    """``metrics.jsonl`` of a member."""
+    text = (paths.member(member) / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
