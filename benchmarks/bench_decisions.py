@@ -1,0 +1,221 @@
+"""Microseconds to take one report in and to decide what follows, against how many candidates the history holds.
+
+A simulated search with closed-form curves is driven to so many candidates; then the reports of the next ones are
+timed: the event into the history, the verdict, and where a job ends, the next job with its promotions. One search
+has gates alone, one every rule that a plan can have. The journal's part (encode, write, fsync) is timed apart, on the
+same events. The baseline is `AsyncHyperBandScheduler.on_trial_result` of Ray Tune, which looks at one trial a report,
+with as many trials recorded in its rungs. Goal: the cost grows no faster than log n.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.results import hardware, record, table
+from tests import plans
+from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, MemberId, Reported, Tested
+from tune_rh.history import History
+from tune_rh.journal import Journal
+from tune_rh.plan import SearchPlan
+from tune_rh.policy import AskCandidate, Continue, Park, Promote, RunMember, next_job, verdict
+
+SIZES = (100, 1_000, 10_000)
+TIMED_CANDIDATES = 100
+TITLE = "Cost of a decision"
+_RULES = {
+    "promote": {"margin": 0.4, "tolerance": 0.5, "health_metric": "health", "health_factor": 1.1},
+    "stop": {"delta": 0.001, "window": 3},
+    "patience_steps": 100,
+    "health": [{"metric": "health", "at_least": 0.1}],
+}
+
+
+class Drive:
+    """A search with one slot, whose members report a curve of their own; one in 50 reports is a divergence."""
+
+    def __init__(self, plan: SearchPlan) -> None:
+        self.plan = plan
+        self.history = History(plan)
+        self.events: list[Event] = []
+        self.num_reports = 0
+        self.seconds = 0.0
+        self._random = random.Random(0)
+        self._levels: list[tuple[float, float]] = []
+
+    def until(self, num_candidates: int) -> None:
+        """Go on until the next candidate would be one too many."""
+        while True:
+            start = time.perf_counter()
+            job = self._next()
+            self.seconds += time.perf_counter() - start
+            if isinstance(job, AskCandidate):
+                if len(self.history.candidates) >= num_candidates:
+                    return
+                self._add()
+            elif job.test:
+                self._take(Tested(str(job.member), job.until_step, {"test_loss": 0.0}, 0.0))
+                self._take(JobEnded(str(job.member), "tested", "", 0.0))
+            else:
+                self._train(job.member)
+
+    def _train(self, member: MemberId) -> None:
+        state = self.history.member(member)
+        while True:
+            diverged = self._random.random() < 0.02
+            step = state.step + self.plan.eval_every
+            report = Reported(str(member), step, self._metrics(member, step), 1.0, 0.0, diverged)
+            self.num_reports += 1
+            start = time.perf_counter()
+            self._take(report)
+            said = verdict(self.plan, self.history, member, diverged=diverged)
+            if not isinstance(said, Continue):
+                outcome = "parked" if isinstance(said, Park) else said.outcome
+                self._take(JobEnded(str(member), outcome, "", 0.0))
+            self.seconds += time.perf_counter() - start
+            if not isinstance(said, Continue):
+                return
+
+    def _next(self) -> AskCandidate | RunMember:
+        while True:
+            decision = next_job(self.plan, self.history)
+            if isinstance(decision, Promote):
+                self._take(decision.event)
+                continue
+            if isinstance(decision, RunMember):
+                self._take(JobStarted(str(decision.member), decision.stage, decision.until_step, 0.0, decision.test))
+            assert isinstance(decision, AskCandidate | RunMember)
+            return decision
+
+    def _add(self) -> None:
+        index = len(self._levels)
+        self._levels.append((self._random.uniform(0.5, 1.5), self._random.uniform(0.5, 1.5)) if index else (1.0, 1.0))
+        origin = "sampler" if index else "control"
+        self._take(CandidateAdded(f"c{index:04d}", {"floor": index}, f"digest-{index}", origin))
+
+    def _metrics(self, member: MemberId, step: int) -> dict[str, float]:
+        level, health = self._levels[int(member.candidate[1:])]
+        loss = level + math.exp(-step / 40) + self._random.gauss(0, 0.01)
+        return {"val_loss": loss, "train_loss": loss, "health": health}
+
+    def _take(self, event: Event) -> None:
+        self.events.append(event)
+        self.history.apply(event)
+
+
+def ours(rules: dict[str, Any], sizes: Sequence[int]) -> tuple[list[float], list[Event], int]:
+    """Microseconds a report at each size; the events of the last timed stretch and how many of them are reports."""
+    drive = Drive(plans.plan(num_candidates=10**6, rules=rules))
+    costs = []
+    for size in sizes:
+        drive.until(size - TIMED_CANDIDATES // 2)
+        drive.num_reports, drive.seconds, drive.events = 0, 0.0, []
+        drive.until(size + TIMED_CANDIDATES // 2)
+        costs.append(1e6 * drive.seconds / drive.num_reports)
+    return costs, drive.events, drive.num_reports
+
+
+def with_journal(events: Sequence[Event], num_reports: int) -> float:
+    """Microseconds of the journal a report: all of ``events``, encoded, written and synced one by one."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        journal = Journal(Path(folder) / "journal.jsonl")
+        start = time.perf_counter()
+        for event in events:
+            journal.append(event)
+        seconds = time.perf_counter() - start
+        journal.close()
+    return 1e6 * seconds / num_reports
+
+
+def rays(sizes: Sequence[int]) -> list[float]:
+    """Microseconds a report of Ray's ASHA at each size: the same gates, curves of the same kind."""
+    from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+
+    scheduler = AsyncHyperBandScheduler(
+        time_attr="t", metric="val_loss", mode="min", max_t=12, grace_period=2, reduction_factor=3
+    )
+    rng = random.Random(0)
+    num_trials = num_reports = 0
+    seconds = 0.0
+
+    def until(count: int) -> None:
+        nonlocal num_trials, num_reports, seconds
+        while num_trials < count:
+            trial: Any = SimpleNamespace(trial_id=f"{num_trials:06d}")
+            scheduler.on_trial_add(None, trial)
+            num_trials += 1
+            level = rng.uniform(0.5, 1.5)
+            for t in range(1, 13):
+                result = {"t": t, "val_loss": level + math.exp(-t / 4) + rng.gauss(0, 0.01)}
+                start = time.perf_counter()
+                said = scheduler.on_trial_result(None, trial, result)
+                seconds += time.perf_counter() - start
+                num_reports += 1
+                if said == TrialScheduler.STOP:
+                    break
+
+    costs = []
+    for size in sizes:
+        until(size - TIMED_CANDIDATES // 2)
+        num_reports, seconds = 0, 0.0
+        until(size + TIMED_CANDIDATES // 2)
+        costs.append(1e6 * seconds / num_reports)
+    return costs
+
+
+def growth(costs: Sequence[float], sizes: Sequence[int]) -> float:
+    """The exponent p of the least-squares fit cost ~ n^p."""
+    x = [math.log(size) for size in sizes]
+    y = [math.log(cost) for cost in costs]
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    covariance = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    return covariance / sum((a - mean_x) ** 2 for a in x)
+
+
+def body(sides: dict[str, list[float]], sizes: Sequence[int]) -> str:
+    """The section of RESULTS.md."""
+    baseline = sides["Ray's AsyncHyperBandScheduler"]
+    rows = [
+        (
+            name,
+            *(f"{cost:.0f}" for cost in costs),
+            f"{costs[-1] / costs[0]:.2f}",
+            f"{growth(costs, sizes):+.2f}",
+            f"{costs[-1] / baseline[-1]:.2f}",
+        )
+        for name, costs in sides.items()
+    ]
+    header = ("us a report, with candidates:", *(f"{n:,}" for n in sizes), "growth", "fit n^p", "ratio to Ray's")
+    allowed = math.log(sizes[-1]) / math.log(sizes[0])
+    return (
+        f"{table(header, rows)}\n\nGrowth: the last size over the first; log n would grow {allowed:.2f}-fold (goal: no "
+        f"faster). p is fitted over all sizes. The mean over all reports of {TIMED_CANDIDATES} candidates; starts, "
+        "ends and promotions included (Ray's: a trial a candidate, no promotions). The journal's part is what its "
+        "appends cost on top, fsync included: it is the disk's."
+    )
+
+
+def main() -> int:
+    """Drive and time both searches and Ray's scheduler."""
+    gates, _, _ = ours({}, SIZES)
+    rules, events, num_reports = ours(_RULES, SIZES)
+    journal = with_journal(events, num_reports)
+    sides = {
+        "gates": gates,
+        "gates and every rule": rules,
+        "the same with the journal": [cost + journal for cost in rules],
+        "Ray's AsyncHyperBandScheduler": rays(SIZES),
+    }
+    record(TITLE, "python -m benchmarks.bench_decisions", hardware("ray"), body(sides, SIZES))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
