@@ -1,15 +1,20 @@
-"""Real spacings for the tests that need them, made once a session."""
+"""What several files need, made once a session: real spacings, and a Ray cluster."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from trainables.spacing_mdn import zeros
 from trainables.spacing_mdn.data import SOURCE
+
+if TYPE_CHECKING:
+    from tune_rh.ray_cluster import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +35,13 @@ def first100k_dir(data_dir: Path) -> Path:
 def zeros_100k(first100k_dir: Path) -> np.ndarray:
     """The first 100,000 ordinates."""
     return zeros.ordinates(100_000, first100k_dir / "spacing_mdn" / "zeros")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One Ray cluster on loopback for all tests that need one."""
+    from tune_rh.plan import Resources
+    from tune_rh.ray_cluster import connect
+
+    with connect(Resources(), owner=tmp_path_factory.getbasetemp()) as cluster:
+        yield cluster
