@@ -15,6 +15,21 @@ from tune_rh.journal import RunPaths, read
 from tune_rh.local_runner import LocalRunner
 from tune_rh.search import Search
 
+# A small search with everything in it: presets in and out of the space, a loss, late seeds, noise.
+SMALL: dict[str, Any] = {
+    "num_candidates": 4,
+    "presets": ["good", "diverging"],
+    "stages": [
+        {"until_step": 20, "num_seeds": 1},
+        {"until_step": 40, "num_seeds": 2},
+        {"until_step": 60, "num_seeds": 2},
+    ],
+    "seeds": [7, 42],
+    "sampler": {"startup": 2},
+    "fixed": {"noise": 0.02},
+    "resources": {"max_failures": 0},
+}
+
 
 def make(root: Path, **changes: Any) -> RunPaths:
     """A new run folder ``root`` whose data lies in its parent."""
@@ -89,3 +104,13 @@ def member_rows(paths: RunPaths, member: str) -> list[dict[str, Any]]:
     """``metrics.jsonl`` of a member."""
     text = (paths.member(member) / "metrics.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
+
+
+class NoMirror:
+    """In place of the study: it follows the journal and decides nothing."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def sync(self, **_: object) -> None: ...
+
+    def update(self, *_: object) -> None: ...

@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tune_rh.events import (
     CandidateAdded,
@@ -181,3 +181,63 @@ def curve(index: int, seed: int, step: int) -> dict[str, float]:
     level = 1.0 if index == 0 else random.Random(index).randint(1, 12) / 8
     wobble = random.Random(f"{index} {seed}").randint(-2, 2) / 64
     return {"val_loss": level + wobble + math.exp(-step / 40), "health": 1.0}
+
+
+SEEDS = (7, 42, 1337)
+STAGES = [{"until_step": 20, "num_seeds": 2}, {"until_step": 60, "num_seeds": 2}, {"until_step": 120, "num_seeds": 3}]
+
+
+def staged(**first: Any) -> list[dict[str, Any]]:
+    return [{**STAGES[0], **first}, *STAGES[1:]]
+
+
+def fates_by_seed(seed: int, share: float, num: int = 30) -> dict[tuple[int, int], Fate]:
+    rng = random.Random(seed)
+    return {
+        (index, member): (rng.choice(["fail", "diverge"]), 10 * rng.randint(1, 12))
+        for index in range(num)
+        for member in SEEDS
+        if rng.random() < share
+    }
+
+
+def check_accounts(sim: Simulation) -> None:
+    """What holds at the end of every search."""
+    plan, history = sim.plan, sim.history
+    last = plan.last_stage
+    assert not history.running
+    assert not history.pending
+    assert history.incomplete == [0] * len(plan.stages)
+    for candidate in history.candidates.values():
+        assert history.is_complete(candidate), candidate.id
+        until = plan.stages[candidate.stage].until_step
+        for seed in plan.stage_seeds(candidate.stage):
+            member = candidate.members[seed]
+            assert member.lost or member.status == "stopped" or member.step == until
+            assert (member.tested is not None) == (candidate.stage == last and not member.lost)
+    control = history.control
+    assert control is not None
+    assert control.stage == last
+    assert control.members.keys() == set(plan.seeds[: plan.stages[-1].num_seeds])
+    assert all(m.lost or m.step == plan.stages[-1].until_step for m in control.members.values())
+    assert not any(m.status == "stopped" for m in control.members.values())
+    check_gates(sim)
+
+
+def check_gates(sim: Simulation) -> None:
+    """Somebody gets to the end if anybody can, and every gate keeps to its bounds."""
+    plan, history = sim.plan, sim.history
+    capped = any(stage.at_most is not None for stage in plan.stages)
+    for k, (stage, gate) in enumerate(zip(plan.stages[:-1], history.gates, strict=False)):
+        through = [c for c in sim.others() if c.stage > k]
+        assert gate.num_promoted == len(through)
+        assert stage.at_most is None or len(through) <= stage.at_most
+        dead = sum(g.num_out for g in history.gates[k + 1 :])
+        if not capped:
+            assert not gate.waiting or len(through) - dead >= min(stage.at_least, stage.top or stage.at_least)
+        if stage.top is not None:
+            assert len(through) <= stage.top + dead
+            assert not gate.waiting or len(through) >= stage.top
+    finished = [c for c in sim.others() if c.stage == plan.last_stage and not all(m.lost for m in c.members.values())]
+    if any(gate.waiting for gate in history.gates[:-1]) and not capped:
+        assert finished

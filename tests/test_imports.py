@@ -1,0 +1,75 @@
+"""What decides is light: the command line's help, plans, spaces, policy and journal load nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parent.parent
+HEAVY = ("torch", "ray", "optuna", "pandas", "matplotlib")
+REPORT = f"""
+import sys
+print("loaded:", *[name for name in {HEAVY!r} if name in sys.modules])
+"""
+
+HELP = """
+from tune_rh.cli import main
+try:
+    main(["--help"])
+except SystemExit as ended:
+    assert ended.code == 0
+"""
+IMPORTS = """
+import search_spaces.api, search_spaces.registry, search_spaces.spacing_mdn
+import tune_rh.plan, tune_rh.policy, tune_rh.history, tune_rh.journal, tune_rh.rules
+import tune_rh.gates, tune_rh.events, tune_rh.cost, tune_rh.errors
+"""
+CHECK = """
+import sys
+from pathlib import Path
+from tune_rh.plan import SHIPPED, load_plan
+from tune_rh.preflight import check_machine, check_plan
+plans = sorted(SHIPPED.glob("*.toml"))
+assert plans
+for path in plans:
+    plan = load_plan(path)
+    check_plan(plan)
+    check_machine(plan, Path(sys.argv[1]), local=False)
+"""
+DECIDE = """
+import sys
+from pathlib import Path
+from tests.plans import plan
+from tune_rh.history import fold
+from tune_rh.journal import Journal, read
+from tune_rh.events import SpaceExhausted
+from tune_rh.policy import AskCandidate, next_job
+path = Path(sys.argv[1]) / "journal.jsonl"
+Journal(path).append(SpaceExhausted(1))
+assert next_job(plan(), fold(plan(), read(path))) == AskCandidate()
+"""
+
+
+@pytest.mark.parametrize("code", [HELP, IMPORTS, CHECK, DECIDE], ids=["help", "imports", "check a plan", "decide"])
+def test_it_loads_nothing_heavy(tmp_path: Path, code: str) -> None:
+    words = [sys.executable, "-c", code + REPORT, str(tmp_path)]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["loaded:"]
+
+
+def test_the_report_would_tell() -> None:
+    done = subprocess.run([sys.executable, "-c", "import optuna" + REPORT], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["loaded:", "optuna"]
+
+
+def test_the_installed_command_helps_without_anything_heavy() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "tune_rh", "--help"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: tune-rh")
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "tune_rh" in loaded
+    assert loaded & set(HEAVY) == set()
