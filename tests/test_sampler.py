@@ -147,6 +147,15 @@ def test_the_seed_and_the_number_of_the_draw_enter(name: str) -> None:
     assert one != drawn(1)
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_another_attempt_at_the_same_history_is_another_draw(name: str) -> None:
+    sampler = Sampler(name=name, startup=3)  # type: ignore[arg-type]
+    history, _ = search(sampler, 2)
+    drawn = [json.dumps(draw(sampler, SPACE, history, attempt).config) for attempt in range(8)]
+    # A grid has few configs: two draws may be the same.
+    assert len(set(drawn)) >= (4 if name == "grid" else 8)
+
+
 def test_tpe_learns_from_the_gates() -> None:
     """The score is the floor: after the random start its draws are lower than random ones."""
     sampler = Sampler(startup=8)
