@@ -109,7 +109,7 @@ def test_a_member_that_fails_is_recorded_and_the_rest_goes_on_in_both_slots(tmp_
     lost = {str(m.id): m.status for c in history.candidates.values() for m in c.members.values() if m.lost}
     assert lost == {f"{failing}-s7": "failed"}
     (ended,) = [e for e in of(paths, JobEnded) if e.outcome == "failed"]
-    assert ended.reason
+    assert "scripted failure at step 5" in ended.reason
     assert history.incomplete == [0, 0]
     assert history.running == {}
     assert any(c.stage == 1 for c in history.candidates.values() if c.index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 
 from trainables.member import MemberJob, MemberRun
 from tune_rh.events import MemberId
@@ -42,6 +43,8 @@ class LocalRunner:
                 if failures > search.plan.resources.max_failures:
                     search.on_failure(member, traceback.format_exc())
                     return
+                # What was heard before the failure need not be said again.
+                job = replace(job, from_step=search.history.member(member).step)
                 continue
             if not search.on_report(member, report):
                 if not report.get("tested"):

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ import ray
 
 from tune_rh.errors import PreflightRefused
 from tune_rh.plan import Resources
+
+# Ray replaces 127.0.0.1 by an address that other hosts can reach, but takes the rest of the loopback net as it is.
+_LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def connect(resources: Resources, address: str = "local", *, owner: Path = Path(
             address="local",
             include_dashboard=True,
             dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=_LOOPBACK,
             _temp_dir=temporary,
             log_to_driver=False,
             logging_level=logging.ERROR,

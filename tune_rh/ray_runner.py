@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -33,6 +35,8 @@ _TUNE_ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class RayRunner:
@@ -170,7 +174,10 @@ class VerdictScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Called for retries as well (then the trial's status is ERROR); only what is final counts."""
         if trial.status != Trial.ERROR:
-            self._bridge.failed(trial.trial_id, str(trial.get_error() or "unknown error"))
+            # Not trial.get_error(): it reads a copy in the storage that is not there yet.
+            file = Path(trial.error_file) if trial.error_file else None
+            text = file.read_text() if file and file.is_file() else "unknown error"
+            self._bridge.failed(trial.trial_id, _COLOURS.sub("", text))
 
 
 def trial_name(trial: Trial) -> str:
