@@ -219,9 +219,10 @@ def body(house: Use, tune_alone: Use) -> str:
     ]
     header = ("side", "jobs or trials", "training, s", "wall, s", "slot use", "once workers are up", "ratio")
     return (
-        f"{table(header, rows)}\n\n{SLOTS} slots of one core. Slot use: training and evaluation / (slots x wall time "
-        "from the first job handed out to the last one ended), the start of the workers included. A trial of the stock "
-        "side is one or both jobs of a candidate. Goal: 90%."
+        f"{table(header, rows)}\n\n{SLOTS} slots of one core. Slot use: training and evaluation / (slots x wall time). "
+        "`once workers are up` counts the wall time from the first step of the first job to the end of the last one "
+        "(goal: 90%); `slot use` counts it from the first job handed out, so the start of the workers and their "
+        "imports are in it. A trial of the stock side is one or both jobs of a candidate."
     )
 
 
