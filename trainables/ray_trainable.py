@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +17,75 @@ from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.tune import Trainable
 
 from trainables.member import MemberJob, MemberRun
+from trainables.registry import get_family, resolve
+
+_WARM_POLL_S = 0.05
 
 
 class MemberTrainable(Trainable):
     """One actor; ``config["job"]`` holds the fields of a `MemberJob`."""
 
+    run: MemberRun | None = None
+    _job: MemberJob | None = None
+
     def setup(self, config: dict[str, Any]) -> None:
-        """Build the task and load the member's newest checkpoint."""
-        self._open(config)
+        """Take a job; without one, only import what jobs need."""
+        self._take(config)
+        if self._job is None:
+            _import_all(config["family"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take another member: everything is built anew from its config, seed and checkpoint."""
-        self._open(new_config)
+        """Take another job: everything is built anew from its config, seed and checkpoint."""
+        self._take(new_config)
         return True
 
     def __repr__(self) -> str:
         """What the dashboard calls this actor. Ray reads it once, at its start, and members come and go."""
-        return f"{self.run.job.label}, then others" if hasattr(self, "run") else type(self).__name__
+        return type(self).__name__ if self._job is None else f"{self._job.label}, then others"
 
     def step(self) -> dict[str, Any]:
         """One evaluation interval."""
+        if self._job is None:
+            time.sleep(_WARM_POLL_S)
+            return {"warm": True}
         # The process's title is read anew each time: here the dashboard and `ps` do show the present member.
-        setproctitle(f"ray::{self.run.job.label}")
+        setproctitle(f"ray::{self._job.label}")
+        if self.run is None:
+            # Not in setup: Tune may give a trial another actor before its first step, and this one must not have
+            # touched the member's folder.
+            _limit(self._job)
+            self.run = MemberRun(self._job)
         # One string: Tune flattens nested results, and would mix our metrics with its own.
         return {"report": json.dumps(self.run.advance())}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Called when the trial ends: save the member where it stands."""
+        if self.run is None:
+            return
         if not self.run.job.test and self.run.step:
             self.run.save()
         note = {"member": self.run.job.member, "step": self.run.step}
         (Path(checkpoint_dir) / "member.json").write_text(json.dumps(note))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to do: `setup` has loaded the member's newest checkpoint, which may be newer than Ray's."""
+        """Nothing to do: the member's newest checkpoint is loaded with it, and may be newer than Ray's."""
 
-    def _open(self, config: dict[str, Any]) -> None:
-        job = MemberJob(**config["job"])
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        _limit(job)
-        self.run = MemberRun(job)
+    def _take(self, config: dict[str, Any]) -> None:
+        self._job = None if config["job"] is None else MemberJob(**config["job"])
+        self.run = None
+
+
+def _import_all(family: str) -> None:
+    """Pay for imports before the first job: torch, the family, and what torch imports for its first optimiser."""
+    import torch
+
+    resolve(get_family(family).task)
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 
 
 def _limit(job: MemberJob) -> None:
     """Keep the process inside its share: threads on the CPU, memory on a fraction of a GPU."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     torch.set_num_threads(job.threads)

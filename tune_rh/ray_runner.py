@@ -8,8 +8,10 @@ own ASHA, its PAUSED state and its restore keep rungs in memory and lose them wi
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ _TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
+# How long the first worker that is up waits for the others: on a cluster that is shared they may never come.
+_WARM_UP_S = 60.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -51,7 +55,7 @@ class RayRunner:
         """See `tune_rh.runner.Runner`."""
         # One pending trial a slot: with fewer, the first actor that is up takes every trial.
         os.environ.update(_TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(self.slots))
-        bridge = _Bridge(search)
+        bridge = _Bridge(search, self.slots)
         tuner = tune.Tuner(
             _trainable(search.plan.resources),
             tune_config=tune.TuneConfig(
@@ -78,13 +82,34 @@ class RayRunner:
 class _Bridge:
     """What searcher and scheduler share. Tune pickles both for a restore that is not used: nothing goes along."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, slots: int) -> None:
         self.search = search
         self.members: dict[str, MemberId] = {}
         self.error: BaseException | None = None
+        self._slots = slots
+        self._num_warm_ups = 0
+        self._warm: set[str] = set()
+        self._give_up_warming_at = math.inf
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether jobs may start: a worker in every slot has its imports done, or the rest has had its time."""
+        return len(self._warm) >= self._slots or time.monotonic() > self._give_up_warming_at
+
+    def wants_warm_up(self) -> bool:
+        """Whether the next trial is to be one that only starts a worker; counts it."""
+        wanted = self._num_warm_ups < self._slots
+        self._num_warm_ups += wanted
+        return wanted
+
+    def warmed(self, trial_id: str) -> None:
+        """A worker is up."""
+        if not self._warm:
+            self._give_up_warming_at = time.monotonic() + _WARM_UP_S
+        self._warm.add(trial_id)
 
     def suggest(self, trial_id: str) -> MemberJob | Wait | Finish:
         """The job of a new trial. An error of ours ends the session in good order instead of Tune's loop."""
@@ -114,6 +139,7 @@ class _Bridge:
 
     def failed(self, trial_id: str, error: str) -> None:
         """A trial was given up."""
+        self.warmed(trial_id)  # a worker that cannot start shows in its first job, with a record
         member = self.members.pop(trial_id, None)
         if member is None or self.error is not None:
             return
@@ -139,7 +165,11 @@ class JobSearcher(Searcher):
         self._bridge = bridge
 
     def suggest(self, trial_id: str) -> Any:
-        """The next job for a new trial."""
+        """The next job for a new trial; before the first one, a trial a slot that starts its worker."""
+        if self._bridge.wants_warm_up():
+            return {"job": None, "family": self._bridge.search.plan.family}
+        if not self._bridge.is_warm:
+            return None
         job = self._bridge.suggest(trial_id)
         if isinstance(job, Finish):
             return str(Searcher.FINISHED)
@@ -168,6 +198,9 @@ class VerdictScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Go on, or end the trial with a checkpoint."""
+        if "report" not in result:
+            self._bridge.warmed(trial.trial_id)
+            return str(TrialScheduler.STOP if self._bridge.is_warm else TrialScheduler.CONTINUE)
         goes_on = self._bridge.report(trial.trial_id, json.loads(result["report"]))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
@@ -182,11 +215,13 @@ class VerdictScheduler(FIFOScheduler):
 
 def trial_name(trial: Trial) -> str:
     """``spacing_mdn c0007 s42 1k->5k``: what Tune's logs show."""
-    return MemberJob(**trial.config["job"]).label
+    job = trial.config["job"]
+    return MemberJob(**job).label if job else "warm-up"
 
 
 def _trial_folder(trial: Trial) -> str:
-    return f"{trial.config['job']['member']}-{trial.trial_id}"
+    job = trial.config["job"]
+    return f"{job['member'] if job else 'warm-up'}-{trial.trial_id}"
 
 
 def _trainable(resources: Resources) -> type[MemberTrainable]:
