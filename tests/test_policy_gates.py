@@ -139,6 +139,22 @@ def test_whoever_is_as_good_and_healthier_goes_on() -> None:
     assert passed(sim) == {"c0001": "health", "c0004": "health", "c0002": "idle"}
 
 
+def test_the_controls_health_is_that_of_the_gate_and_not_of_later() -> None:
+    # The first candidate goes on by the margin, so the control moves on as well, and its health falls there to 0.1.
+    # c0004 arrives last: healthier than the control is by then, but not than the control was at the gate.
+    def metrics(index: int, _seed: int, step: int) -> dict[str, float]:
+        health = (1.0 if step <= 20 else 0.1) if index == 0 else 1.2
+        return {"val_loss": (20.0, 5.0, 30.0, 31.0, 20.0)[index], "health": health}
+
+    sim = Simulation(plan(num_candidates=4, stages=NO_QUOTA, rules=HEALTH), metrics).run()
+    reports = [e for e in sim.events if isinstance(e, Reported) and e.member.startswith("c0000")]
+    first_late = next(i for i, e in enumerate(sim.events) if e in reports and e.step > 20)
+    arrived = max(i for i, e in enumerate(sim.events) if isinstance(e, Reported) and e.member.startswith("c0004"))
+    assert passed(sim)["c0001"] == "margin"
+    assert first_late < arrived
+    assert passed(sim) == {"c0001": "margin"}
+
+
 @pytest.mark.parametrize("rules", [MARGIN, HEALTH])
 def test_a_control_that_is_lost_is_easy_to_beat_but_has_no_health(rules: dict[str, Any]) -> None:
     fates: dict[tuple[int, int], Fate] = {(0, seed): ("diverge", 10) for seed in SEEDS}
