@@ -226,11 +226,10 @@ def _explanation(house: Use) -> str:
     reached = "reached" if house.slot_use >= GOAL else "missed"
     return (
         f"{SLOTS} slots of one core. Slot use: training and evaluation / (slots x wall time from the first job handed "
-        "out to the last one ended), so the start of the workers and their imports are in it. "
-        f"Goal: {GOAL:.0%} of slot use, {reached} in this run ({house.slot_use:.0%}).\n\n"
-        "`once workers are up` counts the wall time from the first step instead, and has no goal. For tune-rh that "
-        "moment is inferred from the journal and may lie a little late, which flatters its figure; the stock side's "
-        "is exact. A trial of the stock side is one or both jobs of a candidate."
+        f"out to the last one ended). Goal: {GOAL:.0%}, {reached} in this run ({house.slot_use:.0%}).\n\n"
+        "tune-rh starts its workers before it hands out the first job, so their start is not in its wall time; stock "
+        "Tune starts them with its first trials. `once workers are up` leaves the start out on both sides: compare that "
+        "column. A trial of the stock side is one or both jobs of a candidate."
     )
 
 
