@@ -228,8 +228,8 @@ def _explanation(house: Use) -> str:
         f"{SLOTS} slots of one core. Slot use: training and evaluation / (slots x wall time from the first job handed "
         f"out to the last one ended). Goal: {GOAL:.0%}, {reached} in this run ({house.slot_use:.0%}).\n\n"
         "tune-rh starts its workers before it hands out the first job, so their start is not in its wall time; stock "
-        "Tune starts them with its first trials. `once workers are up` leaves the start out on both sides: compare that "
-        "column. A trial of the stock side is one or both jobs of a candidate."
+        "Tune starts them with its first trials. `once workers are up` leaves the start out on both sides: compare "
+        "that column. A trial of the stock side is one or both jobs of a candidate."
     )
 
 
