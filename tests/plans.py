@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tune_rh.plan import SearchPlan, resolve_plan
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_file import resolve_plan
 
 
 def fields(**changes: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tune_rh import runs
 from tune_rh.errors import ExportError
 from tune_rh.export import export
 from tune_rh.local_runner import LocalRunner
-from tune_rh.plan import resolve_plan
+from tune_rh.plan_file import resolve_plan
 from tune_rh.search import Search
 from tune_rh.summary import ranking
 

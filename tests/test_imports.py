@@ -30,7 +30,7 @@ import tune_rh.gates, tune_rh.events, tune_rh.cost, tune_rh.errors
 CHECK = """
 import sys
 from pathlib import Path
-from tune_rh.plan import SHIPPED, load_plan
+from tune_rh.plan_file import SHIPPED, load_plan
 from tune_rh.preflight import check_machine, check_plan
 plans = sorted(SHIPPED.glob("*.toml"))
 assert plans

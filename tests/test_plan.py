@@ -10,7 +10,8 @@ import tomli_w
 
 from tests.plans import fields, plan
 from tune_rh.errors import PlanError, PreflightRefused
-from tune_rh.plan import SearchPlan, find_plan, load_plan, resolve_plan
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_file import find_plan, load_plan, resolve_plan
 from tune_rh.preflight import check_machine, check_plan
 
 

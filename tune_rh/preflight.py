@@ -18,7 +18,8 @@ from search_spaces.api import RandomTrial, Space
 from search_spaces.registry import UnknownSpace, get_space
 from trainables.registry import build_config, get_family
 from tune_rh.errors import PlanError, PreflightRefused
-from tune_rh.plan import SearchPlan, explain
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_file import explain
 
 MIN_FREE_MIB = 256
 _DRAWS = 50

@@ -15,7 +15,8 @@ from tune_rh.errors import RunExists, RunLocked, RunMismatch, RunNotFound
 from tune_rh.events import RunCreated
 from tune_rh.history import History
 from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunLock, RunPaths, read, write_atomic
-from tune_rh.plan import SearchPlan, load_plan
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_file import load_plan
 
 
 def default_data_dir() -> Path:

@@ -32,7 +32,7 @@ from tune_rh.events import (
     SpaceExhausted,
     Tested,
 )
-from tune_rh.plan import explain
+from tune_rh.plan_file import explain
 from tune_rh.policy import AskCandidate, Continue, Decision, Finish, Park, Promote, RunMember, Wait, next_job, verdict
 from tune_rh.runs import OpenRun
 from tune_rh.study import StudyMirror

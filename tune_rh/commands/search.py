@@ -8,7 +8,7 @@ import shutil
 from tune_rh import cost, display, preflight
 from tune_rh.commands import options
 from tune_rh.errors import PreflightRefused
-from tune_rh.plan import find_plan, load_plan
+from tune_rh.plan_file import find_plan, load_plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,170 @@
+"""Plans as files: find, read, override, validate, and say in words what is wrong with one.
+
+Not here: what a plan is (`tune_rh.plan`), nor whether its configs can be built (`tune_rh.preflight`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainables.api import Family
+from trainables.errors import UnknownFamily
+from trainables.registry import get_family
+from tune_rh.errors import PlanError
+from tune_rh.plan import HealthBound, SearchPlan
+
+SHIPPED = Path(__file__).parent / "plans"
+
+
+def find_plan(path: str) -> Path:
+    """The file called ``path``, or the plan of that name that ships with tune-rh."""
+    if Path(path).is_file():
+        return Path(path)
+    shipped = SHIPPED / f"{path}.toml"
+    if re.fullmatch(r"[\w-]+", path) and shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+    raise PlanError(f"plan {path!r}: no such file; plans that ship: {names}")
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> SearchPlan:
+    """Read, override and resolve a plan.
+
+    Args:
+        path: a TOML file.
+        overrides: ``key=value`` with dots for nesting and indices for lists (``stages.0.until_step=500``).
+
+    Raises:
+        PlanError: naming every wrong field with its value and what is allowed.
+    """
+    try:
+        fields = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+    for override in overrides:
+        _override(fields, override)
+    return resolve_plan(fields, where=str(path))
+
+
+def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
+    """Validate ``fields`` and fill objective, mode and default health bounds from the family."""
+    problems = _not_finite(fields)
+    if problems:
+        raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
+    try:
+        plan = SearchPlan.model_validate_json(json.dumps(fields, default=_not_json))
+        family = get_family(plan.family)
+    except ValidationError as error:
+        raise PlanError(explain(error, where)) from error
+    except UnknownFamily as error:
+        raise PlanError(f"{where}: {error}") from error
+    problems = _check_family(plan, family)
+    if problems:
+        raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
+    health = plan.rules.health or tuple(
+        HealthBound(metric=h.metric, at_least=h.at_least, at_most=h.at_most) for h in family.health
+    )
+    return plan.model_copy(
+        update={
+            "objective": family.objective.name,
+            "mode": family.objective.mode,
+            "rules": plan.rules.model_copy(update={"health": health}),
+        }
+    )
+
+
+def _check_family(plan: SearchPlan, family: Family) -> list[str]:
+    problems = []
+    if plan.objective not in ("", family.objective.name):
+        problems.append(f"objective = {plan.objective!r}: {plan.family} is judged by {family.objective.name!r}")
+    for preset in (plan.control, *plan.presets):
+        if preset not in family.presets:
+            known = ", ".join(sorted(family.presets))
+            problems.append(f"preset {preset!r}: {plan.family} has no such preset; known: {known}")
+    metrics = {m.name for m in family.metrics}
+    named = [h.metric for h in plan.rules.health]
+    if plan.rules.promote and plan.rules.promote.health_metric:
+        named.append(plan.rules.promote.health_metric)
+    if plan.rules.stop:
+        named += plan.rules.stop.health_metrics
+    problems += [
+        f"rules: metric {name!r} is not reported by {plan.family}; known: {', '.join(sorted(metrics))}"
+        for name in named
+        if name not in metrics
+    ]
+    return problems
+
+
+def explain(error: ValidationError, where: str) -> str:
+    """One line a mistake: field, value got, what is allowed."""
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"])
+        value = item.get("input")
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where}: {field} = {value!r}: there is no such key")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: {field}: missing, and has no default")
+        elif item["type"] == "value_error":
+            message = item["msg"].removeprefix("Value error, ")
+            shown = f" = {value!r}" if isinstance(value, str | int | float) else ""
+            lines.append(f"{where}: {field + shown + ': ' if field else ''}{message}")
+        else:
+            lines.append(f"{where}: {field} = {value!r}: {item['msg']}")
+    return "\n".join(lines)
+
+
+def _override(fields: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise PlanError(f"--set {override!r}: expected key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    node: Any = fields
+    *parents, leaf = key.split(".")
+    for depth, part in enumerate(parents):
+        try:
+            node = node[_index(part)] if isinstance(node, list) else node.setdefault(part, {})
+        except (ValueError, IndexError, AttributeError) as error:
+            raise PlanError(f"--set {override!r}: {'.'.join(parents[: depth + 1])} is not in the plan") from error
+    if isinstance(node, list):
+        if not leaf.isdigit() or int(leaf) >= len(node):
+            raise PlanError(f"--set {override!r}: index {leaf!r} is not in 0..{len(node) - 1}")
+        node[int(leaf)] = value
+    elif isinstance(node, dict):
+        node[leaf] = value
+    else:
+        raise PlanError(f"--set {override!r}: {'.'.join(parents)} is a value and has no key {leaf!r}")
+
+
+def _index(part: str) -> int:
+    if not part.isdigit():
+        raise ValueError(f"{part!r} is no index")
+    return int(part)
+
+
+def _not_finite(value: Any, field: str = "") -> list[str]:
+    """A line for each NaN and infinity: nothing compares with them, and no fingerprint can hold them."""
+    if isinstance(value, dict):
+        items = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list):
+        items = [(str(i), inner) for i, inner in enumerate(value)]
+    elif isinstance(value, float) and not math.isfinite(value):
+        return [f"{field} = {value!r}: numbers in a plan are finite"]
+    else:
+        return []
+    return [line for key, inner in items for line in _not_finite(inner, f"{field}.{key}" if field else key)]
+
+
+def _not_json(value: Any) -> Any:
+    raise PlanError(f"value {value!r}: dates and times have no place in a plan")
