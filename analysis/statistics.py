@@ -1,0 +1,346 @@
+"""Scores of candidates over seeds, and the few distributions that they need: standard library only.
+
+What it is: pure functions of numbers; lower is better throughout. Seeds are blocks that candidates share, variances are
+moderated over candidates, and where only the best checkpoint will be used the score is that of the best of k seeds.
+What it is not: a test. What may be claimed about two candidates is in `analysis.claims`, who goes on is in `tune_rh`.
+Sums over candidates are correctly rounded (`math.fsum`), so that no result depends on the order of its input.
+
+Sources: G. K. Smyth, Linear models and empirical Bayes methods, Stat. Appl. Genet. Mol. Biol. 3 (2004), 3 (variances);
+N. Otsu, IEEE Trans. SMC 9 (1979), 62-66 (the split); E. B. Wilson, JASA 22 (1927), 209-212 (proportions).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import NormalDist, fmean, median
+from typing import NamedTuple
+
+from analysis.distributions import digamma as digamma
+from analysis.distributions import inverse_trigamma as inverse_trigamma
+from analysis.distributions import t_cdf as t_cdf
+from analysis.distributions import t_quantile as t_quantile
+from analysis.distributions import trigamma as trigamma
+
+_VARIANCE_FLOOR = 1e-5  # of the median variance
+_NO_DF = 1e-9  # degrees of freedom that are rounding, not information
+
+
+class Prior(NamedTuple):
+    """What the variances of many candidates say about one more: a scaled inverse chi-square.
+
+    Attributes:
+        df: d0, how many degrees of freedom the prior is worth; 0 nothing, inf all candidates share one variance.
+        variance: s0 squared, in squared units of the metric; NaN where nothing is known.
+    """
+
+    df: float
+    variance: float
+
+
+def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> Prior:
+    """Fit the prior by the moments of log variances (Smyth 2004, section 6.2).
+
+    Entries without degrees of freedom or with a NaN variance are left out. Variances below 1e-5 of the median (of the
+    positive ones, where half are zero) count as that, as in limma: their logarithm would outweigh all others.
+    Where the log variances spread no more than sampling explains, d0 is inf and s0 squared the pooled variance.
+
+    Returns:
+        The prior; ``Prior(0.0, nan)`` for no usable entry, ``Prior(0.0, s)`` for a single one (nothing to borrow from),
+        ``Prior(inf, 0.0)`` if all variances are zero.
+
+    Raises:
+        ValueError: lengths differ, or a variance is negative or infinite.
+    """
+    usable = [(s, d) for s, d in zip(variances, dfs, strict=True) if d > 0.0 and not math.isnan(s)]
+    if any(s < 0.0 or math.isinf(s) for s, _ in usable):
+        raise ValueError("fit_prior takes variances that are finite and not negative")
+    if len(usable) < 2:
+        return Prior(0.0, usable[0][0] if usable else math.nan)
+    positive = [s for s, _ in usable if s > 0.0]
+    if not positive:
+        return Prior(math.inf, 0.0)
+    floor = _VARIANCE_FLOOR * (median(s for s, _ in usable) or median(positive))
+    logs = [math.log(max(s, floor)) - digamma(d / 2.0) + math.log(d / 2.0) for s, d in usable]
+    mean = fmean(logs)
+    spread = math.fsum((e - mean) ** 2 for e in logs) / (len(logs) - 1)
+    excess = spread - fmean(trigamma(d / 2.0) for _, d in usable)
+    if excess <= 0.0:
+        return Prior(math.inf, math.fsum(s * d for s, d in usable) / math.fsum(d for _, d in usable))
+    half = inverse_trigamma(excess)
+    return Prior(2.0 * half, math.exp(mean + digamma(half) - math.log(half)))
+
+
+def moderated(prior: Prior, variance: float, df: float) -> float:
+    """Posterior mean variance, (d0 s0^2 + d s^2) / (d0 + d) (Smyth 2004, equation 1).
+
+    ``variance`` is not looked at when ``df`` is 0 or d0 is inf, nor the prior's when d0 is 0; NaN if both are 0.
+    """
+    if math.isinf(prior.df) or df <= 0.0:
+        return prior.variance if prior.df > 0.0 else math.nan
+    if prior.df <= 0.0:
+        return variance
+    return (prior.df * prior.variance + df * variance) / (prior.df + df)
+
+
+class TwoWayFit(NamedTuple):
+    """Least-squares fit of value = candidate + seed.
+
+    Attributes:
+        scores: mu_c, one a row.
+        blocks: b_s by seed, in the metric's units; the reference seeds' sum to zero.
+        variances: residual variance of each row, NaN where it has no degrees of freedom.
+        dfs: degrees of freedom of each variance, real: E(rss_c) / sigma^2 under equal variances.
+    """
+
+    scores: list[float]
+    blocks: dict[int, float]
+    variances: list[float]
+    dfs: list[float]
+
+
+def two_way_fit(rows: Sequence[Mapping[int, float]], reference: Sequence[int]) -> TwoWayFit:
+    """Fit y_cs = mu_c + b_s + e, with seeds as blocks that candidates share.
+
+    The seeds' normal equations are solved exactly: O(cells + seeds^3). A row that has just the reference seeds is
+    scored by its mean, exactly. Candidates that share no seed even through others cannot be compared by blocks: each
+    connected group of seeds sums to zero over the reference seeds in it, or over all of it if there are none.
+
+    The degrees of freedom of a row are the trace of its part of the residual projection, which sums to
+    cells - candidates - seeds + groups; in a balanced design that is (n_c - 1)(1 - 1 / candidates), and a cell that its
+    seed's block alone explains counts for nothing.
+
+    Args:
+        rows: for each candidate its finite values by seed, at least one.
+        reference: seeds whose blocks sum to zero; those that no row has are passed over.
+
+    Raises:
+        ValueError: a row is empty or has a value that is not finite.
+    """
+    for index, row in enumerate(rows):
+        if not row or not all(map(math.isfinite, row.values())):
+            raise ValueError(f"row {index} = {dict(row)!r}: a row takes one finite value or more")
+    means = [math.fsum(row.values()) / len(row) for row in rows]
+    keys = [tuple(sorted(row)) for row in rows]
+    deviations: dict[int, list[float]] = {}
+    for row, mean in zip(rows, means, strict=True):
+        for seed, value in row.items():
+            deviations.setdefault(seed, []).append(value - mean)
+    excess = {seed: math.fsum(deviations[seed]) for seed in sorted(deviations)}
+    designs = Counter(keys)
+    blocks: dict[int, float] = {}
+    df_of: dict[tuple[int, ...], float] = {}
+    centred: set[tuple[int, ...]] = set()
+    for group in _connected(list(excess), designs):
+        inside = {key: count for key, count in designs.items() if key[0] in group}
+        inverse = _laplacian_inverse(group, inside)
+        zero_sum = [seed for seed in group if seed in reference] or group
+        blocks |= _group_blocks(group, inverse, excess, zero_sum)
+        df_of |= {key: _row_df(key, group, inverse) for key in inside}
+        centred.add(tuple(zero_sum))
+    shift = {key: 0.0 if key in centred else math.fsum(blocks[seed] for seed in key) / len(key) for key in designs}
+    scores = [mean - shift[key] for mean, key in zip(means, keys, strict=True)]
+    variances = []
+    for row, score, key in zip(rows, scores, keys, strict=True):
+        rss = math.fsum((value - score - blocks[seed]) ** 2 for seed, value in row.items())
+        variances.append(rss / df_of[key] if df_of[key] else math.nan)
+    return TwoWayFit(scores, blocks, variances, [df_of[key] for key in keys])
+
+
+def _group_blocks(
+    group: Sequence[int], inverse: Sequence[Sequence[float]], excess: Mapping[int, float], zero_sum: Sequence[int]
+) -> dict[int, float]:
+    """Blocks of one group of seeds from the sums of deviations from row means."""
+    free = {
+        seed: math.fsum(g * excess[other] for g, other in zip(line, group, strict=True))
+        for seed, line in zip(group, inverse, strict=True)
+    }
+    centre = math.fsum(free[seed] for seed in zero_sum) / len(zero_sum)
+    return {seed: value - centre for seed, value in free.items()}
+
+
+def _row_df(key: tuple[int, ...], group: Sequence[int], inverse: Sequence[Sequence[float]]) -> float:
+    """Trace of a row's part of the residual projection: n_c - 1 less what the blocks take."""
+    at = [group.index(seed) for seed in key]
+    taken = math.fsum(inverse[i][i] for i in at) - math.fsum(inverse[i][j] for i in at for j in at) / len(at)
+    df = len(at) - 1 - taken
+    return df if df > _NO_DF else 0.0
+
+
+def _connected(seeds: Sequence[int], designs: Mapping[tuple[int, ...], int]) -> list[list[int]]:
+    """Groups of seeds joined by candidates that have both, each sorted."""
+    group_of = {seed: [seed] for seed in seeds}
+    for key in designs:
+        for one, other in pairwise(key):
+            if group_of[one] is not group_of[other]:
+                joined = sorted(group_of[one] + group_of[other])
+                group_of |= dict.fromkeys(joined, joined)
+    return [group for seed, group in group_of.items() if group[0] == seed]
+
+
+def _laplacian_inverse(group: Sequence[int], designs: Mapping[tuple[int, ...], int]) -> list[list[float]]:
+    """A generalised inverse of the seeds' normal matrix, sum_c (I - 11'/n_c): its first row and column are zero.
+
+    The matrix is a graph's Laplacian. Holding the first seed at zero leaves a positive definite one, which
+    Gauss-Jordan elimination inverts without pivoting.
+    """
+    size = len(group)
+    place = {seed: i for i, seed in enumerate(group)}
+    matrix = [[0.0] * size for _ in range(size)]
+    for key, count in sorted(designs.items()):
+        at = [place[seed] for seed in key]
+        for i in at:
+            matrix[i][i] += count
+            for j in at:
+                matrix[i][j] -= count / len(key)
+    work = [matrix[i] + [float(i == j) for j in range(size)] for i in range(size)]
+    for column in range(1, size):
+        pivot = work[column]
+        scale = pivot[column]
+        work[column] = pivot = [v / scale for v in pivot]
+        for i in range(1, size):
+            if i != column and work[i][column]:
+                factor = work[i][column]
+                work[i] = [v - factor * p for v, p in zip(work[i], pivot, strict=True)]
+    return [[0.0] * size] + [[0.0, *line[size + 1 :]] for line in work[1:]]
+
+
+def expected_min(values: Sequence[float], k: int) -> float:
+    """Unbiased estimate of the expected minimum of k seeds: sum_i x_(i) C(n - i, k - 1) / C(n, k), i from 1.
+
+    It is the mean of the minimum over all subsets of k values; +inf counts where a subset has nothing else.
+
+    Raises:
+        ValueError: k is not between 1 and the number of values, or a value is NaN.
+    """
+    n = len(values)
+    if not 1 <= k <= n:
+        raise ValueError(f"k={k} of {n} values: the best of k takes 1 to {n}")
+    if any(map(math.isnan, values)):
+        raise ValueError("expected_min takes no NaN")
+    total = math.comb(n, k)
+    smallest = sorted(values)[: n - k + 1]
+    return math.fsum(value * (math.comb(n - i, k - 1) / total) for i, value in enumerate(smallest, 1))
+
+
+def expected_min_interval(
+    values: Sequence[float], k: int, level: float = 0.95, num: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of `expected_min`, a function of the set of values and of ``seed``.
+
+    With five seeds such intervals cover less than they say (Colas 2018, arXiv 1806.08295), and never reach below the
+    best value seen: a description of what was seen rather than a test.
+
+    Raises:
+        ValueError: as `expected_min`.
+    """
+    ordered, rng = sorted(values), random.Random(seed)
+    expected_min(ordered, k)  # refuses what cannot be resampled
+    draws = sorted(expected_min(rng.choices(ordered, k=len(ordered)), k) for _ in range(num))
+    out = int(num * (1.0 - level) / 2.0)
+    return draws[out], draws[num - 1 - out]
+
+
+def success_probability(successes: int, failures: int, k: int, a: float = 0.5, b: float = 0.5) -> float:
+    """Probability that one of k new seeds succeeds: 1 - prod_{j<k} (b + f + j) / (a + b + s + f + j).
+
+    The mean of 1 - (1 - p)^k under the Beta(a + s, b + f) that the seeds leave of a Beta(a, b) prior (Jeffreys').
+    """
+    n = successes + failures
+    return 1.0 - math.prod((b + failures + j) / (a + b + n + j) for j in range(k))
+
+
+class Split(NamedTuple):
+    """Two classes of values.
+
+    Attributes:
+        threshold: halfway between the nearest members of the two classes; the lower class is at or below it.
+        separation: between-class over total variance, 0 to 1.
+    """
+
+    threshold: float
+    separation: float
+
+
+def otsu(values: Sequence[float]) -> Split | None:
+    """The cut with the largest between-class variance (Otsu 1979), over all cuts between different values.
+
+    The lowest of equal ones. None for fewer than four values, or if all are equal. O(n log n).
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    if not all(map(math.isfinite, values)):
+        raise ValueError("otsu takes finite values")
+    ordered, n = sorted(values), len(values)
+    if n < 4 or ordered[0] == ordered[-1]:
+        return None
+    low, width = ordered[0], ordered[-1] - ordered[0]
+    scaled = [(value - low) / width for value in ordered]  # neither squares nor sums over- or underflow
+    mean = fmean(scaled)
+    total = math.fsum((x - mean) ** 2 for x in scaled)
+    best, cut, below = -1.0, 0, 0.0
+    for i in range(1, n):
+        below += scaled[i - 1] - mean
+        if scaled[i] > scaled[i - 1] and (between := below * below * n / (i * (n - i))) > best:
+            best, cut = between, i
+    left, right = ordered[cut - 1], ordered[cut]
+    middle = left + 0.5 * (right - left)
+    return Split(middle if middle < right else left, min(1.0, best / total))
+
+
+class BestOfK(NamedTuple):
+    """Score of a candidate of which only the best of k seeds will be used.
+
+    Attributes:
+        score: expected value of the best of k new seeds, in the metric's units; lower is better.
+        probability: that one of k succeeds.
+        successes: how many of its seeds did.
+    """
+
+    score: float
+    probability: float
+    successes: int
+
+
+def best_of_k(
+    values: Sequence[float], lost: int, k: int, threshold: float, success_value: float, failure_value: float
+) -> BestOfK:
+    """Beta-binomial success model: P q + (1 - P) q_fail, for seeds that either find the good minimum or do not.
+
+    Args:
+        values: of the seeds that ended; those at or below ``threshold`` succeeded.
+        lost: seeds that failed or diverged; failures as well.
+        k: how many seeds the best will be taken of.
+        threshold: given, or that of `otsu` over all candidates.
+        success_value: q where no seed of its own succeeded, such as the mean success of all candidates.
+        failure_value: q_fail.
+
+    Raises:
+        ValueError: a value is NaN.
+    """
+    if any(map(math.isnan, values)):
+        raise ValueError("best_of_k takes no NaN; a lost seed is counted in `lost`")
+    good = [value for value in values if value <= threshold]
+    probability = success_probability(len(good), len(values) - len(good) + lost, k)
+    value = fmean(good) if good else success_value
+    return BestOfK(probability * value + (1.0 - probability) * failure_value, probability, len(good))
+
+
+def proportion_interval(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for a proportion (Wilson 1927); (0, 1) for no trial. Half successes (ties) are allowed.
+
+    Raises:
+        ValueError: successes is not between 0 and n.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes={successes} of n={n}: it takes 0 to {n}")
+    if n == 0:
+        return 0.0, 1.0
+    z2 = NormalDist().inv_cdf(0.5 + 0.5 * level) ** 2
+    centre = (successes + 0.5 * z2) / (n + z2)
+    half = math.sqrt(z2 * (successes * (n - successes) / n + 0.25 * z2)) / (n + z2)
+    return max(0.0, centre - half), min(1.0, centre + half)
