@@ -93,11 +93,12 @@ def test_a_graft_differs_from_each_by_what_it_took_and_what_it_left(
         (lambda s: ("b" in s) == ("e" in s), ["a", "be", "c", "d", "f"]),
         (lambda s: "b" in s or "e" not in s, ["a", "be", "c", "d", "f"]),
         (lambda s: len(s & {"a", "c", "f"}) in (0, 3), ["acf", "b", "d", "e"]),
+        (lambda s: len(s & {"a", "c", "f"}) != 2, ["acf", "b", "d", "e"]),
         (lambda s: ("a" in s) == ("f" in s) and ("b" in s) == ("c" in s), ["af", "bc", "d", "e"]),
         (lambda s: len(s & {"a", "b", "c", "d"}) in (0, 4), ["a", "b", "c", "d", "e", "f"]),
         (lambda s: "c" not in s, ["a", "b", "c", "d", "e", "f"]),
     ],
-    ids=["free", "pair", "one way", "triple", "two pairs", "four are too many", "nothing helps"],
+    ids=["free", "pair", "one way", "triple", "not without one", "two pairs", "four are too many", "nothing helps"],
 )
 def test_keys_that_need_each_other_are_joined(is_valid: Callable[[Keys], bool], expected: list[str]) -> None:
     asked: list[Keys] = []

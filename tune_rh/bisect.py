@@ -196,11 +196,10 @@ def _most_after(sizes: tuple[int, ...]) -> int:
         # Parts of one group do not split: those and their complements are known.
         split = 2 * (len(finer) - num)
         bounds.append((2 * split if len(finer) > 2 else split) + _most_after(finer))
-    for size in set(sizes):
-        if size > 1:
-            bounds.append(2 + _most_after((size // 2, (size + 1) // 2)))
-        if num > 2:
+    if num > 2:
+        for size in set(sizes):
             others = list(sizes)
             others.remove(size)
             bounds.append((num - 1 if num > 3 else 0) + _most_after(tuple(others)))
+    # A part that carries it leaves less to do than finer parts of everything.
     return max(bounds)
