@@ -16,7 +16,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from statistics import NormalDist, fmean, median
+from statistics import NormalDist, fmean
 from typing import NamedTuple
 
 from analysis.distributions import digamma as digamma
@@ -25,7 +25,7 @@ from analysis.distributions import t_cdf as t_cdf
 from analysis.distributions import t_quantile as t_quantile
 from analysis.distributions import trigamma as trigamma
 
-_VARIANCE_FLOOR = 1e-5  # of the median variance
+_ROUNDING = 1e-15  # of the largest variance: what is below is no variance
 _NO_DF = 1e-9  # degrees of freedom that are rounding, not information
 
 
@@ -44,8 +44,9 @@ class Prior(NamedTuple):
 def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> Prior:
     """Fit the prior by the moments of log variances (Smyth 2004, section 6.2).
 
-    Entries without degrees of freedom or with a NaN variance are left out. Variances below 1e-5 of the median (of the
-    positive ones, where half are zero) count as that, as in limma: their logarithm would outweigh all others.
+    Entries without degrees of freedom or with a NaN variance are left out, and so are variances of zero, or below 1e-15
+    of the largest, which is rounding. (limma raises them to 1e-5 of the median instead; in a simulated set two such among 400 took d0
+    from 12 to 3.)
     Where the log variances spread no more than sampling explains, d0 is inf and s0 squared the pooled variance.
 
     Returns:
@@ -58,13 +59,13 @@ def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> Prior:
     usable = [(s, d) for s, d in zip(variances, dfs, strict=True) if d > 0.0 and not math.isnan(s)]
     if any(s < 0.0 or math.isinf(s) for s, _ in usable):
         raise ValueError("fit_prior takes variances that are finite and not negative")
+    largest = max((s for s, _ in usable), default=math.nan)
+    if largest == 0.0:
+        return Prior(math.inf if len(usable) > 1 else 0.0, 0.0)
+    usable = [(s, d) for s, d in usable if s > _ROUNDING * largest]
     if len(usable) < 2:
-        return Prior(0.0, usable[0][0] if usable else math.nan)
-    positive = [s for s, _ in usable if s > 0.0]
-    if not positive:
-        return Prior(math.inf, 0.0)
-    floor = _VARIANCE_FLOOR * (median(s for s, _ in usable) or median(positive))
-    logs = [math.log(max(s, floor)) - digamma(d / 2.0) + math.log(d / 2.0) for s, d in usable]
+        return Prior(0.0, largest)
+    logs = [math.log(s) - digamma(d / 2.0) + math.log(d / 2.0) for s, d in usable]
     mean = fmean(logs)
     spread = math.fsum((e - mean) ** 2 for e in logs) / (len(logs) - 1)
     excess = spread - fmean(trigamma(d / 2.0) for _, d in usable)
