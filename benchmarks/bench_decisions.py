@@ -75,7 +75,7 @@ class Drive:
             self.num_reports += 1
             start = time.perf_counter()
             self._take(report)
-            said = verdict(self.plan, self.history, member, diverged=diverged)
+            said = verdict(self.plan, self.history, member)
             if not isinstance(said, Continue):
                 outcome = "parked" if isinstance(said, Park) else said.outcome
                 self._take(JobEnded(str(member), outcome, "", 0.0))

@@ -24,6 +24,7 @@ def fields(**changes: Any) -> dict[str, Any]:
             {"until_step": 120, "num_seeds": 3},
         ],
         "sampler": {"startup": 4},
+        "scoring": {"band": 0.0, "extra_seeds": 0.0},
         **changes,
     }
 

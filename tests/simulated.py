@@ -26,6 +26,7 @@ from tune_rh.events import (
 from tune_rh.history import Candidate, History
 from tune_rh.plan import SearchPlan
 from tune_rh.policy import (
+    AddSeed,
     AskCandidate,
     Continue,
     Decision,
@@ -118,7 +119,7 @@ class Simulation:
             self.decisions.append(Decided(len(self.events), prefer, decision))
             if isinstance(decision, Wait | Finish):
                 assert isinstance(decision, Wait) == bool(self.history.running)
-            if not isinstance(decision, Promote):
+            if not isinstance(decision, Promote | AddSeed):
                 return decision
             self.record(decision.event)
 
@@ -151,7 +152,7 @@ class Simulation:
         diverged = how == "diverge" and step >= when
         metrics = {} if diverged else self.metrics(index, member.seed, step)
         self.record(Reported(str(member), step, {**metrics, "train_loss": 0.0}, 1.0, 0.5, diverged=diverged))
-        said = verdict(self.plan, self.history, member, diverged=diverged)
+        said = verdict(self.plan, self.history, member)
         self.verdicts.append((len(self.events), member, diverged, said))
         if isinstance(said, Continue):
             assert said.until_step == state.until_step

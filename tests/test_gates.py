@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.plans import plan
 from tune_rh.gates import Gate, Rank
+
+PLAN = plan(seeds=[0, 1, 2])
+
+
+def by_seed(values: Sequence[float | None]) -> dict[int, float | None]:
+    return dict(enumerate(values))
+
 
 # Few distinct values, so that ties are common.
 VALUE = st.one_of(st.none(), st.sampled_from([0.0, 0.5, 1.0, 2.0]), st.floats(-5, 5))
@@ -29,12 +38,12 @@ def arrivals(draw: st.DrawFn) -> list[tuple[int, tuple[float | None, ...], bool]
 
 
 def filled(rows: list[tuple[int, tuple[float | None, ...], bool]]) -> Gate:
-    gate = Gate()
+    gate = Gate(PLAN, 0)
     for index, values, eligible in rows:
         if index:
-            gate.arrive(index, values, eligible=eligible)
+            gate.arrive(index, by_seed(values), eligible=eligible)
         else:
-            gate.arrive_control(values)
+            gate.arrive_control(by_seed(values))
     return gate
 
 
@@ -56,7 +65,7 @@ def test_sorted_lists_are_those_of_a_naive_computation(rows: list[tuple[int, tup
     assert gate.control_score() == scores.get(0)
     assert all(gate.has(index) for _, index in expected)
     assert not gate.has(99)
-    assert all(gate.values(index) == values for index, values, _ in rows if index)
+    assert all(gate.values(index) == by_seed(values) for index, values, _ in rows if index)
 
 
 @given(arrivals(), st.randoms(use_true_random=False))
@@ -73,13 +82,13 @@ def test_the_order_of_arrival_does_not_matter(
 def test_promotions_in_between_take_from_the_waiting_only(
     rows: list[tuple[int, tuple[float | None, ...], bool]], data: st.DataObject
 ) -> None:
-    gate = Gate()
+    gate = Gate(PLAN, 0)
     gone: list[int] = []
     for position, (index, values, eligible) in enumerate(rows):
         if index:
-            gate.arrive(index, values, eligible=eligible)
+            gate.arrive(index, by_seed(values), eligible=eligible)
         else:
-            gate.arrive_control(values)
+            gate.arrive_control(by_seed(values))
         if gate.waiting and data.draw(st.booleans()):
             chosen = data.draw(st.sampled_from(gate.waiting)).entry
             gate.promote(chosen)
@@ -91,38 +100,38 @@ def test_promotions_in_between_take_from_the_waiting_only(
 
 
 def test_a_failed_seed_counts_as_the_worst_seen_then_and_later() -> None:
-    gate = Gate()
-    gate.arrive(1, (1.0, None), eligible=True)
+    gate = Gate(PLAN, 0)
+    gate.arrive(1, by_seed((1.0, None)), eligible=True)
     assert gate.score(1) == 1.0
-    gate.arrive(2, (2.0, 3.0), eligible=True)
+    gate.arrive(2, by_seed((2.0, 3.0)), eligible=True)
     assert gate.score(1) == 2.0
-    gate.arrive_control((9.0, 5.0))
+    gate.arrive_control(by_seed((9.0, 5.0)))
     assert gate.score(1) == 5.0
     assert gate.order == [Rank(2.5, 2), Rank(5.0, 1)]
-    gate.arrive(3, (4.0, 4.0), eligible=True)
+    gate.arrive(3, by_seed((4.0, 4.0)), eligible=True)
     assert [rank.entry for rank in gate.waiting] == [2, 3, 1]
 
 
 def test_where_all_fail_everybody_is_last_and_nobody_waits() -> None:
-    gate = Gate()
+    gate = Gate(PLAN, 0)
     for index in (2, 1):
-        gate.arrive(index, (None, None), eligible=False)
+        gate.arrive(index, by_seed((None, None)), eligible=False)
     assert gate.order == [Rank(math.inf, 1), Rank(math.inf, 2)]
     assert gate.waiting == []
-    gate.arrive_control((None,))
+    gate.arrive_control(by_seed((None,)))
     assert gate.control_score() == math.inf
 
 
 def test_ties_go_to_the_earlier_entry() -> None:
-    gate = Gate()
+    gate = Gate(PLAN, 0)
     for index in (3, 1, 2):
-        gate.arrive(index, (1.0,), eligible=True)
+        gate.arrive(index, by_seed((1.0,)), eligible=True)
     assert [rank.entry for rank in gate.waiting] == [1, 2, 3]
     assert gate.rank(2) == 1
 
 
 @pytest.mark.parametrize("value", [0.1, 1e300, 5e-324])
 def test_the_score_of_equal_seeds_is_their_value(value: float) -> None:
-    gate = Gate()
-    gate.arrive(1, (value,) * 3, eligible=True)
+    gate = Gate(PLAN, 0)
+    gate.arrive(1, by_seed((value,) * 3), eligible=True)
     assert gate.score(1) == pytest.approx(value)

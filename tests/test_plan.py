@@ -32,7 +32,9 @@ TWO = ((20, 2), (60, 2))
         ({"num_candidates": "9"}, ["num_candidates = '9'", "valid integer"]),
         ({"num_candidates": True}, ["num_candidates = True", "valid integer"]),
         ({"num_candidates": 2.5}, ["num_candidates = 2.5", "valid integer"]),
-        ({"num_candidates": 0}, ["num_candidates = 0", "greater than or equal to 1"]),
+        ({"num_candidates": -1}, ["num_candidates = -1", "greater than or equal to 0"]),
+        ({"num_candidates": 0}, ["num_candidates = 0", "the control alone is no search"]),
+        ({"space": "", "presets": ["good"]}, ["num_candidates = 9", "name a space to draw from"]),
         ({"seeds": [7, True]}, ["seeds.1 = True", "valid integer"]),
         ({"seeds": [7, -1, 3]}, ["seeds.1 = -1", "greater than or equal to 0"]),
         ({"eta": "3"}, ["eta = '3'", "valid number"]),
@@ -80,7 +82,7 @@ def test_a_bad_plan_is_refused_by_field_value_and_what_is_allowed(change: dict[s
     assert [part for part in said if part not in message] == [], message
 
 
-@pytest.mark.parametrize("field", ["name", "family", "space", "control", "num_candidates", "seeds", "eval_every"])
+@pytest.mark.parametrize("field", ["name", "family", "control", "num_candidates", "seeds", "eval_every"])
 def test_a_missing_field_is_named(field: str) -> None:
     given = fields()
     del given[field]
@@ -90,7 +92,7 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 def test_every_mistake_is_said_at_once() -> None:
     with pytest.raises(PlanError) as caught:
-        plan(num_candidates=0, eta="3", colour="red")
+        plan(num_candidates=-1, eta="3", colour="red")
     assert len(str(caught.value).splitlines()) == 3
     with pytest.raises(PlanError) as caught:
         plan(control="nosuch", presets=["neither"], objective="other")
@@ -200,6 +202,8 @@ RICH: dict[str, Any] = {
     },
     "budget": {"max_steps": 5000, "max_slot_hours": 1.5},
     "sampler": {"name": "random", "seed": 3},
+    "configs": {"mine": {"preset": "good", "fields": {"rate": 0.5}, "patience_steps": 40}},
+    "scoring": {"objective": "best_of_k", "k": 2, "success": 0.5},
     "resources": {"cpu": 2, "gpu": 0.5, "slots": 2, "max_failures": 0},
 }
 
@@ -235,6 +239,11 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         "rules": {**RICH["rules"], "patience_steps": 60},
         "budget": {"max_steps": 5000, "max_slot_hours": 1.25},
         "sampler": {"name": "random", "seed": 4},
+        "configs": {"mine": {"preset": "good", "fields": {"rate": 0.5}, "patience_steps": 60}},
+        "gates": "stop",
+        "scoring": {"objective": "best_of_k", "k": 3, "success": 0.5},
+        "unit": None,
+        "compare": None,
         "resources": {"cpu": 1, "gpu": 2.0, "slots": 3, "max_failures": 1},
         "objective": None,
         "mode": None,

@@ -46,7 +46,7 @@ def check_no_slot_waited(sim: Simulation) -> None:
             m
             for c in history.candidates.values()
             for m in c.members.values()
-            if m.status == "idle" and m.step < sim.plan.stages[c.stage].until_step
+            if m.status == "idle" and m.step < sim.plan.stages[m.stage].until_step
         ]
         assert may_start == []
         assert (
@@ -71,6 +71,10 @@ PLANS: dict[str, dict[str, Any]] = {
     "at_least": {"stages": staged(eta=9.0, at_least=4)},
     "at_most": {"stages": staged(eta=1.5, at_most=2)},
     "eta": {"stages": staged(eta=2.0), "num_candidates": 12},
+    "stop at once": {"gates": "stop", "num_candidates": 14},
+    "band": {"scoring": {"band": 0.3, "extra_seeds": 0.0}, "num_candidates": 14},
+    "extra seeds": {"scoring": {"band": 0.3, "extra_seeds": 0.4}, "num_candidates": 14},
+    "best of k": {"scoring": {"objective": "best_of_k", "k": 2}, "num_candidates": 14},
     "rules": {
         "rules": {
             "promote": {"margin": 0.2, "tolerance": 0.1, "health_metric": "health", "health_factor": 1.0},
@@ -145,8 +149,8 @@ def test_every_prefix_gives_the_recorded_decisions_again(changes: dict[str, Any]
     assert any(isinstance(d.decision, Promote) for d in sim.decisions) or len(sim.plan.stages) == 1
     for decided in sim.decisions:
         assert next_job(sim.plan, fold(sim.plan, sim.events[: decided.num_events]), decided.prefer) == decided.decision
-    for num_events, member, diverged, said in sim.verdicts:
-        assert verdict(sim.plan, fold(sim.plan, sim.events[:num_events]), member, diverged=diverged) == said
+    for num_events, member, _, said in sim.verdicts:
+        assert verdict(sim.plan, fold(sim.plan, sim.events[:num_events]), member) == said
 
 
 def shuffled(events: list[Event], seed: int) -> list[Event]:

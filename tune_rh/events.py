@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 Outcome = Literal["parked", "stopped", "completed", "tested", "diverged", "failed", "interrupted"]
-Origin = Literal["control", "preset", "sampler"]
+Origin = Literal["control", "preset", "sampler", "probe"]
 EndReason = Literal["finished", "interrupted", "failed"]
-Reason = Literal["control", "quota", "margin", "health", "idle", "at_least", "top"]
+Reason = Literal["control", "quota", "margin", "health", "band", "idle", "at_least", "top"]
 
 
 class MemberId(NamedTuple):
@@ -54,7 +54,10 @@ class SessionStarted:
 
 @dataclass(frozen=True)
 class CandidateAdded:
-    """A config under test. ``params`` and ``distributions`` are Optuna's, empty for a preset outside the space."""
+    """A config under test. ``params`` and ``distributions`` are Optuna's, empty for a preset outside the space.
+
+    ``patience_steps`` is a patience of its own, in place of the plan's.
+    """
 
     candidate: str
     config: Mapping[str, Any]
@@ -63,6 +66,7 @@ class CandidateAdded:
     label: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     distributions: Mapping[str, str] = field(default_factory=dict)
+    patience_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,10 @@ class SpaceExhausted:
 
 @dataclass(frozen=True)
 class Promoted:
-    """A candidate passed the gate of stage ``gate`` (0-based): its rank among ``num_scored`` and why."""
+    """A candidate passed the gate of stage ``gate`` (0-based): its rank among ``num_scored`` and why.
+
+    In a race a member passes: then ``seed`` is its seed.
+    """
 
     candidate: str
     gate: int
@@ -82,6 +89,17 @@ class Promoted:
     score: float | None
     rank: int
     num_scored: int
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class SeedAdded:
+    """A candidate near the cut of ``gate`` gets one seed more before it is decided; ``chance`` of being above it."""
+
+    candidate: str
+    gate: int
+    seed: int
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -142,6 +160,7 @@ Event = (
     | CandidateAdded
     | SpaceExhausted
     | Promoted
+    | SeedAdded
     | JobStarted
     | Reported
     | Tested

@@ -1,20 +1,25 @@
-"""One gate: who has arrived, how they rank, who has gone on. Kept up to date arrival by arrival in O(log n).
+"""One gate: who has arrived, how they rank, who has gone on. Kept up to date arrival by arrival.
 
-A candidate's score is the mean over its seeds of the best value each had reached at the gate; a diverged or failed
-seed counts as the worst value that any seed has shown at this gate. The score is a function of the set of arrivals,
-not of their order. Lower is better; the objective's sign is turned before it comes here.
+An arrival costs O(log n) beside the fit over all seeds, which is made anew for each of the first arrivals and then
+whenever their number has grown by a quarter. Lower is better; the objective's sign is turned before it comes here.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Sequence
-from statistics import fmean
 from typing import NamedTuple
 
-from tune_rh.plan import PromoteRule
+from tune_rh.plan import Scoring, SearchPlan
 from tune_rh.rules import is_healthier
+from tune_rh.scoring import SeedScores, Values, chance_below
+
+_SINGLE = Scoring(band=0.0, extra_seeds=0.0)
+"""For a race: a member's score is its one value."""
+_ALWAYS_FIT = 32
+_GROWTH = 1.25
+_MIN_PAIRS = 4
+"""Fewer candidates that have been seen at the next gate say nothing about how ranks move."""
 
 
 class Rank(NamedTuple):
@@ -25,53 +30,93 @@ class Rank(NamedTuple):
 
 
 class Gate:
-    """The gate at the end of one stage. The control arrives as well, but takes no rank and no quota."""
+    """The gate at the end of stage ``stage``. The control arrives as well, but takes no rank and no quota."""
 
-    def __init__(self, rule: PromoteRule | None = None) -> None:
+    def __init__(self, plan: SearchPlan, stage: int) -> None:
         self.order: list[Rank] = []
-        self.waiting: list[Rank] = []
-        self.healthier: list[Rank] = []  # those of `waiting` that are healthier than the control, by `rule`
+        self.waiting: list[Rank] = []  # those that may be promoted
+        self.cut: list[Rank] = []  # where gates stop at once: those that were below the cut when they arrived
+        self.healthier: list[Rank] = []  # those of `waiting` that are healthier than the control, by the rule
         self.num_promoted = 0
         self.num_out = 0
-        self.control: tuple[float | None, ...] | None = None
+        self.num_extra = 0
+        self.control: Values | None = None
         self.control_health = math.nan
-        self._rule = rule
+        self.eta = plan.stages[stage].eta or plan.eta
+        self._stops = plan.gates == "stop" and plan.stages[stage].top is None
+        self._rule = plan.rules.promote
+        sign = 1.0 if plan.mode == "min" else -1.0
+        scoring = plan.scoring if plan.unit == "candidate" else _SINGLE
+        self._seeds = SeedScores(scoring, plan.stage_seeds(stage), sign)
         self._health: dict[int, float] = {}
-        self._values: dict[int, tuple[float | None, ...]] = {}
+        self._values: dict[int, Values] = {}
         self._scores: dict[int, float] = {}
         self._eligible: set[int] = set()
+        self._held: set[int] = set()
+        self._extra: set[int] = set()
         self._with_failures: set[int] = set()
         self._worst = -math.inf
+        self._later: Gate | None = None
+        self._moved = 0.0
+        self._next_fit = self._next_look = 0
 
-    def arrive(self, index: int, values: Sequence[float | None], *, eligible: bool, health: float = math.nan) -> None:
-        """Candidate ``index`` is complete here; ``values`` holds one number a seed, None for a failed one.
+    def arrive(self, index: int, values: Values, *, eligible: bool, health: float = math.nan) -> None:
+        """Candidate ``index`` is complete here; ``values`` has one entry a seed, None for a lost one.
 
         ``health`` is the rule's health metric as it is now, and stays what it was when the candidate has gone on.
-        One that is not ``eligible`` (all seeds lost, or a failing health check) goes no further: it is out.
+        One that is not ``eligible`` (all seeds lost, or a failing health check) goes no further: it is out. A
+        candidate that was held arrives a second time, with one seed more.
         """
-        self._values[index] = tuple(values)
+        if index in self._held:
+            self._held.discard(index)
+            self._eligible.discard(index)
+            _remove(self.order, self._rank(index))
+        self._values[index] = dict(values)
         self._health[index] = health
         if eligible:
             self._eligible.add(index)
         else:
             self.num_out += 1
-        if None in values:
+        if None in values.values():
             self._with_failures.add(index)
         self._insert(index)
+        if self._stops and eligible and self.rank(index) >= math.ceil(len(self.order) / self.eta):
+            self._leave(index)
+            self._eligible.discard(index)
+            insort(self.cut, self._rank(index))
         self._see(values)
+        self._learn()
 
-    def arrive_control(self, values: Sequence[float | None], health: float = math.nan) -> None:
-        """The control is complete here; ``health`` as for a candidate."""
-        self.control = tuple(values)
+    def arrive_control(self, values: Values, health: float = math.nan) -> None:
+        """The control is complete here; arguments as for a candidate."""
+        self.control = dict(values)
         self.control_health = health
         self.healthier = [rank for rank in self.waiting if self._is_healthier(rank.entry)]
         self._see(values)
 
     def promote(self, index: int) -> None:
         """Candidate ``index`` goes on."""
-        self._leave(index)
-        self._eligible.discard(index)
+        if index in self._eligible:
+            self._leave(index)
+            self._eligible.discard(index)
+        else:
+            _remove(self.cut, self._rank(index))
         self.num_promoted += 1
+
+    def hold(self, index: int) -> None:
+        """Candidate ``index`` keeps its rank, and waits for one more seed before it may go on."""
+        self._leave(index)
+        self._held.add(index)
+        self._extra.add(index)
+        self.num_extra += 1
+
+    def look_later(self, later: Gate) -> None:
+        """Somebody has arrived at ``later``, the next gate: learn how far ranks move from here to there."""
+        self._later = later
+        num = len(later.order)
+        if self._seeds.learns and (num <= _ALWAYS_FIT or num >= self._next_look):
+            self._next_look = math.ceil(_GROWTH * num)
+            self._moved = self._rank_residual()
 
     def health(self, index: int) -> float:
         """Health that an arrived candidate came with."""
@@ -82,35 +127,80 @@ class Gate:
         return self._scores[index]
 
     def has(self, index: int) -> bool:
-        """Whether candidate ``index`` has arrived."""
-        return index in self._scores
+        """Whether candidate ``index`` has arrived and waits for no seed."""
+        return index in self._scores and index not in self._held
 
-    def values(self, index: int) -> tuple[float | None, ...]:
+    def had_extra(self, index: int) -> bool:
+        """Whether candidate ``index`` was given one more seed here."""
+        return index in self._extra
+
+    def values(self, index: int) -> Values:
         """What ``index`` arrived with, one entry a seed."""
         return self._values[index]
 
+    def error(self, index: int) -> tuple[float, float]:
+        """Standard error of a candidate's mean over seeds, moderated over all that arrived, and its degrees of freedom."""
+        return self._seeds.error(self._values[index])
+
     def control_score(self) -> float | None:
         """The control's score, or None while it is on its way."""
-        return None if self.control is None else self._mean(self.control)
+        return None if self.control is None else self._score(self.control)
+
+    def control_error(self) -> tuple[float, float]:
+        """As `error`, for the control."""
+        return (math.nan, 0.0) if self.control is None else self._seeds.error(self.control)
+
+    @property
+    def success(self) -> float | None:
+        """The line between seeds that found the good minimum and those that did not, where one is drawn."""
+        return self._seeds.success
 
     def rank(self, index: int) -> int:
         """0-based place among all that have arrived."""
-        return bisect_left(self.order, Rank(self._scores[index], index))
+        return bisect_left(self.order, self._rank(index))
 
-    def _mean(self, values: Sequence[float | None]) -> float:
-        worst = self._worst if self._worst > -math.inf else math.inf
-        return fmean(worst if v is None else v for v in values)
+    def chance(self, index: int) -> float:
+        """Probability that candidate ``index`` truly is among the best ``floor(n / eta)``; 0 while nobody is.
+
+        Student's t around its score, with the moderated variance over seeds and what past promotions have shown of
+        how ranks move on the way to the next gate.
+        """
+        quota = math.floor(len(self.order) / self.eta)
+        if not 0 < quota < len(self.order):
+            return 0.0
+        cut = (self.order[quota - 1].score + self.order[quota].score) / 2
+        error, df = self._seeds.error(self._values[index])
+        if not math.isfinite(cut) or math.isnan(error):
+            return 0.0
+        return chance_below(cut, self._scores[index], error, self._spread(quota, error), df)
+
+    def _spread(self, quota: int, error: float) -> float:
+        """Standard deviation, in units of the score at the cut, of what moves ranks beyond the noise of seeds."""
+        if not self._moved:
+            return 0.0
+        last = len(self.order) - 1
+        high = self.order[min(last, round(quota - 0.5 + self._moved))].score
+        low = self.order[max(0, round(quota - 0.5 - self._moved))].score
+        half = (high - low) / 2
+        return math.sqrt(max(0.0, half * half - error * error)) if math.isfinite(half) else 0.0
+
+    def _score(self, values: Values) -> float:
+        return self._seeds.score(values, self._worst if self._worst > -math.inf else math.inf)
+
+    def _rank(self, index: int) -> Rank:
+        return Rank(self._scores[index], index)
 
     def _insert(self, index: int) -> None:
-        score = self._scores[index] = self._mean(self._values[index])
-        insort(self.order, Rank(score, index))
-        if index in self._eligible:
-            insort(self.waiting, Rank(score, index))
+        self._scores[index] = self._score(self._values[index])
+        rank = self._rank(index)
+        insort(self.order, rank)
+        if index in self._eligible and index not in self._held:
+            insort(self.waiting, rank)
             if self._is_healthier(index):
-                insort(self.healthier, Rank(score, index))
+                insort(self.healthier, rank)
 
     def _leave(self, index: int) -> None:
-        rank = Rank(self._scores[index], index)
+        rank = self._rank(index)
         _remove(self.waiting, rank)
         if self._is_healthier(index):
             _remove(self.healthier, rank)
@@ -121,15 +211,40 @@ class Gate:
             return False
         return is_healthier(rule, self._health[index], self.control_health)
 
-    def _see(self, values: Sequence[float | None]) -> None:
-        worst = max((v for v in values if v is not None), default=-math.inf)
-        if worst <= self._worst:
+    def _see(self, values: Values) -> None:
+        worst = max((v for v in values.values() if v is not None), default=-math.inf)
+        if worst > self._worst:
+            self._worst = worst
+            self._rescore(self._with_failures)
+
+    def _learn(self) -> None:
+        num = len(self.order)
+        if not self._seeds.learns or (num > _ALWAYS_FIT and num < self._next_fit):
             return
-        self._worst = worst
-        for index in self._with_failures:
-            _remove(self.order, Rank(self._scores[index], index))
-            if index in self._eligible:
+        self._next_fit = math.ceil(_GROWTH * num)
+        self._seeds.fit(self._values.values(), self._worst)
+        self._rescore(self._values if self._seeds.shifts else self._extra - self._held)
+        if self._later is not None and len(self._later.order) <= _ALWAYS_FIT:
+            self._moved = self._rank_residual()
+
+    def _rank_residual(self) -> float:
+        """Root mean square number of places by which candidates moved from this gate to the next, among themselves."""
+        if self._later is None or len(self._later.order) < _MIN_PAIRS:
+            return 0.0
+        later = {rank.entry: place for place, rank in enumerate(self._later.order)}
+        here = sorted(self._rank(index) for index in later)
+        return math.sqrt(sum((later[rank.entry] - place) ** 2 for place, rank in enumerate(here)) / len(here))
+
+    def _rescore(self, indices: set[int] | dict[int, Values]) -> None:
+        changed = [i for i in indices if self._score(self._values[i]) != self._scores[i]]
+        for index in changed:
+            rank = self._rank(index)
+            _remove(self.order, rank)
+            if index in self._eligible and index not in self._held:
                 self._leave(index)
+            elif (place := bisect_left(self.cut, rank)) < len(self.cut) and self.cut[place] == rank:
+                del self.cut[place]
+                insort(self.cut, Rank(self._score(self._values[index]), index))
             self._insert(index)
 
 

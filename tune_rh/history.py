@@ -21,6 +21,7 @@ from tune_rh.events import (
     Promoted,
     Reported,
     RunCreated,
+    SeedAdded,
     SessionEnded,
     SessionStarted,
     SpaceExhausted,
@@ -35,12 +36,15 @@ TEST, CONTROL, ADVANCE, FRESH = range(4)
 
 
 class Pending(NamedTuple):
-    """A member that may start now; sorts in the order in which members are to start."""
+    """A member that may start now; sorts in the order in which members are to start.
+
+    Candidate by candidate; where pairs of seeds are compared, seed by seed.
+    """
 
     kind: int
     minus_stage: int
-    candidate_index: int
-    seed_index: int
+    major: int
+    minor: int
     member: MemberId
 
 
@@ -49,6 +53,7 @@ class Member:
 
     def __init__(self, member: MemberId) -> None:
         self.id = member
+        self.stage = 0
         self.curve = Curve()
         self.status: Status = "idle"
         self.until_step = 0
@@ -61,6 +66,11 @@ class Member:
     def step(self) -> int:
         """The last step reported."""
         return self.curve.steps[-1] if self.curve.steps else 0
+
+    @property
+    def value(self) -> float | None:
+        """The best value so far; None if the member was lost, or never had a finite one."""
+        return None if self.lost or not math.isfinite(self.curve.best) else self.curve.best
 
     @property
     def lost(self) -> bool:
@@ -77,6 +87,8 @@ class Candidate:
         self.index = index
         self.stage = 0
         self.members: dict[int, Member] = {}
+        self.extra_seed: int | None = None
+        """The seed that was added at the gate of the present stage."""
 
 
 class History:
@@ -86,7 +98,7 @@ class History:
         self.plan = plan
         self.candidates: dict[str, Candidate] = {}
         self.by_digest: dict[str, str] = {}
-        self.gates = [Gate(plan.rules.promote) for _ in plan.stages]
+        self.gates = [Gate(plan, stage) for stage in range(len(plan.stages))]
         self.incomplete = [0 for _ in plan.stages]
         self.pending: list[Pending] = []
         self.running: dict[MemberId, Member] = {}
@@ -103,15 +115,21 @@ class History:
     @property
     def control(self) -> Candidate | None:
         """The reference candidate, once it is there."""
-        return self._by_index[0] if self._by_index else None
+        return self._by_index[0] if self._by_index and self.plan.has_control else None
 
     def candidate_at(self, index: int) -> Candidate:
-        """The candidate that came ``index``-th into the search (0: the control)."""
-        return self._by_index[index]
+        """The candidate of that index: 0 is the control, others count from 1."""
+        return self._by_index[index - (not self.plan.has_control)]
+
+    def entry_at(self, index: int) -> tuple[Candidate, int | None]:
+        """What a gate's entry ``index`` stands for: a candidate, or in a race the member of that seed."""
+        if self.plan.unit == "member":
+            return self._by_index[0], self.plan.seeds[index]
+        return self.candidate_at(index), None
 
     def num_candidates(self) -> int:
         """How many candidates there are, the control left out."""
-        return max(0, len(self._by_index) - 1)
+        return max(0, len(self._by_index) - self.plan.has_control)
 
     def member(self, member: MemberId) -> Member:
         """The member of that id."""
@@ -120,7 +138,7 @@ class History:
     def is_complete(self, candidate: Candidate) -> bool:
         """Whether all seeds of the candidate's present stage are in."""
         gate = self.gates[candidate.stage]
-        return gate.control is not None if candidate.index == 0 else gate.has(candidate.index)
+        return gate.control is not None if candidate is self.control else gate.has(candidate.index)
 
     def shown(self, value: float) -> float:
         """A value in the objective's own sign."""
@@ -137,8 +155,12 @@ class History:
                 self._start(event)
             case JobEnded():
                 self._end(event)
-            case Promoted():
+            case Promoted(seed=None):
                 self._promote(event)
+            case Promoted():
+                self._promote_member(event)
+            case SeedAdded():
+                self._add_seed(event)
             case Tested():
                 member = self.member(MemberId.parse(event.member))
                 member.tested = event
@@ -154,31 +176,34 @@ class History:
                 pass
 
     def _add(self, event: CandidateAdded) -> None:
-        candidate = Candidate(event, len(self._by_index))
+        candidate = Candidate(event, len(self._by_index) + (not self.plan.has_control))
         self._by_index.append(candidate)
         self.candidates[event.candidate] = candidate
         self.by_digest[event.config_digest] = event.candidate
         self.num_sampled += event.origin == "sampler"
-        self.incomplete[0] += 1
-        self._require_seeds(candidate)
+        self.incomplete[0] += 1 if self.plan.unit == "candidate" else len(self.plan.seeds)
+        for seed in self.plan.stage_seeds(0):
+            self._require(candidate, seed)
 
-    def _require_seeds(self, candidate: Candidate) -> None:
-        for seed in self.plan.stage_seeds(candidate.stage):
-            if seed not in candidate.members:
-                candidate.members[seed] = Member(MemberId(candidate.id, seed))
-            self._offer(candidate, candidate.members[seed])
+    def _require(self, candidate: Candidate, seed: int) -> None:
+        """The member of that seed is to reach the end of the candidate's stage."""
+        member = candidate.members.setdefault(seed, Member(MemberId(candidate.id, seed)))
+        member.stage = candidate.stage
+        self._offer(candidate, member)
 
     def _offer(self, candidate: Candidate, member: Member) -> None:
         """Put a member on the list of those that may start, if there is something left for it to do."""
-        last = candidate.stage == self.plan.last_stage
+        last = member.stage == self.plan.last_stage
         kind = None
-        if member.status == "idle" and member.step < self.plan.stages[candidate.stage].until_step:
-            kind = CONTROL if candidate.index == 0 else ADVANCE if member.step else FRESH
+        if member.status == "idle" and member.step < self.plan.stages[member.stage].until_step:
+            first = candidate is self.control and self.plan.compare is None
+            kind = CONTROL if first else ADVANCE if member.step else FRESH
         elif last and member.status in ("stopped", "completed") and member.tested is None:
             kind = TEST
         if kind is not None:
-            seed_index = self.plan.seeds.index(member.id.seed)
-            insort(self.pending, Pending(kind, -candidate.stage, candidate.index, seed_index, member.id))
+            order = (candidate.index, self.plan.seeds.index(member.id.seed))
+            major, minor = order if self.plan.compare is None else order[::-1]
+            insort(self.pending, Pending(kind, -member.stage, major, minor, member.id))
 
     def _start(self, event: JobStarted) -> None:
         member = self.member(MemberId.parse(event.member))
@@ -214,7 +239,7 @@ class History:
         elif event.outcome != "tested":
             member.status = event.outcome
         self._offer(candidate, member)
-        self._arrive(candidate)
+        self._arrive(candidate, member)
 
     def hand_back_all(self) -> None:
         """The jobs under way are no longer: their driver is gone."""
@@ -226,31 +251,56 @@ class History:
         self.running.pop(member.id, None)
         candidate = self.candidates[member.id.candidate]
         if member.status == "running":
-            end = ending(self.plan, member.curve, diverged=member.diverged, is_control=candidate.index == 0)
+            end = self.ending(member)
             member.status, member.reason = end or ("idle", member.reason)
         self._offer(candidate, member)
-        self._arrive(candidate)
+        self._arrive(candidate, member)
 
-    def _arrive(self, candidate: Candidate) -> None:
-        """File the candidate at its gate once every seed of its stage has reached it or ended."""
+    def ending(self, member: Member) -> tuple[Literal["diverged", "completed", "stopped"], str] | None:
+        """How a running member ends with its last report, and why; None if it goes on or waits at a gate."""
+        candidate = self.candidates[member.id.candidate]
+        protected = candidate is self.control and self.plan.compare is None
+        return ending(self.plan, member.curve, candidate.added.patience_steps, member.diverged, protected)
+
+    def _arrive(self, candidate: Candidate, member: Member) -> None:
+        """File the candidate (in a race the member) at its gate once every seed there has reached it or ended."""
+        if self.plan.unit == "member":
+            self._arrive_member(member)
+            return
         if self.is_complete(candidate):
             return
-        until = self.plan.stages[candidate.stage].until_step
-        members = [candidate.members[seed] for seed in self.plan.stage_seeds(candidate.stage)]
-        if any(m.status == "running" or (m.status == "idle" and m.step < until) for m in members):
+        seeds = self.plan.stage_seeds(candidate.stage)
+        if candidate.extra_seed is not None:
+            seeds = (*seeds, candidate.extra_seed)
+        members = [candidate.members[seed] for seed in seeds]
+        if not all(map(self._has_reached, members)):
             return
-        values = [None if m.lost or not math.isfinite(m.curve.best) else m.curve.best for m in members]
+        values = {m.id.seed: m.value for m in members}
         gate = self.gates[candidate.stage]
         self.incomplete[candidate.stage] -= 1
         means = self.health(candidate)
         rule = self.plan.rules.promote
         health = means.get(rule.health_metric, math.nan) if rule and rule.health_metric else math.nan
-        if candidate.index == 0:
+        if candidate is self.control:
             gate.arrive_control(values, health)
-        else:
-            last = candidate.stage == self.plan.last_stage
-            healthy = last or is_healthy(self.plan.rules.health, means)
-            gate.arrive(candidate.index, values, eligible=healthy and any(v is not None for v in values), health=health)
+            return
+        healthy = candidate.stage == self.plan.last_stage or is_healthy(self.plan.rules.health, means)
+        alive = any(v is not None for v in values.values())
+        gate.arrive(candidate.index, values, eligible=healthy and alive, health=health)
+        if candidate.stage:
+            self.gates[candidate.stage - 1].look_later(gate)
+
+    def _has_reached(self, member: Member) -> bool:
+        """Whether the member stands at the end of its stage, or has ended before."""
+        if member.status == "idle":
+            return member.step >= self.plan.stages[member.stage].until_step
+        return member.status != "running"
+
+    def _arrive_member(self, member: Member) -> None:
+        gate, index = self.gates[member.stage], self.plan.seeds.index(member.id.seed)
+        if self._has_reached(member) and not gate.has(index):
+            self.incomplete[member.stage] -= 1
+            gate.arrive(index, {member.id.seed: member.value}, eligible=member.value is not None)
 
     def health(self, candidate: Candidate) -> dict[str, float]:
         """Mean over the candidate's live members of each metric in their last reports."""
@@ -260,13 +310,34 @@ class History:
 
     def _promote(self, event: Promoted) -> None:
         candidate = self.candidates[event.candidate]
-        if candidate.index:
+        if candidate is not self.control:
             self.gates[event.gate].promote(candidate.index)
         candidate.stage = event.gate + 1
+        candidate.extra_seed = None
         self.max_stage = max(self.max_stage, candidate.stage)
         self.incomplete[candidate.stage] += 1
-        self._require_seeds(candidate)
-        self._arrive(candidate)
+        seeds = self.plan.stage_seeds(candidate.stage)
+        for seed in seeds:
+            self._require(candidate, seed)
+        self._arrive(candidate, candidate.members[seeds[0]])
+
+    def _promote_member(self, event: Promoted) -> None:
+        candidate = self.candidates[event.candidate]
+        assert event.seed is not None
+        member = candidate.members[event.seed]
+        self.gates[event.gate].promote(self.plan.seeds.index(event.seed))
+        member.stage = event.gate + 1
+        self.max_stage = max(self.max_stage, member.stage)
+        self.incomplete[member.stage] += 1
+        self._offer(candidate, member)
+        self._arrive_member(member)
+
+    def _add_seed(self, event: SeedAdded) -> None:
+        candidate = self.candidates[event.candidate]
+        candidate.extra_seed = event.seed
+        self.gates[event.gate].hold(candidate.index)
+        self.incomplete[event.gate] += 1
+        self._require(candidate, event.seed)
 
 
 def fold(plan: SearchPlan, events: Iterable[Event]) -> History:

@@ -13,6 +13,10 @@ from pydantic import Field, field_validator, model_validator
 
 from trainables.config import FrozenConfig, canonical_digest
 
+MIN_PAIRS, MAX_PAIRS = 5, 16
+"""Seeds of a comparison: fewer make no claim, and a sign-flip test of more is slow to enumerate."""
+
+Test = Literal["sign_flip", "t", "e_process"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 
@@ -146,22 +150,85 @@ class Resources(FrozenConfig):
         return gpu
 
 
+class Variant(FrozenConfig):
+    """A config of the plan's own, named in ``[configs]``: a preset of the family with some fields changed.
+
+    Attributes:
+        preset: what it is made from.
+        fields: config fields that differ from the preset.
+        patience_steps: a patience of its own, in place of the plan's.
+    """
+
+    preset: str
+    fields: dict[str, Any] = Field(default_factory=dict)
+    patience_steps: PositiveInt | None = None
+
+
+class Scoring(FrozenConfig):
+    """How a candidate's seeds make its score at a gate, and what scores that are too close to tell may cost.
+
+    Attributes:
+        objective: ``mean`` over seeds, or ``best_of_k`` where only the best of several seeds will be used.
+        k: how many seeds the best is taken of.
+        success: a value as good as this is a success (objective's own sign). None: where the values at the gate fall
+            into two groups, their dividing line; otherwise the expected best of ``k`` is the score.
+        band: beside the quota, promote while the chance of being above the cut is at least this; 0 is off.
+        band_quota: at most this many times the quota go on.
+        extra_seeds: share of a gate's steps that may buy one more seed for those near the cut; 0 is off.
+    """
+
+    objective: Literal["mean", "best_of_k"] = "mean"
+    k: PositiveInt = 3
+    success: float | None = None
+    band: Annotated[float, Field(ge=0, lt=0.5)] = 0.3
+    band_quota: Annotated[float, Field(ge=1)] = 1.5
+    extra_seeds: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class Compare(FrozenConfig):
+    """A against B, paired by seed: the control is A, the one preset is B.
+
+    Attributes:
+        test: ``sign_flip`` and ``t`` claim once all seeds are in (and end early only when no claim can come any more);
+            ``e_process`` may be looked at after every pair.
+        alpha: chance of a false claim, both directions together.
+        region: differences of at most this (objective's unit) are equivalent in practice; 0: never say equivalent.
+        bisect: where B is worse and differs in several keys, find those that carry it.
+        max_probes: how many configs between A and B may be run.
+    """
+
+    test: Test = "sign_flip"
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    region: Annotated[float, Field(ge=0)] = 0.01
+    bisect: bool = False
+    max_probes: PositiveInt = 24
+
+
 class SearchPlan(FrozenConfig):
-    """One search, as its file says; see ``docs/plan.md`` for every key with an example."""
+    """One search, race or comparison, as its file says; see ``docs/plan.md`` for every key with an example.
+
+    With ``unit = "member"`` it is a race: gates choose among the seeds of one config, the one that ``control`` names.
+    With ``[compare]`` it is a comparison of the control with the one preset.
+    """
 
     schema_version: Literal[1] = 1
     name: Name
     family: str
-    space: str
+    space: str = ""
     control: str
     presets: tuple[str, ...] = ()
+    configs: dict[str, Variant] = Field(default_factory=dict)
     fixed: dict[str, Any] = Field(default_factory=dict)
-    num_candidates: PositiveInt
+    num_candidates: Annotated[int, Field(ge=0)]
+    unit: Literal["candidate", "member"] = "candidate"
+    gates: Literal["promote", "stop"] = "promote"
     eta: Annotated[float, Field(gt=1)] = 3.0
     seeds: tuple[Annotated[int, Field(ge=0)], ...]
     eval_every: PositiveInt
     save_every: PositiveInt | None = None
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    scoring: Scoring = Scoring()
+    compare: Compare | None = None
     rules: Rules = Rules()
     budget: Budget = Budget()
     sampler: Sampler = Sampler()
@@ -175,11 +242,57 @@ class SearchPlan(FrozenConfig):
             repeated = sorted({s for s in self.seeds if self.seeds.count(s) > 1})
             raise ValueError(f"seeds: {repeated} repeated; each seed may stand once")
         self._check_stages()
-        for field in ("save_every", "patience_steps"):
-            value = self.save_every if field == "save_every" else self.rules.patience_steps
+        steps = {"save_every": self.save_every, "patience_steps": self.rules.patience_steps}
+        steps |= {f"configs.{name}.patience_steps": variant.patience_steps for name, variant in self.configs.items()}
+        for field, value in steps.items():
             if value is not None and value % self.eval_every:
                 raise ValueError(f"{field} = {value} is not a multiple of eval_every = {self.eval_every}")
+        if self.unit == "member":
+            self._check_race()
+        elif self.compare is not None:
+            self._check_comparison(self.compare)
+        elif not self.space and self.num_candidates > len(self.presets):
+            raise ValueError(
+                f"num_candidates = {self.num_candidates}: above the {len(self.presets)} presets, so name a space to draw from"
+            )
+        elif not self.num_candidates:
+            raise ValueError("num_candidates = 0: the control alone is no search")
         return self
+
+    def _check_race(self) -> None:
+        if self.presets or self.num_candidates or self.compare:
+            raise ValueError('unit = "member": a race has one config, `control`; no presets, candidates or comparison')
+        racing = len(self.seeds)
+        for i, stage in enumerate(self.stages):
+            if stage.num_seeds != len(self.seeds):
+                raise ValueError(
+                    f"stages[{i}].num_seeds = {stage.num_seeds}: all {len(self.seeds)} seeds enter a race, and `top` "
+                    "says how many go on"
+                )
+            if i < self.last_stage and stage.top is None:
+                raise ValueError(f"stages[{i}].top: missing; say how many members go on")
+            if stage.top is not None and stage.top > racing:
+                raise ValueError(f"stages[{i}].top = {stage.top}: only {racing} members reach this gate")
+            racing = stage.top or racing
+
+    def _check_comparison(self, compare: Compare) -> None:
+        from analysis.claims import can_decide
+
+        if len(self.presets) != 1 or self.num_candidates != 1 or len(self.stages) != 1:
+            raise ValueError("[compare]: needs one preset (B), num_candidates = 1 and one stage; the control is A")
+        num = self.stages[0].num_seeds
+        if num < MIN_PAIRS:
+            raise ValueError(
+                f"stages[0].num_seeds = {num}: a claim needs at least {MIN_PAIRS} seeds: with fewer, no result, however "
+                f"clear, has less than a {2 * 0.5 ** (MIN_PAIRS - 1):.0%} chance of being luck"
+            )
+        if num > MAX_PAIRS:
+            raise ValueError(f"stages[0].num_seeds = {num}: a comparison takes {MIN_PAIRS} to {MAX_PAIRS} seeds")
+        if not can_decide(num, compare.test, compare.alpha):
+            raise ValueError(
+                f"compare.test = {compare.test!r}: {num} seeds cannot reach alpha = {compare.alpha} with it, whatever "
+                "they show; take more seeds, or test = 'e_process'"
+            )
 
     def _check_stages(self) -> None:
         previous: Stage | None = None
@@ -209,6 +322,11 @@ class SearchPlan(FrozenConfig):
     def last_stage(self) -> int:
         """Index of the last stage."""
         return len(self.stages) - 1
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the first candidate is a reference that the gates leave alone."""
+        return self.unit == "candidate" and bool(self.control)
 
     def stage_seeds(self, stage: int) -> tuple[int, ...]:
         """The seeds that a candidate needs at ``stage``."""

@@ -85,9 +85,10 @@ def _check_family(plan: SearchPlan, family: Family) -> list[str]:
     problems = []
     if plan.objective not in ("", family.objective.name):
         problems.append(f"objective = {plan.objective!r}: {plan.family} is judged by {family.objective.name!r}")
-    for preset in (plan.control, *plan.presets):
+    known = ", ".join(sorted(family.presets))
+    made_from = [plan.configs[n].preset if n in plan.configs else n for n in (plan.control, *plan.presets) if n]
+    for preset in dict.fromkeys((*made_from, *(variant.preset for variant in plan.configs.values()))):
         if preset not in family.presets:
-            known = ", ".join(sorted(family.presets))
             problems.append(f"preset {preset!r}: {plan.family} has no such preset; known: {known}")
     metrics = {m.name for m in family.metrics}
     named = [h.metric for h in plan.rules.health]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tune_rh.events import MemberId, Outcome, Promoted, Reason
+from tune_rh.events import MemberId, Outcome, Promoted, Reason, SeedAdded
 from tune_rh.gates import Gate
 from tune_rh.history import ADVANCE, TEST, Candidate, History
-from tune_rh.plan import PromoteRule, SearchPlan, Stage
-from tune_rh.rules import ending, promotable_by_rule
+from tune_rh.plan import PromoteRule, Scoring, SearchPlan, Stage
+from tune_rh.rules import promotable_by_rule
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,13 @@ class Promote:
     """Let a candidate pass a gate; takes no slot. Record it and ask again."""
 
     event: Promoted
+
+
+@dataclass(frozen=True)
+class AddSeed:
+    """Give a candidate near the cut of a gate one seed more before it is decided; takes no slot, as `Promote`."""
+
+    event: SeedAdded
 
 
 @dataclass(frozen=True)
@@ -69,15 +76,17 @@ class Stop:
     reason: str
 
 
-Decision = RunMember | Promote | AskCandidate | Wait | Finish
+_NEAR = 0.3
+"""Chance of being above the cut from which, and up to one minus which, a candidate counts as near it."""
+
+Decision = RunMember | Promote | AddSeed | AskCandidate | Wait | Finish
 Verdict = Continue | Park | Stop
 
 
-def verdict(plan: SearchPlan, history: History, member: MemberId, *, diverged: bool = False) -> Verdict:
+def verdict(plan: SearchPlan, history: History, member: MemberId) -> Verdict:
     """What a running member does after the report that ``history`` has just taken in."""
     state = history.member(member)
-    is_control = history.candidates[member.candidate].index == 0
-    end = ending(plan, state.curve, diverged=diverged, is_control=is_control)
+    end = history.ending(state)
     if end is not None:
         return Stop(*end)
     return Continue(state.until_step) if state.step < state.until_step else Park()
@@ -98,14 +107,14 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
     pending = history.pending[0] if history.pending else None
     if pending and pending.kind <= ADVANCE:
         return _run(plan, history, prefer)
-    promotion = _promote_control(history) or _promote_highest(plan, history)
-    if promotion:
-        return promotion
+    passed = _promote_control(history) or _at_gates(plan, history)
+    if passed:
+        return passed
     if pending:
         return _run(plan, history, prefer)
     if not history.candidates or _may_ask(plan, history):
         return AskCandidate()
-    promotion = _promote_highest(plan, history, idle=True) or _close_gates(plan, history)
+    promotion = _at_gates(plan, history, idle=True) or _close_gates(plan, history)
     if promotion:
         return promotion
     return Wait() if history.running else Finish()
@@ -149,21 +158,55 @@ def _control_promotion(history: History, control: Candidate) -> Promote:
     return Promote(Promoted(control.id, control.stage, "control", shown, 0, len(gate.order)))
 
 
-def _promote_highest(plan: SearchPlan, history: History, *, idle: bool = False) -> Promote | None:
+def _at_gates(plan: SearchPlan, history: History, *, idle: bool = False) -> Promote | AddSeed | None:
+    """What the gates allow as they stand, highest first: quota, rules, the band around the cut."""
     for k in reversed(range(plan.last_stage)):
         gate, stage = history.gates[k], plan.stages[k]
         if not gate.waiting or stage.top is not None or _is_full(stage, gate):
             continue
         first = gate.waiting[0].entry
-        share = len(gate.order) / (stage.eta or plan.eta)
+        if plan.gates == "stop":
+            return _promotion(history, k, first, "quota")
+        more = _more_seeds(plan, history, k)
+        if more:
+            return more
+        share = len(gate.order) / gate.eta
         if gate.rank(first) < math.floor(share):
             return _promotion(history, k, first, "quota")
         by_rule = _promote_by_rule(plan.rules.promote, history, k)
         if by_rule:
             return by_rule
+        if _is_in_band(plan.scoring, gate, first):
+            return _promotion(history, k, first, "band")
         if idle and gate.rank(first) < math.ceil(share):
             return _promotion(history, k, first, "idle")
     return None
+
+
+def _is_in_band(scoring: Scoring, gate: Gate, first: int) -> bool:
+    """Whether the best that waits below the cut is too close to it to be told from those above."""
+    if not scoring.band or scoring.objective != "mean":
+        return False
+    if gate.num_promoted >= math.floor(scoring.band_quota * len(gate.order) / gate.eta):
+        return False
+    return gate.chance(first) >= scoring.band
+
+
+def _more_seeds(plan: SearchPlan, history: History, k: int) -> AddSeed | None:
+    """One more seed for the best that waits, if it is near the cut and the gate has something left to spend."""
+    gate, stage, scoring = history.gates[k], plan.stages[k], plan.scoring
+    if not scoring.extra_seeds or scoring.objective != "mean" or stage.num_seeds == len(plan.seeds):
+        return None
+    if gate.num_extra + 1 > scoring.extra_seeds * stage.num_seeds * len(gate.order):
+        return None
+    first = gate.waiting[0].entry
+    if gate.had_extra(first):
+        return None
+    chance = gate.chance(first)
+    if not _NEAR <= chance <= 1 - _NEAR:
+        return None
+    candidate = history.candidate_at(first)
+    return AddSeed(SeedAdded(candidate.id, k, plan.seeds[stage.num_seeds], chance))
 
 
 def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Promote | None:
@@ -188,12 +231,13 @@ def _close_gates(plan: SearchPlan, history: History) -> Promote | None:
         if history.incomplete[k]:
             return None
         gate, stage = history.gates[k], plan.stages[k]
-        if gate.waiting and not _is_full(stage, gate):
+        line = gate.waiting or gate.cut
+        if line and not _is_full(stage, gate):
             if stage.top and gate.num_promoted < stage.top:
-                return _promotion(history, k, gate.waiting[0].entry, "top")
+                return _promotion(history, k, line[0].entry, "top")
             alive = gate.num_promoted - sum(later.num_out for later in history.gates[k + 1 :])
             if alive < min(stage.at_least, stage.top or stage.at_least):
-                return _promotion(history, k, gate.waiting[0].entry, "at_least")
+                return _promotion(history, k, line[0].entry, "at_least")
         control = history.control
         if control is not None and control.stage == k:
             return _control_promotion(history, control)
@@ -206,6 +250,6 @@ def _is_full(stage: Stage, gate: Gate) -> bool:
 
 def _promotion(history: History, k: int, index: int, reason: Reason) -> Promote:
     gate = history.gates[k]
-    candidate = history.candidate_at(index)
+    candidate, seed = history.entry_at(index)
     score = history.shown(gate.score(index))
-    return Promote(Promoted(candidate.id, k, reason, score, gate.rank(index), len(gate.order)))
+    return Promote(Promoted(candidate.id, k, reason, score, gate.rank(index), len(gate.order), seed))

@@ -53,33 +53,38 @@ class Curve:
 
 
 def ending(
-    plan: SearchPlan, curve: Curve, *, diverged: bool, is_control: bool
+    plan: SearchPlan, curve: Curve, patience_steps: int | None, diverged: bool, protected: bool
 ) -> tuple[Literal["diverged", "completed", "stopped"], str] | None:
     """How a member ends with its last report, and why; None if it may go on (or wait at a gate).
 
     Args:
         plan: the plan.
         curve: the member's, with the last report in it.
+        patience_steps: the candidate's own patience; None: the plan's.
         diverged: what the last report says.
-        is_control: the control is never stopped.
+        protected: the control of a search is never stopped.
     """
     step = curve.steps[-1] if curve.steps else 0
     if diverged:
         return "diverged", f"non-finite loss at step {step}"
     if step >= plan.stages[-1].until_step:
         return "completed", "end of the last stage"
-    reason = None if is_control else stop_reason(plan.rules, curve)
+    reason = None if protected else stop_reason(plan.rules, curve, patience_steps)
     return None if reason is None else ("stopped", reason)
 
 
-def stop_reason(rules: Rules, curve: Curve) -> str | None:
-    """Why a member should stop now, or None. Divergence is not looked at here: it comes with the report."""
+def stop_reason(rules: Rules, curve: Curve, patience_steps: int | None = None) -> str | None:
+    """Why a member should stop now, or None. Divergence is not looked at here: it comes with the report.
+
+    ``patience_steps`` is the candidate's own, in place of the plan's.
+    """
     if not curve.steps:
         return None
-    if rules.patience_steps is not None:
+    patience = patience_steps or rules.patience_steps
+    if patience is not None:
         stale = curve.steps[-1] - curve.best_step
-        if stale >= rules.patience_steps:
-            return f"patience: no new best for {stale} steps (patience_steps = {rules.patience_steps})"
+        if stale >= patience:
+            return f"patience: no new best for {stale} steps (patience_steps = {patience})"
     if rules.stop is not None and plateau(rules.stop, curve):
         return (
             f"plateau: best improved less than {rules.stop.delta} over {rules.stop.window} evaluations, "

@@ -33,7 +33,7 @@ from tune_rh.events import (
     Tested,
 )
 from tune_rh.plan_file import explain
-from tune_rh.policy import AskCandidate, Continue, Decision, Finish, Park, Promote, RunMember, Wait, next_job, verdict
+from tune_rh.policy import AddSeed, AskCandidate, Continue, Decision, Finish, Park, Promote, RunMember, Wait, next_job, verdict
 from tune_rh.runs import OpenRun
 from tune_rh.study import StudyMirror
 
@@ -98,7 +98,7 @@ class Search:
                 str(member), report["step"], report["metrics"], report["train_s"], report["eval_s"], diverged=diverged
             )
         )
-        said = verdict(self.plan, self.history, member, diverged=diverged)
+        said = verdict(self.plan, self.history, member)
         if isinstance(said, Continue):
             return True
         if isinstance(said, Park):
@@ -146,7 +146,7 @@ class Search:
     def _decide(self, prefer: MemberId | None) -> Decision:
         while True:
             decision = next_job(self.plan, self.history, prefer)
-            if not isinstance(decision, Promote):
+            if not isinstance(decision, Promote | AddSeed):
                 return decision
             self._record(decision.event)
             self._mirror.update(self.history.candidates[decision.event.candidate])

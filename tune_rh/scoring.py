@@ -1,0 +1,144 @@
+"""Scores of candidates over their seeds at one gate: what is learnt from everybody there, and what follows for each.
+
+Lower is better. A lost seed counts as the worst value seen at the gate. Not here: the order of candidates and who has
+gone on (`tune_rh.gates`), nor the formulas (`analysis.statistics`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from statistics import fmean
+
+from analysis.statistics import (
+    Prior,
+    best_of_k,
+    expected_min,
+    fit_prior,
+    moderated,
+    otsu,
+    t_cdf,
+    two_way_fit,
+)
+from tune_rh.plan import Scoring
+
+Values = Mapping[int, float | None]
+"""Seed -> best value so far, None for a seed that was lost."""
+
+_SEPARATED = 0.8
+"""Share of variance between two groups from which values count as bimodal (a Gaussian has 0.64, a uniform 0.75)."""
+
+
+class SeedScores:
+    """What a gate has learnt about its seeds.
+
+    Args:
+        scoring: the plan's.
+        seeds: those that every candidate has at this gate.
+        sign: -1 where the objective is maximised.
+    """
+
+    def __init__(self, scoring: Scoring, seeds: Sequence[int], sign: float = 1.0) -> None:
+        self._scoring = scoring
+        self._seeds = tuple(seeds)
+        self._given = None if scoring.success is None else sign * scoring.success
+        self.success: float | None = self._given
+        self._success_value = self._failure_value = math.nan
+        self._blocks: dict[int, float] = {}
+        self._prior = Prior(0.0, math.nan)
+        self._df_share = 1.0
+
+    @property
+    def learns(self) -> bool:
+        """Whether `fit` is of any use: the mean of common seeds needs nothing learnt."""
+        scoring = self._scoring
+        return scoring.objective == "best_of_k" or scoring.band > 0 or scoring.extra_seeds > 0
+
+    @property
+    def shifts(self) -> bool:
+        """Whether a new fit moves the scores of all candidates, and not only of those with seeds of their own."""
+        return self._scoring.objective == "best_of_k"
+
+    def fit(self, arrived: Collection[Values], worst: float) -> None:
+        """Learn from all that have arrived: effects of seeds, their variance, the line between good and bad seeds."""
+        if self._scoring.objective == "best_of_k":
+            self._fit_success([v for values in arrived for v in values.values() if v is not None], worst)
+        rows = [
+            {seed: value for seed, value in values.items() if value is not None}
+            for values in arrived
+            if None not in values.values()
+        ]
+        if not rows:
+            return
+        fit = two_way_fit(rows, self._seeds)
+        self._blocks = fit.blocks
+        self._prior = fit_prior(fit.variances, fit.dfs)
+        free = sum(len(row) - 1 for row in rows)
+        self._df_share = math.fsum(fit.dfs) / free if free else 0.0
+
+    def score(self, values: Values, worst: float) -> float:
+        """A candidate's score."""
+        numbers = [worst if v is None else v for v in values.values()]
+        if self._scoring.objective == "mean":
+            if values.keys() <= set(self._seeds):
+                return fmean(numbers)
+            # With a seed of its own, what that seed does to everybody must not count for or against it.
+            blocks = (self._blocks.get(seed, 0.0) for seed in values)
+            return fmean(number - block for number, block in zip(numbers, blocks, strict=True))
+        if not math.isfinite(worst):
+            return math.inf
+        if self.success is None:
+            return expected_min(numbers, min(self._scoring.k, len(numbers)))
+        finite = [v for v in values.values() if v is not None]
+        lost = len(values) - len(finite)
+        return best_of_k(finite, lost, self._scoring.k, self.success, self._success_value, self._failure_value).score
+
+    def successes(self, values: Values) -> int | None:
+        """How many seeds found the good minimum; None while no line is drawn between good and bad."""
+        if self.success is None:
+            return None
+        return sum(v is not None and v <= self.success for v in values.values())
+
+    def error(self, values: Values) -> tuple[float, float]:
+        """Standard error of the mean score, with its degrees of freedom; the variance is moderated over candidates.
+
+        Seeds that were lost tell nothing about the spread of the others: then the others' variance stands alone.
+        (NaN, 0) where there is nothing to tell from.
+        """
+        variance, df = math.nan, 0.0
+        if None not in values.values() and len(values) > 1:
+            rest = [v - self._blocks.get(seed, 0.0) for seed, v in values.items() if v is not None]
+            mean = fmean(rest)
+            df = (len(rest) - 1) * self._df_share
+            variance = math.fsum((r - mean) ** 2 for r in rest) / df if df else math.nan
+        total = self._prior.df + df
+        if not total:
+            return math.nan, 0.0
+        pooled = moderated(self._prior, variance, df) if self._prior.df else variance
+        return math.sqrt(pooled / len(values)), total
+
+    def _fit_success(self, finite: list[float], worst: float) -> None:
+        if self._given is None:
+            split = otsu(finite)
+            self.success = split.threshold if split and split.separation >= _SEPARATED else None
+        if self.success is None:
+            return
+        good = [v for v in finite if v <= self.success]
+        bad = [v for v in finite if v > self.success]
+        self._success_value = fmean(good) if good else self.success
+        self._failure_value = fmean(bad) if bad else max(worst, self.success)
+
+
+def chance_below(cut: float, score: float, error: float, spread: float, df: float) -> float:
+    """Probability that a candidate's true score is below (better than) ``cut``.
+
+    Args:
+        cut: a score.
+        score: the candidate's.
+        error, df: its standard error over seeds, and the degrees of freedom.
+        spread: how far scores move on the way to the next gate beyond what seeds explain (standard deviation).
+    """
+    width = math.hypot(error, spread)
+    if not width or math.isnan(width):
+        return 0.5 if score == cut else float(score < cut)
+    return t_cdf((cut - score) / width, df)
