@@ -1,0 +1,140 @@
+"""A run of our own as a curve table, from its journal alone: what a next search of that family is simulated on.
+
+What it is not: a fair sample of the space (a sampler chose the configs, gates stopped most of them early), or a copy of
+the run (decisions, checkpoints and other metrics than the objective are left out). See `CurveTable.complete`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+
+from trainables.config import canonical_digest
+from tune_rh.curve_table import Curve, CurveTable, Parameter, Value
+from tune_rh.errors import PlanError
+from tune_rh.events import CandidateAdded, Event, JobEnded, MemberId, Reported
+from tune_rh.journal import RunPaths, read
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_file import load_plan
+
+
+@dataclass
+class _Member:
+    """What the journal says of one member so far."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, step: int, value: float, seconds: float) -> None:
+        """A reading; a step that was reported before (it ran again from a checkpoint) counts once, as first heard."""
+        if not self.steps or step > self.steps[-1]:
+            self.steps.append(step)
+            self.values.append(value)
+            self.seconds.append((self.seconds[-1] if self.seconds else 0.0) + seconds)
+
+    def fail(self, eval_every: int) -> None:
+        """It died on the way to its next evaluation, at a step that nobody knows."""
+        self.add((self.steps[-1] if self.steps else 0) + eval_every, math.nan, 0.0)
+
+
+def record(paths: RunPaths) -> CurveTable:
+    """Every member's learning curve, from the reports in the journal.
+
+    A config's hyperparameters are what was drawn for it; if some candidate lies outside of the space, they are the
+    config fields that differ between candidates (lists as JSON, None as missing). A diverged member's last value is
+    NaN at the step where that was seen; a failed one's is NaN at the evaluation that it never reached. Seconds are
+    those of training and evaluating that led to the first report of each step. Candidates without any report are left
+    out. The run may still be going.
+
+    Raises:
+        PlanError: no member has reported anything, or the run's plan cannot be read.
+        JournalCorrupt: a line of the journal cannot be read.
+    """
+    plan = load_plan(paths.plan)
+    added: dict[str, CandidateAdded] = {}
+    members: dict[str, dict[int, _Member]] = {}
+    for event in read(paths.journal):
+        if isinstance(event, CandidateAdded):
+            added[event.candidate] = event
+        else:
+            _take(plan, members, event)
+    if not members:
+        raise PlanError(f"run {paths.root.name!r}: no member has reported anything, so there is no curve to record")
+    candidates = [candidate for name, candidate in added.items() if name in members]
+    configs, distributions = _configs(candidates)
+    return CurveTable(
+        name=paths.root.name,
+        objective=plan.objective,
+        mode=plan.mode,
+        source=f"recorded from a run of plan {plan.name!r}, family {plan.family}",
+        configs=tuple(configs),
+        labels=tuple(" ".join(filter(None, (c.candidate, c.label))) for c in candidates),
+        curves=tuple(
+            tuple(
+                Curve(seed, np.array(m.steps, dtype=np.int64), np.array(m.values), np.array(m.seconds))
+                for seed, m in sorted(members[c.candidate].items())
+            )
+            for c in candidates
+        ),
+        parameters=_parameters(configs, distributions),
+    )
+
+
+def _take(plan: SearchPlan, members: dict[str, dict[int, _Member]], event: Event) -> None:
+    if isinstance(event, Reported):
+        id_ = MemberId.parse(event.member)
+        value = math.nan if event.diverged else event.metrics.get(plan.objective, math.nan)
+        member = members.setdefault(id_.candidate, {}).setdefault(id_.seed, _Member())
+        member.add(event.step, value, event.train_s + event.eval_s)
+    elif isinstance(event, JobEnded) and event.outcome == "failed":
+        id_ = MemberId.parse(event.member)
+        members.setdefault(id_.candidate, {}).setdefault(id_.seed, _Member()).fail(plan.eval_every)
+
+
+def _configs(candidates: list[CandidateAdded]) -> tuple[list[dict[str, Value]], list[Mapping[str, str]]]:
+    """Each candidate's hyperparameters, and all that is known of how they are drawn."""
+    distributions = [c.distributions for c in candidates if c.params]
+    if all(c.params for c in candidates):
+        return [_plain(c.params) for c in candidates], distributions
+    names = sorted(set().union(*(c.config for c in candidates)))
+    differing = [n for n in names if len({canonical_digest([c.config.get(n)]) for c in candidates}) > 1]
+    return [_plain({n: c.config.get(n) for n in differing}) for c in candidates], distributions
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Value]:
+    return {
+        name: value if isinstance(value, int | float | str | bool) else json.dumps(value)
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+def _parameters(configs: list[dict[str, Value]], distributions: Iterable[Mapping[str, str]]) -> dict[str, Parameter]:
+    """The drawn ranges and choices, made wider where a preset lies outside; what was not drawn spans what was seen."""
+    drawn: dict[str, list[Any]] = {}
+    for by_name in distributions:
+        for name, text in by_name.items():
+            drawn.setdefault(name, []).append(json.loads(text)["attributes"])
+    names = {name: None for config in configs for name in config}
+    seen = {name: [config[name] for config in configs if name in config] for name in names}
+    return {name: _parameter(values, drawn.get(name, [])) for name, values in seen.items()}
+
+
+def _parameter(seen: list[Value], drawn: list[Mapping[str, Any]]) -> Parameter:
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in seen)
+    if not numeric or any("choices" in attributes for attributes in drawn):
+        listed = [*(choice for a in drawn for choice in a.get("choices", ())), *seen]
+        choices = {(type(value), value): value for value in _plain(dict(enumerate(listed))).values()}  # type: ignore[arg-type]
+        return Parameter("categorical", choices=tuple(choices.values()))
+    numbers = cast("list[float]", seen)
+    low = min([*numbers, *(a["low"] for a in drawn)])
+    high = max([*numbers, *(a["high"] for a in drawn)])
+    whole = all(isinstance(value, int) for value in [*numbers, *(a["low"] for a in drawn)])
+    log = any(a["log"] for a in drawn) and low > 0
+    return Parameter("int" if whole else "float", low, high, log)
