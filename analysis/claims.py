@@ -193,7 +193,7 @@ def judge(
         test: which.
         alpha: two-sided rate of false claims.
         region: half-width of the region of practical equivalence in the metric's units; 0 for none.
-        prior: of one seed's variance; only the e-process takes one.
+        prior: of one seed's variance; the e-process uses it, the other tests do not.
 
     Raises:
         ValueError: a difference is not finite; more than ``num_max`` of them; num_max, alpha or region out of range.

@@ -45,8 +45,8 @@ def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> Prior:
     """Fit the prior by the moments of log variances (Smyth 2004, section 6.2).
 
     Entries without degrees of freedom or with a NaN variance are left out, and so are variances of zero, or below 1e-15
-    of the largest, which is rounding. (limma raises them to 1e-5 of the median instead; in a simulated set two such among 400 took d0
-    from 12 to 3.)
+    of the largest, which is rounding. (limma raises them to 1e-5 of the median instead; in a simulated set two such
+    among 400 took d0 from 12 to 3.)
     Where the log variances spread no more than sampling explains, d0 is inf and s0 squared the pooled variance.
 
     Returns:
