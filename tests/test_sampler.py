@@ -58,7 +58,7 @@ def search(sampler: Sampler, num: int, space: Space = SPACE) -> tuple[History, l
         for attempt in range(100):
             drawn = draw(sampler, space, history, attempt)
             new = added(number, drawn)
-            if new.config_digest not in history.by_digest:
+            if not history.knows(new.config_digest):
                 break
         else:
             new = SpaceExhausted(100)  # type: ignore[assignment]

@@ -139,7 +139,7 @@ class Gate:
         return self._values[index]
 
     def error(self, index: int) -> tuple[float, float]:
-        """Standard error of a candidate's mean over seeds, moderated over all that arrived, and its degrees of freedom."""
+        """Standard error of a candidate's mean over seeds, moderated over all, and its degrees of freedom."""
         return self._seeds.error(self._values[index])
 
     def control_score(self) -> float | None:

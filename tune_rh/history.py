@@ -97,7 +97,7 @@ class History:
     def __init__(self, plan: SearchPlan) -> None:
         self.plan = plan
         self.candidates: dict[str, Candidate] = {}
-        self.by_digest: dict[str, str] = {}
+        self._known: set[tuple[str, int | None]] = set()
         self.gates = [Gate(plan, stage) for stage in range(len(plan.stages))]
         self.incomplete = [0 for _ in plan.stages]
         self.pending: list[Pending] = []
@@ -130,6 +130,10 @@ class History:
     def num_candidates(self) -> int:
         """How many candidates there are, the control left out."""
         return max(0, len(self._by_index) - self.plan.has_control)
+
+    def knows(self, config_digest: str, patience_steps: int | None = None) -> bool:
+        """Whether a candidate has that config (and that patience of its own)."""
+        return (config_digest, patience_steps) in self._known
 
     def member(self, member: MemberId) -> Member:
         """The member of that id."""
@@ -179,7 +183,7 @@ class History:
         candidate = Candidate(event, len(self._by_index) + (not self.plan.has_control))
         self._by_index.append(candidate)
         self.candidates[event.candidate] = candidate
-        self.by_digest[event.config_digest] = event.candidate
+        self._known.add((event.config_digest, event.patience_steps))
         self.num_sampled += event.origin == "sampler"
         self.incomplete[0] += 1 if self.plan.unit == "candidate" else len(self.plan.seeds)
         for seed in self.plan.stage_seeds(0):
@@ -273,7 +277,7 @@ class History:
         if candidate.extra_seed is not None:
             seeds = (*seeds, candidate.extra_seed)
         members = [candidate.members[seed] for seed in seeds]
-        if not all(map(self._has_reached, members)):
+        if not all(map(self.has_reached, members)):
             return
         values = {m.id.seed: m.value for m in members}
         gate = self.gates[candidate.stage]
@@ -290,7 +294,7 @@ class History:
         if candidate.stage:
             self.gates[candidate.stage - 1].look_later(gate)
 
-    def _has_reached(self, member: Member) -> bool:
+    def has_reached(self, member: Member) -> bool:
         """Whether the member stands at the end of its stage, or has ended before."""
         if member.status == "idle":
             return member.step >= self.plan.stages[member.stage].until_step
@@ -298,7 +302,7 @@ class History:
 
     def _arrive_member(self, member: Member) -> None:
         gate, index = self.gates[member.stage], self.plan.seeds.index(member.id.seed)
-        if self._has_reached(member) and not gate.has(index):
+        if self.has_reached(member) and not gate.has(index):
             self.incomplete[member.stage] -= 1
             gate.arrive(index, {member.id.seed: member.value}, eligible=member.value is not None)
 

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from analysis.claims import Test, can_decide
 from trainables.config import FrozenConfig, canonical_digest
 
 MIN_PAIRS, MAX_PAIRS = 5, 16
 """Seeds of a comparison: fewer make no claim, and a sign-flip test of more is slow to enumerate."""
 
-Test = Literal["sign_flip", "t", "e_process"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 
@@ -154,12 +154,12 @@ class Variant(FrozenConfig):
     """A config of the plan's own, named in ``[configs]``: a preset of the family with some fields changed.
 
     Attributes:
-        preset: what it is made from.
+        preset: what it is made from; None: the family's defaults.
         fields: config fields that differ from the preset.
         patience_steps: a patience of its own, in place of the plan's.
     """
 
-    preset: str
+    preset: str | None = None
     fields: dict[str, Any] = Field(default_factory=dict)
     patience_steps: PositiveInt | None = None
 
@@ -253,7 +253,7 @@ class SearchPlan(FrozenConfig):
             self._check_comparison(self.compare)
         elif not self.space and self.num_candidates > len(self.presets):
             raise ValueError(
-                f"num_candidates = {self.num_candidates}: above the {len(self.presets)} presets, so name a space to draw from"
+                f"num_candidates = {self.num_candidates}: {len(self.presets)} presets, and no space to draw the rest from"
             )
         elif not self.num_candidates:
             raise ValueError("num_candidates = 0: the control alone is no search")
@@ -276,15 +276,13 @@ class SearchPlan(FrozenConfig):
             racing = stage.top or racing
 
     def _check_comparison(self, compare: Compare) -> None:
-        from analysis.claims import can_decide
-
         if len(self.presets) != 1 or self.num_candidates != 1 or len(self.stages) != 1:
             raise ValueError("[compare]: needs one preset (B), num_candidates = 1 and one stage; the control is A")
         num = self.stages[0].num_seeds
         if num < MIN_PAIRS:
             raise ValueError(
-                f"stages[0].num_seeds = {num}: a claim needs at least {MIN_PAIRS} seeds: with fewer, no result, however "
-                f"clear, has less than a {2 * 0.5 ** (MIN_PAIRS - 1):.0%} chance of being luck"
+                f"stages[0].num_seeds = {num}: a claim needs at least {MIN_PAIRS} seeds; with fewer, a clean sweep "
+                f"has a chance of {2 * 0.5 ** (MIN_PAIRS - 1):.0%} or more of being luck"
             )
         if num > MAX_PAIRS:
             raise ValueError(f"stages[0].num_seeds = {num}: a comparison takes {MIN_PAIRS} to {MAX_PAIRS} seeds")

@@ -87,9 +87,12 @@ def _check_family(plan: SearchPlan, family: Family) -> list[str]:
         problems.append(f"objective = {plan.objective!r}: {plan.family} is judged by {family.objective.name!r}")
     known = ", ".join(sorted(family.presets))
     made_from = [plan.configs[n].preset if n in plan.configs else n for n in (plan.control, *plan.presets) if n]
-    for preset in dict.fromkeys((*made_from, *(variant.preset for variant in plan.configs.values()))):
-        if preset not in family.presets:
-            problems.append(f"preset {preset!r}: {plan.family} has no such preset; known: {known}")
+    made_from += [variant.preset for variant in plan.configs.values()]
+    problems += [
+        f"preset {preset!r}: {plan.family} has no such preset; known: {known}"
+        for preset in dict.fromkeys(made_from)
+        if preset is not None and preset not in family.presets
+    ]
     metrics = {m.name for m in family.metrics}
     named = [h.metric for h in plan.rules.health]
     if plan.rules.promote and plan.rules.promote.health_metric:

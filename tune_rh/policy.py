@@ -8,11 +8,13 @@ number or touches a file, so that every prefix of a journal gives the same decis
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tune_rh import compare
 from tune_rh.events import MemberId, Outcome, Promoted, Reason, SeedAdded
 from tune_rh.gates import Gate
-from tune_rh.history import ADVANCE, TEST, Candidate, History
+from tune_rh.history import ADVANCE, TEST, Candidate, History, Pending
 from tune_rh.plan import PromoteRule, Scoring, SearchPlan, Stage
 from tune_rh.rules import promotable_by_rule
 
@@ -89,6 +91,8 @@ def verdict(plan: SearchPlan, history: History, member: MemberId) -> Verdict:
     end = history.ending(state)
     if end is not None:
         return Stop(*end)
+    if plan.compare is not None and compare.is_decided(history, state):
+        return Stop("stopped", "the comparison is decided without it")
     return Continue(state.until_step) if state.step < state.until_step else Park()
 
 
@@ -104,14 +108,16 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
         history: everything that has happened.
         prefer: a member that the slot holds in memory; taken where it is as good as the first in line.
     """
+    if plan.compare is not None:
+        return _next_of_comparison(plan, history, prefer)
     pending = history.pending[0] if history.pending else None
     if pending and pending.kind <= ADVANCE:
-        return _run(plan, history, prefer)
+        return _run(plan, history.pending, prefer)
     passed = _promote_control(history) or _at_gates(plan, history)
     if passed:
         return passed
     if pending:
-        return _run(plan, history, prefer)
+        return _run(plan, history.pending, prefer)
     if not history.candidates or _may_ask(plan, history):
         return AskCandidate()
     promotion = _at_gates(plan, history, idle=True) or _close_gates(plan, history)
@@ -120,10 +126,20 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
     return Wait() if history.running else Finish()
 
 
-def _run(plan: SearchPlan, history: History, prefer: MemberId | None) -> RunMember:
-    first = history.pending[0]
+def _next_of_comparison(plan: SearchPlan, history: History, prefer: MemberId | None) -> Decision:
+    """Pairs of A and B seed by seed, then the probes of a bisection; whoever can tell nothing any more is left."""
+    pending = [entry for entry in history.pending if compare.wanted(history, entry)]
+    if pending:
+        return _run(plan, pending, prefer)
+    if len(history.candidates) < 2 or compare.next_probe(history) is not None:
+        return AskCandidate()
+    return Wait() if history.running else Finish()
+
+
+def _run(plan: SearchPlan, pending: Sequence[Pending], prefer: MemberId | None) -> RunMember:
+    first = pending[0]
     if prefer is not None:
-        for entry in history.pending:
+        for entry in pending:
             if entry[:2] != first[:2]:
                 break
             if entry.member == prefer:

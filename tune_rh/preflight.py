@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search_spaces.api import RandomTrial, Space
+from search_spaces.api import RandomTrial
 from search_spaces.registry import UnknownSpace, get_space
 from trainables.registry import build_config, get_family
+from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_file import explain
@@ -27,15 +28,14 @@ _DRAWS = 50
 
 def check_plan(plan: SearchPlan) -> None:
     """Raise `PlanError` unless control, presets and draws from the space all give valid configs on one data set."""
-    try:
-        space = get_space(plan.family, plan.space)
-    except UnknownSpace as error:
-        raise PlanError(str(error)) from error
     problems: list[str] = []
     data: dict[str, str] = {}
-    for preset in (plan.control, *plan.presets):
-        _build(plan, {}, preset, f"preset {preset!r}", problems, data)
-    asked = _check_space(plan, space, problems, data)
+    if not plan.control:
+        problems.append("control: missing; a search needs something that others must beat")
+    built = [_named(plan, name, problems, data) for name in (plan.control, *plan.presets) if name]
+    if plan.compare is not None and built[0] is not None and built[0] == built[1]:
+        problems.append(f"presets: {plan.presets[0]!r} and the control {plan.control!r} are the same config")
+    asked = _check_space(plan, problems, data) if plan.space else set()
     problems += [
         f"fixed.{name} = {plan.fixed[name]!r}: space {plan.space!r} draws {name}; fix it or draw it"
         for name in sorted(asked & plan.fixed.keys())
@@ -67,8 +67,23 @@ def check_machine(plan: SearchPlan, runs_dir: Path, *, local: bool) -> None:
         raise PreflightRefused("\n".join(problems))
 
 
-def _check_space(plan: SearchPlan, space: Space, problems: list[str], data: dict[str, str]) -> set[str]:
+def _named(plan: SearchPlan, name: str, problems: list[str], data: dict[str, str]) -> tuple[Any, int | None] | None:
+    try:
+        config, patience = named_config(plan, name)
+    except PlanError as error:
+        problems.append(str(error))
+        return None
+    data[f"preset {name!r}"] = config.data
+    return config, patience
+
+
+def _check_space(plan: SearchPlan, problems: list[str], data: dict[str, str]) -> set[str]:
     """Names that the space asks for; notes draws that cannot be built."""
+    try:
+        space = get_space(plan.family, plan.space)
+    except UnknownSpace as error:
+        problems.append(str(error))
+        return set()
     asked: set[str] = set()
     for seed in range(_DRAWS):
         trial = RandomTrial(seed)

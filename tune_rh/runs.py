@@ -9,8 +9,9 @@ from pathlib import Path
 
 from trainables.api import DataSource, Family
 from trainables.config import canonical_digest
-from trainables.registry import build_config, get_family, resolve
+from trainables.registry import get_family, resolve
 from tune_rh import provenance
+from tune_rh.configs import named_config
 from tune_rh.errors import RunExists, RunLocked, RunMismatch, RunNotFound
 from tune_rh.events import RunCreated
 from tune_rh.history import History
@@ -121,7 +122,7 @@ def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:
 
 def dataset(plan: SearchPlan) -> str:
     """The name of the data set that the plan's configs are trained on: the control's."""
-    name = build_config(get_family(plan.family), plan.fixed, preset=plan.control).data
+    name = named_config(plan, plan.control)[0].data
     assert isinstance(name, str)
     return name
 

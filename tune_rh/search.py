@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from search_spaces.registry import get_space
 from trainables.member import MemberJob
 from trainables.registry import build_config, get_family
-from tune_rh import sampler
+from tune_rh import compare, sampler
+from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, StorageFull
 from tune_rh.events import (
     CandidateAdded,
@@ -33,7 +34,19 @@ from tune_rh.events import (
     Tested,
 )
 from tune_rh.plan_file import explain
-from tune_rh.policy import AddSeed, AskCandidate, Continue, Decision, Finish, Park, Promote, RunMember, Wait, next_job, verdict
+from tune_rh.policy import (
+    AddSeed,
+    AskCandidate,
+    Continue,
+    Decision,
+    Finish,
+    Park,
+    Promote,
+    RunMember,
+    Wait,
+    next_job,
+    verdict,
+)
 from tune_rh.runs import OpenRun
 from tune_rh.study import StudyMirror
 
@@ -50,7 +63,7 @@ class Search:
         self.slots = slots
         self.watchers: list[Callable[[Event], None]] = []
         self._family = get_family(run.plan.family)
-        self._space = get_space(run.plan.family, run.plan.space)
+        self._space = get_space(run.plan.family, run.plan.space) if run.plan.space else None
         self._num_jobs = 0
         self._stopping = False
         run.paths.stop_request.unlink(missing_ok=True)
@@ -182,7 +195,7 @@ class Search:
             stop_request=str(self.run.paths.stop_request),
             lease=f"{self.history.session}.{self._num_jobs}",
             save_every=plan.save_every,
-            patience_steps=plan.rules.patience_steps,
+            patience_steps=added.patience_steps or plan.rules.patience_steps,
             device="cuda" if plan.resources.gpu else "cpu",
             threads=plan.resources.cpu,
             gpu_fraction=plan.resources.gpu,
@@ -192,34 +205,62 @@ class Search:
         )
 
     def _add_candidate(self) -> None:
-        """The control first, then the plan's presets, then draws; a config that is known already is passed over."""
-        if not self.history.candidates:
-            self._add(self._resolve({}, self.plan.control), "control", self.plan.control)
+        """The control first, then the plan's presets, then probes or draws; what is known already is passed over."""
+        history, plan = self.history, self.plan
+        if not history.candidates:
+            self._add_named(plan.control, "control")
             return
-        for preset in self.plan.presets:
-            config = self._resolve({}, preset)
-            if config.digest() not in self.history.by_digest:
-                self._add(config, "preset", preset)
+        for name in plan.presets:
+            config, patience = named_config(plan, name)
+            if not history.knows(config.digest(), patience):
+                self._add_named(name, "preset")
                 return
+        if plan.compare is not None:
+            self._add_probe()
+            return
+        assert self._space is not None
         for attempt in range(sampler.MAX_DRAWS):
-            draw = sampler.draw(self.plan.sampler, self._space, self.history, attempt)
+            draw = sampler.draw(plan.sampler, self._space, history, attempt)
             config = self._resolve(draw.config, self._space.base)
-            if config.digest() not in self.history.by_digest:
-                self._add(config, "sampler", "", draw)
+            if not history.knows(config.digest()):
+                self._add(config, "sampler", draw=draw)
                 return
         self._record(SpaceExhausted(sampler.MAX_DRAWS))
 
-    def _add(self, config: Any, origin: Origin, label: str, draw: sampler.Draw | None = None) -> None:
+    def _add_named(self, name: str, origin: Origin) -> None:
+        config, patience = named_config(self.plan, name)
+        self._add(config, origin, name, patience_steps=patience)
+
+    def _add_probe(self) -> None:
+        keys = compare.next_probe(self.history)
+        assert keys is not None, "the policy asks only while a probe is wanted"
+        fields = compare.probe_fields(self.history, keys)
+        patience = fields.pop(compare.PATIENCE, None)
+        label = f"{self.plan.control} with {', '.join(sorted(keys))} of {self.plan.presets[0]}"
+        self._add(build_config(self._family, fields), "probe", label, patience_steps=patience)
+
+    def _add(
+        self,
+        config: Any,
+        origin: Origin,
+        label: str = "",
+        draw: sampler.Draw | None = None,
+        patience_steps: int | None = None,
+    ) -> None:
         candidate = f"c{len(self.history.candidates):04d}"
         fields = config.model_dump(mode="json")
         draw = draw or self._as_draw(config)
         params = draw.params if draw else {}
         distributions = draw.distributions if draw else {}
-        self._record(CandidateAdded(candidate, fields, config.digest(), origin, label, params, distributions))
+        self._record(
+            CandidateAdded(candidate, fields, config.digest(), origin, label, params, distributions, patience_steps)
+        )
         self._mirror.update(self.history.candidates[candidate])
 
     def _as_draw(self, config: Any) -> sampler.Draw | None:
         """How the space would have drawn a preset, or None if it cannot: the sampler then learns nothing from it."""
+        if self._space is None:
+            return None
         draw = sampler.inside(self.plan.sampler, self._space, config.model_dump())
         return draw if draw and self._resolve(draw.config, self._space.base) == config else None
 

@@ -1,0 +1,204 @@
+"""A against B by pairs of seeds, and the probes between them: what is known, and what is still wanted. Pure.
+
+The control is A, the first preset B; every other candidate is a probe: A with some keys as in B. Not here: the tests
+(`analysis.claims`), the search over sets of keys (`tune_rh.bisect`), running anything. Lower is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from analysis.claims import Claim, judge
+from trainables.registry import build_config, get_family
+from tune_rh.bisect import Keys, Outcome, State, advance, differing, grafted, groups
+from tune_rh.history import TEST, Candidate, History, Member, Pending
+from tune_rh.plan import Compare, SearchPlan
+
+PATIENCE = "patience_steps"
+"""The one key that is no config field: a variant's own patience."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Values of both sides for the first seeds in order, as far as both sides have them.
+
+    A lost seed counts as the worst value that any seed has shown; ``lost`` counts them, A's first.
+    """
+
+    seeds: tuple[int, ...]
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    lost: tuple[int, int]
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """B minus A, seed by seed: negative is better."""
+        return tuple(b - a for a, b in zip(self.a, self.b, strict=True))
+
+
+def sides(history: History) -> tuple[Candidate, Candidate] | None:
+    """A and B, once both are there."""
+    if len(history.candidates) < 2:
+        return None
+    return history.candidate_at(0), history.candidate_at(1)
+
+
+def pairs(history: History, a: Candidate, b: Candidate) -> Pairs:
+    """The pairs that are in. A later seed that came in early waits for those before it: looks are in a fixed order."""
+    worst = _worst(history)
+    seeds: list[int] = []
+    values: tuple[list[float], list[float]] = ([], [])
+    lost = [0, 0]
+    for seed in history.plan.stage_seeds(0):
+        members = [side.members[seed] for side in (a, b)]
+        if not all(map(history.has_reached, members)):
+            break
+        seeds.append(seed)
+        for i, member in enumerate(members):
+            lost[i] += member.value is None
+            values[i].append(worst if member.value is None else member.value)
+    return Pairs(tuple(seeds), tuple(values[0]), tuple(values[1]), (lost[0], lost[1]))
+
+
+def claim(history: History) -> Claim:
+    """What can be said of B against A now."""
+    both = sides(history)
+    differences = pairs(history, *both).differences if both else ()
+    compare = history.plan.compare
+    assert compare is not None
+    return _judge(differences, history.plan.stages[0].num_seeds, compare)
+
+
+def is_over(history: History) -> bool:
+    """Whether A and B need no more seeds. A bisection wants all of them: its probes are paired with both."""
+    compare = history.plan.compare
+    assert compare is not None
+    said = claim(history)
+    return said.num_pairs == said.num_max or (said.decided and not compare.bisect)
+
+
+def wanted(history: History, entry: Pending) -> bool:
+    """Whether a member that may start still can tell anything."""
+    candidate = history.candidates[entry.member.candidate]
+    if candidate.index > 1:
+        return entry.kind != TEST and outcome(history, candidate) is None
+    return entry.kind == TEST or not is_over(history)
+
+
+def is_decided(history: History, member: Member) -> bool:
+    """Whether a running member cannot tell anything any more."""
+    candidate = history.candidates[member.id.candidate]
+    return outcome(history, candidate) is not None if candidate.index > 1 else is_over(history)
+
+
+def outcome(history: History, probe: Candidate) -> Outcome | None:
+    """Whether a probe carries the regression; None while more seeds of it are wanted."""
+    said = probe_claim(history, probe)
+    if not said.decided:
+        return None
+    return "carries" if said.difference > 0 else "clean"
+
+
+def probe_claim(history: History, probe: Candidate) -> Claim:
+    """A probe against the point halfway between A and B, seed by seed: above zero it is nearer to B.
+
+    An e-process, so that a clear probe ends early; at the last seed the mean decides, and the claim says how surely.
+    """
+    both, compare = sides(history), history.plan.compare
+    assert both is not None
+    assert compare is not None
+    to_a, to_b = (pairs(history, side, probe).differences for side in both)
+    halfway = tuple((x + y) / 2 for x, y in zip(to_a, to_b, strict=False))
+    return _cached(halfway, history.plan.stages[0].num_seeds, "e_process", compare.alpha, 0.0)
+
+
+def bisection(history: History) -> State | None:
+    """Where the search for the guilty keys stands; None where there is none: not asked for, or B is not worse."""
+    plan, both = history.plan, sides(history)
+    assert plan.compare is not None
+    if not plan.compare.bisect or both is None or not is_over(history) or claim(history).verdict != "worse":
+        return None
+    known: dict[Keys, Outcome] = {}
+    for candidate in list(history.candidates.values())[2:]:
+        said = outcome(history, candidate)
+        if said is not None:
+            known[keys_of(history, candidate)] = said
+    parts = _groups(plan, *both)
+    while True:
+        state = advance(parts, known)
+        invalid = [keys for keys in state.wanted if not _is_valid(plan, *both, keys)]
+        if not invalid:
+            return state
+        known.update((keys, "invalid") for keys in invalid)
+
+
+def next_probe(history: History) -> Keys | None:
+    """The next set of keys to take from B; None while none is needed, or where ``max_probes`` have been run."""
+    compare = history.plan.compare
+    assert compare is not None
+    state = bisection(history)
+    if state is None or len(history.candidates) - 2 >= compare.max_probes:
+        return None
+    there = {keys_of(history, c) for c in list(history.candidates.values())[2:]}
+    return next((keys for keys in state.wanted if keys not in there), None)
+
+
+def probe_fields(history: History, keys: Keys) -> dict[str, Any]:
+    """What the probe is: config fields, and `PATIENCE` where it has one of its own."""
+    both = sides(history)
+    assert both is not None
+    a, b = map(_fields, both)
+    return grafted(a, b, keys)
+
+
+def keys_of(history: History, candidate: Candidate) -> Keys:
+    """The keys that a probe has from B."""
+    both = sides(history)
+    assert both is not None
+    a, b, probe = map(_fields, (*both, candidate))
+    return frozenset(key for key in differing(a, b) if probe.get(key) == b.get(key))
+
+
+def suspects(history: History) -> tuple[str, ...]:
+    """The keys in which A and B differ."""
+    both = sides(history)
+    return differing(*map(_fields, both)) if both else ()
+
+
+def _fields(candidate: Candidate) -> dict[str, Any]:
+    patience = candidate.added.patience_steps
+    return {**candidate.added.config, **({PATIENCE: patience} if patience else {})}
+
+
+def _groups(plan: SearchPlan, a: Candidate, b: Candidate) -> tuple[Keys, ...]:
+    return groups(differing(_fields(a), _fields(b)), lambda keys: _is_valid(plan, a, b, keys))
+
+
+def _is_valid(plan: SearchPlan, a: Candidate, b: Candidate, keys: Keys) -> bool:
+    fields = grafted(_fields(a), _fields(b), keys)
+    fields.pop(PATIENCE, None)
+    try:
+        build_config(get_family(plan.family), fields)
+    except ValidationError:
+        return False
+    return True
+
+
+def _worst(history: History) -> float:
+    seen = [m.value for c in history.candidates.values() for m in c.members.values()]
+    return max((value for value in seen if value is not None), default=0.0)
+
+
+def _judge(differences: Sequence[float], num_max: int, compare: Compare) -> Claim:
+    return _cached(tuple(differences), num_max, compare.test, compare.alpha, compare.region)
+
+
+@lru_cache(maxsize=256)
+def _cached(differences: tuple[float, ...], num_max: int, test: Any, alpha: float, region: float) -> Claim:
+    # Asked again at every report; the sign-flip test enumerates.
+    return judge(differences, num_max, test=test, alpha=alpha, region=region)

@@ -1,0 +1,27 @@
+"""The configs that a plan names: presets of its family, and variants of its own, with what is fixed for everybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainables.registry import build_config, get_family
+from tune_rh.errors import PlanError
+from tune_rh.plan import SearchPlan, Variant
+from tune_rh.plan_file import explain
+
+
+def named_config(plan: SearchPlan, name: str) -> tuple[Any, int | None]:
+    """The resolved config called ``name`` (one of ``[configs]``, else a preset), and its own patience if it has one.
+
+    Raises:
+        PlanError: the config's own checks refuse it, field by field.
+    """
+    variant = plan.configs.get(name) or Variant(preset=name)
+    try:
+        config = build_config(get_family(plan.family), variant.fields, plan.fixed, preset=variant.preset)
+    except ValidationError as error:
+        where = f"config {name!r}" if name in plan.configs else f"preset {name!r}"
+        raise PlanError(explain(error, f"{where} with fixed" if plan.fixed else where)) from error
+    return config, variant.patience_steps
