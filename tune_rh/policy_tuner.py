@@ -1,0 +1,276 @@
+"""This project's policy as a `tune_rh.simulate.Tuner`: the decisions of a search, taken on a table's configs.
+
+A candidate is a config of the table, a member one of its replicates. Of the plan, stages, seeds, eta, rules on the
+objective, sampler, budget and number of candidates count.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import stdev
+from typing import Any
+
+import numpy as np
+
+from search_spaces.api import Space, Trial
+from tune_rh.errors import PlanError
+from tune_rh.events import (
+    CandidateAdded,
+    Event,
+    JobEnded,
+    JobStarted,
+    MemberId,
+    Origin,
+    Outcome,
+    Reported,
+    SpaceExhausted,
+    Tested,
+)
+from tune_rh.history import History
+from tune_rh.plan import Rules, SearchPlan
+from tune_rh.policy import AskCandidate, Continue, Finish, RunMember, Stop, Wait, next_job, verdict
+from tune_rh.simulate import Clock, Conditions, Table, Trace, Work, eval_grid
+
+
+class PolicyTuner:
+    """The policy on a table; see the module.
+
+    The sampler ``random`` takes the configs in an order drawn by seed; ``tpe`` draws as a search would
+    (`tune_rh.sampler`) from the table's parameters and takes the nearest config that was not tried yet; without
+    parameters it is ``random``. The plan's seeds are the table's, in an order drawn by seed: the first of the plan is
+    the same seed of the table for every config that has it.
+
+    Args:
+        plan: objective and mode are taken from the table, as are health rules: it has none.
+        table: the curves.
+        seed: of the order of configs and seeds, and of the sampler.
+    """
+
+    def __init__(self, plan: SearchPlan, table: Table, seed: int = 0) -> None:
+        self.plan = on_table(plan, table, seed)
+        self.table = table
+        self.history = History(self.plan)
+        self.events: list[Event] = []
+        self.finished = False
+        self._sign = 1.0 if table.mode == "min" else -1.0
+        self._outcomes: dict[str, Outcome] = {}
+        self._tried: dict[str, int] = {}
+        self._best_reading = (math.inf, -1)
+        self._incumbent: int | None = None
+        self._is_stale = False
+        rng = random.Random(seed)
+        self._order = rng.sample(range(len(table.configs)), len(table.configs))
+        self._salt = rng.getrandbits(64)
+
+    def next(self, holding: str | None = None) -> Work | None:
+        """See `Tuner`. A reading of the test split takes no time here and says nothing."""
+        prefer = MemberId.parse(holding) if holding else None
+        while True:
+            decision = next_job(self.plan, self.history, prefer)
+            if isinstance(decision, AskCandidate):
+                self._add()
+            elif isinstance(decision, RunMember):
+                member = decision.member
+                self._record(JobStarted(str(member), decision.stage, decision.until_step, 0.0, decision.test))
+                if decision.test:
+                    self._record(Tested(str(member), self.history.member(member).curve.best_step, {}, 0.0))
+                    self._record(JobEnded(str(member), "tested", "", 0.0))
+                    continue
+                config, replicate = self.config_of(member.candidate), self._replicate(member)
+                return Work(str(member), config, replicate, self.history.member(member).step, decision.until_step)
+            elif isinstance(decision, Wait | Finish):
+                self.finished = isinstance(decision, Finish)
+                return None
+            else:
+                self._record(decision.event)
+
+    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
+        """See `Tuner`."""
+        diverged = not math.isfinite(value)
+        metrics = {self.plan.objective: self._sign * value}
+        self._record(Reported(work.key, step, metrics, seconds, 0.0, diverged=diverged))
+        if not diverged:
+            self._best_reading = min(self._best_reading, (value, work.config))
+        said = verdict(self.plan, self.history, MemberId.parse(work.key))
+        if isinstance(said, Stop):
+            self._outcomes[work.key] = said.outcome
+        return isinstance(said, Continue)
+
+    def end(self, work: Work, *, failed: bool = False) -> None:
+        """See `Tuner`."""
+        outcome = self._outcomes.pop(work.key, "parked")
+        self._record(JobEnded(work.key, "failed" if failed else outcome, "", 0.0))
+        self._is_stale = True
+
+    def incumbent(self) -> int | None:
+        """The best by mean + 1 standard error over seeds among those complete at the highest gate that has any.
+
+        So ranks `tune_rh.summary` at the last gate. Before any gate: the best reading so far.
+        """
+        if self._is_stale:
+            self._incumbent, self._is_stale = self._best_at_highest_gate(), False
+        if self._incumbent is None and math.isfinite(self._best_reading[0]):
+            return self._best_reading[1]
+        return self._incumbent
+
+    def config_of(self, candidate: str) -> int:
+        """The table's config that a candidate is."""
+        return self._tried[candidate]
+
+    def _best_at_highest_gate(self) -> int | None:
+        history = self.history
+        for gate in reversed(history.gates):
+            best, chosen = math.inf, None
+            # A score never exceeds its bound: behind the best bound nobody can have a better one.
+            for rank in gate.order:
+                if rank.score >= best:
+                    break
+                bound = rank.score + standard_error(gate.values(rank.entry))
+                if bound < best:
+                    best, chosen = bound, history.candidate_at(rank.entry).id
+            score = gate.control_score()
+            if score is not None and gate.control is not None and score + standard_error(gate.control) < best:
+                assert history.control is not None
+                chosen = history.control.id
+            if chosen is not None:
+                return self._tried[chosen]
+        return None
+
+    def _add(self) -> None:
+        history = self.history
+        drawn = self._draw()
+        if drawn is None:
+            self._record(SpaceExhausted(len(self._tried)))
+            return
+        config, distributions = drawn
+        candidate = f"c{len(history.candidates):04d}"
+        self._tried[candidate] = config
+        origin: Origin = "control" if self.plan.control and not history.candidates else "sampler"
+        fields, label = dict(self.table.configs[config]), self.table.labels[config]
+        # The sampler learns about the config that ran, not about the one that it drew.
+        params = {name: fields[name] for name in distributions if name in fields}
+        distributions = {name: distributions[name] for name in params}
+        self._record(CandidateAdded(candidate, fields, f"config-{config}", origin, label, params, distributions))
+
+    def _draw(self) -> tuple[int, dict[str, str]] | None:
+        if len(self._tried) == len(self.table.configs):
+            return None
+        if self.plan.sampler.name == "random" or not self.table.parameters:
+            return self._order[len(self._tried)], {}
+        from tune_rh.sampler import draw
+
+        drawn = draw(self.plan.sampler, space(self.table), self.history)
+        return self.table.nearest(drawn.config, set(self._tried.values())), dict(drawn.distributions)
+
+    def _replicate(self, member: MemberId) -> int:
+        order = seed_order(self.table, self.config_of(member.candidate), self._salt)
+        return order[self.plan.seeds.index(member.seed)]
+
+    def _record(self, event: Event) -> None:
+        self.events.append(event)
+        self.history.apply(event)
+
+
+def standard_error(values: Mapping[int, float | None] | Sequence[float | None]) -> float:
+    """Standard error of the mean over the seeds that were not lost; 0 for a single one."""
+    kept = [v for v in (values.values() if isinstance(values, Mapping) else values) if v is not None]
+    return stdev(kept) / math.sqrt(len(kept)) if len(kept) > 1 else 0.0
+
+
+def seed_order(table: Table, config: int, salt: int) -> list[int]:
+    """The config's replicates in the order of the plan's seeds: a shuffle of seed ids that all configs share."""
+    curves = table.curves[config]
+    return sorted(range(len(curves)), key=lambda r: random.Random(f"{salt} {curves[r].seed}").random())
+
+
+def space(table: Table) -> Space:
+    """The search space that a table's parameters span."""
+
+    def suggest(trial: Trial) -> dict[str, Any]:
+        config: dict[str, Any] = {}
+        for name, parameter in table.parameters.items():
+            if parameter.kind == "categorical":
+                config[name] = trial.suggest_categorical(name, parameter.choices)
+            elif parameter.kind == "int":
+                config[name] = trial.suggest_int(name, int(parameter.low), int(parameter.high), log=parameter.log)
+            else:
+                config[name] = trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log)
+        return config
+
+    return Space(suggest, base="", summary=f"the parameters of {table.name}")
+
+
+def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
+    """The plan as it is simulated: objective and mode of the table, no presets, and only rules that it can feed."""
+    promote = plan.rules.promote
+    if promote is not None:
+        promote = promote.model_copy(update={"tolerance": None, "health_metric": None})
+    return plan.model_copy(
+        update={
+            "objective": table.objective,
+            "mode": table.mode,
+            "presets": (),
+            "rules": Rules(promote=promote, patience_steps=plan.rules.patience_steps),
+            "sampler": plan.sampler.model_copy(update={"seed": seed}),
+        }
+    )
+
+
+def check(plan: SearchPlan, table: Table) -> None:
+    """Refuse, before anything runs, what the table cannot give.
+
+    Raises:
+        PlanError: naming the plan's field or the curve, the value and what is there.
+    """
+    if plan.unit != "candidate" or plan.compare is not None:
+        raise PlanError("a simulation is of a search: this plan is a race or a comparison of given configs")
+    if plan.sampler.name not in ("random", "tpe"):
+        raise PlanError(f"sampler.name = {plan.sampler.name!r}: on recorded configs it is random or tpe")
+    there = f"the steps of {table.name}: {_listed(table.steps)}"
+    for i, stage in enumerate(plan.stages):
+        if stage.until_step not in table.steps:
+            raise PlanError(f"the plan's stages[{i}].until_step = {stage.until_step} is not among {there}")
+    last = plan.stages[-1]
+    needed = plan.num_candidates + bool(plan.control)
+    if needed > len(table.configs):
+        raise PlanError(
+            f"num_candidates = {plan.num_candidates}{', and a control' if plan.control else ''}: "
+            f"{table.name} has {len(table.configs)} configs"
+        )
+    grid = eval_grid(table, plan.eval_every)
+    grid = grid[grid <= last.until_step]
+    for i, replicates in enumerate(table.curves):
+        if len(replicates) < len(plan.seeds):
+            raise PlanError(
+                f"the plan's seeds are {len(plan.seeds)}: {_listed(plan.seeds)}; config {table.labels[i]!r} of "
+                f"{table.name} has {len(replicates)} replicates"
+            )
+        for curve in replicates:
+            missing = np.setdiff1d(grid, curve.steps)
+            if curve.is_lost:
+                missing = missing[missing < curve.steps[-1]]
+            if len(missing):
+                raise PlanError(
+                    f"eval_every = {plan.eval_every}: config {table.labels[i]!r}, seed {curve.seed} of {table.name} "
+                    f"has no reading at step {missing[0]}; it has {_listed(curve.steps.tolist())}"
+                )
+
+
+def repeat(plan: SearchPlan, table: Table, conditions: Conditions, repeats: int, seed: int = 0) -> Iterator[Trace]:
+    """``repeats`` simulated searches, each with an order of configs and seeds of its own.
+
+    Raises:
+        PlanError: see `check`; or ``repeats`` is below 1.
+    """
+    if repeats < 1:
+        raise PlanError(f"repeats = {repeats}: at least 1")
+    check(plan, table)
+    for number in range(seed, seed + repeats):
+        yield Clock(PolicyTuner(plan, table, number), table, plan.eval_every, conditions, number).run()
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    head = ", ".join(str(number) for number in numbers[:8])
+    return f"{head}, ..., {numbers[-1]}" if len(numbers) > 8 else head
