@@ -89,7 +89,9 @@ def deviations(curves: Array, num_seeds: int, rng: np.random.Generator) -> Array
     scale = np.sqrt((DEGREES - 2) / rng.chisquare(DEGREES, (num_configs, num_seeds, 1)))
     persistent = scale * _autoregression(rng.standard_normal(shape), math.exp(-1.0 / num_evals))
     fresh = rng.standard_t(DEGREES, shape) * math.sqrt((DEGREES - 2) / DEGREES)
-    return size[:, None, :] * (math.sqrt(PERSISTENT) * persistent + math.sqrt(1.0 - PERSISTENT) * fresh)
+    unit = math.sqrt(PERSISTENT) * persistent + math.sqrt(1.0 - PERSISTENT) * fresh
+    scaled: Array = size[:, None, :] * unit
+    return scaled
 
 
 def best_sd(final: Array) -> float:

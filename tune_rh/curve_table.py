@@ -319,7 +319,9 @@ def load(path: Path) -> CurveTable:
         if facts.pop("schema", None) != SCHEMA:
             raise ValueError(f"schema: this version of tune-rh reads {SCHEMA}")
         return _table(facts, columns.to_pylist())
-    except (ValueError, TypeError, KeyError) as error:
+    except KeyError as error:
+        raise PlanError(f"{path}: {error}: missing") from error
+    except (ValueError, TypeError, AttributeError) as error:
         raise PlanError(f"{path}: {error}") from error
 
 
