@@ -218,6 +218,16 @@ def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
     )
 
 
+def check_steps(plan: SearchPlan, table: Table) -> None:
+    """Raise PlanError if a stage ends at a step that the table has not."""
+    for i, stage in enumerate(plan.stages):
+        if stage.until_step not in table.steps:
+            raise PlanError(
+                f"the plan's stages[{i}].until_step = {stage.until_step} is not among the steps of {table.name}: "
+                f"{_listed(table.steps)}"
+            )
+
+
 def check(plan: SearchPlan, table: Table) -> None:
     """Refuse, before anything runs, what the table cannot give.
 
@@ -228,10 +238,7 @@ def check(plan: SearchPlan, table: Table) -> None:
         raise PlanError("a simulation is of a search: this plan is a race or a comparison of given configs")
     if plan.sampler.name not in ("random", "tpe"):
         raise PlanError(f"sampler.name = {plan.sampler.name!r}: on recorded configs it is random or tpe")
-    there = f"the steps of {table.name}: {_listed(table.steps)}"
-    for i, stage in enumerate(plan.stages):
-        if stage.until_step not in table.steps:
-            raise PlanError(f"the plan's stages[{i}].until_step = {stage.until_step} is not among {there}")
+    check_steps(plan, table)
     last = plan.stages[-1]
     needed = plan.num_candidates + bool(plan.control)
     if needed > len(table.configs):
