@@ -17,7 +17,8 @@ HPOBench-MLP grows with the rank, and so does its own scatter between configs (s
     median / that of the best  1.0   1.1   1.22   1.4    1.9    0.46
     scatter of the logarithm   0.32  0.41  0.45   0.51   0.68   1.25
 
-The worst quarter holds configs that never learn (no spread at all) beside ones that learn with some seeds only.
+The worst quarter holds configs that never learn (no spread at all) beside ones that learn with some seeds only. The
+LCBench tables come out at 0.002 to 0.12 over all configs, and 0.13 to 0.95 in the best tenth (median 0.56).
 
 **Tails.** The largest of 5 standardised deviations is on average 1.43 to 1.48 in the middle of HPOBench-MLP and 1.48 to
 1.64 in the worst quarter: a t distribution with 10 degrees of freedom gives 1.45, with 5 1.46, with 2 1.50. HPOLib's 4
@@ -72,10 +73,10 @@ def with_seeds(curves: Array, num_seeds: int, rng: np.random.Generator) -> Array
         (configs, num_seeds, evaluations), none below 0.
     """
     floor = max(0.0, float(curves.min()) - FLOOR * best_sd(curves[:, -1]))
-    gap = np.maximum(curves - floor, np.finfo(np.float64).tiny)[:, None, :]
-    relative = deviations(curves, num_seeds, rng) / gap
-    bent: Array = np.where(relative < 0.0, np.exp(np.minimum(relative, 0.0)), 1.0 + relative)
-    noisy: Array = floor + gap * bent
+    gap = (curves - floor)[:, None, :]
+    drawn = deviations(curves, num_seeds, rng)
+    bent = gap * np.exp(np.minimum(drawn, 0.0) / np.maximum(gap, 1e-12))
+    noisy: Array = floor + np.where(drawn < 0.0, bent, gap + drawn)
     return noisy
 
 

@@ -210,6 +210,9 @@ def refresh_lcdb(archive: Path, path: Path = CURVES / "lcdb.parquet") -> int:
 
     Returns:
         The number of data sets that had enough of both.
+
+    Raises:
+        ValueError: fewer than `NUM_LCDB` had.
     """
     with tarfile.open(archive) as tar:
         file = tar.extractfile("lcdb-0.1.0/lcdb/database-accuracy.csv")
@@ -223,6 +226,8 @@ def refresh_lcdb(archive: Path, path: Path = CURVES / "lcdb.parquet") -> int:
         curves = _lcdb_curves(table.take(rows))
         if curves:
             found[dataset] = [{"dataset": dataset, **curve} for curve in curves]
+    if len(found) < NUM_LCDB:
+        raise ValueError(f"{archive}: {len(found)} of {len(bounds)} data sets have enough curves; need {NUM_LCDB}")
     chosen = [list(found)[round(i)] for i in np.linspace(0, len(found) - 1, NUM_LCDB)]
     schema = pa.schema(
         [("dataset", pa.int32()), ("learner", pa.string()), ("seed", pa.int16())]
