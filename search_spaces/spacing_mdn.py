@@ -93,6 +93,7 @@ SPACES: dict[str, Space] = {
             "cpu-e0": _SMALL,
             "cpu-ar32": _SMALL,
             "cpu-e4": _SMALL,
+            "cpu-e5": _SMALL,
             "cpu-e55": _SMALL,
             "tiny": _TINY,
         },
@@ -107,6 +108,7 @@ SPACES: dict[str, Space] = {
             "cpu-e0": _SMALL,
             "cpu-ar32": _SMALL,
             "cpu-e4": _SMALL,
+            "cpu-e5": _SMALL,
             "cpu-e55": _SMALL,
             "tiny": _TINY,
         },
@@ -118,6 +120,7 @@ SPACES: dict[str, Space] = {
         outside={
             **dict.fromkeys(("e0", "e1", "e2", "e3", "e4", "e5", "e55"), _LARGE),
             "cpu-e4": "the auxiliary losses are searched in space e55",
+            "cpu-e5": "the auxiliary losses are searched in space e55",
             "cpu-e55": "the auxiliary losses are searched in space e55",
             "tiny": _TINY,
         },

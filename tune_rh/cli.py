@@ -12,6 +12,8 @@ from tune_rh import __version__
 COMMANDS = {
     "search": "run the search that a plan describes",
     "resume": "go on with a run after Ctrl-C, a crash or a power cut",
+    "race": "race seeds of one config: the best members go on",
+    "ab": "compare config B with A, seed by seed; --bisect finds what made it worse",
     "status": "what a run has done and is doing",
     "export": "take the best config away, with its evidence",
     "data": "make the data set of a family",

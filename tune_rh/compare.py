@@ -21,6 +21,8 @@ from tune_rh.plan import Compare, SearchPlan
 
 PATIENCE = "patience_steps"
 """The one key that is no config field: a variant's own patience."""
+_PROBE_ALPHA = 0.1
+"""Chance that a probe which lies halfway is called before its last seed; four seeds can reach it."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,11 @@ def probe_claim(history: History, probe: Candidate) -> Claim:
 
     An e-process, so that a clear probe ends early; at the last seed the mean decides, and the claim says how surely.
     """
-    both, compare = sides(history), history.plan.compare
+    both = sides(history)
     assert both is not None
-    assert compare is not None
     to_a, to_b = (pairs(history, side, probe).differences for side in both)
     halfway = tuple((x + y) / 2 for x, y in zip(to_a, to_b, strict=False))
-    return _cached(halfway, history.plan.stages[0].num_seeds, "e_process", compare.alpha, 0.0)
+    return _cached(halfway, history.plan.stages[0].num_seeds, "e_process", _PROBE_ALPHA, 0.0)
 
 
 def bisection(history: History) -> State | None:

@@ -135,7 +135,7 @@ def cost_line(history: History) -> str:
 
 def print_plan(plan: SearchPlan, costs: Sequence[StageCost], to: Console) -> None:
     """What ``--dry-run`` shows."""
-    to.print(f"{plan.name}: {plan.family}, space {plan.space}, control {plan.control}, sampler {plan.sampler.name}")
+    to.print(f"{plan.name}: {plan.family}, {_kind(plan)}")
     table = Table("stage", "until step", "seeds", "candidates", "members", "steps", title="Expected (control included)")
     for i, row in enumerate(costs):
         table.add_row(
@@ -144,16 +144,30 @@ def print_plan(plan: SearchPlan, costs: Sequence[StageCost], to: Console) -> Non
                 for x in (
                     i + 1,
                     row.until_step,
-                    f"{row.num_seeds}: {', '.join(map(str, plan.stage_seeds(i)))}",
+                    f"{row.num_seeds}: {', '.join(map(str, plan.stage_seeds(i)))}" if plan.unit == "candidate" else "",
                     row.num_candidates,
-                    row.num_candidates * row.num_seeds,
+                    row.num_members,
                     row.steps,
                 )
             )
         )
     to.print(table)
     total, full = sum(row.steps for row in costs), ungated_steps(plan)
-    to.print(f"About {total} steps if each gate promotes its quota; {full} without gates ({total / full:.0%}).")
+    if plan.compare is None:
+        to.print(f"About {total} steps if each gate promotes its quota; {full} without gates ({total / full:.0%}).")
+    else:
+        probes = f"; a bisection may run {plan.compare.max_probes} configs more" if plan.compare.bisect else ""
+        to.print(f"At most {total} steps for A and B{probes}.")
+
+
+def _kind(plan: SearchPlan) -> str:
+    if plan.unit == "member":
+        return f"a race of {len(plan.seeds)} seeds ({', '.join(map(str, plan.seeds))}) of {plan.control}"
+    if plan.compare is not None:
+        return (
+            f"B = {plan.presets[0]} against A = {plan.control}, test {plan.compare.test}, alpha {plan.compare.alpha:g}"
+        )
+    return f"space {plan.space}, control {plan.control}, sampler {plan.sampler.name}"
 
 
 def _line(history: History, event: Event) -> str:

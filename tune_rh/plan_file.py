@@ -49,8 +49,8 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> SearchPlan:
         fields = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
-    for override in overrides:
-        _override(fields, override)
+    for text in overrides:
+        override(fields, text)
     return resolve_plan(fields, where=str(path))
 
 
@@ -126,29 +126,30 @@ def explain(error: ValidationError, where: str) -> str:
     return "\n".join(lines)
 
 
-def _override(fields: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
+def override(fields: dict[str, Any], text: str) -> None:
+    """Apply one ``key=value`` to the fields of a plan; raises PlanError if it has no such place."""
+    key, equals, word = text.partition("=")
     if not equals or not key:
-        raise PlanError(f"--set {override!r}: expected key=value")
+        raise PlanError(f"--set {text!r}: expected key=value")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {word}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
+        value = word
     node: Any = fields
     *parents, leaf = key.split(".")
     for depth, part in enumerate(parents):
         try:
             node = node[_index(part)] if isinstance(node, list) else node.setdefault(part, {})
         except (ValueError, IndexError, AttributeError) as error:
-            raise PlanError(f"--set {override!r}: {'.'.join(parents[: depth + 1])} is not in the plan") from error
+            raise PlanError(f"--set {text!r}: {'.'.join(parents[: depth + 1])} is not in the plan") from error
     if isinstance(node, list):
         if not leaf.isdigit() or int(leaf) >= len(node):
-            raise PlanError(f"--set {override!r}: index {leaf!r} is not in 0..{len(node) - 1}")
+            raise PlanError(f"--set {text!r}: index {leaf!r} is not in 0..{len(node) - 1}")
         node[int(leaf)] = value
     elif isinstance(node, dict):
         node[leaf] = value
     else:
-        raise PlanError(f"--set {override!r}: {'.'.join(parents)} is a value and has no key {leaf!r}")
+        raise PlanError(f"--set {text!r}: {'.'.join(parents)} is a value and has no key {leaf!r}")
 
 
 def _index(part: str) -> int:

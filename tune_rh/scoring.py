@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
+from analysis.distributions import t_cdf
 from analysis.statistics import (
     Prior,
     best_of_k,
@@ -17,7 +18,6 @@ from analysis.statistics import (
     fit_prior,
     moderated,
     otsu,
-    t_cdf,
     two_way_fit,
 )
 from tune_rh.plan import Scoring

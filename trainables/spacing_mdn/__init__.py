@@ -67,6 +67,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cpu-e0": _CPU,
     "cpu-ar32": {**_CPU, "ar_features": 32},
     "cpu-e4": {**_CPU, **_CPU_SLOTS, **_E4},
+    "cpu-e5": {**_CPU, **_CPU_SLOTS, **_E5},
     "cpu-e55": {**_CPU, **_CPU_SLOTS, **_E55, "perm_warmup_steps": 360, "eval_perm_average": 2},
     # For tests of whatever handles tasks: every mechanism that keeps state is on, and a step takes milliseconds.
     "tiny": {

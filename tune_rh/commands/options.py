@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
+import shutil
 from pathlib import Path
 
-from tune_rh.errors import PlanError
+from tune_rh.errors import PlanError, PreflightRefused
+from tune_rh.plan import SearchPlan
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +31,65 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address", default="local", help="a Ray cluster to join (auto, or host:port); default: one of its own"
     )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """What every command that starts a run takes."""
+    parser.add_argument("--name", help="name of the run (default: the plan's)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a field of the plan (stages.0.until_step=500); recorded with the run",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would run and its cost in steps")
+    add_runner(parser)
+    add_places(parser)
+
+
+def overrides(args: argparse.Namespace) -> list[str]:
+    """``--set`` and ``--name`` as overrides of a plan."""
+    return [*args.overrides, *([f'name="{args.name}"'] if args.name else [])]
+
+
+def safe_name(text: str) -> str:
+    """``text`` as the name of a run."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:80]
+
+
+def eval_every(*steps: int) -> int:
+    """A divisor of all ``steps`` that gives about 20 evaluations on the way to the first."""
+    common = math.gcd(*steps)
+    return max(d for d in range(1, common + 1) if common % d == 0 and (d == 1 or d * 20 <= steps[0]))
+
+
+def launch(plan: SearchPlan, args: argparse.Namespace) -> int:
+    """Check, freeze and run a plan; returns the exit code."""
+    from tune_rh import cost, display, preflight
+
+    preflight.check_plan(plan)
+    console = display.console()
+    if args.dry_run:
+        display.print_plan(plan, cost.expected(plan), console)
+        return 0
+    from tune_rh import runs
+    from tune_rh.execute import execute, prepare_data
+
+    folder = data_dir(args)
+    check_writable(args.runs_dir, "--runs-dir")
+    preflight.check_machine(plan, args.runs_dir, local=args.runner == "local")
+    runs.check_free(args.runs_dir.absolute() / plan.name)
+    prepare_data(plan, folder, console)
+    paths = runs.create(plan, args.runs_dir.absolute() / plan.name, folder)
+    console.print(f"Run {plan.name} in {paths.root}", soft_wrap=True)
+    try:
+        return execute(paths, folder, runner=args.runner, address=args.address, to=console)
+    except PreflightRefused:
+        # What a cluster can give is known once it is joined; a run in which nothing began would only be in the way.
+        shutil.rmtree(paths.root)
+        raise
 
 
 def data_dir(args: argparse.Namespace) -> Path:
