@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from statistics import stdev
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,21 +120,22 @@ class PolicyTuner:
 
     def _best_at_highest_gate(self) -> int | None:
         history = self.history
+        # As in `tune_rh.summary`: for the best of k the score itself, otherwise one standard error to the worse.
+        errors = float(self.plan.scoring.objective == "mean")
         for gate in reversed(history.gates):
             best, chosen = math.inf, None
-            # A score never exceeds its bound: behind the best bound nobody can have a better one.
             for rank in gate.order:
+                # A score never exceeds its bound: behind the best bound nobody can have a better one.
                 if rank.score >= best:
                     break
-                bound = rank.score + standard_error(gate.values(rank.entry))
+                bound = rank.score + errors * _or_zero(gate.error(rank.entry)[0])
                 if bound < best:
-                    best, chosen = bound, history.candidate_at(rank.entry).id
+                    best, chosen = bound, history.candidate_at(rank.entry)
             score = gate.control_score()
-            if score is not None and gate.control is not None and score + standard_error(gate.control) < best:
-                assert history.control is not None
-                chosen = history.control.id
+            if score is not None and score + errors * _or_zero(gate.control_error()[0]) < best:
+                chosen = history.control
             if chosen is not None:
-                return self._tried[chosen]
+                return self._tried[chosen.id]
         return None
 
     def _add(self) -> None:
@@ -147,7 +147,7 @@ class PolicyTuner:
         config, distributions = drawn
         candidate = f"c{len(history.candidates):04d}"
         self._tried[candidate] = config
-        origin: Origin = "control" if self.plan.control and not history.candidates else "sampler"
+        origin: Origin = "control" if self.plan.has_control and not history.candidates else "sampler"
         fields, label = dict(self.table.configs[config]), self.table.labels[config]
         # The sampler learns about the config that ran, not about the one that it drew.
         params = {name: fields[name] for name in distributions if name in fields}
@@ -171,12 +171,6 @@ class PolicyTuner:
     def _record(self, event: Event) -> None:
         self.events.append(event)
         self.history.apply(event)
-
-
-def standard_error(values: Mapping[int, float | None] | Sequence[float | None]) -> float:
-    """Standard error of the mean over the seeds that were not lost; 0 for a single one."""
-    kept = [v for v in (values.values() if isinstance(values, Mapping) else values) if v is not None]
-    return stdev(kept) / math.sqrt(len(kept)) if len(kept) > 1 else 0.0
 
 
 def seed_order(table: Table, config: int, salt: int) -> list[int]:
@@ -240,10 +234,10 @@ def check(plan: SearchPlan, table: Table) -> None:
         raise PlanError(f"sampler.name = {plan.sampler.name!r}: on recorded configs it is random or tpe")
     check_steps(plan, table)
     last = plan.stages[-1]
-    needed = plan.num_candidates + bool(plan.control)
+    needed = plan.num_candidates + plan.has_control
     if needed > len(table.configs):
         raise PlanError(
-            f"num_candidates = {plan.num_candidates}{', and a control' if plan.control else ''}: "
+            f"num_candidates = {plan.num_candidates}{', and a control' if plan.has_control else ''}: "
             f"{table.name} has {len(table.configs)} configs"
         )
     grid = eval_grid(table, plan.eval_every)
@@ -276,6 +270,11 @@ def repeat(plan: SearchPlan, table: Table, conditions: Conditions, repeats: int,
     check(plan, table)
     for number in range(seed, seed + repeats):
         yield Clock(PolicyTuner(plan, table, number), table, plan.eval_every, conditions, number).run()
+
+
+def _or_zero(error: float) -> float:
+    """A standard error, or 0 where there is nothing to tell it from."""
+    return 0.0 if math.isnan(error) else error
 
 
 def _listed(numbers: Sequence[int]) -> str:
