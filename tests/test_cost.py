@@ -13,9 +13,9 @@ from tune_rh.cost import StageCost, expected, ungated_steps
 def test_the_quota_stage_by_stage() -> None:
     # 9 candidates and the control; a third goes on; the third seed of the last stage trains from step 0.
     assert expected(plan()) == [
-        StageCost(20, 2, 10, 10 * 2 * 20),
-        StageCost(60, 2, 4, 4 * 2 * 40),
-        StageCost(120, 3, 2, 2 * (2 * 60 + 120)),
+        StageCost(20, 2, 10, 20, 10 * 2 * 20),
+        StageCost(60, 2, 4, 8, 4 * 2 * 40),
+        StageCost(120, 3, 2, 6, 2 * (2 * 60 + 120)),
     ]
 
 

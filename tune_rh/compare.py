@@ -6,14 +6,17 @@ The control is A, the first preset B; every other candidate is a probe: A with s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import fmean, stdev
 from typing import Any
 
 from pydantic import ValidationError
 
 from analysis.claims import Claim, judge
+from analysis.distributions import t_quantile
 from trainables.registry import build_config, get_family
 from tune_rh.bisect import Keys, Outcome, State, advance, differing, grafted, groups
 from tune_rh.history import TEST, Candidate, History, Member, Pending
@@ -118,6 +121,24 @@ def probe_claim(history: History, probe: Candidate) -> Claim:
     return _cached(halfway, history.plan.stages[0].num_seeds, "e_process", _PROBE_ALPHA, 0.0)
 
 
+def position(history: History, probe: Candidate) -> tuple[float, float, float]:
+    """Where a probe lies between A (0) and B (1) over its seeds: low end of the 95% interval, mean, high end.
+
+    The interval is Student's t on the seeds' distances from A, in units of the mean difference of B and A.
+    """
+    both = sides(history)
+    assert both is not None
+    whole = fmean(pairs(history, *both).differences)
+    to_a = pairs(history, both[0], probe).differences
+    if not to_a or not whole:
+        return math.nan, math.nan, math.nan
+    mean = fmean(to_a) / whole
+    if len(to_a) < 2:
+        return math.nan, mean, math.nan
+    half = abs(t_quantile(0.975, len(to_a) - 1) * stdev(to_a) / math.sqrt(len(to_a)) / whole)
+    return mean - half, mean, mean + half
+
+
 def bisection(history: History) -> State | None:
     """Where the search for the guilty keys stands; None where there is none: not asked for, or B is not worse."""
     plan, both = history.plan, sides(history)
@@ -153,7 +174,7 @@ def probe_fields(history: History, keys: Keys) -> dict[str, Any]:
     """What the probe is: config fields, and `PATIENCE` where it has one of its own."""
     both = sides(history)
     assert both is not None
-    a, b = map(_fields, both)
+    a, b = map(fields, both)
     return grafted(a, b, keys)
 
 
@@ -161,30 +182,31 @@ def keys_of(history: History, candidate: Candidate) -> Keys:
     """The keys that a probe has from B."""
     both = sides(history)
     assert both is not None
-    a, b, probe = map(_fields, (*both, candidate))
+    a, b, probe = map(fields, (*both, candidate))
     return frozenset(key for key in differing(a, b) if probe.get(key) == b.get(key))
 
 
 def suspects(history: History) -> tuple[str, ...]:
     """The keys in which A and B differ."""
     both = sides(history)
-    return differing(*map(_fields, both)) if both else ()
+    return differing(*map(fields, both)) if both else ()
 
 
-def _fields(candidate: Candidate) -> dict[str, Any]:
+def fields(candidate: Candidate) -> dict[str, Any]:
+    """A candidate's config fields, and `PATIENCE` where it has one of its own."""
     patience = candidate.added.patience_steps
     return {**candidate.added.config, **({PATIENCE: patience} if patience else {})}
 
 
 def _groups(plan: SearchPlan, a: Candidate, b: Candidate) -> tuple[Keys, ...]:
-    return groups(differing(_fields(a), _fields(b)), lambda keys: _is_valid(plan, a, b, keys))
+    return groups(differing(fields(a), fields(b)), lambda keys: _is_valid(plan, a, b, keys))
 
 
 def _is_valid(plan: SearchPlan, a: Candidate, b: Candidate, keys: Keys) -> bool:
-    fields = grafted(_fields(a), _fields(b), keys)
-    fields.pop(PATIENCE, None)
+    grafts = grafted(fields(a), fields(b), keys)
+    grafts.pop(PATIENCE, None)
     try:
-        build_config(get_family(plan.family), fields)
+        build_config(get_family(plan.family), grafts)
     except ValidationError:
         return False
     return True

@@ -211,7 +211,8 @@ def _mean(members: Any) -> float:
 
 
 def _seeds(row: Ranked) -> str:
-    return f"{row.num_seeds}" + (f" ({row.num_lost} lost)" if row.num_lost else "")
+    good = "" if row.successes is None else f", {row.successes} good"
+    return f"{row.num_seeds}" + (f" ({row.num_lost} lost{good})" if row.num_lost else f" ({good[2:]})" if good else "")
 
 
 def _pm(mean: float, std: float) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import threading
 import warnings
@@ -16,19 +15,17 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.ladders import ladder_for
 from trainables.api import Family
 from trainables.errors import DataMissing
 from trainables.registry import get_family
 from tune_rh import display, preflight
+from tune_rh.conclusions import conclude
 from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED
-from tune_rh.export import export
 from tune_rh.history import History
 from tune_rh.journal import RunLock, RunPaths
 from tune_rh.plan import SearchPlan
 from tune_rh.policy import Finish, next_job
 from tune_rh.runs import OpenRun, data_source, dataset, open_run
-from tune_rh.summary import ranking
 
 
 def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: Console) -> int:
@@ -50,29 +47,6 @@ def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: C
             return INTERRUPTED
         conclude(paths, run.history, data_dir, to)
     return SOME_MEMBERS_FAILED if _failed(run.history, to) else DONE
-
-
-def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
-    """Print what the search found, and export the best candidate to ``best/``."""
-    rows = ranking(history)
-    to.print()
-    to.print(display.funnel_table(history))
-    to.print(display.ranking_table(history))
-    to.print(display.cost_line(history), soft_wrap=True)
-    kept = [row for row in rows if row.num_lost < row.num_seeds]
-    if not kept:
-        to.print("No candidate finished with a finite score: nothing to export.")
-        return
-    ladder = ladder_for(history.plan.family, dataset(history.plan), data_dir)
-    if ladder:
-        to.print(display.ladder_table(ladder, kept[0]))
-        to.print(display.ladder_line(ladder, kept[0]), soft_wrap=True)
-    shutil.rmtree(paths.best, ignore_errors=True)
-    chosen = export(paths, history, paths.best, ladder=ladder)
-    to.print(f"Best: {chosen.candidate} ({chosen.label})", soft_wrap=True)
-    to.print(
-        f"Exported to {paths.best}; `tune-rh export {paths.root.name} --out DIR` copies it elsewhere.", soft_wrap=True
-    )
 
 
 def prepare_data(plan: SearchPlan, data_dir: Path, to: Console) -> None:

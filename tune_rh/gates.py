@@ -150,6 +150,11 @@ class Gate:
         """As `error`, for the control."""
         return (math.nan, 0.0) if self.control is None else self._seeds.error(self.control)
 
+    def successes(self, index: int | None) -> int | None:
+        """How many seeds of a candidate (None: of the control) found the good minimum; None where no line is drawn."""
+        values = self.control if index is None else self._values[index]
+        return None if values is None else self._seeds.successes(values)
+
     @property
     def success(self) -> float | None:
         """The line between seeds that found the good minimum and those that did not, where one is drawn."""

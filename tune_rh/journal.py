@@ -70,6 +70,11 @@ class RunPaths:
         """The exported best candidate."""
         return self.root / "best"
 
+    @property
+    def report(self) -> Path:
+        """What is written for people: text, figures, tables."""
+        return self.root / "report"
+
     def member(self, member: str) -> Path:
         """The folder of one member (`trainables.member.MemberPaths` knows what is in it)."""
         return self.root / "members" / member

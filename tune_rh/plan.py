@@ -253,7 +253,7 @@ class SearchPlan(FrozenConfig):
             self._check_comparison(self.compare)
         elif not self.space and self.num_candidates > len(self.presets):
             raise ValueError(
-                f"num_candidates = {self.num_candidates}: {len(self.presets)} presets, and no space to draw the rest from"
+                f"num_candidates = {self.num_candidates}: {len(self.presets)} presets and no space to draw from"
             )
         elif not self.num_candidates:
             raise ValueError("num_candidates = 0: the control alone is no search")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from tune_rh import cost
 from tune_rh.events import MemberId
-from tune_rh.history import Candidate, History
+from tune_rh.history import Candidate, History, Member
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,12 @@ class Ranked:
         candidate: its id.
         label: the preset's name, ``control: name``, or what was drawn.
         num_seeds, num_lost: seeds asked for, and those that diverged or failed.
-        val, val_se: mean over seeds of each seed's best, and its standard error (NaN for one seed).
+        val, val_se: the score over seeds of each seed's best, and its standard error, with the variance moderated over
+            all that finished (NaN where there is nothing to tell it from).
         val_std: standard deviation over seeds.
-        pessimistic: ``val`` one standard error to the worse: what the ranking goes by.
+        pessimistic: ``val`` one standard error to the worse: what the ranking goes by. With ``best_of_k`` the score.
         test, test_std: the same checkpoints on test.
+        successes: seeds that found the good minimum, where a line is drawn.
     """
 
     candidate: str
@@ -47,6 +49,7 @@ class Ranked:
     pessimistic: float
     test: float
     test_std: float
+    successes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,15 @@ def funnel(history: History) -> list[FunnelStage]:
 
 
 def ranking(history: History) -> list[Ranked]:
-    """Those that finished the last stage, control included, best first by the pessimistic bound."""
-    finished = [c for c in history.candidates.values() if c.stage == history.plan.last_stage and history.is_complete(c)]
+    """Those that finished the last stage, control included, best first by the pessimistic bound.
+
+    Of a race: its one config, over the members that ran to the end.
+    """
+    plan = history.plan
+    if plan.unit == "member":
+        rows = [_rank_race(history, c) for c in history.candidates.values()]
+        return [row for row in rows if row.num_seeds]
+    finished = [c for c in history.candidates.values() if c.stage == plan.last_stage and history.is_complete(c)]
     rows = [_rank(history, c) for c in finished]
     sign = 1.0 if history.plan.mode == "min" else -1.0
     return sorted(rows, key=lambda r: (math.isnan(r.pessimistic), sign * r.pessimistic, r.candidate))
@@ -96,7 +106,10 @@ def spent(history: History) -> Spent:
 
 def best_member(history: History, candidate: str) -> MemberId:
     """The candidate's seed with the best value on val; raises ValueError if all were lost."""
-    members = [m for m in history.candidates[candidate].members.values() if not m.lost and math.isfinite(m.curve.best)]
+    members = [m for m in history.candidates[candidate].members.values() if m.value is not None]
+    if history.plan.unit == "member":
+        # One that was left at a gate may have been better there, but only those at the end were tested.
+        members = [m for m in members if m.stage == history.plan.last_stage]
     return min(members, key=lambda m: m.curve.best).id
 
 
@@ -114,13 +127,31 @@ def drawn(params: Mapping[str, object]) -> str:
 
 def _rank(history: History, candidate: Candidate) -> Ranked:
     members = [candidate.members[seed] for seed in history.plan.stage_seeds(history.plan.last_stage)]
-    kept = [m for m in members if not m.lost and math.isfinite(m.curve.best)]
     gate = history.gates[-1]
-    score = gate.control_score() if candidate.index == 0 else gate.score(candidate.index)
-    val = history.shown(math.nan if score is None else score)
+    is_control = candidate is history.control
+    score = gate.control_score() if is_control else gate.score(candidate.index)
+    se, _ = gate.control_error() if is_control else gate.error(candidate.index)
+    successes = gate.successes(candidate.index if not is_control else None)
+    row = _row(history, candidate, members, math.nan if score is None else score, se, successes)
+    if history.plan.scoring.objective == "best_of_k":
+        row = replace(row, pessimistic=row.val)
+    return row
+
+
+def _rank_race(history: History, candidate: Candidate) -> Ranked:
+    members = [m for m in candidate.members.values() if m.stage == history.plan.last_stage]
+    values = [m.value for m in members if m.value is not None]
+    se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return _row(history, candidate, members, fmean(values) if values else math.nan, se, None)
+
+
+def _row(
+    history: History, candidate: Candidate, members: Sequence[Member], score: float, se: float, successes: int | None
+) -> Ranked:
+    kept = [m for m in members if m.value is not None]
+    val = history.shown(score)
     values = [history.shown(m.curve.best) for m in kept]
     std = stdev(values) if len(values) > 1 else math.nan
-    se = std / math.sqrt(len(values)) if values else math.nan
     key = test_metric(history.plan.objective)
     tests = [m.tested.metrics[key] for m in kept if m.tested is not None and key in m.tested.metrics]
     worse = 1.0 if history.plan.mode == "min" else -1.0
@@ -135,6 +166,7 @@ def _rank(history: History, candidate: Candidate) -> Ranked:
         pessimistic=val if math.isnan(se) else val + worse * se,
         test=fmean(tests) if tests else math.nan,
         test_std=stdev(tests) if len(tests) > 1 else math.nan,
+        successes=successes,
     )
 
 
