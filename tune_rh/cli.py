@@ -14,6 +14,7 @@ COMMANDS = {
     "resume": "go on with a run after Ctrl-C, a crash or a power cut",
     "race": "race seeds of one config: the best members go on",
     "ab": "compare config B with A, seed by seed; --bisect finds what made it worse",
+    "simulate": "the same policy on recorded curves, under a virtual clock",
     "status": "what a run has done and is doing",
     "export": "take the best config away, with its evidence",
     "data": "make the data set of a family",
