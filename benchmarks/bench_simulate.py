@@ -1,0 +1,308 @@
+"""The search policy beside other tuners on recorded curves: regret for the same steps, workers and evaluations.
+
+    python -m benchmarks.bench_simulate             the half of the tables that results are reported on, into RESULTS.md
+    python -m benchmarks.bench_simulate --choose    settings of our own on the other half, ranked; writes nothing
+    python -m benchmarks.bench_simulate --scale     10,000 candidates on 1,000 workers (`benchmarks.bench_scale`)
+
+Regret is the true value of the config that a tool would hand over, above the best of the table, divided by that of the
+table's median config: 0 is the best, 1 a config drawn blindly. Budgets are in steps and count for every tool alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import optuna
+
+from benchmarks import peers, tables
+from benchmarks.results import hardware, record, table
+from tune_rh.curve_table import Array, CurveTable
+from tune_rh.plan import SearchPlan
+from tune_rh.policy_tuner import PolicyTuner
+from tune_rh.simulate import Clock, Conditions, Tuner, prior_regret
+
+TITLE = "Regret for the same budget"
+WORKERS = 8
+FULL_RUNS = 25
+"""The budget: what so many trials to the end would cost."""
+FRACTIONS = np.linspace(0.02, 1.0, 50)
+RAY = "Ray Tune ASHA"
+OURS = ("ours, random", "ours, TPE")
+Regrets = dict[str, dict[str, Array]]
+"""Table -> tool -> (repeats, fractions)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to set up our own search."""
+
+    eta: float = 3.0
+    seeds: tuple[int, ...] = (2, 3, 5)
+    sampler: str = "random"
+    gates: str = "promote"
+    scoring: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        scoring = ", ".join(f"{name} {value}" for name, value in self.scoring)
+        seeds = "/".join(map(str, self.seeds))
+        return f"eta {self.eta:g}, seeds {seeds}, {self.gates}, {self.sampler}" + (f", {scoring}" if scoring else "")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One simulated search: which table, which tool, which repeat."""
+
+    table: str
+    tool: str
+    repeat: int
+    setting: Setting = field(default_factory=Setting)
+
+
+def stages(curves: CurveTable, eta: float, num: int) -> list[int]:
+    """Stage ends, each 1 / eta of the next, at the nearest steps that the table has."""
+    steps = np.array(curves.steps)
+    wanted = [curves.max_step / eta**k for k in reversed(range(num))]
+    return sorted({int(steps[np.argmin(np.abs(steps - want))]) for want in wanted})
+
+
+def plan_for(curves: CurveTable, setting: Setting) -> SearchPlan:
+    """The plan of a search on ``curves`` with as many candidates as are expected to fit the budget."""
+    ends = stages(curves, setting.eta, len(setting.seeds))
+    seeds = setting.seeds[-len(ends) :]
+    budget = FULL_RUNS * curves.max_step
+    num = max(1, math.floor(budget / steps_per_candidate(ends, seeds, setting.eta)))
+    return SearchPlan(
+        name="simulated",
+        family="table",
+        space="table",
+        control="",
+        num_candidates=min(num, len(curves.configs)),
+        eta=setting.eta,
+        seeds=tuple(range(max(seeds))),
+        eval_every=1,
+        stages=tuple({"until_step": end, "num_seeds": n} for end, n in zip(ends, seeds, strict=True)),
+        scoring=dict(setting.scoring),
+        gates=setting.gates,
+        sampler={"name": setting.sampler},
+    )
+
+
+def steps_per_candidate(ends: Sequence[int], seeds: Sequence[int], eta: float) -> float:
+    """Expected steps of a candidate where each gate lets 1 / eta go on."""
+    cost, before, old = 0.0, 0, 0
+    for k, (end, num) in enumerate(zip(ends, seeds, strict=True)):
+        cost += (old * (end - before) + (num - old) * end) / eta**k
+        before, old = end, num
+    return cost
+
+
+@cache
+def _tables() -> dict[str, CurveTable]:
+    return {curves.name: curves for curves in tables.all_tables()}
+
+
+def search(task: Task) -> Array:
+    """(fractions,) regret of one simulated search."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    curves = _tables()[task.table]
+    tuner: Tuner
+    if task.tool in peers.SETTINGS:
+        grace = stages(curves, 3.0, 3)[0]
+        tuner = peers.make(task.tool, curves, grace, curves.max_step, task.repeat)
+    else:
+        tuner = PolicyTuner(plan_for(curves, task.setting), curves, task.repeat)
+    budget = FULL_RUNS * curves.max_step
+    conditions = Conditions(workers=WORKERS, max_steps=budget)
+    trace = Clock(tuner, curves, 1, conditions, task.repeat).run()
+    prior = prior_regret(curves)
+    return np.asarray(trace.at(FRACTIONS * budget, prior) / prior)
+
+
+def run(tasks: Sequence[Task], jobs: int) -> Regrets:
+    """All searches, by table and tool (or setting, where there is no tool of that name)."""
+    if jobs == 1:
+        found = [search(task) for task in tasks]
+    else:
+        with get_context("fork").Pool(jobs) as pool:
+            found = pool.map(search, tasks, chunksize=8)
+    rows: dict[str, dict[str, list[Array]]] = defaultdict(lambda: defaultdict(list))
+    for task, regret in zip(tasks, found, strict=True):
+        rows[task.table][task.tool].append(regret)
+    return {name: {tool: np.array(r) for tool, r in tools.items()} for name, tools in rows.items()}
+
+
+def by_source(names: Iterable[str]) -> dict[str, list[str]]:
+    """Tables by where they are from."""
+    return {source: list(group) for source, group in itertools.groupby(sorted(names), lambda n: n.split("-")[0])}
+
+
+def mean(regrets: Regrets, tool: str, rng: np.random.Generator | None = None) -> Array:
+    """(fractions,) mean regret of a tool: over repeats, then tables, then sources, each with the same weight.
+
+    With ``rng``, tables and repeats are drawn again with replacement: one sample of a bootstrap.
+    """
+    sources = []
+    for names in by_source(regrets).values():
+        drawn = names if rng is None else rng.choice(names, len(names))
+        rows = [regrets[name][tool] for name in drawn]
+        if rng is not None:
+            rows = [r[rng.integers(len(r), size=len(r))] for r in rows]
+        sources.append(np.mean([r.mean(axis=0) for r in rows], axis=0))
+    return np.asarray(np.mean(sources, axis=0))
+
+
+def ratio(regrets: Regrets, ours: str, peer: str, at: slice, samples: int = 1000) -> str:
+    """Our mean regret over the peer's, with a 95% bootstrap interval over tables and repeats.
+
+    The two are sampled apart, from the same draw of tables.
+    """
+    value = mean(regrets, ours)[at].mean() / mean(regrets, peer)[at].mean()
+    draws = []
+    for seed in range(samples):
+        a = mean(regrets, ours, np.random.default_rng(seed))[at].mean()
+        b = mean(regrets, peer, np.random.default_rng(seed))[at].mean()
+        draws.append(a / b if b else math.inf)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def share_to_reach(regrets: Regrets, tool: str, goal: float) -> str:
+    """The share of the budget at which the tool's mean regret first is at most ``goal``."""
+    reached = np.flatnonzero(mean(regrets, tool) <= goal)
+    return f"{FRACTIONS[reached[0]]:.0%}" if len(reached) else "never"
+
+
+def body(regrets: Regrets, tools: Sequence[str], settings: dict[str, Setting], repeats: int) -> str:
+    """The section of RESULTS.md."""
+    goal = float(mean(regrets, RAY)[-1])
+    end, area = slice(-1, None), slice(None)
+    sources = by_source(regrets)
+    parts = {source: {name: regrets[name] for name in names} for source, names in sources.items()}
+    header = ("tool", *(f"{s} ({len(n)})" for s, n in sources.items()), "all", "over the budget", "steps to Ray's end")
+    rows = [
+        (
+            tool,
+            *(f"{mean(part, tool)[-1]:.3f}" for part in parts.values()),
+            f"{mean(regrets, tool)[-1]:.3f}",
+            f"{mean(regrets, tool).mean():.3f}",
+            share_to_reach(regrets, tool, goal),
+        )
+        for tool in tools
+    ]
+    others = [tool for tool in tools if tool not in settings]
+    ratios = [
+        (f"{ours} / {peer}", ratio(regrets, ours, peer, end), ratio(regrets, ours, peer, area))
+        for ours in settings
+        for peer in others
+    ]
+    ratio_header = ("our mean regret / theirs", "at the end", "over the budget")
+    settings_text = "\n".join(
+        [f"- {name}: {setting}" for name, setting in settings.items()]
+        + [f"- {name}: {peers.SETTINGS[name]}" for name in others]
+    )
+    missing = [name for name in peers.SETTINGS if name not in tools]
+    absent = f" Not installed, so left out: {', '.join(missing)}." if missing else ""
+    return (
+        f"{table(header, rows)}\n\n{table(ratio_header, ratios)}\n\n"
+        f"Mean regret after {FULL_RUNS} full runs' worth of steps on {WORKERS} workers, {repeats} repeats a table; 0 "
+        "is the best config of the table, 1 its median. `all` weighs the sources alike; intervals are 95%, bootstrap "
+        "over tables and repeats. The settings were chosen on the other half of the tables. Everyone evaluates at each "
+        f"step of the table, and no trial is stopped before a ninth of the full length.{absent}\n\n{settings_text}"
+    )
+
+
+def grid() -> list[Setting]:
+    """Settings of our own to choose from: one thing at a time around the default, and the corners that cost least."""
+    bare = (("band", 0.0), ("extra_seeds", 0.0))
+    no_band, no_extra = (("band", 0.0),), (("extra_seeds", 0.0),)
+    seeds = ((1, 1, 1), (1, 1, 3), (1, 2, 3), (2, 2, 3), (2, 3, 5), (3, 3, 3))
+    found = [
+        Setting(eta, s, gates=gates, scoring=bare)
+        for eta in (2.0, 3.0, 4.0)
+        for s in seeds
+        for gates in ("promote", "stop")
+    ]
+    found += [
+        Setting(eta, s, scoring=scoring)
+        for eta in (2.0, 3.0, 4.0)
+        for s in ((1, 2, 3), (2, 3, 5))
+        for scoring in ((), no_band, no_extra)
+    ]
+    return found
+
+
+def choose(repeats: int, jobs: int) -> None:
+    """Rank our settings on the choosing half; peers stand beside them for orientation."""
+    half, _ = tables.halves(_tables().values())
+    settings = {str(setting): setting for setting in grid()}
+    tools = [*settings, "random search", RAY]
+    tasks = [
+        Task(curves.name, tool, repeat, settings.get(tool, Setting()))
+        for curves in half
+        for tool in tools
+        for repeat in range(repeats)
+    ]
+    regrets = run(tasks, jobs)
+    sources = by_source(regrets)
+    ranked = sorted(tools, key=lambda tool: float(mean(regrets, tool)[-1]))
+    rows = []
+    for tool in ranked:
+        each = [mean({name: regrets[name] for name in names}, tool)[-1] for names in sources.values()]
+        rows.append(
+            (tool, *(f"{x:.3f}" for x in each), f"{mean(regrets, tool)[-1]:.3f}", f"{mean(regrets, tool).mean():.3f}")
+        )
+    print(table(("setting", *sources, "all, at the end", "over the budget"), rows))
+
+
+def report(repeats: int, jobs: int) -> None:
+    """Ours and every peer on the reporting half."""
+    _, half = tables.halves(_tables().values())
+    settings = {"ours, random": CHOSEN, "ours, TPE": Setting(**{**vars(CHOSEN), "sampler": "tpe"})}
+    tools = [*settings, *peers.available()]
+    tasks = [
+        Task(curves.name, tool, repeat, settings.get(tool, CHOSEN))
+        for curves in half
+        for tool in tools
+        for repeat in range(repeats)
+    ]
+    regrets = run(tasks, jobs)
+    packages = ["ray", "optuna", *(["syne-tune"] if "Syne Tune ASHA" in tools else [])]
+    text = body(regrets, tools, settings, repeats)
+    record(TITLE, "python -m benchmarks.bench_simulate", hardware(*packages), text)
+
+
+CHOSEN = Setting()
+"""What `--choose` ranked first; the defaults of a plan otherwise."""
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_simulate", description=__doc__)
+    parser.add_argument("--choose", action="store_true", help="rank settings of our own on the choosing half")
+    parser.add_argument("--scale", action="store_true", help="10,000 candidates on 1,000 workers")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    args = parser.parse_args()
+    start = time.perf_counter()
+    if args.scale:
+        from benchmarks import bench_scale
+
+        return bench_scale.main()
+    (choose if args.choose else report)(args.repeats, args.jobs)
+    print(f"{time.perf_counter() - start:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
