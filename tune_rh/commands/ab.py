@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--region", type=float, help="differences up to this are equivalent in practice (0.01)")
     parser.add_argument("--bisect", action="store_true", help="if B is worse, find the keys that carry it")
     parser.add_argument("--max-probes", type=int, metavar="N", help="configs between A and B that may be run (24)")
-    parser.add_argument("--eval-every", type=int, metavar="N", help="steps between evaluations (about 20 in all)")
+    parser.add_argument("--eval-every", type=int, metavar="N", help="steps between evaluations (about 10 in all)")
     options.add_run(parser)
 
 

@@ -60,9 +60,9 @@ def safe_name(text: str) -> str:
 
 
 def eval_every(*steps: int) -> int:
-    """A divisor of all ``steps`` that gives about 20 evaluations on the way to the first."""
+    """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first."""
     common = math.gcd(*steps)
-    return max(d for d in range(1, common + 1) if common % d == 0 and (d == 1 or d * 20 <= steps[0]))
+    return max(d for d in range(1, common + 1) if common % d == 0 and (d == 1 or d * 10 <= steps[0]))
 
 
 def launch(plan: SearchPlan, args: argparse.Namespace) -> int:

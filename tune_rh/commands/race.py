@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--then", type=int, metavar="N", help="where those end, in steps since their start")
     parser.add_argument("--patience", type=int, metavar="N", help="stop a member without a new best for so many steps")
     parser.add_argument("--success", type=float, metavar="VALUE", help="as good as this counts as a success")
-    parser.add_argument("--eval-every", type=int, metavar="N", help="steps between evaluations (about 20 to the gate)")
+    parser.add_argument("--eval-every", type=int, metavar="N", help="steps between evaluations (about 10 to the gate)")
     options.add_run(parser)
 
 
