@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_rh.cost import StageCost, ungated_steps
-from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, MemberId, Promoted, Reported, Tested
+from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, MemberId, Promoted, Reported, SeedAdded, Tested
 from tune_rh.history import History, Member
 from tune_rh.plan import SearchPlan
 from tune_rh.summary import Ranked, describe, funnel, ranking, spent
@@ -69,7 +69,8 @@ def candidates_table(history: History, limit: int | None = None) -> Table:
     table = Table("", "candidate", "stage", *(f"s{seed}" for seed in history.plan.seeds), box=None, pad_edge=False)
     rows = sorted(history.candidates.values(), key=lambda c: (c.index > 0, -c.stage, _mean(c.members.values())))
     for candidate in rows[:limit]:
-        until = history.plan.stages[candidate.stage].until_step
+        stage = max((m.stage for m in candidate.members.values()), default=0)
+        until = history.plan.stages[stage].until_step
         cells = [
             _member_cell(history, candidate.members[seed]) if seed in candidate.members else ""
             for seed in history.plan.seeds
@@ -125,10 +126,13 @@ def ladder_line(ladder: Sequence[Any], chosen: Ranked) -> str:
 def cost_line(history: History) -> str:
     """Steps and time spent, against running everything to the end."""
     cost = spent(history)
+    if history.plan.compare is not None:
+        return f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time."
     share = cost.steps / cost.ungated_steps if cost.ungated_steps else 0.0
+    what = "the" if history.plan.unit == "member" else f"all {len(history.candidates)}"
     return (
-        f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time. Running all {len(history.candidates)} "
-        f"candidates to the end with all seeds: {cost.ungated_steps} steps, about "
+        f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time. Running {what} "
+        f"candidate{'s' * (history.plan.unit == 'candidate')} to the end with all seeds: {cost.ungated_steps} steps, about "
         f"{_minutes(cost.ungated_slot_seconds)}; spent {share:.0%} of its steps."
     )
 
@@ -187,7 +191,13 @@ def _line(history: History, event: Event) -> str:
         case Promoted():
             score = "" if event.score is None else f", score {event.score:.4f}"
             place = "" if event.reason == "control" else f", place {event.rank + 1} of {event.num_scored}{score}"
-            return f"{event.candidate}  passes gate {event.gate + 1} ({event.reason}{place})"
+            who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
+            return f"{who}  passes gate {event.gate + 1} ({event.reason}{place})"
+        case SeedAdded():
+            return (
+                f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
+                f"one more seed, {event.seed}"
+            )
         case JobEnded(outcome="stopped" | "diverged" | "failed"):
             last = event.reason.strip().splitlines()[-1] if event.reason.strip() else ""
             return f"{event.member}  {event.outcome}: {last}"

@@ -8,7 +8,7 @@ import time
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from tune_rh import display, runs
+from tune_rh import compare, display, runs
 from tune_rh.commands import options
 from tune_rh.journal import RunPaths
 from tune_rh.policy import Finish, next_job
@@ -47,7 +47,11 @@ def _view(paths: RunPaths) -> Group:
         history.hand_back_all()
     running = ", ".join(str(member) for member in history.running)
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
-    parts: list[RenderableType] = [head, display.candidates_table(history), display.funnel_table(history)]
-    if finished:
-        parts.append(display.ranking_table(history))
+    parts: list[RenderableType] = [head, display.candidates_table(history)]
+    if plan.compare is not None:
+        parts.append(f"B against A: {compare.claim(history).verdict}; {compare.claim(history).reason}")
+    elif plan.unit == "candidate":
+        parts.append(display.funnel_table(history))
+        if finished:
+            parts.append(display.ranking_table(history))
     return Group(*parts, display.cost_line(history))
