@@ -129,11 +129,12 @@ def cost_line(history: History) -> str:
     if history.plan.compare is not None:
         return f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time."
     share = cost.steps / cost.ungated_steps if cost.ungated_steps else 0.0
-    what = "the" if history.plan.unit == "member" else f"all {len(history.candidates)}"
+    everything = (
+        "every seed" if history.plan.unit == "member" else f"all {len(history.candidates)} candidates, all seeds,"
+    )
     return (
-        f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time. Running {what} "
-        f"candidate{'s' * (history.plan.unit == 'candidate')} to the end with all seeds: {cost.ungated_steps} steps, about "
-        f"{_minutes(cost.ungated_slot_seconds)}; spent {share:.0%} of its steps."
+        f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time. Running {everything} to the end: "
+        f"{cost.ungated_steps} steps, about {_minutes(cost.ungated_slot_seconds)}; spent {share:.0%} of its steps."
     )
 
 

@@ -208,7 +208,7 @@ class Search:
         """The control first, then the plan's presets, then probes or draws; what is known already is passed over."""
         history, plan = self.history, self.plan
         if not history.candidates:
-            self._add_named(plan.control, "control")
+            self._add_named(plan.control, "control" if plan.has_control else "preset")
             return
         for name in plan.presets:
             config, patience = named_config(plan, name)
