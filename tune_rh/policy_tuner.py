@@ -61,7 +61,8 @@ class PolicyTuner:
         self._is_stale = False
         rng = random.Random(seed)
         self._order = rng.sample(range(len(table.configs)), len(table.configs))
-        self._salt = rng.getrandbits(64)
+        self._seeds = SeedShuffle(rng.getrandbits(64))
+        self._seed_orders: dict[int, list[int]] = {}
 
     def next(self, holding: str | None = None) -> Work | None:
         """See `Tuner`. A reading of the test split takes no time here and says nothing."""
@@ -165,18 +166,29 @@ class PolicyTuner:
         return self.table.nearest(drawn.config, set(self._tried.values())), dict(drawn.distributions)
 
     def _replicate(self, member: MemberId) -> int:
-        order = seed_order(self.table, self.config_of(member.candidate), self._salt)
-        return order[self.plan.seeds.index(member.seed)]
+        config = self.config_of(member.candidate)
+        if config not in self._seed_orders:
+            self._seed_orders[config] = self._seeds.order([curve.seed for curve in self.table.curves[config]])
+        return self._seed_orders[config][self.plan.seeds.index(member.seed)]
 
     def _record(self, event: Event) -> None:
         self.events.append(event)
         self.history.apply(event)
 
 
-def seed_order(table: Table, config: int, salt: int) -> list[int]:
-    """The config's replicates in the order of the plan's seeds: a shuffle of seed ids that all configs share."""
-    curves = table.curves[config]
-    return sorted(range(len(curves)), key=lambda r: random.Random(f"{salt} {curves[r].seed}").random())
+class SeedShuffle:
+    """A shuffle of seed ids that all configs share, whichever of them each has."""
+
+    def __init__(self, salt: int) -> None:
+        self._salt = salt
+        self._places: dict[int, float] = {}
+
+    def order(self, seeds: Sequence[int]) -> list[int]:
+        """Indices into ``seeds``, shuffled."""
+        for seed in seeds:
+            if seed not in self._places:
+                self._places[seed] = random.Random(f"{self._salt} {seed}").random()
+        return sorted(range(len(seeds)), key=lambda i: self._places[seeds[i]])
 
 
 def space(table: Table) -> Space:
