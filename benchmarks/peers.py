@@ -264,13 +264,13 @@ class Optuna(Peer):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._sampler = OnTable(optuna.samplers.TPESampler(seed=seed), table, self.draws)
         # Hyperband hashes the study's name to assign brackets.
-        self._study = optuna.create_study(study_name=f"{table.name}-{seed}", sampler=self._sampler, pruner=pruner)
+        self.study = optuna.create_study(study_name=f"{table.name}-{seed}", sampler=self._sampler, pruner=pruner)
         self._trials: dict[str, optuna.Trial] = {}
         self._configs: list[int] = []
 
     def begin(self, key: str) -> int:
         """See `Peer`."""
-        trial = self._trials[key] = self._study.ask()
+        trial = self._trials[key] = self.study.ask()
         if self.table.parameters:
             space(self.table).suggest(trial)
             config = self._sampler.chosen
@@ -287,17 +287,17 @@ class Optuna(Peer):
     def close(self, key: str) -> None:
         """See `Peer`."""
         trial = self._trials.pop(key)
-        last_step = max(self._study.trials[trial.number].intermediate_values, default=0)
+        last_step = max(self.study.trials[trial.number].intermediate_values, default=0)
         if key not in self.last:
-            self._study.tell(trial, state=TrialState.FAIL)
+            self.study.tell(trial, state=TrialState.FAIL)
         elif last_step < self.until_step:
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self._study.tell(trial, self.last[key][0])
+            self.study.tell(trial, self.last[key][0])
 
     def incumbent(self) -> int | None:
         """``study.best_trial``; before any trial is complete, the best last result."""
-        done = [t for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+        done = [t for t in self.study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
         if not done:
             return super().incumbent()
         return self._configs[min(done, key=lambda t: (t.value, t.number)).number]

@@ -1,0 +1,125 @@
+"""Peers on a tiny table: each keeps the protocol, draws as it should, and hands over what its own rule says."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from benchmarks import peers
+from tests.test_simulate import table
+from tune_rh.curve_table import CurveTable
+from tune_rh.simulate import Clock, Conditions, Trace, Work
+
+NUM, SEEDS = 12, 2
+
+
+class Watched:
+    """A peer whose trials are noted, with all that was reported of each."""
+
+    def __init__(self, peer: peers.Peer) -> None:
+        self.peer = peer
+        self.works: list[Work] = []
+        self.told: dict[str, list[float]] = {}
+
+    @property
+    def finished(self) -> bool:
+        return self.peer.finished
+
+    def next(self, holding: str | None = None) -> Work | None:
+        work = self.peer.next(holding)
+        if work is not None:
+            self.works.append(work)
+        return work
+
+    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
+        self.told.setdefault(work.key, []).append(value)
+        return self.peer.report(work, step, value, seconds)
+
+    def end(self, work: Work, *, failed: bool = False) -> None:
+        self.peer.end(work, failed=failed)
+
+    def incumbent(self) -> int | None:
+        return self.peer.incumbent()
+
+
+def bare(curves: CurveTable) -> CurveTable:
+    """The same without hyperparameters."""
+    empty: tuple[dict[str, Any], ...] = tuple({} for _ in curves.configs)
+    return CurveTable(curves.name, curves.objective, curves.mode, "", empty, curves.labels, curves.curves)
+
+
+def run(name: str, curves: CurveTable, conditions: Conditions, seed: int = 0) -> tuple[Watched, Trace]:
+    watched = Watched(peers.make(name, curves, 10, 120, seed))
+    return watched, Clock(watched, curves, 10, conditions, seed).run()
+
+
+@pytest.mark.parametrize("name", peers.available())
+@pytest.mark.parametrize("with_parameters", [True, False])
+def test_a_peer_tries_every_config_and_then_other_seeds_and_ends(name: str, with_parameters: bool) -> None:
+    curves = table(NUM, SEEDS) if with_parameters else bare(table(NUM, SEEDS))
+    watched, trace = run(name, curves, Conditions(workers=3))
+    first, second = watched.works[:NUM], watched.works[NUM:]
+    assert {w.config for w in first} == {w.config for w in second} == set(range(NUM))
+    assert len({(w.config, w.replicate) for w in watched.works}) == NUM * SEEDS
+    assert watched.finished
+    assert trace.busy.max() == 3
+    assert np.isfinite(trace.regret).all()
+    assert watched.incumbent() in {w.config for w in watched.works}
+
+
+@pytest.mark.parametrize("name", peers.available())
+def test_failures_and_a_seed_give_the_same_search_twice(name: str) -> None:
+    rough = Conditions(workers=3, failures=0.1, max_failures=0, stragglers=0.3, max_steps=1500)
+    (one, first), (two, again) = run(name, table(NUM, SEEDS), rough, 4), run(name, table(NUM, SEEDS), rough, 4)
+    assert one.works == two.works
+    np.testing.assert_array_equal(first.regret, again.regret)
+
+
+@pytest.mark.parametrize("name", [name for name in peers.available() if name != "random search"])
+def test_bad_trials_are_stopped_and_the_best_is_not(name: str) -> None:
+    watched, trace = run(name, bare(table(NUM, 1, noise=0.0)), Conditions(workers=1))
+    lengths = {watched.works[int(key)].config: len(values) for key, values in watched.told.items()}
+    best = int(np.argmin(table(NUM, 1, noise=0.0).truth))
+    assert lengths[best] == 12
+    assert min(lengths.values()) < 12
+    assert trace.regret[-1] == 0
+
+
+def test_random_search_hands_over_the_best_mean() -> None:
+    watched, trace = run("random search", table(NUM, SEEDS, noise=0.3), Conditions(workers=2))
+    last: dict[int, list[float]] = {}
+    for work in watched.works:
+        assert len(watched.told[work.key]) == 12
+        last.setdefault(work.config, []).append(watched.told[work.key][-1])
+    assert watched.incumbent() == min(last, key=lambda config: fmean(last[config]))
+    assert trace.steps[-1] == NUM * SEEDS * 120
+
+
+def test_ray_hands_over_the_best_last_result_and_syne_tune_the_best_of_all() -> None:
+    names = [name for name in ("Ray Tune ASHA", "Syne Tune ASHA") if name in peers.available()]
+    for name in names:
+        watched, _ = run(name, table(NUM, SEEDS, noise=0.3), Conditions(workers=2))
+        rule = min if name == "Syne Tune ASHA" else (lambda values: values[-1])
+        best = min(watched.works, key=lambda w: rule(watched.told[w.key]))
+        assert watched.incumbent() == best.config
+
+
+@pytest.mark.parametrize("name", ["Optuna TPE + SHA", "Optuna TPE + Hyperband"])
+def test_optuna_hands_over_its_best_trial_and_learns_of_what_ran(name: str) -> None:
+    curves = table(NUM, SEEDS)
+    watched, _ = run(name, curves, Conditions(workers=2))
+    assert isinstance(watched.peer, peers.Optuna)
+    study = watched.peer.study
+    assert [t.params for t in study.trials] == [curves.configs[w.config] for w in watched.works]
+    assert watched.incumbent() == watched.works[study.best_trial.number].config
+    states = {t.state for t in study.trials}
+    assert states == {optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED}
+
+
+def test_an_unknown_peer_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"peer 'hyperopt': known: random search, Ray Tune ASHA, Optuna"):
+        peers.make("hyperopt", table(), 10, 120)

@@ -1,0 +1,384 @@
+"""The virtual clock by hand, the policy under it, the command, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+
+from tests import plans
+from tests.simulated import Simulation
+from tune_rh.commands import simulate as command
+from tune_rh.curve_table import Curve, CurveTable, Parameter, load, save
+from tune_rh.errors import PlanError
+from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, Reported, SessionStarted
+from tune_rh.events import Tested as ReadTest
+from tune_rh.plan import SearchPlan
+from tune_rh.policy_tuner import PolicyTuner, repeat
+from tune_rh.simulate import Clock, Conditions, Trace, Tuner, Work, prior_regret, rows
+
+STEPS = np.arange(10, 130, 10)
+
+
+def curve(seed: int, values: Any, seconds: Any, steps: Any = STEPS) -> Curve:
+    return Curve(seed, np.asarray(steps, dtype=np.int64), np.asarray(values, float), np.asarray(seconds, float))
+
+
+def table(num: int = 20, seeds: int = 3, noise: float = 0.02, mode: Any = "min") -> CurveTable:
+    """Falling curves whose level is the distance of a rate from 0.3; each config has a speed of its own."""
+    rng = np.random.default_rng(0)
+    rates = rng.uniform(0, 1, num)
+    sign = 1.0 if mode == "min" else -1.0
+    curves = tuple(
+        tuple(
+            curve(
+                100 + s, sign * (abs(rate - 0.3) + np.exp(-STEPS / 40) + rng.normal(0, noise, 12)), STEPS * (1 + rate)
+            )
+            for s in range(seeds)
+        )
+        for rate in rates
+    )
+    configs = tuple({"rate": float(rate)} for rate in rates)
+    labels = tuple(f"config {i}" for i in range(num))
+    return CurveTable("falling", "loss", mode, "made here", configs, labels, curves, {"rate": Parameter("float", 0, 1)})
+
+
+def plan(**changes: Any) -> SearchPlan:
+    return plans.plan(**{"num_candidates": 12, "sampler": {"name": "random"}, **changes})
+
+
+class Scripted:
+    """Hands out given works in order; a member ends where ``stop_at`` says, and only ``at_once`` run at a time."""
+
+    def __init__(self, works: list[Work], stop_at: dict[str, int] | None = None, at_once: int = 99) -> None:
+        self.works, self.stop_at, self.at_once = list(works), stop_at or {}, at_once
+        self.said: list[tuple[Any, ...]] = []
+        self.running: set[str] = set()
+
+    @property
+    def finished(self) -> bool:
+        return not self.works
+
+    def next(self, holding: str | None = None) -> Work | None:
+        if not self.works or len(self.running) >= self.at_once:
+            return None
+        self.running.add(self.works[0].key)
+        return self.works.pop(0)
+
+    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
+        self.said.append((work.key, step, value, seconds))
+        return step != self.stop_at.get(work.key) and math.isfinite(value)
+
+    def end(self, work: Work, *, failed: bool = False) -> None:
+        self.running.discard(work.key)
+        self.said.append((work.key, "failed" if failed else "end"))
+
+    def incumbent(self) -> int | None:
+        return None
+
+
+def by_hand() -> CurveTable:
+    speeds = {"a": 10.0, "b": 15.0, "c": 4.0}
+    curves = tuple(
+        (curve(0, [level + 1, level], [speed, 2 * speed], [10, 20]),)
+        for level, speed in enumerate(speeds.values(), start=1)
+    )
+    return CurveTable("by hand", "loss", "min", "made here", ({}, {}, {}), tuple(speeds), curves)
+
+
+def points(trace: Trace) -> list[tuple[float, ...]]:
+    return list(zip(trace.seconds.tolist(), trace.steps.tolist(), trace.busy.tolist(), strict=True))
+
+
+def test_the_clock_by_hand() -> None:
+    works = [Work(key, i, 0, 0, 20) for i, key in enumerate("abc")]
+    tuner = Scripted(works)
+    trace = Clock(tuner, by_hand(), 10, Conditions(workers=2)).run()
+    assert points(trace) == [(10, 10, 2), (15, 20, 2), (20, 30, 2), (24, 40, 2), (28, 50, 1), (30, 60, 0)]
+    assert trace.idle == pytest.approx(2 / 60)
+    assert tuner.said == [
+        ("a", 10, 2.0, 10.0),
+        ("b", 10, 3.0, 15.0),
+        ("a", 20, 1.0, 10.0),
+        ("a", "end"),
+        ("c", 10, 4.0, 4.0),
+        ("c", 20, 3.0, 4.0),
+        ("c", "end"),
+        ("b", 20, 2.0, 15.0),
+        ("b", "end"),
+    ]
+
+
+def test_a_member_goes_on_from_where_it_stands_and_a_stopped_one_frees_its_worker() -> None:
+    works = [Work("b", 1, 0, 10, 20), Work("a", 0, 0, 0, 20), Work("c", 2, 0, 0, 10)]
+    trace = Clock(Scripted(works, {"a": 10}), by_hand(), 10, Conditions()).run()
+    assert points(trace) == [(15, 10, 1), (25, 20, 1), (29, 30, 0)]
+
+
+def test_a_job_pays_to_start_unless_its_member_is_in_memory() -> None:
+    kept = [Work("a", 0, 0, 0, 10), Work("a", 0, 0, 10, 20)]
+    assert Clock(Scripted(kept), by_hand(), 10, Conditions(overhead_s=3)).run().seconds[-1] == 3 + 20
+    apart = [Work("a", 0, 0, 0, 10), Work("b", 1, 0, 0, 10), Work("a", 0, 0, 10, 20)]
+    assert Clock(Scripted(apart), by_hand(), 10, Conditions(overhead_s=3)).run().seconds[-1] == 3 * 3 + 35
+
+
+def test_a_failed_stretch_is_paid_again_and_ends_the_member_after_its_retries() -> None:
+    tuner = Scripted([Work("a", 0, 0, 0, 20)])
+    trace = Clock(tuner, by_hand(), 10, Conditions(failures=0.999999, max_failures=2, overhead_s=1)).run()
+    assert points(trace) == [(11, 10, 1), (22, 20, 1), (33, 30, 0)]
+    assert tuner.said == [("a", "failed")]
+
+
+def test_a_lost_curve_reports_once_that_it_diverged() -> None:
+    lost = curve(0, [1.0, math.nan], [1, 2], [10, 15])
+    whole = curve(0, [1.0, 0.5, 0.4], [1, 2, 3], [10, 15, 20])
+    curves = CurveTable("lost", "loss", "min", "made here", ({}, {}), ("a", "b"), ((lost,), (whole,)))
+    tuner = Scripted([Work("a", 0, 0, 0, 20)])
+    Clock(tuner, curves, 10).run()
+    assert [said[:2] for said in tuner.said] == [("a", 10), ("a", 20), ("a", "end")]
+    assert math.isnan(tuner.said[1][2])
+
+
+def test_values_are_minimised_whatever_the_table_does() -> None:
+    works = [Work("x", 3, 0, 0, 120)]
+    low, high = Scripted(works), Scripted(works)
+    Clock(low, table(), 10).run()
+    Clock(high, table(mode="max"), 10).run()
+    assert low.said == high.said
+
+
+def traces(seed: int = 0, conditions: Conditions | None = None, **changes: Any) -> Trace:
+    curves, conditions = table(), conditions or Conditions(workers=4)
+    return Clock(PolicyTuner(plan(**changes), curves, seed), curves, 10, conditions, seed).run()
+
+
+def test_the_same_seed_gives_the_same_search_and_another_one_does_not() -> None:
+    rough = Conditions(workers=4, failures=0.05, stragglers=0.5, overhead_s=2)
+    first, again, other = (traces(seed, rough) for seed in (1, 1, 2))
+    for name in ("seconds", "steps", "regret", "busy"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert first.seconds.tolist() != other.seconds.tolist()
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_without_noise_a_search_of_everything_finds_the_best(sampler: str) -> None:
+    curves = table(noise=0.0)
+    wanted = plan(num_candidates=20, control="", space="tests.scripted:SPACE", sampler={"name": sampler})
+    (trace,) = repeat(wanted, curves, Conditions(workers=1), repeats=1)
+    assert trace.regret[-1] == 0
+    assert np.isfinite(trace.regret).all()
+
+
+def test_the_budget_ends_a_search() -> None:
+    trace = traces(conditions=Conditions(workers=4, max_steps=500))
+    assert trace.steps[-1] == 500
+    assert traces().steps[-1] > 500
+
+
+class Watched:
+    """A tuner that is watched: how many of its jobs run, and how often it was asked while somebody had nothing."""
+
+    def __init__(self, tuner: PolicyTuner, workers: int) -> None:
+        self.tuner, self.workers, self.running = tuner, workers, 0
+        self.works: dict[str, Work] = {}
+        self.refused = True
+
+    @property
+    def finished(self) -> bool:
+        return self.tuner.finished
+
+    def next(self, holding: str | None = None) -> Work | None:
+        work = self.tuner.next(holding)
+        self.refused = work is None
+        if work is not None:
+            self.running += 1
+            self.works[work.key] = work
+        assert self.running <= self.workers
+        return work
+
+    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
+        assert self.running == self.workers or self.refused
+        return self.tuner.report(work, step, value, seconds)
+
+    def end(self, work: Work, *, failed: bool = False) -> None:
+        self.running -= 1
+        self.tuner.end(work, failed=failed)
+
+    def incumbent(self) -> int | None:
+        return self.tuner.incumbent()
+
+
+@pytest.mark.parametrize("workers", [1, 3, 50])
+def test_no_worker_is_idle_unless_the_policy_has_nothing_for_it(workers: int) -> None:
+    curves = table()
+    watched: Tuner = Watched(PolicyTuner(plan(), curves), workers)
+    trace = Clock(watched, curves, 10, Conditions(workers=workers)).run()
+    assert 0 < trace.busy.max() <= workers
+    assert watched.finished
+
+
+def essence(event: Event) -> tuple[Any, ...]:
+    match event:
+        case CandidateAdded():
+            return "added", event.candidate, event.origin
+        case JobStarted():
+            return "started", event.member, event.stage, event.until_step, event.test
+        case Reported():
+            return "reported", event.member, event.step, event.metrics["loss"], event.diverged
+        case ReadTest():
+            return "tested", event.member, event.step
+        case JobEnded():
+            return "ended", event.member, event.outcome
+        case _:
+            return (event,)
+
+
+def test_one_worker_decides_as_a_search_that_is_driven_directly() -> None:
+    curves = table()
+    watched = Watched(PolicyTuner(plan(), curves, seed=3), workers=1)
+    Clock(watched, curves, 10).run()
+    works = watched.works
+
+    def metrics(index: int, seed: int, step: int) -> dict[str, float]:
+        work = works[f"c{index:04d}-s{seed}"]
+        return {"loss": curves.value(work.config, work.replicate, step)}
+
+    direct = Simulation(watched.tuner.plan, metrics).run()
+    events = [e for e in direct.events if not isinstance(e, SessionStarted)]
+    assert [essence(e) for e in watched.tuner.events] == [essence(e) for e in events]
+    assert any(w.from_step > 0 for w in works.values())
+
+
+def test_common_seeds_stay_common_and_seeds_of_a_config_differ() -> None:
+    curves = table()
+    watched = Watched(PolicyTuner(plan(), curves, seed=5), workers=1)
+    Clock(watched, curves, 10).run()
+    ids: dict[str, set[int]] = {}
+    for key, work in watched.works.items():
+        ids.setdefault(key.rpartition("-s")[2], set()).add(curves.curves[work.config][work.replicate].seed)
+    assert all(len(found) == 1 for found in ids.values())
+    assert len(set.union(*ids.values())) == len(ids) == 3
+
+
+def test_no_config_is_tried_twice_whatever_draws_them() -> None:
+    for sampler in ("random", "tpe"):
+        curves = table()
+        tuner = PolicyTuner(plan(sampler={"name": sampler}), curves, seed=2)
+        Clock(tuner, curves, 10, Conditions(workers=4)).run()
+        tried = [tuner.config_of(name) for name in tuner.history.candidates]
+        assert len(tried) == len(set(tried)) == 13
+
+
+def test_rows_and_their_interval() -> None:
+    def trace(regret: list[float]) -> Trace:
+        steps = np.arange(10.0, 50.0, 10.0)
+        return Trace(steps, steps, np.array(regret), np.ones(4), 0.0, np.ones(4))
+
+    both = [trace([math.nan, 3, 2, 1]), trace([math.nan, 5, 4, 1])]
+    start, half, end = rows(both, budget=40, prior=9.0, fractions=(0.1, 0.5, 1.0))
+    assert (start.regret, half.regret, end.regret) == (9.0, 4.0, 1.0)
+    assert (half.low, half.high) == (0.0, pytest.approx(4 + 12.706 * math.sqrt(2) / math.sqrt(2), abs=1e-3))
+    assert math.isnan(rows(both[:1], 40, 9.0, (1.0,))[0].low)
+
+
+REFUSED = [
+    (
+        {"stages": [{"until_step": 50, "num_seeds": 2}, {"until_step": 5000, "num_seeds": 3}]},
+        {},
+        r"stages\[1\].until_step = 5000 is not among the steps of falling: 10, 20, .*, 120",
+    ),
+    ({"seeds": [1, 2, 3, 4]}, {}, "seeds are 4: 1, 2, 3, 4; config 'config 0' of falling has 3 replicates"),
+    ({"num_candidates": 20}, {}, "num_candidates = 20, and a control: falling has 20 configs"),
+    ({"sampler": {"name": "grid"}}, {}, "sampler.name = 'grid': on recorded configs it is random or tpe"),
+    ({}, {"repeats": 0}, "repeats = 0: at least 1"),
+]
+
+
+@pytest.mark.parametrize(("changes", "arguments", "message"), REFUSED, ids=lambda x: str(x)[:20])
+def test_what_the_table_cannot_give_is_refused_by_name(
+    changes: dict[str, Any], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PlanError, match=message):
+        next(repeat(plan(**changes), table(), Conditions(), **{"repeats": 1, **arguments}))
+
+
+def test_a_curve_without_a_reading_is_refused_by_name() -> None:
+    short = curve(100, [1.0, 0.5], [1, 2], [10, 120])
+    curves = table()
+    holed = CurveTable(
+        "holed",
+        "loss",
+        "min",
+        "",
+        curves.configs,
+        curves.labels,
+        (*curves.curves[:-1], (short, *curves.curves[-1][1:])),
+    )
+    with pytest.raises(
+        PlanError, match="eval_every = 10: config 'config 19', seed 100 of holed has no reading at step 20"
+    ):
+        next(repeat(plan(), holed, Conditions(), 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("workers", 0), ("max_steps", 0), ("failures", 1.0), ("stragglers", -1), ("overhead_s", math.inf)],
+)
+def test_conditions_are_checked(name: str, value: Any) -> None:
+    with pytest.raises(PlanError, match=f"{name} = {value}"):
+        Conditions(**{name: value})
+
+
+def call(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(words))
+
+
+def test_the_command_prints_regret_and_writes_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, curves, out = tmp_path / "plan.toml", tmp_path / "curves.parquet", tmp_path / "points.csv"
+    path.write_text(tomli_w.dumps(plans.fields(num_candidates=12, sampler={"name": "random"})))
+    save(table(seeds=4), curves)
+    words = [str(path), "--curves", str(curves), "--workers", "3", "--repeats", "2", "--csv", str(out)]
+    assert call(*words) == 0
+    said = capsys.readouterr().out
+    assert "2 searches on falling (loss, 20 configs)" in said
+    assert "Slots idle" in said
+    with out.open() as file:
+        lines = list(csv.DictReader(file))
+    assert {line["repeat"] for line in lines} == {"0", "1"}
+    expected = list(repeat(plan(), load(curves), Conditions(workers=3), 2))
+    last = [line for line in lines if line["repeat"] == "1"][-1]
+    assert float(last["regret"]) == pytest.approx(expected[1].regret[-1], rel=1e-5)
+    assert last["busy"] == "0"
+
+
+def test_the_command_leaves_out_what_ends_early_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, file = tmp_path / "plan.toml", tmp_path / "curves.parquet"
+    path.write_text(tomli_w.dumps(plans.fields(num_candidates=12, sampler={"name": "random"})))
+    whole = table()
+    cut = tuple(tuple(c.until(60) for c in replicates) for replicates in whole.curves[:4])
+    kept = (*cut, *whole.curves[4:])
+    save(CurveTable("cut", "loss", "min", "", whole.configs, whole.labels, kept, whole.parameters), file)
+    assert call(str(path), "--curves", str(file), "--repeats", "1") == 0
+    said = capsys.readouterr().out
+    assert "4 of 20 configs are left out" in said
+    assert "16 configs)" in said
+
+
+def test_the_command_wants_a_plan_or_a_run(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="a plan is missing"):
+        call("--curves", str(tmp_path / "x"))
+    with pytest.raises(PlanError, match="leave the plan out"):
+        call("some.toml", "--record", "run", "--curves", str(tmp_path / "x"))
+
+
+def test_prior_regret_is_that_of_the_median_config() -> None:
+    curves = table()
+    assert prior_regret(curves) == pytest.approx(float(np.median(curves.truth) - curves.truth.min()))
