@@ -319,6 +319,7 @@ def test_a_curve_without_a_reading_is_refused_by_name() -> None:
         curves.configs,
         curves.labels,
         (*curves.curves[:-1], (short, *curves.curves[-1][1:])),
+        curves.parameters,
     )
     with pytest.raises(
         PlanError, match="eval_every = 10: config 'config 19', seed 100 of holed has no reading at step 20"
