@@ -7,11 +7,30 @@ minimised difference, and is turned back here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from analysis.claims import Claim
+from analysis.reports import bisection as bisection_report
+from analysis.reports import comparison_sentences as sentences
+from analysis.reports import figures, paired
+from analysis.reports.bisection import Bisection as Bisection
+from analysis.reports.bisection import Probe as Probe
+from analysis.reports.tables import (
+    NONE,
+    counted,
+    duration,
+    escaped,
+    markdown_table,
+    number,
+    write_csv,
+    write_json,
+    write_text,
+)
 
 
 @dataclass(frozen=True)
@@ -33,58 +52,6 @@ class Side:
     curves: Mapping[int, Sequence[tuple[int, float]]]
     steps: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A with some keys as in B.
-
-    Attributes:
-        keys: those taken from B.
-        outcome: whether it carries the difference; None while that is not decided.
-        position: mean over seeds between A (0) and B (1); NaN without a value.
-        low, high: interval of the position, NaN where there is none.
-        num_seeds: seeds it was run with.
-        sure: whether a test decided the outcome rather than the side of the halfway point on which the mean lies.
-        steps: optimiser steps spent on it.
-    """
-
-    keys: tuple[str, ...]
-    outcome: Literal["carries", "clean", "invalid"] | None
-    position: float
-    low: float
-    high: float
-    num_seeds: int
-    sure: bool
-    steps: int
-
-
-@dataclass(frozen=True)
-class Bisection:
-    """Where the search for the keys that carry the difference ended.
-
-    Attributes:
-        suspects: keys in which A and B differ.
-        causes: sets found, each of which carries the difference and can lose none of its groups.
-        remaining: the smallest set known to carry it, of the cause sought when the search ended.
-        done: whether nothing is left to probe.
-        probes: in the order in which they were run.
-        max_probes: how many were allowed.
-        values_a, values_b: of the suspects; a key that one side lacks is absent.
-        rest_carries: whether what is left without the causes still carries it; None if that is not known.
-        note: anything else that a reader must know; may be empty.
-    """
-
-    suspects: tuple[str, ...]
-    causes: tuple[tuple[str, ...], ...]
-    remaining: tuple[str, ...]
-    done: bool
-    probes: tuple[Probe, ...]
-    max_probes: int
-    values_a: Mapping[str, Any]
-    values_b: Mapping[str, Any]
-    rest_carries: bool | None
-    note: str
 
 
 @dataclass(frozen=True)
@@ -119,3 +86,148 @@ class Comparison:
     tests: Mapping[str, tuple[float, float]]
     bisection: Bisection | None
     command: str
+
+
+def write(comparison: Comparison, folder: Path) -> Path:
+    """Write comparison.md, .json, difference.png and .csv, and bisection.png where there are probes.
+
+    The folder is made if it is not there. Nothing in the numbers (no pair, lost seeds, NaN) is an error.
+
+    Returns:
+        The path of comparison.md.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    both, seeds = (comparison.a, comparison.b), sentences.pairs_in(comparison)
+    points = paired.by_step(both[0].curves, both[1].curves, seeds, comparison.mode, comparison.alpha)
+    figures.draw_difference(comparison, points, folder / "difference.png")
+    if comparison.bisection is not None and comparison.bisection.probes:
+        figures.draw_probes(comparison.bisection.probes, folder / "bisection.png")
+    write_csv(folder / "difference.csv", ("seed", "a", "b", "b_minus_a"), _rows(comparison))
+    write_json(folder / "comparison.json", _numbers(comparison, points))
+    path = folder / "comparison.md"
+    write_text(path, "\n".join(_markdown(comparison, points)) + "\n")
+    return path
+
+
+def lines(comparison: Comparison) -> list[str]:
+    """Four to eight plain lines for a terminal: the verdict first, then what it rests on, its cost and its doubts."""
+    return sentences.lines(comparison)
+
+
+def _rows(comparison: Comparison) -> list[tuple[int, float | None, float | None, float | None]]:
+    rows = []
+    for seed in dict.fromkeys([*comparison.a.values, *comparison.b.values]):
+        a, b = (sentences.value_of(side, seed) for side in (comparison.a, comparison.b))
+        rows.append((seed, a, b, None if a is None or b is None else b - a))
+    return rows
+
+
+def _markdown(comparison: Comparison, points: Sequence[paired.Point]) -> list[str]:
+    said = sentences.lines(comparison)
+    text = [f"# {escaped(comparison.run)}: B against A", "", f"**{escaped(said[0])}**", ""]
+    text += [f"- {escaped(line)}" for line in said[1:]]
+    text += ["", "![Values by seed, and B - A by step](difference.png)", "", _caption(comparison, points)]
+    text += ["", "## Sides", "", *_sides_table(comparison), "", "## Seeds", "", *_seeds_table(comparison), ""]
+    if comparison.bisection is not None:
+        text += bisection_report.section(comparison.bisection)
+    better = "lower" if comparison.mode == "min" else "higher"
+    region = f"±{comparison.region:g} {comparison.unit}".rstrip() if comparison.region else "none given"
+    text += ["## How", ""]
+    text += [
+        f"- Family {escaped(comparison.family)}, objective {escaped(comparison.objective)} ({better} is better), each "
+        f"seed trained to step {comparison.until_step:,} at most.",
+        f"- Test: {sentences.TEST_NAMES.get(comparison.test, escaped(comparison.test))}, two-sided at "
+        f"alpha = {comparison.alpha:g}, pairs at most fixed before: {comparison.claim.num_max}. Region of practical "
+        f"equivalence: {region}.",
+        "- Intervals of the mean difference are Student's t, those of P(A > B) Wilson's.",
+        "",
+        "```",
+        comparison.command,
+        "```",
+    ]
+    return text
+
+
+def _caption(comparison: Comparison, points: Sequence[paired.Point]) -> str:
+    num = len(points[0].differences) if points else 0
+    return (
+        f"Left: best {escaped(comparison.objective)} of each seed, one line a pair, crosses for lost seeds. Right: B - A "
+        f"in the best so far, mean over {counted(num, 'pair')} without a loss. The band is Student's t at "
+        f"{100.0 * (1.0 - comparison.alpha):g}%, pointwise: it looks at every step, and is not what the verdict rests on."
+    )
+
+
+def _sides_table(comparison: Comparison) -> list[str]:
+    places = sentences.places(comparison)
+    rows = []
+    for letter, side in (("A", comparison.a), ("B", comparison.b)):
+        kept = [v for seed in side.values if (v := sentences.value_of(side, seed)) is not None]
+        test = comparison.tests.get(letter.lower(), (math.nan, math.nan))
+        rows.append(
+            (
+                letter,
+                escaped(side.name),
+                escaped(side.config_summary) or NONE,
+                f"{len(side.values)}",
+                f"{len(side.values) - len(kept)}",
+                sentences.mean_std(fmean(kept) if kept else math.nan, _std(kept), places),
+                sentences.mean_std(*test, places),
+                f"{side.steps:,}",
+                duration(side.seconds),
+            )
+        )
+    header = ("side", "config", "differs in", "seeds", "lost", "mean ± std", "test", "steps", "slot time")
+    return markdown_table(header, rows, text_columns=3)
+
+
+def _seeds_table(comparison: Comparison) -> list[str]:
+    places = sentences.places(comparison)
+    sign = 1.0 if comparison.mode == "min" else -1.0
+    rows = []
+    for seed, a, b, difference in _rows(comparison):
+        winner = NONE
+        if difference is not None:
+            winner = "tie" if difference == 0.0 else "B" if sign * difference < 0.0 else "A"
+        shown = [
+            number(side_value, places) if side_value is not None else "lost" if seed in side.values else NONE
+            for side_value, side in ((a, comparison.a), (b, comparison.b))
+        ]
+        rows.append((str(seed), *shown, number(difference, places, signed=True), winner))
+    return markdown_table(("seed", "A", "B", "B - A", "better"), rows)
+
+
+def _std(values: Sequence[float]) -> float:
+    return stdev(values) if len(values) > 1 else math.nan
+
+
+def _numbers(comparison: Comparison, points: Sequence[paired.Point]) -> dict[str, Any]:
+    """What comparison.json holds; differences in the objective's own sign."""
+    claim = comparison.claim
+    mean, low, high = sentences.difference(comparison)
+    p_a = sentences.a_wins(claim)
+    level = 1.0 - comparison.alpha
+    named = ("run", "family", "objective", "unit", "mode", "until_step", "test", "alpha", "region", "command")
+    return {
+        **{name: getattr(comparison, name) for name in named},
+        "verdict": claim.verdict,
+        "decided": claim.decided,
+        "reason": claim.reason,
+        "num_pairs": claim.num_pairs,
+        "num_max": claim.num_max,
+        "b_minus_a": {"mean": mean, "low": low, "high": high, "level": level},
+        "p_a_beats_b": {"value": p_a[0], "low": p_a[1], "high": p_a[2], "level": level},
+        "p_value": claim.p_value,
+        "e_value": claim.e_value,
+        "pairs_needed": sentences.needed(comparison),
+        "doubts": sentences.doubts(comparison),
+        "a": _side(comparison.a),
+        "b": _side(comparison.b),
+        "test_split": {side: {"mean": mean, "std": std} for side, (mean, std) in comparison.tests.items()},
+        "by_step": [asdict(point) for point in points],
+        "bisection": None if comparison.bisection is None else asdict(comparison.bisection),
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    names = ("name", "config_summary", "values", "steps", "seconds")
+    return {name: getattr(side, name) for name in names}

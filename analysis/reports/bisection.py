@@ -1,0 +1,165 @@
+"""The part of a comparison's report that names guilty keys: causes, probes, and what is left in doubt.
+
+What it is: words and tables for a search that is over or out of probes. What it is not: the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from analysis.reports.tables import NONE, code, counted, escaped, interval, listed, markdown_table, number
+
+CAUTION = (
+    "A cause is 1-minimal: none of its keys (or groups of keys that were changed as one) can be left out. That is no "
+    "proof that there is no other cause: keys that act only together with others, effects smaller than half the "
+    "difference, and probes that were decided wrongly can all hide one."
+)
+
+_POSITION = (
+    "Position: 0 is like A, 1 like B, in units of their difference, as a mean over seeds with its interval. A probe "
+    "carries the difference if it is nearer to B than to A; hollow marks were decided by the mean, not by a test."
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A with some keys as in B.
+
+    Attributes:
+        keys: those taken from B.
+        outcome: whether it carries the difference; None while that is not decided.
+        position: mean over seeds between A (0) and B (1); NaN without a value.
+        low, high: interval of the position, NaN where there is none.
+        num_seeds: seeds it was run with.
+        sure: whether a test decided the outcome rather than the side of the halfway point on which the mean lies.
+        steps: optimiser steps spent on it.
+    """
+
+    keys: tuple[str, ...]
+    outcome: Literal["carries", "clean", "invalid"] | None
+    position: float
+    low: float
+    high: float
+    num_seeds: int
+    sure: bool
+    steps: int
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """Where the search for the keys that carry the difference ended.
+
+    Attributes:
+        suspects: keys in which A and B differ.
+        causes: sets found, each of which carries the difference and can lose none of its groups.
+        remaining: the smallest set known to carry it, of the cause sought when the search ended.
+        done: whether nothing is left to probe.
+        probes: in the order in which they were run.
+        max_probes: how many were allowed.
+        values_a, values_b: of the suspects; a key that one side lacks is absent.
+        rest_carries: whether what is left without the causes still carries it; None if that is not known.
+        note: anything else that a reader must know; may be empty.
+    """
+
+    suspects: tuple[str, ...]
+    causes: tuple[tuple[str, ...], ...]
+    remaining: tuple[str, ...]
+    done: bool
+    probes: tuple[Probe, ...]
+    max_probes: int
+    values_a: Mapping[str, Any]
+    values_b: Mapping[str, Any]
+    rest_carries: bool | None
+    note: str
+
+
+def line(bisection: Bisection) -> str:
+    """What was found, in one line."""
+    cost = f"{counted(num_run(bisection), 'probe')} of at most {bisection.max_probes}"
+    found = "; ".join(" + ".join(cause) for cause in bisection.causes)
+    if bisection.done:
+        return f"Guilty: {found or 'nothing'} ({cost})."
+    left = f"not finished ({cost}), still suspect: {', '.join(suspect_now(bisection))}"
+    return f"Guilty so far: {found}; {left}." if found else f"Guilty: {left}."
+
+
+def num_run(bisection: Bisection) -> int:
+    """Probes that were run: those that build no valid config cost nothing."""
+    return sum(probe.outcome != "invalid" for probe in bisection.probes)
+
+
+def suspect_now(bisection: Bisection) -> tuple[str, ...]:
+    """Keys among which a cause is still sought; none when the search is done."""
+    if bisection.done:
+        return ()
+    found = {key for cause in bisection.causes for key in cause}
+    # Between two causes `remaining` is still the one found last.
+    left = tuple(key for key in bisection.remaining if key not in found)
+    return left or tuple(key for key in bisection.suspects if key not in found)
+
+
+def doubts(bisection: Bisection) -> list[str]:
+    """What is not known at the end, each in one sentence."""
+    made = []
+    if not bisection.done:
+        ended = "the budget of probes ended it" if num_run(bisection) >= bisection.max_probes else "it was interrupted"
+        made.append(f"The search is not finished: {ended} with {listed(suspect_now(bisection))} still suspect.")
+    elif bisection.rest_carries is None and bisection.causes:
+        made.append("Whether what is left without the causes carries the difference is not known: no valid config.")
+    if bisection.rest_carries:
+        made.append("What is left without the causes still carries the difference: there is another cause in it.")
+    unsure = sum(p.outcome in ("carries", "clean") and not p.sure for p in bisection.probes)
+    if unsure:
+        made.append(f"{counted(unsure, 'probe')} went by the mean alone: no test decided which end it is nearer to.")
+    return made
+
+
+def section(bisection: Bisection) -> list[str]:
+    """Markdown, from its heading on."""
+    text = ["## Which keys make it so", "", escaped(line(bisection)), ""]
+    if bisection.causes:
+        text += [*_causes_table(bisection), ""]
+    if suspect_now(bisection):
+        text += ["Still suspect:", "", *_keys_table(bisection, [("", key) for key in suspect_now(bisection)]), ""]
+    if bisection.probes:
+        text += ["![Probes between A and B](bisection.png)", "", *_probes_table(bisection.probes), ""]
+        text += [_POSITION, ""]
+    text += [f"- {escaped(doubt)}" for doubt in doubts(bisection)]
+    text += [f"- {CAUTION}"]
+    if bisection.note:
+        text += [f"- {escaped(bisection.note)}"]
+    return [*text, ""]
+
+
+def _causes_table(bisection: Bisection) -> list[str]:
+    return _keys_table(bisection, [(str(i), key) for i, keys in enumerate(bisection.causes, 1) for key in keys])
+
+
+def _keys_table(bisection: Bisection, keys: Sequence[tuple[str, str]]) -> list[str]:
+    a, b = bisection.values_a, bisection.values_b
+    rows = [
+        [cause, code(key), *(code(side[key]) if key in side else "not set" for side in (a, b))] for cause, key in keys
+    ]
+    header = ["cause", "key", "A", "B"]
+    skip = 0 if any(cause for cause, _ in keys) else 1
+    return markdown_table(header[skip:], [row[skip:] for row in rows], text_columns=len(header))
+
+
+def _probes_table(probes: Sequence[Probe]) -> list[str]:
+    header = ("#", "keys from B", "outcome", "decided by", "position", "interval", "seeds", "steps")
+    rows = [
+        (
+            str(i),
+            ", ".join(map(code, probe.keys)),
+            "no valid config" if probe.outcome == "invalid" else probe.outcome or "not decided",
+            ("test" if probe.sure else "mean") if probe.outcome in ("carries", "clean") else NONE,
+            number(probe.position, 2),
+            interval(probe.low, probe.high, 2),
+            str(probe.num_seeds),
+            f"{probe.steps:,}",
+        )
+        for i, probe in enumerate(probes, 1)
+    ]
+    return markdown_table(header, rows, text_columns=4)
