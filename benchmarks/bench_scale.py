@@ -120,7 +120,7 @@ def idle_until(trace: Trace, num_workers: int, share: float) -> float:
     """Share of slot time without a job up to ``share`` of the steps: the tail of a search has too few members left."""
     end = int(np.searchsorted(trace.steps, share * trace.steps[-1]))
     lengths = np.diff(trace.seconds[: end + 1])
-    return abs(float(1.0 - (trace.busy[:end] * lengths).sum() / (num_workers * lengths.sum())))
+    return float(((num_workers - trace.busy[:end]) * lengths).sum() / (num_workers * lengths.sum()))
 
 
 def row(num_candidates: int, num_workers: int) -> tuple[str, ...]:

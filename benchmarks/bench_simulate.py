@@ -16,11 +16,11 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -28,35 +28,45 @@ import optuna
 from benchmarks import peers, tables
 from benchmarks.results import hardware, record, table
 from tune_rh.curve_table import Array, CurveTable
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Sampler, Scoring, SearchPlan, Stage
 from tune_rh.policy_tuner import PolicyTuner
 from tune_rh.simulate import Clock, Conditions, Tuner, prior_regret
 
 TITLE = "Regret for the same budget"
 WORKERS = 8
 FULL_RUNS = 25
-"""The budget: what so many trials to the end would cost."""
+"""The budget if none is given: what so many trials to the end would cost."""
 FRACTIONS = np.linspace(0.02, 1.0, 50)
 RAY = "Ray Tune ASHA"
-OURS = ("ours, random", "ours, TPE")
 Regrets = dict[str, dict[str, Array]]
 """Table -> tool -> (repeats, fractions)."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to set up our own search."""
+    """One way to set up our own search.
+
+    Attributes:
+        ends: stage ends as fractions of a full run.
+        load: share of the budget that the candidates are expected to need, if each gate promotes its quota. What
+            comes early is promoted early, on little evidence, and the band promotes more: searches cost more than that.
+        scoring: fields of the plan's ``[scoring]`` that differ from its defaults.
+    """
 
     eta: float = 3.0
     seeds: tuple[int, ...] = (2, 3, 5)
-    sampler: str = "random"
-    gates: str = "promote"
+    ends: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
+    sampler: Literal["random", "tpe"] = "random"
+    gates: Literal["promote", "stop"] = "promote"
+    load: float = 1.0
     scoring: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
         scoring = ", ".join(f"{name} {value}" for name, value in self.scoring)
-        seeds = "/".join(map(str, self.seeds))
-        return f"eta {self.eta:g}, seeds {seeds}, {self.gates}, {self.sampler}" + (f", {scoring}" if scoring else "")
+        seeds, ends = "/".join(map(str, self.seeds)), "/".join(f"{end:.2g}" for end in self.ends)
+        return f"eta {self.eta:g}, seeds {seeds} to {ends}, {self.gates}, load {self.load:g}" + (
+            f", {scoring}" if scoring else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -66,22 +76,21 @@ class Task:
     table: str
     tool: str
     repeat: int
-    setting: Setting = field(default_factory=Setting)
+    setting: Setting
+    full_runs: int
 
 
-def stages(curves: CurveTable, eta: float, num: int) -> list[int]:
-    """Stage ends, each 1 / eta of the next, at the nearest steps that the table has."""
+def stage_ends(curves: CurveTable, fractions: Sequence[float]) -> list[int]:
+    """The steps of the table nearest to ``fractions`` of its length, each once."""
     steps = np.array(curves.steps)
-    wanted = [curves.max_step / eta**k for k in reversed(range(num))]
-    return sorted({int(steps[np.argmin(np.abs(steps - want))]) for want in wanted})
+    return sorted({int(steps[np.argmin(np.abs(steps - fraction * curves.max_step))]) for fraction in fractions})
 
 
-def plan_for(curves: CurveTable, setting: Setting) -> SearchPlan:
+def plan_for(curves: CurveTable, setting: Setting, full_runs: int) -> SearchPlan:
     """The plan of a search on ``curves`` with as many candidates as are expected to fit the budget."""
-    ends = stages(curves, setting.eta, len(setting.seeds))
+    ends = stage_ends(curves, setting.ends)
     seeds = setting.seeds[-len(ends) :]
-    budget = FULL_RUNS * curves.max_step
-    num = max(1, math.floor(budget / steps_per_candidate(ends, seeds, setting.eta)))
+    num = max(1, math.floor(setting.load * full_runs * curves.max_step / steps_per_candidate(ends, seeds, setting.eta)))
     return SearchPlan(
         name="simulated",
         family="table",
@@ -91,10 +100,10 @@ def plan_for(curves: CurveTable, setting: Setting) -> SearchPlan:
         eta=setting.eta,
         seeds=tuple(range(max(seeds))),
         eval_every=1,
-        stages=tuple({"until_step": end, "num_seeds": n} for end, n in zip(ends, seeds, strict=True)),
-        scoring=dict(setting.scoring),
+        stages=tuple(Stage(until_step=end, num_seeds=num) for end, num in zip(ends, seeds, strict=True)),
+        scoring=Scoring(**dict(setting.scoring)),
         gates=setting.gates,
-        sampler={"name": setting.sampler},
+        sampler=Sampler(name=setting.sampler),
     )
 
 
@@ -118,11 +127,11 @@ def search(task: Task) -> Array:
     curves = _tables()[task.table]
     tuner: Tuner
     if task.tool in peers.SETTINGS:
-        grace = stages(curves, 3.0, 3)[0]
+        grace = stage_ends(curves, Setting().ends)[0]
         tuner = peers.make(task.tool, curves, grace, curves.max_step, task.repeat)
     else:
-        tuner = PolicyTuner(plan_for(curves, task.setting), curves, task.repeat)
-    budget = FULL_RUNS * curves.max_step
+        tuner = PolicyTuner(plan_for(curves, task.setting, task.full_runs), curves, task.repeat)
+    budget = task.full_runs * curves.max_step
     conditions = Conditions(workers=WORKERS, max_steps=budget)
     trace = Clock(tuner, curves, 1, conditions, task.repeat).run()
     prior = prior_regret(curves)
@@ -183,7 +192,7 @@ def share_to_reach(regrets: Regrets, tool: str, goal: float) -> str:
     return f"{FRACTIONS[reached[0]]:.0%}" if len(reached) else "never"
 
 
-def body(regrets: Regrets, tools: Sequence[str], settings: dict[str, Setting], repeats: int) -> str:
+def body(regrets: Regrets, tools: Sequence[str], settings: Mapping[str, Setting], repeats: int, full_runs: int) -> str:
     """The section of RESULTS.md."""
     goal = float(mean(regrets, RAY)[-1])
     end, area = slice(-1, None), slice(None)
@@ -215,7 +224,7 @@ def body(regrets: Regrets, tools: Sequence[str], settings: dict[str, Setting], r
     absent = f" Not installed, so left out: {', '.join(missing)}." if missing else ""
     return (
         f"{table(header, rows)}\n\n{table(ratio_header, ratios)}\n\n"
-        f"Mean regret after {FULL_RUNS} full runs' worth of steps on {WORKERS} workers, {repeats} repeats a table; 0 "
+        f"Mean regret after {full_runs} full runs' worth of steps on {WORKERS} workers, {repeats} repeats a table; 0 "
         "is the best config of the table, 1 its median. `all` weighs the sources alike; intervals are 95%, bootstrap "
         "over tables and repeats. The settings were chosen on the other half of the tables. Everyone evaluates at each "
         f"step of the table, and no trial is stopped before a ninth of the full length.{absent}\n\n{settings_text}"
@@ -223,62 +232,57 @@ def body(regrets: Regrets, tools: Sequence[str], settings: dict[str, Setting], r
 
 
 def grid() -> list[Setting]:
-    """Settings of our own to choose from: one thing at a time around the default, and the corners that cost least."""
+    """Settings of our own to choose from."""
     bare = (("band", 0.0), ("extra_seeds", 0.0))
-    no_band, no_extra = (("band", 0.0),), (("extra_seeds", 0.0),)
     seeds = ((1, 1, 1), (1, 1, 3), (1, 2, 3), (2, 2, 3), (2, 3, 5), (3, 3, 3))
     found = [
-        Setting(eta, s, gates=gates, scoring=bare)
-        for eta in (2.0, 3.0, 4.0)
+        Setting(eta, s, load=load, scoring=scoring)
+        for eta in (3.0, 4.0)
         for s in seeds
-        for gates in ("promote", "stop")
+        for load in (0.65, 1.0)
+        for scoring in ((), bare)
     ]
-    found += [
-        Setting(eta, s, scoring=scoring)
-        for eta in (2.0, 3.0, 4.0)
-        for s in ((1, 2, 3), (2, 3, 5))
-        for scoring in ((), no_band, no_extra)
-    ]
+    found += [Setting(eta, s, (1 / 20, 1 / 4, 1.0), load=0.65) for eta in (3.0, 4.0) for s in seeds[:5]]
+    found += [Setting(2.0, s, load=0.65, scoring=bare) for s in seeds[:3]]
+    found += [Setting(3.0, s, gates="stop", load=0.65, scoring=bare) for s in seeds[:3]]
     return found
 
 
-def choose(repeats: int, jobs: int) -> None:
+def searches(
+    half: Sequence[CurveTable], tools: Sequence[str], settings: Mapping[str, Setting], repeats: int, full_runs: int
+) -> list[Task]:
+    """Every tool on every table, so many times."""
+    return [
+        Task(curves.name, tool, repeat, settings.get(tool, CHOSEN), full_runs)
+        for curves in half
+        for tool in tools
+        for repeat in range(repeats)
+    ]
+
+
+def choose(repeats: int, jobs: int, full_runs: int) -> None:
     """Rank our settings on the choosing half; peers stand beside them for orientation."""
     half, _ = tables.halves(_tables().values())
     settings = {str(setting): setting for setting in grid()}
     tools = [*settings, "random search", RAY]
-    tasks = [
-        Task(curves.name, tool, repeat, settings.get(tool, Setting()))
-        for curves in half
-        for tool in tools
-        for repeat in range(repeats)
-    ]
-    regrets = run(tasks, jobs)
+    regrets = run(searches(half, tools, settings, repeats, full_runs), jobs)
     sources = by_source(regrets)
-    ranked = sorted(tools, key=lambda tool: float(mean(regrets, tool)[-1]))
     rows = []
-    for tool in ranked:
+    for tool in sorted(tools, key=lambda tool: float(mean(regrets, tool)[-1])):
         each = [mean({name: regrets[name] for name in names}, tool)[-1] for names in sources.values()]
-        rows.append(
-            (tool, *(f"{x:.3f}" for x in each), f"{mean(regrets, tool)[-1]:.3f}", f"{mean(regrets, tool).mean():.3f}")
-        )
-    print(table(("setting", *sources, "all, at the end", "over the budget"), rows))
+        means = mean(regrets, tool)
+        rows.append((tool, *(f"{x:.3f}" for x in each), f"{means[-1]:.3f}", f"{means.mean():.3f}"))
+    print(table((f"{full_runs} full runs", *sources, "all, at the end", "over the budget"), rows))
 
 
-def report(repeats: int, jobs: int) -> None:
+def report(repeats: int, jobs: int, full_runs: int) -> None:
     """Ours and every peer on the reporting half."""
     _, half = tables.halves(_tables().values())
-    settings = {"ours, random": CHOSEN, "ours, TPE": Setting(**{**vars(CHOSEN), "sampler": "tpe"})}
+    settings = {"ours, random": CHOSEN, "ours, TPE": replace(CHOSEN, sampler="tpe")}
     tools = [*settings, *peers.available()]
-    tasks = [
-        Task(curves.name, tool, repeat, settings.get(tool, CHOSEN))
-        for curves in half
-        for tool in tools
-        for repeat in range(repeats)
-    ]
-    regrets = run(tasks, jobs)
+    regrets = run(searches(half, tools, settings, repeats, full_runs), jobs)
     packages = ["ray", "optuna", *(["syne-tune"] if "Syne Tune ASHA" in tools else [])]
-    text = body(regrets, tools, settings, repeats)
+    text = body(regrets, tools, settings, repeats, full_runs)
     record(TITLE, "python -m benchmarks.bench_simulate", hardware(*packages), text)
 
 
@@ -292,6 +296,7 @@ def main() -> int:
     parser.add_argument("--choose", action="store_true", help="rank settings of our own on the choosing half")
     parser.add_argument("--scale", action="store_true", help="10,000 candidates on 1,000 workers")
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--full-runs", type=int, default=FULL_RUNS, help=f"the budget ({FULL_RUNS})")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     args = parser.parse_args()
     start = time.perf_counter()
@@ -299,7 +304,7 @@ def main() -> int:
         from benchmarks import bench_scale
 
         return bench_scale.main()
-    (choose if args.choose else report)(args.repeats, args.jobs)
+    (choose if args.choose else report)(args.repeats, args.jobs, args.full_runs)
     print(f"{time.perf_counter() - start:.0f} s")
     return 0
 

@@ -14,6 +14,7 @@ import tomli_w
 
 from tests import plans
 from tests.simulated import Simulation
+from tune_rh.cli import main
 from tune_rh.commands import simulate as command
 from tune_rh.curve_table import Curve, CurveTable, Parameter, load, save
 from tune_rh.errors import PlanError
@@ -371,6 +372,18 @@ def test_the_command_leaves_out_what_ends_early_and_says_so(tmp_path: Path, caps
     said = capsys.readouterr().out
     assert "4 of 20 configs are left out" in said
     assert "16 configs)" in said
+
+
+def test_the_curves_of_a_run_can_be_searched_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, file = tmp_path / "plan.toml", tmp_path / "curves.parquet"
+    path.write_text(tomli_w.dumps(plans.fields()))
+    places = ["--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
+    assert main(["search", str(path), "--runner", "local", *places]) == 0
+    assert call("--record", "scripted", "--curves", str(file), *places) == 0
+    assert "of 10 configs, to step 120" in capsys.readouterr().out
+    words = [str(path), "--curves", str(file), "--set", "num_candidates=1", "--repeats", "2"]
+    assert call(*words) == 0
+    assert "2 searches on scripted (val_loss" in capsys.readouterr().out
 
 
 def test_the_command_wants_a_plan_or_a_run(tmp_path: Path) -> None:

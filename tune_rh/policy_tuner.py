@@ -250,7 +250,7 @@ def check(plan: SearchPlan, table: Table) -> None:
     if needed > len(table.configs):
         raise PlanError(
             f"num_candidates = {plan.num_candidates}{', and a control' if plan.has_control else ''}: "
-            f"{table.name} has {len(table.configs)} configs"
+            f"{table.name} has {len(table.configs)} configs; at most {len(table.configs) - plan.has_control} candidates"
         )
     grid = eval_grid(table, plan.eval_every)
     grid = grid[grid <= last.until_step]

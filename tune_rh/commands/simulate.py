@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     table = _simulable(plan, load(args.curves), console)
     traces = _repeat(plan, table, conditions, args, console)
     console.print(regret_table(table, traces, args.max_steps))
+    console.print(facts(traces), soft_wrap=True)
     if args.csv:
         write_csv(traces, args.csv)
         console.print(f"Every point is in {args.csv}", soft_wrap=True)
@@ -91,28 +92,32 @@ def run(args: argparse.Namespace) -> int:
 
 
 def regret_table(table: CurveTable, traces: Sequence[Trace], max_steps: int | None) -> Table:
-    """Regret against steps and virtual time, with what the searches had in common below."""
-    import numpy as np
+    """Regret against steps and virtual time, over all searches."""
     from rich.table import Table
 
     from tune_rh.simulate import prior_regret, rows
 
     budget = max_steps or max(trace.steps[-1] for trace in traces)
-    idle = float(np.mean([trace.idle for trace in traces]))
-    decisions = np.concatenate([trace.decision_s for trace in traces])
     shown = Table(
         *("budget", "steps", "virtual time", "regret", "95% interval"),
         title=f"{len(traces)} searches on {table.name} ({table.objective}, {len(table.configs)} configs)",
-        caption=(
-            f"Regret: true value of the config that would be handed over, above the best of the table. "
-            f"Slots idle: {idle:.1%}. A decision: {1e6 * decisions.mean():.0f} us, "
-            f"99 of 100 within {1e6 * np.quantile(decisions, 0.99):.0f} us."
-        ),
     )
     for row in rows(traces, budget, prior_regret(table), FRACTIONS):
         interval = "-" if math.isnan(row.low) else f"{row.low:.4g} to {row.high:.4g}"
         shown.add_row(f"{row.fraction:.0%}", str(row.steps), _duration(row.seconds), f"{row.regret:.4g}", interval)
     return shown
+
+
+def facts(traces: Sequence[Trace]) -> str:
+    """What the table's columns mean, and what the searches had in common."""
+    import numpy as np
+
+    idle = float(np.mean([trace.idle for trace in traces]))
+    us = 1e6 * np.concatenate([trace.decision_s for trace in traces])
+    return (
+        "Regret: the true value of the config that would be handed over, above the best of the table. "
+        f"Slots idle: {idle:.1%}. A decision: {us.mean():.0f} us, 99 of 100 within {np.quantile(us, 0.99):.0f} us."
+    )
 
 
 def write_csv(traces: Sequence[Trace], path: Path) -> None:
