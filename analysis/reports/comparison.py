@@ -150,10 +150,11 @@ def _markdown(comparison: Comparison, points: Sequence[paired.Point]) -> list[st
 
 def _caption(comparison: Comparison, points: Sequence[paired.Point]) -> str:
     num = len(points[0].differences) if points else 0
+    level = f"{100.0 * (1.0 - comparison.alpha):g}%"
     return (
-        f"Left: best {escaped(comparison.objective)} of each seed, one line a pair, crosses for lost seeds. Right: B - A "
-        f"in the best so far, mean over {counted(num, 'pair')} without a loss. The band is Student's t at "
-        f"{100.0 * (1.0 - comparison.alpha):g}%, pointwise: it looks at every step, and is not what the verdict rests on."
+        f"Left: best {escaped(comparison.objective)} of each seed, one line a pair, crosses for lost seeds. "
+        f"Right: B - A in the best so far, mean over {counted(num, 'pair')} without a loss. The band is Student's t at "
+        f"{level}, pointwise: it looks at every step, and is not what the verdict rests on."
     )
 
 

@@ -202,12 +202,10 @@ def _enough(comparison: Comparison) -> str:
         if not claim.difference:
             return "What would be needed cannot be estimated: the mean difference is zero."
         return f"To find a difference as small as this one would take over {MAX_PAIRS} pairs: an estimate."
-    rest = (
-        "" if enough <= MAX_SIGN_FLIP_PAIRS else f" (sign flips take at most {MAX_SIGN_FLIP_PAIRS}, the paired t more)"
-    )
+    rest = "" if enough <= MAX_SIGN_FLIP_PAIRS else f" (sign flips take at most {MAX_SIGN_FLIP_PAIRS})"
     return (
-        f"If the effect is what it looks like now, about {enough} pairs would show it with power {POWER:g}{rest}: an "
-        "estimate, from an effect that is itself uncertain and may be none at all."
+        f"Were the effect what it looks like now, a paired t-test would show it with power {POWER:g} from about "
+        f"{enough} pairs on{rest}: an estimate, for the effect is itself uncertain and may be none at all."
     )
 
 

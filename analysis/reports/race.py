@@ -174,8 +174,8 @@ def _best_of_notes(race: Race, seeds: Seeds) -> list[str]:
     if seeds.line:
         notes.append(
             "- Model: a seed succeeds with a probability that has a Beta(1/2, 1/2) prior; the best is the mean of "
-            "those that succeeded with the probability that one of k does, else the mean of those that did not. It sees "
-            "no difference between two that succeeded, so where most do it says too little of the best."
+            "those that succeeded with the probability that one of k does, else the mean of those that did not. It "
+            "sees no difference between two that succeeded, so where most do it says too little of the best."
         )
     return notes
 

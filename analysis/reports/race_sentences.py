@@ -91,6 +91,8 @@ def _best(race: Race) -> str:
 
 def _success(race: Race, seeds: Seeds) -> str:
     gate = _gate(race)
+    if not seeds.num:
+        return f"No success rate: no seed has a value {gate} yet."
     if seeds.line is None:
         why = "and there are too few to tell" if seeds.num - seeds.lost < 4 else "more clearly than chance makes them"
         return f"The values {gate} do not fall into two groups {why}, and no line was given: no success rate."
@@ -98,7 +100,7 @@ def _success(race: Race, seeds: Seeds) -> str:
     value = _shown(race, sign_of(race) * seeds.line.value)
     text = (
         f"Success: {seeds.successes} of {counted(seeds.num, 'seed')} {side} {value} "
-        f"{gate}, a rate of {seeds.successes / seeds.num if seeds.num else math.nan:.2f} "
+        f"{gate}, a rate of {seeds.successes / seeds.num:.2f} "
         f"(95% interval {seeds.low:.2f} to {seeds.high:.2f}); {_where_from(seeds.line, seeds.num - seeds.lost)}."
     )
     later = sum(
