@@ -132,6 +132,12 @@ def _once(seen: set[str], label: str) -> str | None:
     return label
 
 
+def _empty(axes: Axes, why: str) -> None:
+    """Says so, and shows no scale: there is nothing that it could be of."""
+    axes.text(0.5, 0.7, why, ha="center", transform=axes.transAxes)
+    axes.set_yticks([])
+
+
 def _frame(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
@@ -160,6 +166,8 @@ def _pairs(axes: Axes, comparison: Comparison) -> None:
             axes.plot([0, 1], ends, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
     for at, (side, column) in enumerate(zip(sides, columns, strict=True)):
         _column(axes, at, [value for value in column if value is not None], len(sentences.lost(side)), worst)
+    if not finite:
+        _empty(axes, "no seed has a value")
     axes.set_xlim(-0.7, 1.7)
     axes.set_xticks([0, 1], ["A", "B"])
     axes.set_ylabel(_axis(comparison.objective, comparison.unit))
@@ -206,7 +214,7 @@ def _by_step(axes: Axes, comparison: Comparison, points: Sequence[Point]) -> Non
         axes.plot(steps, [p.mean for p in points], color=BLUE, linewidth=2.2, label="mean", zorder=3)
         _frame_late(axes, points)
     else:
-        axes.text(0.5, 0.6, "no pair has a curve on both sides", ha="center", transform=axes.transAxes)
+        _empty(axes, "no pair has a curve on both sides")
     axes.set_xlabel("optimiser steps")
     axes.set_ylabel(_axis("B - A", comparison.unit))
     better = "below" if comparison.mode == "min" else "above"
@@ -256,14 +264,14 @@ def _keys_label(keys: Sequence[str]) -> str:
 
 def _curves(axes: Axes, race: Race, seeds: Seeds) -> None:
     sign = 1.0 if race.mode == "min" else -1.0
-    bold = race_leaders(race)
+    bold = _leaders(race)
     seen: set[str] = set()
     for racer in race.racers:
         points = [(step, value) for step, value in sorted(racer.curve) if math.isfinite(value)]
         if racer in bold or not points:
             continue
         is_lost = racer.status in LOST
-        style, label = ("--", "lost") if is_lost else ("-", "did not go on")
+        style, label = ("--", "lost") if is_lost else ("-", "did not go on" if len(race.gates) > 1 else "other seeds")
         axes.plot(*zip(*points, strict=True), color=GREY, linestyle=style, linewidth=1.0, label=_once(seen, label))
         axes.plot(*points[-1], "x" if is_lost else "|", color=GREY, markersize=7, markeredgewidth=1.6)
     for racer, (colour, style, marker) in zip(bold, _BOLD, strict=False):
@@ -287,7 +295,7 @@ def _curves(axes: Axes, race: Race, seeds: Seeds) -> None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False)
 
 
-def race_leaders(race: Race) -> list[Racer]:
+def _leaders(race: Race) -> list[Racer]:
     """Those that passed the most gates, best first, as many as have a style of their own."""
     sign = 1.0 if race.mode == "min" else -1.0
     furthest = max((racer.passed for racer in race.racers), default=0)
@@ -303,7 +311,7 @@ def _frame_race(axes: Axes, race: Race, seeds: Seeds) -> None:
     points = [(step, sign * v) for racer in sound or race.racers for step, v in racer.curve if math.isfinite(v)]
     shown = [v for step, v in points if step >= from_step] or [v for _, v in points]
     if not shown:
-        axes.text(0.5, 0.5, "no seed has a value", ha="center", transform=axes.transAxes)
+        _empty(axes, "no seed has a value")
         return
     ends = [*shown, seeds.line.value] if seeds.line else shown
     width = (max(ends) - min(ends)) or 1.0
@@ -328,5 +336,7 @@ def _best_of(axes: Axes, race: Race, seeds: Seeds) -> None:
     axes.set_ylabel(_axis("expected best", race.unit))
     axes.set_title(f"Best of k at step {race.gates[0]:,}" if race.gates else "Best of k", loc="left")
     _frame(axes)
-    if known or modelled:
+    if not known:
+        _empty(axes, "no seed has a value")
+    else:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
