@@ -19,6 +19,7 @@ from typing import Any, Literal
 from trainables import checkpoint
 from trainables.api import TrainTask
 from trainables.errors import CheckpointError, CheckpointMismatch
+from trainables.files import write_atomic
 from trainables.registry import build_config, get_family, resolve
 
 _STOP_POLL_S = 0.5
@@ -291,9 +292,7 @@ class MemberRun:
             if row["step"] > step:
                 break
             kept.append(line + "\n")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(kept))
-        os.replace(temporary, path)
+        write_atomic(path, "".join(kept))
 
     def _check_lease(self) -> None:
         holder = (self.folder / "lease").read_text()

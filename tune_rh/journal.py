@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from trainables import files
 from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
 from tune_rh.events import Event, decode, encode
 
@@ -178,17 +179,10 @@ class RunLock:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write beside, fsync, rename: readers see the old content or the new, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    data = content.encode() if isinstance(content, str) else content
+    """`trainables.files.write_atomic`, with a full disk said as such (`StorageFull`)."""
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        files.write_atomic(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(f"{path}: the disk is full; the file was left as it was") from error
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_cut_inside_a_write_leaves_no_chunk(small_chunks, tmp_path, monkeypatch)
     def fail(_):
         raise OSError("disk is gone")
 
-    monkeypatch.setattr(zeros.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk is gone"):
         zeros.ordinates(500, tmp_path)
     assert list(tmp_path.iterdir()) == []

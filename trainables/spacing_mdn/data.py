@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from trainables.api import Progress
 from trainables.errors import DataCorrupt, DataError, DataMissing
+from trainables.files import write_atomic
 from trainables.spacing_mdn import gue, zeros
 
 BLOCK = 256
@@ -210,8 +211,8 @@ def _write(name: str, path: Path, records: NDArray[Any]) -> None:
         "made": made,
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "python-flint": flint.__version__},
     }
-    zeros.write_atomic(path, content)
-    zeros.write_atomic(_sidecar(path), json.dumps(about, indent=2).encode() + b"\n")
+    write_atomic(path, content)
+    write_atomic(_sidecar(path), json.dumps(about, indent=2).encode() + b"\n")
 
 
 def _path(name: str, data_dir: Path) -> Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from pathlib import Path
 
 import flint
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from trainables.api import Progress
 from trainables.errors import DataCorrupt
+from trainables.files import write_atomic
 from trainables.spacing_mdn import riemann_siegel
 
 Array = NDArray[np.float64]
@@ -90,19 +90,6 @@ def check_complete(zeros: Array) -> str:
     if not _MEAN_SPACING[0] <= mean <= _MEAN_SPACING[1]:
         return f"their mean unfolded spacing is {mean:.6f}, outside {list(_MEAN_SPACING)}"
     return ""
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file beside its place, flush it to disk and rename it: readers see all of it or none."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _make_chunk(index: int) -> Array:
