@@ -27,6 +27,8 @@ Values = Mapping[int, float | None]
 
 _SEPARATED = 0.8
 """Share of variance between two groups from which values count as bimodal (a Gaussian has 0.64, a uniform 0.75)."""
+_MIN_VALUES = 16
+"""With so few values 7% of normal samples are as separated as that by chance; with half as many 32%."""
 
 
 class SeedScores:
@@ -119,7 +121,7 @@ class SeedScores:
 
     def _fit_success(self, finite: list[float], worst: float) -> None:
         if self._given is None:
-            split = otsu(finite)
+            split = otsu(finite) if len(finite) >= _MIN_VALUES else None
             self.success = split.threshold if split and split.separation >= _SEPARATED else None
         if self.success is None:
             return
