@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trainables.registry import build_config, get_family
+from tune_rh import compare
+from tune_rh.configs import named_config
 from tune_rh.events import (
     CandidateAdded,
     Event,
@@ -126,11 +129,30 @@ class Simulation:
     def ask(self) -> None:
         """A new candidate: the control first."""
         index = len(self.history.candidates)
+        if self.plan.compare is not None:
+            self.record(self._compared(index))
+            return
         if index > self.space:
             self.record(SpaceExhausted(1))
             return
         origin: Literal["sampler", "control"] = "sampler" if index else "control"
         self.record(CandidateAdded(f"c{index:04d}", {"index": index}, f"digest-{index}", origin))
+
+    def _compared(self, index: int) -> CandidateAdded:
+        """Of a comparison: A, then B, then the probe that is wanted."""
+        if index < 2:
+            label, origin = (self.plan.control, *self.plan.presets)[index], ("control", "preset")[index]
+            config, patience = named_config(self.plan, label)
+        else:
+            keys = compare.next_probe(self.history)
+            assert keys is not None
+            fields = compare.probe_fields(self.history, keys)
+            patience = fields.pop(compare.PATIENCE, None)
+            label, origin = " ".join(sorted(keys)), "probe"
+            config = build_config(get_family(self.plan.family), fields)
+        assert not self.history.knows(config.digest(), patience)
+        fields = config.model_dump(mode="json")
+        return CandidateAdded(f"c{index:04d}", fields, config.digest(), origin, label, patience_steps=patience)  # type: ignore[arg-type]
 
     def start(self, job: RunMember) -> None:
         """Put a member in a slot."""
@@ -157,13 +179,13 @@ class Simulation:
         if isinstance(said, Continue):
             assert said.until_step == state.until_step
         elif isinstance(said, Park):
-            self.end(member, "parked")
+            self.end(member, "parked", said.reason)
         else:
-            self.end(member, said.outcome)
+            self.end(member, said.outcome, said.reason)
 
-    def end(self, member: MemberId, outcome: str) -> None:
+    def end(self, member: MemberId, outcome: str, reason: str = "") -> None:
         """The slot is free again; it may go on with the same member."""
-        self.record(JobEnded(str(member), outcome, "", 0.0))  # type: ignore[arg-type]
+        self.record(JobEnded(str(member), outcome, reason, 0.0))  # type: ignore[arg-type]
         decision = self.decide(member)
         if isinstance(decision, RunMember) and decision.member == member:
             self.start(decision)

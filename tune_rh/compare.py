@@ -32,7 +32,7 @@ _PROBE_ALPHA = 0.1
 class Pairs:
     """Values of both sides for the first seeds in order, as far as both sides have them.
 
-    A lost seed counts as the worst value that any seed has shown; ``lost`` counts them, A's first.
+    A lost seed counts as the worst of A's and B's that are in; ``lost`` counts them, A's first.
     """
 
     seeds: tuple[int, ...]
@@ -55,7 +55,6 @@ def sides(history: History) -> tuple[Candidate, Candidate] | None:
 
 def pairs(history: History, a: Candidate, b: Candidate) -> Pairs:
     """The pairs that are in. A later seed that came in early waits for those before it: looks are in a fixed order."""
-    worst = _worst(history)
     seeds: list[int] = []
     values: tuple[list[float], list[float]] = ([], [])
     lost = [0, 0]
@@ -66,7 +65,7 @@ def pairs(history: History, a: Candidate, b: Candidate) -> Pairs:
         seeds.append(seed)
         for i, member in enumerate(members):
             lost[i] += member.value is None
-            values[i].append(worst if member.value is None else member.value)
+            values[i].append(_worst(history) if member.value is None else member.value)
     return Pairs(tuple(seeds), tuple(values[0]), tuple(values[1]), (lost[0], lost[1]))
 
 
@@ -106,7 +105,10 @@ def outcome(history: History, probe: Candidate) -> Outcome | None:
     said = probe_claim(history, probe)
     if not said.decided:
         return None
-    return "carries" if said.difference > 0 else "clean"
+    if said.verdict == "undecided":
+        return "carries" if said.difference > 0 else "clean"
+    # Not the mean: seeds that were under way when it was called may still come in, and change nothing.
+    return "carries" if said.verdict == "worse" else "clean"
 
 
 def probe_claim(history: History, probe: Candidate) -> Claim:
@@ -213,8 +215,11 @@ def _is_valid(plan: SearchPlan, a: Candidate, b: Candidate, keys: Keys) -> bool:
 
 
 def _worst(history: History) -> float:
-    seen = [m.value for c in history.candidates.values() for m in c.members.values()]
-    return max((value for value in seen if value is not None), default=0.0)
+    """Of A's and B's that are in: what runs stands high at first, and would change what has been said already."""
+    both = sides(history)
+    assert both is not None
+    members = [member for side in both for member in side.members.values() if history.has_reached(member)]
+    return max((member.value for member in members if member.value is not None), default=0.0)
 
 
 def _judge(differences: Sequence[float], num_max: int, compare: Compare) -> Claim:

@@ -67,7 +67,9 @@ class Continue:
 
 @dataclass(frozen=True)
 class Park:
-    """The member has reached the end of its job; its checkpoint waits for the gate."""
+    """The member lets go of its slot as it stands: at the end of its job, or because nobody needs more of it now."""
+
+    reason: str = "end of the job"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def verdict(plan: SearchPlan, history: History, member: MemberId) -> Verdict:
     if end is not None:
         return Stop(*end)
     if plan.compare is not None and compare.is_decided(history, state):
-        return Stop("stopped", "the comparison is decided without it")
+        # Not stopped: what it has come to so far is no result, and is neither paired nor tested.
+        return Park("the comparison is decided without it")
     return Continue(state.until_step) if state.step < state.until_step else Park()
 
 
@@ -128,10 +131,12 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
 
 def _next_of_comparison(plan: SearchPlan, history: History, prefer: MemberId | None) -> Decision:
     """Pairs of A and B seed by seed, then the probes of a bisection; whoever can tell nothing any more is left."""
+    if len(history.candidates) < 2:
+        return AskCandidate()
     pending = [entry for entry in history.pending if compare.wanted(history, entry)]
     if pending:
         return _run(plan, pending, prefer)
-    if len(history.candidates) < 2 or compare.next_probe(history) is not None:
+    if compare.next_probe(history) is not None:
         return AskCandidate()
     return Wait() if history.running else Finish()
 

@@ -115,7 +115,7 @@ class Search:
         if isinstance(said, Continue):
             return True
         if isinstance(said, Park):
-            self._end(member, "parked", "end of the job")
+            self._end(member, "parked", said.reason)
         else:
             self._end(member, said.outcome, said.reason)
         return self._goes_on(member)
