@@ -38,6 +38,9 @@ FULL_RUNS = 25
 """The budget if none is given: what so many trials to the end would cost."""
 FRACTIONS = np.linspace(0.02, 1.0, 50)
 RAY = "Ray Tune ASHA"
+FROM = ", no trial shorter than "
+ENDS = ((1 / 9, 1 / 3, 1.0), (1 / 20, 1 / 4, 1.0))
+"""Stage ends that were tried, as fractions of a full run; a peer's shortest trial is the first of them."""
 Regrets = dict[str, dict[str, Array]]
 """Table -> tool -> (repeats, fractions)."""
 
@@ -55,7 +58,7 @@ class Setting:
 
     eta: float = 3.0
     seeds: tuple[int, ...] = (2, 3, 5)
-    ends: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
+    ends: tuple[float, ...] = ENDS[1]
     sampler: Literal["random", "tpe"] = "random"
     gates: Literal["promote", "stop"] = "promote"
     load: float = 1.0
@@ -67,6 +70,10 @@ class Setting:
         return f"eta {self.eta:g}, seeds {seeds} to {ends}, {self.gates}, load {self.load:g}" + (
             f", {scoring}" if scoring else ""
         )
+
+
+CHOSEN = Setting(seeds=(1, 2, 3), load=0.65)
+"""What ``--choose`` ranked first with more than one seed, for budgets of 25 and of 60 full runs together."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,10 @@ def search(task: Task) -> Array:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     curves = _tables()[task.table]
     tuner: Tuner
-    if task.tool in peers.SETTINGS:
-        grace = stage_ends(curves, Setting().ends)[0]
-        tuner = peers.make(task.tool, curves, grace, curves.max_step, task.repeat)
+    peer = task.tool.partition(FROM)[0]
+    if peer in peers.SETTINGS:
+        grace = stage_ends(curves, task.setting.ends)[0]
+        tuner = peers.make(peer, curves, grace, curves.max_step, task.repeat)
     else:
         tuner = PolicyTuner(plan_for(curves, task.setting, task.full_runs), curves, task.repeat)
     budget = task.full_runs * curves.max_step
@@ -227,24 +235,26 @@ def body(regrets: Regrets, tools: Sequence[str], settings: Mapping[str, Setting]
         f"Mean regret after {full_runs} full runs' worth of steps on {WORKERS} workers, {repeats} repeats a table; 0 "
         "is the best config of the table, 1 its median. `all` weighs the sources alike; intervals are 95%, bootstrap "
         "over tables and repeats. The settings were chosen on the other half of the tables. Everyone evaluates at each "
-        f"step of the table, and no trial is stopped before a ninth of the full length.{absent}\n\n{settings_text}"
+        f"step of the table. Every peer's trials run for a twentieth of the full length at least, as ours do: on the other "
+        f"half, that suited all of them as well as a ninth or better.{absent}\n\n{settings_text}"
     )
 
 
 def grid() -> list[Setting]:
     """Settings of our own to choose from."""
     bare = (("band", 0.0), ("extra_seeds", 0.0))
+    ninth, twentieth = ENDS
     seeds = ((1, 1, 1), (1, 1, 3), (1, 2, 3), (2, 2, 3), (2, 3, 5), (3, 3, 3))
     found = [
-        Setting(eta, s, load=load, scoring=scoring)
+        Setting(eta, s, ninth, load=load, scoring=scoring)
         for eta in (3.0, 4.0)
         for s in seeds
         for load in (0.65, 1.0)
         for scoring in ((), bare)
     ]
-    found += [Setting(eta, s, (1 / 20, 1 / 4, 1.0), load=0.65) for eta in (3.0, 4.0) for s in seeds[:5]]
-    found += [Setting(2.0, s, load=0.65, scoring=bare) for s in seeds[:3]]
-    found += [Setting(3.0, s, gates="stop", load=0.65, scoring=bare) for s in seeds[:3]]
+    found += [Setting(eta, s, twentieth, load=0.65) for eta in (3.0, 4.0) for s in seeds[:5]]
+    found += [Setting(2.0, s, ninth, load=0.65, scoring=bare) for s in seeds[:3]]
+    found += [Setting(3.0, s, ninth, gates="stop", load=0.65, scoring=bare) for s in seeds[:3]]
     return found
 
 
@@ -261,10 +271,13 @@ def searches(
 
 
 def choose(repeats: int, jobs: int, full_runs: int) -> None:
-    """Rank our settings on the choosing half; peers stand beside them for orientation."""
+    """Rank our settings on the choosing half, and the peers with both lengths that their shortest trials may have."""
     half, _ = tables.halves(_tables().values())
     settings = {str(setting): setting for setting in grid()}
-    tools = [*settings, "random search", RAY]
+    settings |= {
+        f"{peer}{FROM}{ends[0]:.2f}": replace(CHOSEN, ends=ends) for peer in peers.available() for ends in ENDS
+    }
+    tools = list(settings)
     regrets = run(searches(half, tools, settings, repeats, full_runs), jobs)
     sources = by_source(regrets)
     rows = []
@@ -284,10 +297,6 @@ def report(repeats: int, jobs: int, full_runs: int) -> None:
     packages = ["ray", "optuna", *(["syne-tune"] if "Syne Tune ASHA" in tools else [])]
     text = body(regrets, tools, settings, repeats, full_runs)
     record(TITLE, "python -m benchmarks.bench_simulate", hardware(*packages), text)
-
-
-CHOSEN = Setting()
-"""What `--choose` ranked first; the defaults of a plan otherwise."""
 
 
 def main() -> int:
