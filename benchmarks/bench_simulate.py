@@ -235,8 +235,8 @@ def body(regrets: Regrets, tools: Sequence[str], settings: Mapping[str, Setting]
         f"Mean regret after {full_runs} full runs' worth of steps on {WORKERS} workers, {repeats} repeats a table; 0 "
         "is the best config of the table, 1 its median. `all` weighs the sources alike; intervals are 95%, bootstrap "
         "over tables and repeats. The settings were chosen on the other half of the tables. Everyone evaluates at each "
-        f"step of the table. Every peer's trials run for a twentieth of the full length at least, as ours do: on the other "
-        f"half, that suited all of them as well as a ninth or better.{absent}\n\n{settings_text}"
+        "step of the table. Every peer's trials run for a twentieth of the full length at least, as ours do: on the "
+        f"other half, that suited all of them as well as a ninth or better.{absent}\n\n{settings_text}"
     )
 
 
