@@ -32,7 +32,7 @@ from tune_rh.plan import Sampler, Scoring, SearchPlan, Stage
 from tune_rh.policy_tuner import PolicyTuner
 from tune_rh.simulate import Clock, Conditions, Tuner, prior_regret
 
-TITLE = "Regret for the same budget"
+TITLE = "Regret for the same budget: {} full runs"
 WORKERS = 8
 FULL_RUNS = 25
 """The budget if none is given: what so many trials to the end would cost."""
@@ -67,7 +67,7 @@ class Setting:
     def __str__(self) -> str:
         scoring = ", ".join(f"{name} {value}" for name, value in self.scoring)
         seeds, ends = "/".join(map(str, self.seeds)), "/".join(f"{end:.2g}" for end in self.ends)
-        return f"eta {self.eta:g}, seeds {seeds} to {ends}, {self.gates}, load {self.load:g}" + (
+        return f"eta {self.eta:g}, seeds {seeds} to {ends}, {self.gates}, {self.sampler}, load {self.load:g}" + (
             f", {scoring}" if scoring else ""
         )
 
@@ -296,7 +296,8 @@ def report(repeats: int, jobs: int, full_runs: int) -> None:
     regrets = run(searches(half, tools, settings, repeats, full_runs), jobs)
     packages = ["ray", "optuna", *(["syne-tune"] if "Syne Tune ASHA" in tools else [])]
     text = body(regrets, tools, settings, repeats, full_runs)
-    record(TITLE, "python -m benchmarks.bench_simulate", hardware(*packages), text)
+    option = "" if full_runs == FULL_RUNS else f" --full-runs {full_runs}"
+    record(TITLE.format(full_runs), f"python -m benchmarks.bench_simulate{option}", hardware(*packages), text)
 
 
 def main() -> int:
