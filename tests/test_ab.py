@@ -214,7 +214,9 @@ def test_a_race_is_shown_and_nothing_is_made(desk: Desk, words: list[str]) -> No
         ([*PAIRS, "--max-probes", "0"], ["compare.max_probes = 0", "greater than or equal to 1"]),
         ([*PAIRS, "--test", "anova"], ["--test", "'anova'", "sign_flip"]),
         ([*PAIRS, "--eval-every", "15"], ["until_step = 40", "multiple of eval_every = 15"]),
-        (["--steps", "-40", "--seeds", "6"], ["until_step = -40", "greater than or equal to 1"]),
+        (["--steps", "-40", "--seeds", "6"], ["steps = -40", "at least 1"]),
+        (["--steps", "0", "--seeds", "6"], ["steps = 0", "at least 1"]),
+        (["--steps", "10007", "--seeds", "6"], ["steps = 10007", "give --eval-every"]),
         ([*PAIRS, "--set", "nosuch=1"], ["nosuch = 1", "there is no such key"]),
     ],
 )
@@ -250,10 +252,11 @@ def test_sides_that_cannot_be_compared_are_refused(desk: Desk, sides: list[str],
     [
         (["ab", "search.toml"], ["search.toml: is no comparison", "tune-rh search"]),
         (["ab", "nosuch"], ["'nosuch'", "e4-vs-e5"]),
-        (["ab", "e4-vs-e5", "--steps", "40"], ["--seeds, --steps: belong to A and B", "--set"]),
+        (["ab", "e4-vs-e5", "--steps", "40"], ["--steps: belong to A and B", "--set"]),
         (["race", "search.toml"], ["search.toml: is no race", "'candidate'", "tune-rh search"]),
         (["race", "e4-vs-e5"], ["is no race"]),
         (["race", "e55-race", "--keep", "1"], ["--keep: belong to --preset", "--set"]),
+        (["race", "e55-race", "--patience", "500"], ["--patience: belong to --preset"]),
         (
             ["race", "nosuch", "--preset", "good", "--seeds", "1", "2", "--steps", "9", "--keep", "1", "--then", "18"],
             ["nosuch"],

@@ -7,7 +7,6 @@ The control is A, the first preset B; every other candidate is a probe: A with s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, stdev
@@ -20,7 +19,7 @@ from analysis.distributions import t_quantile
 from trainables.registry import build_config, get_family
 from tune_rh.bisect import Keys, Outcome, State, advance, differing, grafted, groups
 from tune_rh.history import TEST, Candidate, History, Member, Pending
-from tune_rh.plan import Compare, SearchPlan
+from tune_rh.plan import SearchPlan
 
 PATIENCE = "patience_steps"
 """The one key that is no config field: a variant's own patience."""
@@ -32,7 +31,7 @@ _PROBE_ALPHA = 0.1
 class Pairs:
     """Values of both sides for the first seeds in order, as far as both sides have them.
 
-    A lost seed counts as the worst of A's and B's that are in; ``lost`` counts them, A's first.
+    A lost seed is beyond the worst of A's and B's that are in (`_lost_value`); ``lost`` counts them, A's first.
     """
 
     seeds: tuple[int, ...]
@@ -65,25 +64,27 @@ def pairs(history: History, a: Candidate, b: Candidate) -> Pairs:
         seeds.append(seed)
         for i, member in enumerate(members):
             lost[i] += member.value is None
-            values[i].append(_worst(history) if member.value is None else member.value)
+            values[i].append(_lost_value(history) if member.value is None else member.value)
     return Pairs(tuple(seeds), tuple(values[0]), tuple(values[1]), (lost[0], lost[1]))
 
 
 def claim(history: History) -> Claim:
     """What can be said of B against A now."""
     both = sides(history)
-    differences = pairs(history, *both).differences if both else ()
     compare = history.plan.compare
     assert compare is not None
-    return _judge(differences, history.plan.stages[0].num_seeds, compare)
+    seen = pairs(history, *both) if both else Pairs((), (), (), (0, 0))
+    # Equal in practice is said only where every seed came through.
+    region = 0.0 if any(seen.lost) else compare.region
+    return _cached(seen.differences, history.plan.stages[0].num_seeds, compare.test, compare.alpha, region)
 
 
 def is_over(history: History) -> bool:
-    """Whether A and B need no more seeds. A bisection wants all of them: its probes are paired with both."""
+    """Whether A and B need no more seeds. Where B is worse a bisection wants all: probes are paired with both."""
     compare = history.plan.compare
     assert compare is not None
     said = claim(history)
-    return said.num_pairs == said.num_max or (said.decided and not compare.bisect)
+    return said.num_pairs == said.num_max or (said.decided and not (compare.bisect and said.verdict == "worse"))
 
 
 def wanted(history: History, entry: Pending) -> bool:
@@ -214,16 +215,17 @@ def _is_valid(plan: SearchPlan, a: Candidate, b: Candidate, keys: Keys) -> bool:
     return True
 
 
-def _worst(history: History) -> float:
-    """Of A's and B's that are in: what runs stands high at first, and would change what has been said already."""
+def _lost_value(history: History) -> float:
+    """Beyond the worst of A's and B's that are in, by as much as the best of them is before it.
+
+    As bad as the worst would be a tie where B is lost throughout and A's seeds are alike. What runs is left out: it
+    stands high at first, and would change what has been said already.
+    """
     both = sides(history)
     assert both is not None
     members = [member for side in both for member in side.members.values() if history.has_reached(member)]
-    return max((member.value for member in members if member.value is not None), default=0.0)
-
-
-def _judge(differences: Sequence[float], num_max: int, compare: Compare) -> Claim:
-    return _cached(tuple(differences), num_max, compare.test, compare.alpha, compare.region)
+    values = [member.value for member in members if member.value is not None]
+    return max(values) + (max(values) - min(values) or 1.0) if values else 0.0
 
 
 @lru_cache(maxsize=256)

@@ -153,7 +153,9 @@ def _side(history: History, side: Candidate, keys: tuple[str, ...]) -> Side:
     from analysis.reports.comparison import Side
 
     fields = compare.fields(side)
-    seeds = compare.pairs(history, side, side).seeds
+    both = compare.sides(history)
+    assert both is not None
+    seeds = compare.pairs(history, *both).seeds
     members = [side.members[seed] for seed in history.plan.stage_seeds(0)]
     return Side(
         name=side.added.label,
@@ -209,8 +211,10 @@ def _bisection(history: History) -> Bisection | None:
 def _tests(history: History, both: tuple[Candidate, Candidate]) -> Mapping[str, tuple[float, float]]:
     key = test_metric(history.plan.objective)
     found = {}
+    seeds = compare.pairs(history, *both).seeds
     for name, side in zip("ab", both, strict=True):
-        values = [m.tested.metrics[key] for m in side.members.values() if m.tested and key in m.tested.metrics]
+        members = [side.members[seed] for seed in seeds]
+        values = [m.tested.metrics[key] for m in members if m.tested and key in m.tested.metrics]
         if values:
             found[name] = (fmean(values), stdev(values) if len(values) > 1 else math.nan)
     return found

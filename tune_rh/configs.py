@@ -77,9 +77,12 @@ def given(text: str, family: str | None, runs_dir: Path) -> Given:
 
 
 def _exported(path: Path) -> Given:
-    index = json.loads((path / INDEX).read_text())
-    fields = tomllib.loads((path / CONFIG).read_text())
-    return Given(index["family"], path.name, Variant(fields=fields))
+    try:
+        family = json.loads((path / INDEX).read_text())["family"]
+        fields = tomllib.loads((path / CONFIG).read_text())
+    except (OSError, ValueError, KeyError) as error:
+        raise PlanError(f"{path}: is no sound export: {error!r}") from error
+    return Given(family, path.name, Variant(fields=fields))
 
 
 def _from_file(path: Path, family: str | None) -> Given:
@@ -103,7 +106,11 @@ def _of_run(run: str, member: str, runs_dir: Path) -> Given:
     from tune_rh import runs
 
     plan, history = runs.replay(runs.find(run, runs_dir))
-    candidate = history.candidates.get(member.partition("-s")[0])
+    name, _, seed = member.partition("-s")
+    candidate = history.candidates.get(name)
+    if candidate is not None and seed and int(seed) not in candidate.members:
+        seeds = ", ".join(map(str, candidate.members))
+        raise PlanError(f"{run}/{member}: {name} has no such seed; it has {seeds}")
     if candidate is None:
         raise PlanError(f"{run}/{member}: run {run!r} has no such candidate; it has {', '.join(history.candidates)}")
     added = candidate.added

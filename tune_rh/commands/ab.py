@@ -48,8 +48,8 @@ def _plan(args: argparse.Namespace) -> SearchPlan:
     if args.bisect:
         compare["bisect"] = True
     if args.b is None:
-        if args.seeds or args.steps:
-            raise PlanError("--seeds, --steps: belong to A and B; a plan's fields are overridden with --set")
+        more = {"--eval-every": args.eval_every, "--family": args.family}
+        options.refuse_with_plan({"--seeds": args.seeds, "--steps": args.steps, **more}, "A and B")
         texts = [f"compare.{name}={_toml(value)}" for name, value in compare.items()]
         plan = load_plan(find_plan(args.a), [*texts, *options.overrides(args)])
         if plan.compare is None:

@@ -37,9 +37,8 @@ def run(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace) -> SearchPlan:
     needed = {"--seeds": args.seeds, "--steps": args.steps, "--keep": args.keep, "--then": args.then}
     if args.preset is None:
-        used = [name for name, value in needed.items() if value is not None]
-        if used:
-            raise PlanError(f"{', '.join(used)}: belong to --preset; a plan's fields are overridden with --set")
+        more = {"--patience": args.patience, "--success": args.success, "--eval-every": args.eval_every}
+        options.refuse_with_plan({**needed, **more}, "--preset")
         plan = load_plan(find_plan(args.what), options.overrides(args))
         if plan.unit != "member":
             raise PlanError(f"{args.what}: is no race (unit = {plan.unit!r}); `tune-rh search` runs it")
@@ -50,7 +49,7 @@ def _plan(args: argparse.Namespace) -> SearchPlan:
     if args.keep > len(args.seeds):
         raise PlanError(f"--keep {args.keep}: more than the {len(args.seeds)} seeds that start")
     config = given(args.preset, args.what, args.runs_dir.absolute())
-    steps = (args.steps, args.then, *([args.patience] if args.patience else []))
+    steps = (args.steps, args.then, *([args.patience] if args.patience is not None else []))
     fields: dict[str, Any] = {
         "name": options.safe_name(f"{config.label}-race"),
         "family": config.family,
@@ -64,7 +63,7 @@ def _plan(args: argparse.Namespace) -> SearchPlan:
             {"until_step": args.steps, "num_seeds": len(args.seeds), "top": args.keep},
             {"until_step": args.then, "num_seeds": len(args.seeds)},
         ],
-        "rules": {"patience_steps": args.patience} if args.patience else {},
+        "rules": {"patience_steps": args.patience} if args.patience is not None else {},
         "scoring": {"success": args.success} if args.success is not None else {},
     }
     for text in options.overrides(args):
