@@ -28,7 +28,7 @@ def expected(plan: SearchPlan) -> list[StageCost]:
     before = (0, 0)
     for i, stage in enumerate(plan.stages):
         old_seeds, old_step = before
-        entering = num + 1
+        entering = num + plan.has_control
         steps = entering * (
             old_seeds * (stage.until_step - old_step) + (stage.num_seeds - old_seeds) * stage.until_step
         )
@@ -36,7 +36,7 @@ def expected(plan: SearchPlan) -> list[StageCost]:
         before = (stage.num_seeds, stage.until_step)
         if i < plan.last_stage:
             num = stage.top or max(stage.at_least, math.ceil(num / (stage.eta or plan.eta)))
-            num = min(num, stage.at_most or num, costs[-1].num_candidates - 1)
+            num = min(num, stage.at_most or num, entering - plan.has_control)
     return costs
 
 

@@ -140,7 +140,7 @@ class Gate:
 
     def error(self, index: int) -> tuple[float, float]:
         """Standard error of a candidate's mean over seeds, moderated over all, and its degrees of freedom."""
-        return self._seeds.error(self._values[index])
+        return self._error(self._values[index])
 
     def control_score(self) -> float | None:
         """The control's score, or None while it is on its way."""
@@ -148,7 +148,7 @@ class Gate:
 
     def control_error(self) -> tuple[float, float]:
         """As `error`, for the control."""
-        return (math.nan, 0.0) if self.control is None else self._seeds.error(self.control)
+        return (math.nan, 0.0) if self.control is None else self._error(self.control)
 
     def successes(self, index: int | None) -> int | None:
         """How many seeds of a candidate (None: of the control) found the good minimum; None where no line is drawn."""
@@ -174,10 +174,13 @@ class Gate:
         if not 0 < quota < len(self.order):
             return 0.0
         cut = (self.order[quota - 1].score + self.order[quota].score) / 2
-        error, df = self._seeds.error(self._values[index])
+        error, df = self._error(self._values[index])
         if not math.isfinite(cut) or math.isnan(error):
             return 0.0
         return chance_below(cut, self._scores[index], error, self._spread(quota, error), df)
+
+    def _error(self, values: Values) -> tuple[float, float]:
+        return self._seeds.error(values, None if self._later is None else self._later._seeds.prior)
 
     def _spread(self, quota: int, error: float) -> float:
         """Standard deviation, in units of the score at the cut, of what moves ranks beyond the noise of seeds."""

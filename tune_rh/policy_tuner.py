@@ -105,12 +105,13 @@ class PolicyTuner:
         self._is_stale = True
 
     def incumbent(self) -> int | None:
-        """The best by mean + 1 standard error over seeds among those complete at the highest gate that has any.
+        """The best by mean + 1 standard error over seeds, each candidate at the last gate that it has reached.
 
-        So ranks `tune_rh.summary` at the last gate. Before any gate: the best reading so far.
+        The best value so far only falls, so a candidate that stands earlier is not flattered. At the end this is the
+        rule of `tune_rh.summary` opened to those that did not finish. Before any gate: the best reading so far.
         """
         if self._is_stale:
-            self._incumbent, self._is_stale = self._best_at_highest_gate(), False
+            self._incumbent, self._is_stale = self._best_bound(), False
         if self._incumbent is None and math.isfinite(self._best_reading[0]):
             return self._best_reading[1]
         return self._incumbent
@@ -119,25 +120,28 @@ class PolicyTuner:
         """The table's config that a candidate is."""
         return self._tried[candidate]
 
-    def _best_at_highest_gate(self) -> int | None:
+    def _best_bound(self) -> int | None:
         history = self.history
         # As in `tune_rh.summary`: for the best of k the score itself, otherwise one standard error to the worse.
         errors = float(self.plan.scoring.objective == "mean")
-        for gate in reversed(history.gates):
-            best, chosen = math.inf, None
+        best, chosen = math.inf, None
+        for k, gate in reversed(list(enumerate(history.gates))):
             for rank in gate.order:
                 # A score never exceeds its bound: behind the best bound nobody can have a better one.
                 if rank.score >= best:
                     break
+                if any(later.has(rank.entry) for later in history.gates[k + 1 :]):
+                    continue
                 bound = rank.score + errors * _or_zero(gate.error(rank.entry)[0])
                 if bound < best:
                     best, chosen = bound, history.candidate_at(rank.entry)
-            score = gate.control_score()
-            if score is not None and score + errors * _or_zero(gate.control_error()[0]) < best:
-                chosen = history.control
-            if chosen is not None:
-                return self._tried[chosen.id]
-        return None
+        control = history.control
+        if control is not None:
+            reached = [gate for gate in history.gates if gate.control is not None]
+            score = reached[-1].control_score() if reached else None
+            if score is not None and score + errors * _or_zero(reached[-1].control_error()[0]) < best:
+                chosen = control
+        return None if chosen is None else self._tried[chosen.id]
 
     def _add(self) -> None:
         history = self.history

@@ -47,7 +47,7 @@ class SeedScores:
         self.success: float | None = self._given
         self._success_value = self._failure_value = math.nan
         self._blocks: dict[int, float] = {}
-        self._prior = Prior(0.0, math.nan)
+        self.prior = Prior(0.0, math.nan)
         self._df_share = 1.0
 
     @property
@@ -74,7 +74,7 @@ class SeedScores:
             return
         fit = two_way_fit(rows, self._seeds)
         self._blocks = fit.blocks
-        self._prior = fit_prior(fit.variances, fit.dfs)
+        self.prior = fit_prior(fit.variances, fit.dfs)
         free = sum(len(row) - 1 for row in rows)
         self._df_share = math.fsum(fit.dfs) / free if free else 0.0
 
@@ -101,11 +101,12 @@ class SeedScores:
             return None
         return sum(v is not None and v <= self.success for v in values.values())
 
-    def error(self, values: Values) -> tuple[float, float]:
+    def error(self, values: Values, elsewhere: Prior | None = None) -> tuple[float, float]:
         """Standard error of the mean score, with its degrees of freedom; the variance is moderated over candidates.
 
         Seeds that were lost tell nothing about the spread of the others: then the others' variance stands alone.
-        (NaN, 0) where there is nothing to tell from.
+        Where this gate has one seed a candidate and so no variance at all, that of ``elsewhere`` (the next gate)
+        serves. (NaN, 0) where there is nothing to tell from.
         """
         variance, df = math.nan, 0.0
         if None not in values.values() and len(values) > 1:
@@ -113,10 +114,13 @@ class SeedScores:
             mean = fmean(rest)
             df = (len(rest) - 1) * self._df_share
             variance = math.fsum((r - mean) ** 2 for r in rest) / df if df else math.nan
-        total = self._prior.df + df
+        prior = self.prior
+        if not prior.df + df and elsewhere is not None:
+            prior = elsewhere
+        total = prior.df + df
         if not total:
             return math.nan, 0.0
-        pooled = moderated(self._prior, variance, df) if self._prior.df else variance
+        pooled = moderated(prior, variance, df) if prior.df else variance
         return math.sqrt(pooled / len(values)), total
 
     def _fit_success(self, finite: list[float], worst: float) -> None:
