@@ -25,7 +25,7 @@ from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, MemberId
 from tune_rh.history import History
 from tune_rh.journal import Journal
 from tune_rh.plan import SearchPlan
-from tune_rh.policy import AskCandidate, Continue, Park, Promote, RunMember, next_job, verdict
+from tune_rh.policy import AddSeed, AskCandidate, Continue, Park, Promote, RunMember, next_job, verdict
 
 SIZES = (100, 1_000, 10_000)
 TIMED_CANDIDATES = 100
@@ -36,6 +36,7 @@ _RULES = {
     "patience_steps": 100,
     "health": [{"metric": "health", "at_least": 0.1}],
 }
+_CLOSE = {"band": 0.3, "extra_seeds": 0.2}
 
 
 class Drive:
@@ -86,7 +87,7 @@ class Drive:
     def _next(self) -> AskCandidate | RunMember:
         while True:
             decision = next_job(self.plan, self.history)
-            if isinstance(decision, Promote):
+            if isinstance(decision, Promote | AddSeed):
                 self._take(decision.event)
                 continue
             if isinstance(decision, RunMember):
@@ -110,9 +111,9 @@ class Drive:
         self.history.apply(event)
 
 
-def ours(rules: dict[str, Any], sizes: Sequence[int]) -> tuple[list[float], list[Event], int]:
+def ours(sizes: Sequence[int], **changes: Any) -> tuple[list[float], list[Event], int]:
     """Microseconds a report at each size; the events of the last timed stretch and how many of them are reports."""
-    drive = Drive(plans.plan(num_candidates=10**6, rules=rules))
+    drive = Drive(plans.plan(num_candidates=10**6, **changes))
     costs = []
     for size in sizes:
         drive.until(size - TIMED_CANDIDATES // 2)
@@ -204,11 +205,13 @@ def body(sides: dict[str, list[float]], sizes: Sequence[int]) -> str:
 
 def main() -> int:
     """Drive and time both searches and Ray's scheduler."""
-    gates, _, _ = ours({}, SIZES)
-    rules, events, num_reports = ours(_RULES, SIZES)
+    gates, _, _ = ours(SIZES)
+    close, _, _ = ours(SIZES, seeds=[7, 42, 1337, 2024], scoring=_CLOSE)
+    rules, events, num_reports = ours(SIZES, rules=_RULES)
     journal = with_journal(events, num_reports)
     sides = {
         "gates": gates,
+        "gates, a band and seeds near the cut": close,
         "gates and every rule": rules,
         "the same with the journal": [cost + journal for cost in rules],
         "Ray's AsyncHyperBandScheduler": rays(SIZES),
