@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tune_rh import compare
 from tune_rh.cost import StageCost, ungated_steps
 from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, MemberId, Promoted, Reported, SeedAdded, Tested
 from tune_rh.history import History, Member
@@ -177,6 +178,8 @@ def _kind(plan: SearchPlan) -> str:
 
 def _line(history: History, event: Event) -> str:
     match event:
+        case CandidateAdded(origin="probe"):
+            return f"{event.candidate}  {_probe(history)}: {event.label}"
         case CandidateAdded():
             return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}"
         case JobStarted(test=False):
@@ -206,6 +209,16 @@ def _line(history: History, event: Event) -> str:
             return f"{event.member}  read the test split"
         case _:
             return ""
+
+
+def _probe(history: History) -> str:
+    """Which probe this is, how many more there may be, and what is still suspected."""
+    state, plan = compare.bisection(history), history.plan
+    assert state is not None
+    assert plan.compare is not None
+    number = len(history.candidates) - 2
+    left = min(state.at_most, plan.compare.max_probes - number + 1)
+    return f"probe {number} (at most {left} to come, this one with it; suspects: {', '.join(sorted(state.remaining))})"
 
 
 def _member_cell(history: History, member: Member) -> str:
