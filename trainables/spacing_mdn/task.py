@@ -22,10 +22,10 @@ from trainables.schedules import lr_factor, ramp
 from trainables.seeding import RngStream, make_generator
 from trainables.spacing_mdn.aux_targets import StatisticsScale
 from trainables.spacing_mdn.config import SlotIdMode, SpacingConfig
-from trainables.spacing_mdn.data import load
+from trainables.spacing_mdn.data import Part, load
 from trainables.spacing_mdn.loss import aux_loss, mixture_entropy, mixture_nll, ortho_loss
-from trainables.spacing_mdn.model import SpacingModel
-from trainables.spacing_mdn.slots import SlotControl
+from trainables.spacing_mdn.model import Prediction, SpacingModel
+from trainables.spacing_mdn.slots import PLAIN, SlotControl
 from trainables.spacing_mdn.windows import Channels, Windows
 
 _EVAL_BATCH = 64  # the same on every device, since a permutation holds for a batch
@@ -111,7 +111,7 @@ class SpacingTask:
             control: how the slots are set; None sets them as ``eval_slot_id_mode`` says, with permutations, one for
                 each batch, that are the same at every call.
         """
-        windows = self._split(split)
+        windows = self.windows(split)
         mode, generator = self.config.eval_slot_id_mode, make_generator(_EVAL_SEED, "batches")
         tail = 1 if self.config.layout == "postfix" else self.config.eval_tail
         scores = []
@@ -120,11 +120,35 @@ class SpacingTask:
         for starts in torch.split(windows.golden_starts(), _EVAL_BATCH):
             setting = self._setting(mode, generator) if control is None else control
             with self._optim.autocast():
-                prediction = self.model(windows.inputs(starts), setting)
-                nll = mixture_nll(prediction, windows.targets(starts))
+                nll = mixture_nll(self.model(windows.inputs(starts), setting), windows.targets(starts))
             scores.append((nll if self.config.layout == "postfix" else nll[:, -tail:]).flatten())
         self.model.train(training)
         return torch.cat(scores).double()
+
+    @torch.inference_mode()
+    def predict(self, inputs: Float[Tensor, "batch context channels"], control: SlotControl = PLAIN) -> Prediction:
+        """What the model says of windows, in evaluation mode and at the precision of evaluation."""
+        training = self.model.training
+        self.model.eval()
+        with self._optim.autocast():
+            prediction: Prediction = self.model(inputs, control)
+        self.model.train(training)
+        return prediction
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._device
+
+    def part(self, split: Split) -> Part:
+        """The spacings and heights of a split."""
+        return self._data.val if split == "val" else self._data.test
+
+    def windows(self, split: Split) -> Windows:
+        """The windows of a split."""
+        if split not in self._windows:
+            self._windows[split] = Windows(self.config, self.part(split), self._channels, self._device)
+        return self._windows[split]
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that `step` depends on; plain containers, numbers and tensors."""
@@ -189,12 +213,6 @@ class SpacingTask:
 
     def _order(self, generator: torch.Generator) -> Tensor:
         return torch.randperm(self.config.n_slots, generator=generator).to(self._device)
-
-    def _split(self, split: Split) -> Windows:
-        if split not in self._windows:
-            part = self._data.val if split == "val" else self._data.test
-            self._windows[split] = Windows(self.config, part, self._channels, self._device)
-        return self._windows[split]
 
     def _fit_statistics(self) -> StatisticsScale:
         span = self._train.last - self._train.first

@@ -1,0 +1,87 @@
+"""Golden windows: a fixed, seeded sample of one split, the same for every model that reads windows of the same length.
+
+What a diagnostic looks at. What it is not: the evaluation (`task.target_nll` scores a whole split at a stride).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trainables.api import Split
+from trainables.spacing_mdn.data import BLOCK
+from trainables.spacing_mdn.loss import mixture_nll
+from trainables.spacing_mdn.model import Prediction
+from trainables.spacing_mdn.slots import SlotControl
+from trainables.spacing_mdn.task import SpacingTask
+
+NUM_WINDOWS = 256
+SEED = 2718
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The sample, in order of height.
+
+    Attributes:
+        task: the model and its data.
+        split: which one.
+        starts: (windows,) where each window starts in the split.
+        inputs: (windows, context, channels).
+        targets: (windows, predictions): postfix one a cut, the last follows the window; otherwise one a position.
+        log_height: (windows,) log(g / 2 pi) of the block in which the last target lies.
+    """
+
+    task: SpacingTask
+    split: Split
+    starts: Int[Tensor, " windows"]
+    inputs: Float[Tensor, "windows context channels"]
+    targets: Float[Tensor, "windows predictions"]
+    log_height: Float[Tensor, " windows"]
+
+    @property
+    def setting(self) -> SlotControl:
+        """The slots as evaluation has them, but for permutations: IDs are each slot's own."""
+        config = self.task.config
+        return SlotControl(None, config.eval_slot_id_mode != "off", config.content_mode == "normal")
+
+    def predict(self, control: SlotControl | None = None, batch: int = 64) -> Prediction:
+        """What the model says of all windows, without gradients; ``keep`` of (1, slots) holds for every window."""
+        parts = [self.task.predict(part, control or self.setting) for part in torch.split(self.inputs, batch)]
+        return _joined(parts)
+
+    def nll(self, control: SlotControl | None = None) -> Float[Tensor, " windows"]:
+        """Float64 negative log density of each window's own target, in nats: of the last prediction.
+
+        Models that predict at every position are scored on their last ``eval_tail`` positions, in the mean.
+        """
+        scores = mixture_nll(self.predict(control), self.targets).double()
+        config = self.task.config
+        return scores[:, -1] if config.layout == "postfix" else scores[:, -config.eval_tail :].mean(dim=1)
+
+
+def draw(task: SpacingTask, split: Split = "val", number: int = NUM_WINDOWS, seed: int = SEED) -> Golden:
+    """Draw ``number`` windows (all there are, if fewer), without repetition, uniform over the split."""
+    windows = task.windows(split)
+    span = windows.last - windows.first + 1
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(span, generator=generator)[: min(number, span)].sort().values + windows.first
+    starts = chosen.to(task.device)
+    heights = torch.from_numpy(task.part(split).log_height)
+    block = ((chosen + task.config.context) // BLOCK).clamp(max=len(heights) - 1)
+    return Golden(task, split, starts, windows.inputs(starts), windows.targets(starts), heights[block])
+
+
+def _joined(parts: list[Prediction]) -> Prediction:
+    def join(name: str) -> Tensor | None:
+        tensors = [getattr(part, name) for part in parts]
+        return None if tensors[0] is None else torch.cat(tensors)
+
+    log_pi, mu, sigma = join("log_pi"), join("mu"), join("sigma")
+    assert log_pi is not None
+    assert mu is not None
+    assert sigma is not None
+    return Prediction(log_pi, mu, sigma, join("slots"), join("readout"), join("aux"))
