@@ -10,7 +10,7 @@ from tests.plans import plan
 from tests.simulated import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
 from tests.test_policy_gates import levels, passed
 from tune_rh.events import MemberId, Promoted, Reported, SeedAdded
-from tune_rh.history import fold
+from tune_rh.history import History, fold
 from tune_rh.policy import next_job
 
 # --- scores that are too close to tell -------------------------------------------------------------------------------
@@ -19,7 +19,7 @@ WIDE = [7, 42, 1337, 2024]
 
 
 def close(index: int, seed: int, _step: int) -> dict[str, float]:
-    """Candidates 0.01 apart, seeds 0.1 apart in a way of each candidate's own: nobody can be told from its neighbour."""
+    """Candidates 0.01 apart, seeds 0.1 apart in a way of each one's own: nobody can be told from its neighbour."""
     wobble = ((index * 7 + WIDE.index(seed) * 5) % 11 - 5) / 50
     return {"val_loss": 1.0 + index / 100 + wobble, "health": 1.0}
 
@@ -75,6 +75,19 @@ def test_nobody_goes_on_while_its_seed_is_on_the_way() -> None:
         elif isinstance(event, Promoted):
             assert event.candidate not in waiting
     assert any(isinstance(e, SeedAdded) for e in sim.events)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_the_band_does_not_pass_over_a_better_one_that_waits_for_its_seed(slots: int) -> None:
+    sim = scored(close, slots, band=0.3, extra_seeds=0.4)
+    history = History(sim.plan)
+    num_band = 0
+    for event in sim.events:
+        if isinstance(event, Promoted) and event.reason == "band":
+            num_band += 1
+            assert not [rank for rank in history.gates[event.gate].held if rank.score < event.score]
+        history.apply(event)
+    assert num_band
 
 
 def test_gates_that_stop_at_once_promote_on_arrival_or_never() -> None:

@@ -36,6 +36,7 @@ class Gate:
         self.order: list[Rank] = []
         self.waiting: list[Rank] = []  # those that may be promoted
         self.cut: list[Rank] = []  # where gates stop at once: those that were below the cut when they arrived
+        self.held: list[Rank] = []  # those that wait for one more seed
         self.healthier: list[Rank] = []  # those of `waiting` that are healthier than the control, by the rule
         self.num_promoted = 0
         self.num_out = 0
@@ -70,6 +71,7 @@ class Gate:
         if index in self._held:
             self._held.discard(index)
             self._eligible.discard(index)
+            _remove(self.held, self._rank(index))
             _remove(self.order, self._rank(index))
         self._values[index] = dict(values)
         self._health[index] = health
@@ -106,6 +108,7 @@ class Gate:
     def hold(self, index: int) -> None:
         """Candidate ``index`` keeps its rank, and waits for one more seed before it may go on."""
         self._leave(index)
+        insort(self.held, self._rank(index))
         self._held.add(index)
         self._extra.add(index)
         self.num_extra += 1
@@ -248,7 +251,10 @@ class Gate:
         for index in changed:
             rank = self._rank(index)
             _remove(self.order, rank)
-            if index in self._eligible and index not in self._held:
+            if index in self._held:
+                _remove(self.held, rank)
+                insort(self.held, Rank(self._score(self._values[index]), index))
+            elif index in self._eligible:
                 self._leave(index)
             elif (place := bisect_left(self.cut, rank)) < len(self.cut) and self.cut[place] == rank:
                 del self.cut[place]

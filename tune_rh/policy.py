@@ -205,8 +205,11 @@ def _at_gates(plan: SearchPlan, history: History, *, idle: bool = False) -> Prom
 
 
 def _is_in_band(scoring: Scoring, gate: Gate, first: int) -> bool:
-    """Whether the best that waits below the cut is too close to it to be told from those above."""
-    if not scoring.band or scoring.objective != "mean":
+    """Whether the best that waits below the cut is too close to it to be told from those above.
+
+    Not before a better one that waits for a seed more: it must not find its place taken.
+    """
+    if not scoring.band or scoring.objective != "mean" or (gate.held and gate.held[0] < gate.waiting[0]):
         return False
     if gate.num_promoted >= math.floor(scoring.band_quota * len(gate.order) / gate.eta):
         return False
