@@ -1,0 +1,116 @@
+"""Intervals of means and other statistics over golden windows, by a block bootstrap.
+
+What it is: percentile intervals from a circular block bootstrap. Windows are in order of height and neighbours read
+overlapping stretches of spacings, so runs of adjacent windows are drawn together, and every window is drawn equally
+often. What it is not: a test between candidates (`analysis.claims`), or an interval over seeds: it says how far a
+figure of one checkpoint would move with other windows, and nothing about another training.
+
+Percentile intervals of few blocks are somewhat too narrow: with 32 blocks of 8 they cover a mean in about 94%.
+
+Source: D. N. Politis and J. P. Romano, A circular block-resampling procedure for stationary data, in Exploring the
+Limits of Bootstrap (1992), 263-270.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.api import Estimate
+
+Array = NDArray[np.float64]
+
+_CHUNK = 1 << 20  # drawn blocks that are held at once
+
+
+def mean_interval(values: Array, block: int = 8, num: int = 1000, seed: int = 0, level: float = 0.95) -> Estimate:
+    """The mean of a series and its interval.
+
+    Args:
+        values: (n,) in order of height, one for each window. NaN or infinite ones give a mean that is, and NaN bounds.
+        block: adjacent values that are drawn together; at most half of them are, so that two blocks differ.
+        num: resamples.
+        seed: of the draws; the same seed gives the same interval.
+        level: coverage aimed at.
+
+    Returns:
+        Bounds are NaN with fewer than two values, and the value as well with none.
+
+    Raises:
+        ValueError: ``values`` has another shape, or ``block``, ``num`` or ``level`` is out of range.
+    """
+    if values.ndim != 1:
+        raise ValueError(f"mean_interval: values of shape {values.shape}; allowed is (n,)")
+    length = _block_length(len(values), block, num, level)
+    value = float(np.mean(values)) if len(values) else math.nan
+    if len(values) < 2 or not math.isfinite(value):
+        return Estimate(value, math.nan, math.nan)
+    # A resample is a draw of blocks, and its mean that of their means: no index of a single value is needed.
+    sums = np.cumsum(np.concatenate([[0.0], values - value, values[: length - 1] - value]))
+    block_means = (sums[length:] - sums[:-length]) / length + value
+    rng = np.random.default_rng(seed)
+    blocks = -(-len(values) // length)
+    rows = max(1, _CHUNK // blocks)
+    means = np.concatenate(
+        [
+            block_means[rng.integers(len(values), size=(min(rows, num - done), blocks))].mean(axis=1)
+            for done in range(0, num, rows)
+        ]
+    )
+    return _percentiles(value, means, level)
+
+
+def interval(
+    statistic: Callable[[NDArray[Any]], float],
+    values: NDArray[Any],
+    block: int = 8,
+    num: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Any statistic of windows and its interval; see `mean_interval` for the arguments, draws and bounds.
+
+    Args:
+        statistic: from (n, ...) values of windows, some of them repeated, to a number.
+        values: (n, ...), one entry along the first axis for each window, in order of height.
+        block, num, seed, level: as `mean_interval`.
+
+    Returns:
+        ``statistic(values)`` between percentiles of its resamples; bounds are NaN if any of these numbers is not finite
+        or there are fewer than two windows. With none the statistic is not called, and all is NaN.
+
+    Raises:
+        ValueError: ``values`` has no axis, or ``block``, ``num`` or ``level`` is out of range.
+    """
+    if values.ndim < 1:
+        raise ValueError("interval: values is a single number; allowed is (n, ...)")
+    length = _block_length(len(values), block, num, level)
+    value = float(statistic(values)) if len(values) else math.nan
+    if len(values) < 2 or not math.isfinite(value):
+        return Estimate(value, math.nan, math.nan)
+    rng = np.random.default_rng(seed)
+    within, blocks = np.arange(length), -(-len(values) // length)
+    resampled = np.empty(num)
+    for draw in range(num):
+        chosen = (rng.integers(len(values), size=(blocks, 1)) + within) % len(values)
+        resampled[draw] = statistic(values[chosen.ravel()[: len(values)]])
+    return _percentiles(value, resampled, level)
+
+
+def _block_length(size: int, block: int, num: int, level: float) -> int:
+    if block < 1 or num < 1 or not 0.0 < level < 1.0:
+        raise ValueError(
+            f"bootstrap: block = {block}, num = {num}, level = {level}; allowed: block and num from 1 on, 0 < level < 1"
+        )
+    return max(1, min(block, size // 2))
+
+
+def _percentiles(value: float, resampled: Array, level: float) -> Estimate:
+    if not np.isfinite(resampled).all():
+        return Estimate(value, math.nan, math.nan)
+    low, high = np.quantile(resampled, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    return Estimate(value, float(low), float(high))
