@@ -1,0 +1,231 @@
+"""Many settings of the slots over the same windows, for about the price of one.
+
+In layout ``postfix`` data never sees slots, so keys and values of the data are the same under every `SlotControl`. They
+are computed once and kept as long as the golden windows are; a further setting then costs the slots' own share, about
+one part in thirty at 256 spacings and 8 slots. Float32 throughout: autocast is not entered.
+
+What it is not: another model. It runs the modules of `model.SpacingModel`, and a test holds it to the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.spacing_mdn.blocks import Block
+from trainables.spacing_mdn.golden import Golden, _joined
+from trainables.spacing_mdn.loss import mixture_nll
+from trainables.spacing_mdn.model import Prediction, SpacingModel, _normalise, cut_positions
+from trainables.spacing_mdn.slots import SlotControl
+
+MAX_KEPT_BYTES = 3 * 2**29
+"""Keys and values beyond this (1.5 GiB) are computed again at every call."""
+_BATCH = 32  # windows
+_TOKENS = 128  # slots of all settings together that go through a block at once, for each window
+
+
+class SharedData:
+    """The data's side of a ``postfix`` model over one batch of windows: keys and values for the slots of any setting.
+
+    The weights must not change while it is in use.
+    """
+
+    def __init__(self, model: SpacingModel, inputs: Float[Tensor, "batch context channels"]) -> None:
+        config = model.config
+        self._model = model
+        self._center: Tensor | float = 1.0
+        self._scale: Tensor | float = 1.0
+        if config.block_norm:
+            inputs, self._center, self._scale = _normalise(inputs)
+        cuts = [cut - 1 for cut in cut_positions(config)]
+        self._guess = inputs[:, cuts, 2] if config.ar_features else None
+        self._memory: list[Tensor] = []  # of each block, (batch, context, 2 * width): keys, then values
+        with torch.no_grad():
+            x = model._embed(inputs)
+            for block in model.blocks:
+                assert isinstance(block, Block)
+                normed = block.attention_norm(x)
+                self._memory.append(F.linear(normed, block.qkv.weight[config.width :]))
+                if block is not model.blocks[-1]:
+                    x = block(x)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        return sum(part.nbytes for part in self._memory)
+
+    @torch.no_grad()
+    def predict(self, controls: Sequence[SlotControl]) -> list[Prediction]:
+        """What the model says under each setting."""
+        number = self._memory[0].shape[0]
+        step = max(1, _TOKENS // (self._model.config.n_slots * self._model.config.query_cuts))
+        predictions = []
+        for start in range(0, len(controls), step):
+            some = controls[start : start + step]
+            vectors = torch.stack([self._vectors(control) for control in some]).expand(number, -1, -1, -1)
+            keep = torch.stack([self._keep(control, number) for control in some], dim=1)
+            states = self._run(vectors, keep)
+            predictions += [self._read(states[:, index], control) for index, control in enumerate(some)]
+        return predictions
+
+    def gradients(
+        self, targets: Float[Tensor, "batch predictions"], control: SlotControl
+    ) -> Float[Tensor, "batch slots width"]:
+        """Gradient of each window's own NLL (of its last prediction) with respect to the slots' vectors."""
+        config, number = self._model.config, len(targets)
+        vectors = self._vectors(control).detach().expand(number, 1, -1, -1).clone().requires_grad_()
+        with torch.enable_grad():
+            states = self._run(vectors, self._keep(control, number).unsqueeze(1))
+            nll = mixture_nll(self._read(states[:, 0], control), targets)[:, -1]
+            (gradient,) = torch.autograd.grad(nll.sum(), vectors)
+        # Groups of slots do not see one another: the last prediction is the last group's.
+        last: Tensor = gradient[:, 0, -config.n_slots :]
+        return last
+
+    def _vectors(self, control: SlotControl) -> Tensor:
+        """(cuts * slots, width), as they enter the first block."""
+        model = self._model
+        assert model.slots is not None
+        vectors: Tensor = model.slots(control).expand(model.config.query_cuts, -1, -1)
+        if model.config.query_cuts > 1:
+            cuts = [cut - 1 for cut in cut_positions(model.config)]
+            vectors = vectors + model.positions[cuts].unsqueeze(1)
+        return vectors.flatten(0, 1)
+
+    def _keep(self, control: SlotControl, number: int) -> Tensor:
+        """(batch, cuts * slots, 1)."""
+        config = self._model.config
+        keep = self._memory[0].new_ones(1, config.n_slots) if control.keep is None else control.keep
+        return keep.expand(number, -1).repeat(1, config.query_cuts).unsqueeze(-1)
+
+    def _run(self, slots: Tensor, keep: Tensor) -> Tensor:
+        """Slots through all blocks: (batch, settings, cuts * slots, width)."""
+        for block, memory in zip(self._model.blocks, self._memory, strict=True):
+            assert isinstance(block, Block)
+            slots = slots * keep
+            slots = slots + block.out(self._attend(block, slots, memory))
+            slots = slots + block.down(F.gelu(block.up(block.mlp_norm(slots))))
+        return slots * keep
+
+    def _attend(self, block: Block, slots: Tensor, memory: Tensor) -> Tensor:
+        """Slots to the data, and to the slots of their own setting."""
+        batch, settings, number, width = slots.shape
+        heads = (block.n_heads, width // block.n_heads)
+        query, key, value = (
+            # (batch, heads, settings, slots, width of a head)
+            part.view(batch, settings, number, *heads).permute(0, 3, 1, 2, 4)
+            for part in block.qkv(block.attention_norm(slots)).chunk(3, dim=-1)
+        )
+        length = memory.shape[1]
+        keys, values = (part.view(batch, length, *heads).transpose(1, 2) for part in memory.chunk(2, dim=-1))
+        to_data = (query.flatten(2, 3) @ keys.transpose(-1, -2)).view(batch, heads[0], settings, number, length)
+        scores = torch.cat((to_data, query @ key.transpose(-1, -2)), dim=-1) / math.sqrt(heads[1])
+        if self._model._slot_mask is not None:
+            scores = scores.masked_fill(~self._model._slot_mask, -math.inf)
+        weights = scores.softmax(dim=-1)
+        from_data = (weights[..., :length].flatten(2, 3) @ values).view_as(query)
+        mixed: Tensor = from_data + weights[..., length:] @ value
+        return mixed.permute(0, 2, 3, 1, 4).reshape(batch, settings, number, width)
+
+    def _read(self, states: Tensor, control: SlotControl) -> Prediction:
+        model = self._model
+        slots, weights, pooled = model._read_slots(states, control)
+        aux = None if model.aux is None else model._statistics(slots[:, -1])
+        return Prediction(*model._mixture(pooled, self._guess, self._center, self._scale), slots, weights, aux)
+
+
+def predict_settings(golden: Golden, controls: Sequence[SlotControl]) -> list[Prediction]:
+    """What the model says of all golden windows under each setting, without gradients.
+
+    Layouts other than ``postfix`` have nothing to share: there every setting costs a whole pass. ``keep`` has to be
+    (1, slots).
+    """
+    if golden.task.config.layout != "postfix":
+        return [golden.predict(control) for control in controls]
+    with _evaluating(golden.task.model):
+        parts = [data.predict(controls) for data in _batches(golden)]
+    return [_joined([part[index] for part in parts]) for index in range(len(controls))]
+
+
+def slot_gradients(golden: Golden) -> Float[Tensor, "windows slots width"]:
+    """Gradient of each golden window's own NLL with respect to each slot's vector as it enters the first block.
+
+    The vector is content + ID with every ID at its own slot (after ``norm_cap``), so this is the gradient of the
+    content and of the ID at once, and a reordering of the slots reorders it and changes nothing else. Every use of a
+    vector is behind a LayerNorm: each gradient sums to zero over the width.
+
+    Raises:
+        ValueError: the layout is not ``postfix``.
+    """
+    if golden.task.config.layout != "postfix":
+        raise ValueError(f"layout = {golden.task.config.layout!r}: slot_gradients needs 'postfix'")
+    with _evaluating(golden.task.model):
+        targets = torch.split(golden.targets, _BATCH)
+        pairs = zip(_batches(golden), targets, strict=True)
+        return torch.cat([data.gradients(part, golden.setting) for data, part in pairs])
+
+
+def score(golden: Golden, prediction: Prediction) -> Float[Tensor, " windows"]:
+    """Float64 NLL of each window in nats, of a prediction for all of them; as `Golden.nll` scores its own."""
+    scores = mixture_nll(prediction, golden.targets).double()
+    config = golden.task.config
+    return scores[:, -1] if config.layout == "postfix" else scores[:, -config.eval_tail :].mean(dim=1)
+
+
+def thinned(golden: Golden, number: int) -> Golden:
+    """At most ``number`` of the windows, evenly spread: for layouts in which every setting costs a whole pass."""
+    total = len(golden.starts)
+    if total <= number:
+        return golden
+    index = torch.linspace(0, total - 1, number, device=golden.starts.device).long()
+    return replace(
+        golden,
+        starts=golden.starts[index],
+        inputs=golden.inputs[index],
+        targets=golden.targets[index],
+        log_height=golden.log_height[index.to(golden.log_height.device)],
+    )
+
+
+_Kept = tuple[tuple[tuple[int, int], ...], list[SharedData]]
+_kept: WeakKeyDictionary[Golden, _Kept] = WeakKeyDictionary()
+
+
+def _batches(golden: Golden) -> Iterator[SharedData]:
+    """The shared data of batches of windows in order: those kept if the weights are still the same, else anew."""
+    model = golden.task.model
+    weights = tuple((id(parameter), parameter._version) for parameter in model.parameters())
+    kept = _kept.get(golden)
+    if kept is not None and kept[0] == weights:
+        yield from kept[1]
+        return
+    batches: list[SharedData] = []
+    total = 0
+    for inputs in torch.split(golden.inputs, _BATCH):
+        data = SharedData(model, inputs)
+        total += data.nbytes
+        if total <= MAX_KEPT_BYTES:
+            batches.append(data)
+        else:
+            batches.clear()
+        yield data
+    if total <= MAX_KEPT_BYTES:
+        _kept[golden] = (weights, batches)
+
+
+@contextmanager
+def _evaluating(model: SpacingModel) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
