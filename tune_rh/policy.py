@@ -103,8 +103,8 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
     """What a free slot does.
 
     In this order: read the test split for a member that is done; finish the control's stage; advance members of
-    promoted candidates, then promotable candidates, highest stage first; missing seeds; a new candidate; promotions
-    that only an idle slot justifies; wait; finish.
+    promoted candidates; let candidates pass the gates, highest first, or give one near the cut a seed more; missing
+    seeds; a new candidate; promotions that only an idle slot justifies; wait; finish.
 
     Args:
         plan: the plan.
