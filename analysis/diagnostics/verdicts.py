@@ -1,0 +1,37 @@
+"""From an estimate and a threshold to a verdict, the same in every diagnostic.
+
+What it is not: thresholds, which each diagnostic names and puts into its finding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from analysis.api import Estimate, Finding, Verdict
+
+
+def verdict(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:
+    """``pass`` or ``fail`` by the value; ``warn`` where one of its bounds is on the other side of the threshold.
+
+    A value that is not finite gives ``no_evidence``; bounds that are not finite (too few windows) are not looked at.
+    """
+    if not math.isfinite(estimate.value):
+        return "no_evidence"
+    good = passes(estimate.value)
+    bounds = [bound for bound in (estimate.low, estimate.high) if math.isfinite(bound)]
+    if any(passes(bound) != good for bound in bounds):
+        return "warn"
+    return "pass" if good else "fail"
+
+
+def no_evidence(name: str, why: str) -> Finding:
+    """The finding of a diagnostic that has nothing to judge from."""
+    return Finding(name, "no_evidence", why)
+
+
+def shown(estimate: Estimate, digits: int = 3) -> str:
+    """A value with its interval, for a summary: ``0.021 (0.018 to 0.024)``."""
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return f"{estimate.value:.{digits}f}"
+    return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
