@@ -11,7 +11,7 @@ from tests.spacing_mdn.conftest import MakeTask
 from trainables.spacing_mdn import settings
 from trainables.spacing_mdn.golden import Golden, draw
 from trainables.spacing_mdn.loss import mixture_nll
-from trainables.spacing_mdn.settings import predict_settings, score, slot_gradients, thinned
+from trainables.spacing_mdn.settings import affordable, predict_settings, score, slot_gradients, without
 from trainables.spacing_mdn.slots import SlotControl
 from trainables.spacing_mdn.task import SpacingTask
 
@@ -98,12 +98,21 @@ def test_too_much_to_keep_is_computed_again(make_task: MakeTask, monkeypatch: py
     assert all(torch.equal(one.mu, two.mu) for one, two in zip(kept, again, strict=True))
 
 
-def test_windows_are_thinned_evenly(make_task: MakeTask) -> None:
-    golden = golden_of(make_task)
-    few = thinned(golden, 5)
-    assert len(few.starts) == len(few.inputs) == len(few.targets) == len(few.log_height) == 5
+def test_many_settings_look_at_fewer_windows_evenly_spread(make_task: MakeTask) -> None:
+    golden = golden_of(make_task, number=60)
+    few = affordable(golden, 500)  # of three slots each
+    assert len(few.starts) == len(few.inputs) == len(few.targets) == len(few.log_height) == 2**16 // 1500
     assert few.starts[[0, -1]].tolist() == golden.starts[[0, -1]].tolist()
-    assert thinned(golden, 400) is golden
+    assert affordable(golden, 20) is golden
+    assert len(affordable(golden, 10**6).starts) == 32
+    assert len(affordable(golden_of(make_task, number=60, layout="prefix"), 20).starts) == 32
+
+
+def test_slots_are_taken_away_from_the_setting_of_evaluation(make_task: MakeTask) -> None:
+    control = without(golden_of(make_task, eval_slot_id_mode="off", content_mode="zeroed"), (0, 2))
+    assert control.keep is not None
+    assert control.keep.tolist() == [[0.0, 1.0, 0.0]]
+    assert (control.ids, control.content) == (False, False)
 
 
 def test_gradients_need_slots_that_read(make_task: MakeTask) -> None:

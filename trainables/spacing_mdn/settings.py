@@ -10,7 +10,7 @@ What it is not: another model. It runs the modules of `model.SpacingModel`, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from weakref import WeakKeyDictionary
@@ -28,6 +28,9 @@ from trainables.spacing_mdn.slots import SlotControl
 
 MAX_KEPT_BYTES = 3 * 2**29
 """Keys and values beyond this (1.5 GiB) are computed again at every call."""
+MAX_SLOT_TOKENS = 2**16
+"""Settings x slots x windows that `affordable` allows, about 20 seconds of one CPU core at a width of 256, depth 6."""
+_FEWEST = 32
 _BATCH = 32  # windows
 _TOKENS = 128  # slots of all settings together that go through a block at once, for each window
 
@@ -47,25 +50,26 @@ class SharedData:
             inputs, self._center, self._scale = _normalise(inputs)
         cuts = [cut - 1 for cut in cut_positions(config)]
         self._guess = inputs[:, cuts, 2] if config.ar_features else None
-        self._memory: list[Tensor] = []  # of each block, (batch, context, 2 * width): keys, then values
+        self._memory: list[tuple[Tensor, Tensor]] = []  # of each block, keys and values by head
         with torch.no_grad():
             x = model._embed(inputs)
             for block in model.blocks:
                 assert isinstance(block, Block)
-                normed = block.attention_norm(x)
-                self._memory.append(F.linear(normed, block.qkv.weight[config.width :]))
+                both = F.linear(block.attention_norm(x), block.qkv.weight[config.width :])
+                key, value = both.view(*both.shape[:2], 2, block.n_heads, -1).permute(2, 0, 3, 1, 4).contiguous()
+                self._memory.append((key, value))
                 if block is not model.blocks[-1]:
                     x = block(x)
 
     @property
     def nbytes(self) -> int:
         """Memory that it holds."""
-        return sum(part.nbytes for part in self._memory)
+        return sum(key.nbytes + value.nbytes for key, value in self._memory)
 
     @torch.no_grad()
     def predict(self, controls: Sequence[SlotControl]) -> list[Prediction]:
         """What the model says under each setting."""
-        number = self._memory[0].shape[0]
+        number = len(self._memory[0][0])
         step = max(1, _TOKENS // (self._model.config.n_slots * self._model.config.query_cuts))
         predictions = []
         for start in range(0, len(controls), step):
@@ -103,7 +107,7 @@ class SharedData:
     def _keep(self, control: SlotControl, number: int) -> Tensor:
         """(batch, cuts * slots, 1)."""
         config = self._model.config
-        keep = self._memory[0].new_ones(1, config.n_slots) if control.keep is None else control.keep
+        keep = self._memory[0][0].new_ones(1, config.n_slots) if control.keep is None else control.keep
         return keep.expand(number, -1).repeat(1, config.query_cuts).unsqueeze(-1)
 
     def _run(self, slots: Tensor, keep: Tensor) -> Tensor:
@@ -115,7 +119,7 @@ class SharedData:
             slots = slots + block.down(F.gelu(block.up(block.mlp_norm(slots))))
         return slots * keep
 
-    def _attend(self, block: Block, slots: Tensor, memory: Tensor) -> Tensor:
+    def _attend(self, block: Block, slots: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
         """Slots to the data, and to the slots of their own setting."""
         batch, settings, number, width = slots.shape
         heads = (block.n_heads, width // block.n_heads)
@@ -124,8 +128,8 @@ class SharedData:
             part.view(batch, settings, number, *heads).permute(0, 3, 1, 2, 4)
             for part in block.qkv(block.attention_norm(slots)).chunk(3, dim=-1)
         )
-        length = memory.shape[1]
-        keys, values = (part.view(batch, length, *heads).transpose(1, 2) for part in memory.chunk(2, dim=-1))
+        keys, values = memory
+        length = keys.shape[2]
         to_data = (query.flatten(2, 3) @ keys.transpose(-1, -2)).view(batch, heads[0], settings, number, length)
         scores = torch.cat((to_data, query @ key.transpose(-1, -2)), dim=-1) / math.sqrt(heads[1])
         if self._model._slot_mask is not None:
@@ -180,8 +184,21 @@ def score(golden: Golden, prediction: Prediction) -> Float[Tensor, " windows"]:
     return scores[:, -1] if config.layout == "postfix" else scores[:, -config.eval_tail :].mean(dim=1)
 
 
-def thinned(golden: Golden, number: int) -> Golden:
-    """At most ``number`` of the windows, evenly spread: for layouts in which every setting costs a whole pass."""
+def without(golden: Golden, absent: Collection[int]) -> SlotControl:
+    """The setting of evaluation with some of the slots absent from every window."""
+    keep = torch.ones(1, golden.task.config.n_slots, device=golden.task.device)
+    keep[0, list(absent)] = 0.0
+    return replace(golden.setting, keep=keep)
+
+
+def affordable(golden: Golden, num_settings: int) -> Golden:
+    """As many of the windows, evenly spread, as that many settings may take: all, for 32 settings of 8 postfix slots.
+
+    Elsewhere than in ``postfix`` a setting costs a whole pass: 32 windows.
+    """
+    config = golden.task.config
+    tokens = num_settings * config.n_slots
+    number = max(_FEWEST, MAX_SLOT_TOKENS // max(1, tokens)) if config.layout == "postfix" else _FEWEST
     total = len(golden.starts)
     if total <= number:
         return golden
