@@ -1,0 +1,260 @@
+"""Who was scored at each gate of a run, with what, and who went on: from its records, standard library only.
+
+Scores follow the rules of the search (`docs/statistics.md`): the mean over seeds of each seed's best up to the gate's
+step, or the value of the best of k; a lost seed counts as the worst value that anybody has shown at that gate. They are
+computed once over everybody who arrived, where the search, deciding as they came, had seen only the first. Values are
+in the objective's own sign.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from analysis.record_types import CandidateRecord, Decision, MemberRecord
+from analysis.records import AUDIT, Records
+from analysis.statistics import Prior, best_of_k, expected_min, fit_prior, moderated, otsu, two_way_fit
+
+SEPARATED, MIN_VALUES = 0.8, 16
+"""Values fall into two groups where so much of their variance is between them, and there are so many of them."""
+
+Values = Mapping[int, float | None]
+"""Seed -> best value up to the gate's step; None for a lost seed."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A candidate (in a race a member) at a gate.
+
+    Attributes:
+        gate: 0-based; the last one is the end of the run.
+        seed: of a race's member; None otherwise.
+        values: by seed.
+        score: over seeds; NaN where nobody at the gate has a value.
+        se, df: standard error of the mean and its degrees of freedom; NaN and 0 where there is nothing to tell from.
+        rank: 0-based among ``num_scored``; None for the control, which takes no rank.
+        successes: seeds that found the good minimum, where a line is drawn.
+        reason: of the promotion, empty for those that did not go on.
+    """
+
+    gate: int
+    until_step: int
+    candidate: str
+    seed: int | None
+    values: Values
+    score: float
+    se: float
+    df: float
+    rank: int | None
+    num_scored: int
+    successes: int | None
+    promoted: bool
+    reason: str
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is what others must beat."""
+        return self.rank is None
+
+    @property
+    def num_lost(self) -> int:
+        """Seeds that diverged or failed by then."""
+        return sum(value is None for value in self.values.values())
+
+
+@dataclass(frozen=True)
+class FunnelRow:
+    """How many candidates (members of a race; the control left out) entered a stage, were scored and passed."""
+
+    until_step: int
+    num_seeds: int
+    entered: int
+    scored: int
+    passed: int
+    audited: int
+    lost_seeds: int
+
+
+def gate_entries(records: Records) -> list[list[Entry]]:
+    """The entries of every gate, best first, the control where its score puts it. Empty gates stay empty lists."""
+    return [_entries(records, gate) for gate in range(len(records.stages))]
+
+
+def funnel(records: Records) -> list[FunnelRow]:
+    """One row a stage; those that passed only to audit a gate are counted apart."""
+    control = records.control
+    others = [c for c in records.candidates.values() if c is not control]
+    rows = []
+    for gate, entries in enumerate(gate_entries(records)):
+        stage, ranked = records.stages[gate], [e for e in entries if not e.is_control]
+        if records.kind == "race":
+            entered = sum(m.stage >= gate for m in records.members.values())
+        else:
+            entered = sum(c.stage >= gate for c in others)
+        audited = sum(e.reason == AUDIT for e in ranked)
+        passed = len(ranked) if gate == len(records.stages) - 1 else sum(e.promoted for e in ranked) - audited
+        lost = sum(e.num_lost for e in entries)
+        rows.append(FunnelRow(stage["until_step"], stage["num_seeds"], entered, len(ranked), passed, audited, lost))
+    return rows
+
+
+def highest(records: Records) -> dict[str, Entry]:
+    """Each candidate's entry at the last gate that it was scored at (a race's config has none)."""
+    found: dict[str, Entry] = {}
+    for entries in gate_entries(records):
+        found |= {entry.candidate: entry for entry in entries if entry.seed is None}
+    return found
+
+
+def _entries(records: Records, gate: int) -> list[Entry]:
+    arrived = _arrived(records, gate)
+    scores = _Scores(records, gate, arrived)
+    promoted = {(d.candidate, d.seed): d for d in records.decisions if d.kind == "promoted" and d.gate == gate}
+    control = records.control
+    found = []
+    for order, ((candidate, seed), values) in enumerate(arrived.items()):
+        score = scores.score(values)
+        is_control = control is not None and candidate == control.id
+        found.append((math.isnan(score), score, order, is_control, (candidate, seed), values))
+    found.sort(key=lambda row: row[:3])
+    num_scored = sum(not row[3] for row in found)
+    entries, rank = [], 0
+    for _, score, _, is_control, (candidate, seed), values in found:
+        decision: Decision | None = promoted.get((candidate, seed))
+        se, df = scores.error(values)
+        entries.append(
+            Entry(
+                gate=gate,
+                until_step=records.stages[gate]["until_step"],
+                candidate=candidate,
+                seed=seed,
+                values={s: None if v is None else records.sign * v for s, v in values.items()},
+                score=records.sign * score,
+                se=se,
+                df=df,
+                rank=None if is_control else rank,
+                num_scored=num_scored,
+                successes=scores.successes(values),
+                promoted=decision is not None,
+                reason=decision.reason if decision else "",
+            )
+        )
+        rank += not is_control
+    return entries
+
+
+def _arrived(records: Records, gate: int) -> dict[tuple[str, int | None], Values]:
+    """Minimised values of everybody whose seeds have all reached the gate, in order of entry into the search."""
+    if records.kind == "race":
+        racers = [m for m in records.members.values() if m.stage >= gate and _has_reached(records, m, gate)]
+        return {(m.candidate, m.seed): {m.seed: _value(records, m, gate)} for m in racers}
+    found: dict[tuple[str, int | None], Values] = {}
+    for candidate in records.candidates.values():
+        members = _members(records, candidate, gate)
+        if candidate.stage >= gate and members and all(_has_reached(records, m, gate) for m in members):
+            found[candidate.id, None] = {m.seed: _value(records, m, gate) for m in members}
+    return found
+
+
+def _members(records: Records, candidate: CandidateRecord, gate: int) -> list[MemberRecord]:
+    needed = (*records.stage_seeds(gate), *candidate.extra_seeds.get(gate, ()))
+    members = [candidate.members[seed] for seed in needed if seed in candidate.members]
+    if records.kind == "comparison" and records.is_finished:
+        # It may end early: pairs that could not change the verdict were not run.
+        return [m for m in members if m.ended]
+    return members if len(members) == len(needed) else []
+
+
+def _has_reached(records: Records, member: MemberRecord, gate: int) -> bool:
+    return member.ended or member.steps >= records.stages[gate]["until_step"]
+
+
+def _value(records: Records, member: MemberRecord, gate: int) -> float | None:
+    if member.lost_stage is not None and member.lost_stage <= gate:
+        return None
+    best = records.best(member, records.stages[gate]["until_step"])
+    return None if best is None else records.sign * best.value
+
+
+class _Scores:
+    """Scores of minimised values at one gate, with what is learnt from everybody there."""
+
+    def __init__(self, records: Records, gate: int, arrived: Mapping[tuple[str, int | None], Values]) -> None:
+        scoring: Mapping[str, Any] = records.plan.get("scoring", {})
+        race = records.kind == "race"
+        self._mean = race or scoring.get("objective", "mean") == "mean"
+        self._k = scoring.get("k", 3)
+        self._seeds = records.stage_seeds(gate)
+        self._worst = max(_finite(arrived.values()), default=math.nan)
+        control = records.control
+        others = [values for (name, _), values in arrived.items() if control is None or name != control.id]
+        self._blocks: dict[int, float] = {}
+        self._prior, self._df_share = Prior(0.0, math.nan), 1.0
+        # Where a plan asks for nothing that needs a common variance, the search uses each candidate's own.
+        learns = scoring.get("band", 0.3) > 0 or scoring.get("extra_seeds", 0.2) > 0 or not self._mean
+        if learns and records.kind == "search":
+            self._fit(others)
+        self._draw_line(scoring.get("success"), records.sign, _finite(others))
+
+    def score(self, values: Values) -> float:
+        numbers = [self._worst if v is None else v for v in values.values()]
+        if self._mean:
+            own = values.keys() <= set(self._seeds)
+            blocks = {} if own else self._blocks
+            return fmean(n - blocks.get(seed, 0.0) for n, seed in zip(numbers, values, strict=True))
+        if math.isnan(self._worst):
+            return math.nan
+        if self._line is None:
+            return expected_min(numbers, min(self._k, len(numbers)))
+        finite = [v for v in values.values() if v is not None]
+        lost = len(values) - len(finite)
+        return best_of_k(finite, lost, self._k, self._line, self._success_value, self._failure_value).score
+
+    def error(self, values: Values) -> tuple[float, float]:
+        variance, df = math.nan, 0.0
+        if None not in values.values() and len(values) > 1:
+            rest = [v - self._blocks.get(seed, 0.0) for seed, v in values.items() if v is not None]
+            mean = fmean(rest)
+            df = (len(rest) - 1) * self._df_share
+            variance = math.fsum((r - mean) ** 2 for r in rest) / df if df else math.nan
+        total = self._prior.df + df
+        if not total:
+            return math.nan, 0.0
+        pooled = moderated(self._prior, variance, df) if self._prior.df else variance
+        return math.sqrt(pooled / len(values)), total
+
+    def successes(self, values: Values) -> int | None:
+        if self._line is None:
+            return None
+        return sum(v is not None and v <= self._line for v in values.values())
+
+    def _fit(self, others: Sequence[Values]) -> None:
+        rows = [{s: v for s, v in values.items() if v is not None} for values in others if None not in values.values()]
+        if not rows:
+            return
+        fit = two_way_fit(rows, self._seeds)
+        self._blocks = fit.blocks
+        self._prior = fit_prior(fit.variances, fit.dfs)
+        free = sum(len(row) - 1 for row in rows)
+        self._df_share = math.fsum(fit.dfs) / free if free else 0.0
+
+    def _draw_line(self, given: float | None, sign: float, finite: Sequence[float]) -> None:
+        self._line = None if given is None else sign * given
+        if self._mean:
+            return
+        if given is None:
+            split = otsu(finite) if len(finite) >= MIN_VALUES else None
+            self._line = split.threshold if split and split.separation >= SEPARATED else None
+        if self._line is None:
+            return
+        good = [v for v in finite if v <= self._line]
+        bad = [v for v in finite if v > self._line]
+        self._success_value = fmean(good) if good else self._line
+        self._failure_value = fmean(bad) if bad else max(self._worst, self._line)
+
+
+def _finite(arrived: Iterable[Values]) -> list[float]:
+    return [v for values in arrived for v in values.values() if v is not None]

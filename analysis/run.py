@@ -1,0 +1,272 @@
+"""A run as tidy pandas tables: `load` reads the folder, `Run` makes each table when it is first looked at. No Ray.
+
+Works on runs that are being written, that lost everybody, and on races and comparisons; what is not there yet is NaN or
+an empty table with its columns. Values are in the objective's own sign. Not here: what follows from the numbers
+(`analysis.importance`, `analysis.gate_regret` and their neighbours take `Run.records`).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from analysis.api import Estimate, Finding
+from analysis.findings import from_json
+from analysis.gate_scores import Entry, gate_entries, highest
+from analysis.record_types import CandidateRecord, MemberRecord
+from analysis.records import Records, RunUnreadable, read_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MEMBERS = ("member", "candidate", "seed", "status", "reason", "stage", "steps", "best", "best_step")
+_CURVES = ("member", "candidate", "seed", "step", "stage")
+_CURVES_END = ("train_s", "eval_s", "diverged", "member_s", "total_steps", "total_s")
+_CANDIDATES = ("candidate", "label", "origin", "params", "config", "control", "stage", "gate")
+_CANDIDATES_END = ("score", "se", "std", "rank", "num_seeds", "num_lost", "successes", "steps", "seconds", "audited")
+_DECISIONS = ("kind", "candidate", "gate", "reason", "seed", "score", "rank", "num_scored", "chance")
+_GATES = ("gate", "until_step", "candidate", "seed", "control", "score", "se", "df", "rank", "num_scored")
+_GATES_END = ("num_seeds", "num_lost", "successes", "promoted", "reason")
+_FINDINGS = ("member", "candidate", "seed", "diagnostic", "verdict", "name", "value", "low", "high", "threshold")
+_INTEGERS = ("seed", "rank", "num_scored", "successes", "gate", "best_step")
+"""Columns that may lack a number: pandas' nullable integers."""
+_NUMBERS = ("score", "chance")
+"""Columns where None is no number."""
+
+
+def load(run: str | Path) -> Run:
+    """Open a run to look at.
+
+    Args:
+        run: its folder, or its name in ``runs/`` of the working folder.
+
+    Raises:
+        RunUnreadable: there is no such run, or its plan or journal are damaged.
+    """
+    for root in (Path(run), Path("runs") / run):
+        if (root / "plan.toml").is_file():
+            return Run(read_run(root))
+    known = sorted(path.parent.name for path in Path("runs").glob("*/plan.toml"))
+    raise RunUnreadable(f"{run}: is no run folder (no plan.toml in it); in runs/: {', '.join(known) or 'none'}")
+
+
+class Run:
+    """One run; tables are made once and kept.
+
+    Attributes:
+        records: what was read; nothing is read again.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    def __repr__(self) -> str:
+        records = self.records
+        state = records.ended or ("not begun" if not records.slots else "running, or killed")
+        return (
+            f"<{records.kind} {records.root.name!r}: {len(records.candidates)} candidates, {len(records.members)} "
+            f"members, {records.steps} steps, {state}>"
+        )
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The resolved plan."""
+        return self.records.plan
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What the run was made with; empty if that was lost."""
+        return self.records.provenance
+
+    @cached_property
+    def members(self) -> pd.DataFrame:
+        """One row a member: where it stands, its best on val, and what its best checkpoint is worth on both splits.
+
+        ``best`` is NaN for a member that was lost or has not reported; ``val`` and ``test`` until it was tested.
+        """
+        rows = [self._member_row(member) for member in self.records.members.values()]
+        return _frame(rows, (*_MEMBERS, self.records.objective, self.records.test_metric, "seconds"))
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row an evaluation: every reported metric under its own name, and what it had cost until then.
+
+        ``total_steps`` and ``total_s`` count the whole run up to this report.
+        """
+        rows, names = [], {self.records.objective: None}
+        for member in self.records.members.values():
+            for report in member.reports:
+                names |= dict.fromkeys(report.metrics)
+                facts = {name: getattr(report, name) for name in ("step", "stage", *_CURVES_END)}
+                of = {"member": member.id, "candidate": member.candidate, "seed": member.seed}
+                rows.append({**report.metrics, **of, **facts})
+        return _frame(rows, (*_CURVES, *names, *_CURVES_END))
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        """One row a candidate, in order of entry, with its score at the last gate where all its seeds were in.
+
+        ``gate`` is that gate (0-based, the last one is the end), ``score`` NaN before the first. In a race the one
+        config is scored over the members that reached the end.
+        """
+        entries = highest(self.records)
+        rows = [self._candidate_row(c, entries.get(c.id)) for c in self.records.candidates.values()]
+        return _frame(rows, (*_CANDIDATES, *_CANDIDATES_END, self.records.test_metric, "test_std"))
+
+    @cached_property
+    def decisions(self) -> pd.DataFrame:
+        """Promotions, seeds added, and members that stopped early or were lost, in order and with the reason."""
+        rows = [{name: getattr(decision, name) for name in _DECISIONS} for decision in self.records.decisions]
+        return _frame(rows, _DECISIONS)
+
+    @cached_property
+    def gates(self) -> pd.DataFrame:
+        """One row for everybody at a gate, best first; in a race ``seed`` says which member."""
+        rows = [
+            {
+                **{name: getattr(e, name) for name in (*_GATES, *_GATES_END) if hasattr(e, name)},
+                "control": e.is_control,
+                "num_seeds": len(e.values),
+            }
+            for entries in gate_entries(self.records)
+            for e in entries
+        ]
+        return _frame(rows, (*_GATES, *_GATES_END))
+
+    @cached_property
+    def findings(self) -> pd.DataFrame:
+        """One row a measured value of a diagnostic, from ``members/<id>/findings.json`` and ``report/findings.json``.
+
+        A finding without values has one row that says its verdict; ``member`` is empty for findings about the run.
+        """
+        rows: list[dict[str, Any]] = []
+        for name, findings in self.found.items():
+            member = self.records.members.get(name)
+            of = {"member": name, "candidate": member.candidate if member else "", "seed": member and member.seed}
+            for finding in findings:
+                rows += [{**of, **row} for row in _finding_rows(finding)]
+        return _frame(rows, (*_FINDINGS, "summary"))
+
+    @cached_property
+    def found(self) -> dict[str, list[Finding]]:
+        """Findings by member, those about the whole run under an empty name; unreadable files with a warning."""
+        root = self.records.root
+        files = {name: root / "members" / name / "findings.json" for name in self.records.members}
+        found = {}
+        for name, path in {**files, "": root / "report" / "findings.json"}.items():
+            if not path.is_file():
+                continue
+            try:
+                found[name] = from_json(path.read_text())
+            except (OSError, ValueError) as error:
+                warnings.warn(f"{path}: passed over: {error}", stacklevel=2)
+        return found
+
+    def findings_table(self) -> pd.DataFrame:
+        """Diagnostics side by side: rows (diagnostic, name), columns (candidate, mean | std | num_seeds | verdicts).
+
+        Mean and standard deviation are over seeds (``std`` NaN for one), without those that have no number; verdicts
+        are counted, as in ``2 pass, 1 fail``. Findings about the whole run are left out.
+        """
+        import pandas as pd
+
+        of_members = self.findings[self.findings["member"] != ""]
+        cells: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
+        for (candidate, diagnostic, name), group in of_members.groupby(
+            ["candidate", "diagnostic", "name"], sort=False, dropna=False
+        ):
+            values = group["value"].dropna()
+            counts = group["verdict"].value_counts()
+            cells.setdefault(candidate, {})[diagnostic, name] = {
+                "mean": values.mean(),
+                "std": values.std(),
+                "num_seeds": len(values),
+                "verdicts": ", ".join(f"{count} {verdict}" for verdict, count in counts.items()),
+            }
+        rows = list(dict.fromkeys(row for column in cells.values() for row in column))
+        index = pd.MultiIndex.from_tuples(rows, names=["diagnostic", "name"]) if rows else None
+        sides = {c: pd.DataFrame([column.get(row, {}) for row in rows], index=index) for c, column in cells.items()}
+        return pd.concat(sides, axis=1, names=["candidate", ""]) if sides else pd.DataFrame()
+
+    def _member_row(self, member: MemberRecord) -> dict[str, Any]:
+        records = self.records
+        best = None if member.lost_stage is not None else records.best(member)
+        tested = member.tested or {}
+        return {
+            **{name: getattr(member, name) for name in ("candidate", "seed", "status", "reason", "stage", "steps")},
+            "member": member.id,
+            "best": math.nan if best is None else best.value,
+            "best_step": None if best is None else best.step,
+            records.objective: tested.get(records.objective, math.nan),
+            records.test_metric: tested.get(records.test_metric, math.nan),
+            "seconds": member.seconds,
+        }
+
+    def _candidate_row(self, candidate: CandidateRecord, entry: Entry | None) -> dict[str, Any]:
+        records = self.records
+        members = list(candidate.members.values())
+        if entry is None:
+            at_end = [m for m in members if m.stage == len(records.stages) - 1 and m.ended]
+            seeds = {m.seed: _kept(records, m) for m in at_end} if records.kind == "race" else {}
+            values: Sequence[float] = [v for v in seeds.values() if v is not None]
+            score, gate = fmean(values) if values else math.nan, len(records.stages) - 1 if values else None
+            se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        else:
+            seeds = dict(entry.values)
+            values = [v for v in seeds.values() if v is not None]
+            score, gate, se = entry.score, entry.gate, entry.se
+        tests = [m.tested[records.test_metric] for m in members if m.tested and records.test_metric in m.tested]
+        control = records.control
+        return {
+            **{name: getattr(candidate, name) for name in ("origin", "params", "config", "stage", "audited")},
+            "label": candidate.label or drawn(candidate.params),
+            "candidate": candidate.id,
+            "control": control is candidate,
+            "gate": gate,
+            "score": score,
+            "se": se,
+            "std": stdev(values) if len(values) > 1 else math.nan,
+            "rank": entry and entry.rank,
+            "num_seeds": len(seeds),
+            "num_lost": len(seeds) - len(values),
+            "successes": entry and entry.successes,
+            "steps": sum(m.steps for m in members),
+            "seconds": sum(m.seconds for m in members),
+            records.test_metric: fmean(tests) if tests else math.nan,
+            "test_std": stdev(tests) if len(tests) > 1 else math.nan,
+        }
+
+
+def drawn(params: Mapping[str, object]) -> str:
+    """``lr=0.0021 layout=postfix``: what a candidate is called that has no name."""
+    return " ".join(f"{key}={v:.3g}" if isinstance(v, float) else f"{key}={v}" for key, v in params.items())
+
+
+def _kept(records: Records, member: MemberRecord) -> float | None:
+    best = None if member.lost_stage is not None else records.best(member)
+    return None if best is None else best.value
+
+
+def _finding_rows(finding: Finding) -> list[dict[str, Any]]:
+    of = {"diagnostic": finding.name, "verdict": finding.verdict, "summary": finding.summary}
+    rows = []
+    for name, value in finding.values.items():
+        numbers = value if isinstance(value, Estimate) else Estimate(value, math.nan, math.nan)
+        threshold = finding.threshold.get(name, math.nan)
+        ends = {"value": numbers.value, "low": numbers.low, "high": numbers.high}
+        rows.append({**of, "name": name, **ends, "threshold": threshold})
+    nothing = {"name": "", "value": math.nan, "low": math.nan, "high": math.nan, "threshold": math.nan}
+    return rows or [{**of, **nothing}]
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=list(columns))
+    types = {**dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_NUMBERS, "float64")}
+    return frame.astype({name: kind for name, kind in types.items() if name in columns})
