@@ -1,0 +1,138 @@
+"""A: what does the model lose when slots are taken away?
+
+What it is: the change of the NLL with slots absent: zero in front of every block and without a share in the readout.
+One by one, then together: the k most important by themselves, and k at random, in the mean over a few seeded draws.
+What it is not: `slot_effect`, which asks how far predictions move, be it for better or worse.
+
+Without any slot nothing of the data reaches a ``postfix`` model's mixture, so that this costs much says nothing about
+the slots: it is reported and not judged. Under ``prefix`` the data go past the slots, and it is judged as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.api import Estimate, Finding, Plot, Series
+from analysis.bootstrap import interval, mean_interval
+from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.settings import affordable, predict_settings, score, without
+
+MIN_CHANGE = 0.02
+"""Nats that the worst absence has to cost."""
+TOGETHER = (1, 2, 4, 8)
+
+_DRAWS = 4
+_SEED = 161
+Array = NDArray[np.float64]
+
+
+class SlotAblation:
+    """Values, changes of the NLL in nats: ``max_change``, the largest of those judged; ``slot_<i>`` without one slot;
+    ``top_<k>`` without the k most important, ``random_<k>`` without k at random; ``none_left``. ``nll``: with all.
+
+    The largest of several changes leans upwards, the more so the fewer the windows (``windows``).
+    """
+
+    name = "slot_ablation"
+    title = "A: slot ablation"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`."""
+        config = subject.config
+        number, reads = config.n_slots, config.layout == "postfix"
+        if not number:
+            return no_evidence(self.name, "The model has no slots, so there are none to take away.")
+        if reads and number == 1:
+            return no_evidence(self.name, "There is one slot, and all that the prediction knows comes through it.")
+        sizes = [size for size in TOGETHER if 1 < size < number]
+        golden = affordable(subject.golden, 2 + number + len(sizes) * (1 + _DRAWS))
+        own, *single = nll_without(golden, [(), *((slot,) for slot in range(number))])
+        singles = np.stack(single) - own
+        order = np.argsort(-singles.mean(axis=1), kind="stable").tolist()
+        rng = np.random.default_rng(_SEED)
+        drawn = [rng.choice(number, size, replace=False).tolist() for size in sizes for _ in range(_DRAWS)]
+        rest = nll_without(golden, [*(order[:size] for size in sizes), range(number), *drawn]) - own
+        if not (np.isfinite(singles).all() and np.isfinite(rest).all()):
+            return no_evidence(self.name, "The model's density is not finite on golden windows, with or without slots.")
+        tops = dict(zip([1, *sizes, number], [singles[order[0]], *rest[: len(sizes) + 1]], strict=True))
+        at_random = rest[len(sizes) + 1 :].reshape(len(sizes), _DRAWS, -1).mean(axis=1)
+        randoms = dict(zip([1, *sizes, number], [singles.mean(axis=0), *at_random, tops[number]], strict=True))
+        judged = np.stack([*singles, *(tops[size] for size in sizes), *([] if reads else [tops[number]])], axis=1)
+        return self._judge(own, singles, tops, randoms, interval(lambda drawn: drawn.mean(axis=0).max(), judged))
+
+    def _judge(
+        self, own: Array, singles: Array, tops: dict[int, Array], randoms: dict[int, Array], largest: Estimate
+    ) -> Finding:
+        number = len(singles)
+        each = [mean_interval(change) for change in singles]
+        top = {size: mean_interval(change) for size, change in tops.items()}
+        random = {size: mean_interval(change) for size, change in randoms.items()}
+        if largest.value >= MIN_CHANGE:
+            meaning = "the prediction needs what the slots hold"
+        else:
+            meaning = "the prediction hardly needs them, or each holds what the others hold"
+        return Finding(
+            self.name,
+            verdict(largest, lambda value: value >= MIN_CHANGE),
+            f"Taking slots away one by one, or the most important together, raises the NLL by {shown(largest)} nats at "
+            f"most (without any of the {number}: {top[number].value:.3f}): {meaning}.",
+            {
+                "max_change": largest,
+                "nll": mean_interval(own),
+                **{f"slot_{slot}": change for slot, change in enumerate(each)},
+                **{f"top_{size}": change for size, change in top.items() if size < number},
+                **{f"random_{size}": change for size, change in random.items() if size < number},
+                "none_left": top[number],
+                "windows": float(len(own)),
+            },
+            {"max_change": MIN_CHANGE},
+            (_bars(each), _curves(top, random)),
+        )
+
+
+def nll_without(golden: Golden, absent: Sequence[Collection[int]]) -> Array:
+    """(sets, windows) NLL in nats with each set of slots absent."""
+    predictions = predict_settings(golden, [without(golden, slots) for slots in absent])
+    return np.stack([score(golden, prediction).cpu().numpy() for prediction in predictions])
+
+
+def _series(label: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Series:
+    low, high = (tuple(getattr(estimate, side) for estimate in estimates) for side in ("low", "high"))
+    return Series(label, tuple(x), tuple(estimate.value for estimate in estimates), low, high)
+
+
+def _bars(each: Sequence[Estimate]) -> Plot:
+    return Plot(
+        "NLL without one slot",
+        "slot",
+        "change of NLL (nats)",
+        "bar",
+        (_series("slot absent", range(len(each)), each),),
+        lines={"least that passes": MIN_CHANGE},
+        x_ticks=tuple(str(slot) for slot in range(len(each))),
+    )
+
+
+def _curves(top: dict[int, Estimate], random: dict[int, Estimate]) -> Plot:
+    sizes = list(top)
+    return Plot(
+        "NLL without several slots",
+        "slots absent",
+        "change of NLL (nats)",
+        "line",
+        (
+            _series("the most important", sizes, list(top.values())),
+            _series(f"at random ({_DRAWS} draws)", sizes, list(random.values())),
+        ),
+        lines={"least that passes": MIN_CHANGE},
+    )
+
+
+DIAGNOSTIC = SlotAblation()
