@@ -1,0 +1,91 @@
+"""C: does training pull the slots in different directions?
+
+What it is: correlation over the width between two slots' gradients of the same window's NLL, absolute, in the mean over
+pairs and windows. The gradient is that with respect to a slot's vector as it enters the first block, which is the
+gradient of its content and of its ID at once; every ID is at its own slot, and to number the slots otherwise permutes
+pairs and leaves their mean alone. What it is not: `gradient_rank`, which counts directions over all windows together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.api import Finding, Plot
+from analysis.bootstrap import mean_interval
+from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from trainables.spacing_mdn.settings import slot_gradients
+
+MAX_CORRELATION = 0.6
+
+_SILENT = 1e-6  # of the window's longest gradient: below it float32 leaves no direction
+Array = NDArray[np.float64]
+
+
+class SlotGradients:
+    """Values: ``mean_abs_correlation`` over pairs and windows; ``silent_share`` of the slots' gradients that are too
+    short to have a direction (pairs with one are left out).
+    """
+
+    name = "slot_gradients"
+    title = "C: gradient correlation between slots"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`."""
+        config = subject.config
+        if config.layout != "postfix":
+            return no_evidence(
+                self.name, f"Layout {config.layout} has no slots that are read out, whose gradients could be compared."
+            )
+        if config.n_slots < 2:
+            return no_evidence(self.name, "There is one slot, and nothing to correlate its gradient with.")
+        gradients = slot_gradients(subject.golden).double().cpu().numpy()
+        if not np.isfinite(gradients).all():
+            return no_evidence(self.name, "Gradients of the NLL are not finite on golden windows.")
+        table, silent = correlations(gradients)
+        first, second = np.triu_indices(config.n_slots, k=1)
+        pairs = np.abs(table[:, first, second])
+        heard = np.isfinite(pairs).any(axis=1)
+        if not heard.any():
+            return no_evidence(self.name, "In no window does the NLL pull at two slots: it hangs on one slot or none.")
+        mean = mean_interval(np.nanmean(pairs[heard], axis=1))
+        good = mean.value <= MAX_CORRELATION
+        meaning = "they learn different things" if good else "they are all taught the same"
+        return Finding(
+            self.name,
+            verdict(mean, lambda value: value <= MAX_CORRELATION),
+            f"The gradients of two slots correlate by {shown(mean)} in absolute value: {meaning}.",
+            {"mean_abs_correlation": mean, "silent_share": float(silent.mean())},
+            {"mean_abs_correlation": MAX_CORRELATION},
+            (_plot(table[heard]),),
+        )
+
+
+def correlations(gradients: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Pearson correlations over the width of (windows, slots, width), and who has none.
+
+    Returns:
+        (windows, slots, slots), NaN where one of the two has no direction, and (windows, slots), True for those.
+    """
+    centred = gradients - gradients.mean(axis=-1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=-1)
+    silent = norms <= _SILENT * norms.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        directions = np.where(silent[..., None], np.nan, centred / norms[..., None])
+    return directions @ directions.transpose(0, 2, 1), silent
+
+
+def _plot(table: Array) -> Plot:
+    known = np.isfinite(table)
+    # Pairs that are silent in every window are drawn as 0.
+    mean = np.where(known, np.abs(table), 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    ticks = tuple(str(slot) for slot in range(len(mean)))
+    title = "Absolute correlation of slots' gradients, mean over windows"
+    return Plot(title, "slot", "slot", "heat", grid=mean.tolist(), x_ticks=ticks)
+
+
+DIAGNOSTIC = SlotGradients()
