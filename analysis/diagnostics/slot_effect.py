@@ -1,0 +1,118 @@
+"""E: is the prediction spread over the slots, or does one of them make it?
+
+What it is: how far the predicted mean moves when one slot is absent (root mean square over windows), and each slot's
+share of the sum of these. What it is not: `slot_ablation`, which asks whether the score suffers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.api import Estimate, Finding, Plot, Series
+from analysis.bootstrap import interval
+from analysis.diagnostics.readout import entropies
+from analysis.diagnostics.verdicts import no_evidence, verdict
+from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.model import Prediction
+from trainables.spacing_mdn.settings import affordable, predict_settings, without
+
+MAX_SHARE = 0.6
+
+_NOTHING = 1e-6  # spacings: float32 leaves no more of a mean about 1
+Array = NDArray[np.float64]
+
+
+class SlotEffect:
+    """Values: ``slot_<i>``, RMS change of the predicted mean without that slot, in mean spacings; ``largest_share`` of
+    their sum that one slot has; ``entropy`` of the shares in nats, at most log(slots); ``windows`` looked at.
+    """
+
+    name = "slot_effect"
+    title = "E: slot effect"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`."""
+        number = subject.config.n_slots
+        if not number:
+            return no_evidence(self.name, "The model has no slots whose effect could be measured.")
+        if number == 1:
+            return no_evidence(self.name, "There is one slot, and all the effect is its own.")
+        golden = affordable(subject.golden, 1 + number)
+        squares = squared_changes(golden)
+        if not np.isfinite(squares).all():
+            return no_evidence(self.name, "Predicted means are not finite on golden windows.")
+        effects = np.sqrt(squares.mean(axis=0))
+        if effects.max() <= _NOTHING:
+            return no_evidence(
+                self.name, f"Without any one of its {number} slots the model predicts the same: no effect to share out."
+            )
+        share = interval(lambda drawn: float(_shares(drawn).max()), squares)
+        entropy = interval(lambda drawn: float(entropies(_shares(drawn))), squares)
+        return self._judge(squares, share, entropy)
+
+    def _judge(self, squares: Array, share: Estimate, entropy: Estimate) -> Finding:
+        number = squares.shape[1]
+        each = [interval(lambda drawn: math.sqrt(drawn.mean()), column) for column in squares.T]
+        first = int(np.argmax([effect.value for effect in each]))
+        meaning = (
+            "no slot makes the prediction by itself" if share.value < MAX_SHARE else "one slot makes the prediction"
+        )
+        bars = Series(
+            "slot absent",
+            tuple(range(number)),
+            tuple(effect.value for effect in each),
+            tuple(effect.low for effect in each),
+            tuple(effect.high for effect in each),
+        )
+        ticks = tuple(str(slot) for slot in range(number))
+        axis = "RMS change (mean spacings)"
+        return Finding(
+            self.name,
+            verdict(share, lambda value: value < MAX_SHARE),
+            f"Slot {first} moves the predicted mean most, by {each[first].value:.3g} mean spacings: "
+            f"{100 * share.value:.0f}% ({100 * share.low:.0f} to {100 * share.high:.0f}) of the effect of all "
+            f"{number}, with an entropy of {entropy.value:.2f} of at most {math.log(number):.2f} nats: {meaning}.",
+            {
+                "largest_share": share,
+                "entropy": entropy,
+                **{f"slot_{slot}": effect for slot, effect in enumerate(each)},
+                "windows": float(len(squares)),
+            },
+            {"largest_share": MAX_SHARE},
+            (Plot("Change of the predicted mean without one slot", "slot", axis, "bar", (bars,), x_ticks=ticks),),
+        )
+
+
+def squared_changes(golden: Golden) -> Array:
+    """(windows, slots) squared change of the predicted mean without each slot, in mean spacings squared.
+
+    The mean of the last prediction; of models that predict at every position, of the last ``eval_tail``, averaged.
+    """
+    config = golden.task.config
+    tail = 1 if config.layout == "postfix" else config.eval_tail
+
+    def mean(prediction: Prediction) -> Array:
+        means: Array = (prediction.log_pi.exp() * prediction.mu).sum(dim=-1)[:, -tail:].double().cpu().numpy()
+        return means
+
+    whole, *absent = predict_settings(
+        golden, [without(golden, ()), *(without(golden, (i,)) for i in range(config.n_slots))]
+    )
+    return np.stack([np.square(mean(part) - mean(whole)).mean(axis=1) for part in absent], axis=1)
+
+
+def _shares(squares: Array) -> Array:
+    """(slots,) shares of the sum of root mean squares; even where a resample has none at all."""
+    effects = np.sqrt(squares.mean(axis=0))
+    total = effects.sum()
+    shares: Array = effects / total if total > 0.0 else np.full(len(effects), 1.0 / len(effects))
+    return shares
+
+
+DIAGNOSTIC = SlotEffect()
