@@ -1,0 +1,88 @@
+"""F: how long are the slots' vectors?
+
+What it is: norms of contents, IDs and their sum, as learned. What it is not: a measure of use: every block normalises
+what it reads, so length matters only beside what blocks add. Reported; a slot next to nothing gives a warning.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from analysis.api import Estimate, Finding, Plot, Series
+from analysis.diagnostics.verdicts import no_evidence
+
+NEXT_TO_NOTHING = 0.01
+"""Ratio of the shortest to the longest vector below which the shortest counts as absent."""
+
+Array = NDArray[np.float64]
+
+
+class SlotNorms:
+    """Values, Euclidean norms without unit: ``slot_<i>`` of content + ID as they enter the model; ``mean``;
+    ``contents_mean`` and ``ids_mean`` of the parts; ``shortest_to_longest``; ``capped_share`` of the slots that are as
+    long as ``norm_cap`` lets them, where a cap is set. Parameters, the same for every window: they have no interval.
+    """
+
+    name = "slot_norms"
+    title = "F: slot norms"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`."""
+        config, slots = subject.config, subject.task.model.slots
+        if slots is None:
+            return no_evidence(self.name, "The model has no slots to measure.")
+        with torch.no_grad():
+            norms, contents, ids = (_norms(part) for part in (slots(subject.golden.setting), slots.content, slots.ids))
+        if not all(np.isfinite(part).all() for part in (norms, contents, ids)):
+            return no_evidence(self.name, "Slots are not finite numbers.")
+        longest = float(norms.max())
+        ratio = float(norms.min()) / longest if longest > 0.0 else 0.0
+        values: dict[str, Estimate | float] = {
+            "mean": float(norms.mean()),
+            "shortest_to_longest": ratio,
+            "contents_mean": float(contents.mean()),
+            "ids_mean": float(ids.mean()),
+            **{f"slot_{slot}": float(norm) for slot, norm in enumerate(norms)},
+        }
+        if config.norm_cap > 0.0:
+            values["capped_share"] = float((norms >= config.norm_cap * (1.0 - 1e-5)).mean())
+        absent = ratio < NEXT_TO_NOTHING
+        meaning = "at least one is next to nothing" if absent else "none is next to nothing"
+        return Finding(
+            self.name,
+            "warn" if absent else "pass",
+            f"The slots' vectors are {norms.min():.3g} to {longest:.3g} long (contents {contents.mean():.3g} and IDs "
+            f"{ids.mean():.3g} in the mean): {meaning}.",
+            values,
+            {"shortest_to_longest": NEXT_TO_NOTHING},
+            (_plot(norms, contents, ids, config.norm_cap),),
+        )
+
+
+def _norms(vectors: Tensor) -> Array:
+    norms: Array = vectors.double().norm(dim=-1).cpu().numpy()
+    return norms
+
+
+def _plot(norms: Array, contents: Array, ids: Array, cap: float) -> Plot:
+    place = tuple(range(len(norms)))
+    parts = (("content + ID", norms), ("content", contents), ("ID", ids))
+    return Plot(
+        "Norms of the slots' vectors",
+        "slot",
+        "Euclidean norm",
+        "bar",
+        tuple(Series(label, place, tuple(part.tolist())) for label, part in parts),
+        lines={"norm_cap": cap} if cap > 0.0 else {},
+        x_ticks=tuple(str(slot) for slot in place),
+    )
+
+
+DIAGNOSTIC = SlotNorms()
