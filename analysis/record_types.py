@@ -49,6 +49,7 @@ class MemberRecord:
         lost_stage: that it diverged or failed at, None if it did not. It keeps its values at the gates before.
         reports: in order of steps, each step once.
         tested: metrics of the one reading of the test split.
+        verdicts: by diagnostic, None before it was diagnosed.
         seconds: slot seconds, repeated work included.
     """
 
@@ -61,6 +62,7 @@ class MemberRecord:
     lost_stage: int | None = None
     reports: list[Report] = field(default_factory=list)
     tested: Mapping[str, float] | None = None
+    verdicts: Mapping[str, str] | None = None
     seconds: float = 0.0
 
     @property
@@ -95,7 +97,7 @@ class Decision:
     """A promotion, a seed added, or a member that stopped early or was lost.
 
     Attributes:
-        kind: ``promoted``, ``seed added``, ``stopped``, ``diverged`` or ``failed``.
+        kind: ``promoted``, ``seed added``, ``stopped``, ``diverged``, ``failed`` or ``not diagnosed``.
         gate: 0-based; for members that ended the stage they were at.
         seed: of the member, or the seed added; None where a whole candidate was promoted.
         score, rank, num_scored: of a promotion, as journaled; the rank is 0-based.

@@ -142,7 +142,7 @@ class Records:
 
     def _on_job_started(self, event: Mapping[str, Any]) -> None:
         self._jobs[event["member"]] = event
-        if not event.get("test"):
+        if _trains(event):
             self._member(event["member"]).status = "running"
 
     def _on_reported(self, event: Mapping[str, Any]) -> None:
@@ -177,18 +177,26 @@ class Records:
         member.seconds += event["eval_s"]
         self.slot_seconds += event["eval_s"]
 
+    def _on_diagnosed(self, event: Mapping[str, Any]) -> None:
+        member = self._member(event["member"])
+        member.verdicts = dict(event["verdicts"])
+        member.seconds += event["seconds"]
+        self.slot_seconds += event["seconds"]
+
     def _on_job_ended(self, event: Mapping[str, Any]) -> None:
         member, outcome = self._member(event["member"]), event["outcome"]
         job = self._jobs.pop(member.id, {"stage": member.stage})
+        kind = outcome
         if outcome == "interrupted":
             self._hand_back(member)
-        elif outcome != "tested":
+        elif outcome == "failed" and member.tested is not None:
+            kind = "not diagnosed"  # its training is whole, only the look at it failed
+        elif outcome not in ("tested", "diagnosed"):
             member.status, member.reason = outcome, event["reason"]
-        if outcome not in ("stopped", "diverged", "failed"):
-            return
-        if outcome != "stopped" and not job.get("test"):
-            member.lost_stage = job["stage"]
-        self.decisions.append(Decision(outcome, member.candidate, job["stage"], event["reason"], seed=member.seed))
+            if outcome in ("diverged", "failed") and _trains(job):
+                member.lost_stage = job["stage"]
+        if kind in ("stopped", "diverged", "failed", "not diagnosed"):
+            self.decisions.append(Decision(kind, member.candidate, job["stage"], event["reason"], seed=member.seed))
 
     def _on_session_started(self, event: Mapping[str, Any]) -> None:
         self.slots, self.ended = event["slots"], ""
@@ -233,8 +241,14 @@ _HANDLERS = {
     "JobStarted": Records._on_job_started,
     "Reported": Records._on_reported,
     "Tested": Records._on_tested,
+    "Diagnosed": Records._on_diagnosed,
     "JobEnded": Records._on_job_ended,
 }
+
+
+def _trains(job: Mapping[str, Any]) -> bool:
+    """Whether a job trains; the others look at the best checkpoint (journals before diagnoses say so by ``test``)."""
+    return str(job.get("purpose", "test" if job.get("test") else "train")) == "train"
 
 
 def read_run(folder: str | Path) -> Records:

@@ -1,0 +1,32 @@
+"""Run folders from simulated searches: what a session leaves on disk, without models and without training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.plans import plan
+from tests.simulated import Metrics, Simulation
+from tune_rh.events import Event, SessionEnded, encode
+from tune_rh.history import History
+from tune_rh.plan import SearchPlan
+
+
+def write_run(folder: Path, of: SearchPlan, events: Iterable[Event]) -> Path:
+    """Plan, provenance and journal in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.toml").write_text(of.toml())
+    (folder / "provenance.json").write_text(json.dumps({"tune_rh": "test"}))
+    (folder / "journal.jsonl").write_text("".join(encode(event) + "\n" for event in events))
+    return folder
+
+
+def simulate(folder: Path, metrics: Metrics, *, fates: Any = None, slots: int = 2, **changes: Any) -> History:
+    """Run a simulated search to the end and write it; returns its history."""
+    mode = changes.pop("mode", "min")
+    of = plan(**changes).model_copy(update={"mode": mode})
+    done = Simulation(of, metrics, fates=fates, slots=slots).run()
+    write_run(folder, of, [*done.events, SessionEnded(1, 0.0, "finished")])
+    return done.history
