@@ -61,7 +61,7 @@ class Drive:
                 if len(self.history.candidates) >= num_candidates:
                     return
                 self._add()
-            elif job.test:
+            elif job.purpose == "test":
                 self._take(Tested(str(job.member), job.until_step, {"test_loss": 0.0}, 0.0))
                 self._take(JobEnded(str(job.member), "tested", "", 0.0))
             else:
@@ -91,7 +91,7 @@ class Drive:
                 self._take(decision.event)
                 continue
             if isinstance(decision, RunMember):
-                self._take(JobStarted(str(decision.member), decision.stage, decision.until_step, 0.0, decision.test))
+                self._take(JobStarted(str(decision.member), decision.stage, decision.until_step, 0.0, decision.purpose))
             assert isinstance(decision, AskCandidate | RunMember)
             return decision
 

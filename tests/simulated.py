@@ -156,7 +156,7 @@ class Simulation:
 
     def start(self, job: RunMember) -> None:
         """Put a member in a slot."""
-        self.record(JobStarted(str(job.member), job.stage, job.until_step, 0.0, job.test))
+        self.record(JobStarted(str(job.member), job.stage, job.until_step, 0.0, job.purpose))
 
     def advance(self, member: MemberId) -> None:
         """The member's next report, and what follows from it."""

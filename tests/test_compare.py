@@ -48,7 +48,7 @@ def test_pairs_run_seed_by_seed(slots: int) -> None:
 def test_the_test_split_is_read_once_for_each_of_a_and_b_and_for_no_probe(slots: int) -> None:
     sim = run(noise_free("c"), slots, compare={"bisect": True})
     assert len(sim.probes()) >= 3
-    read = [e.member for e in sim.events if isinstance(e, JobStarted) and e.test]
+    read = [e.member for e in sim.events if isinstance(e, JobStarted) and e.purpose == "test"]
     assert sorted(read) == sorted(names(8))
     assert {str(m.id) for m in sim.members() if m.tested} == set(read)
 

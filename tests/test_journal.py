@@ -22,6 +22,7 @@ from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
 from tune_rh.events import (
     KINDS,
     CandidateAdded,
+    Diagnosed,
     Event,
     JobEnded,
     JobStarted,
@@ -50,10 +51,11 @@ EVENTS: list[Event] = [
     Promoted("c0000", 0, "top", 0.25, 1, 4, seed=42),
     SeedAdded("c0001", 0, 1337, 0.5),
     JobStarted("c0001-s42", 1, 60, 2.5),
-    JobStarted("c0001-s42", 2, 120, 2.5, test=True),
+    JobStarted("c0001-s42", 2, 120, 2.5, "test"),
     Reported("c0001-s42", 10, {"val_loss": 0.5, "train_loss": -1e-300}, 1.0, 0.5),
     Reported("c0001-s42", 20, {"a": math.nan, "b": math.inf, "c": -math.inf}, 1.0, 0.5, diverged=True),
     ReadOfTest("c0001-s42", 110, {"test_loss": math.nan}, 0.25),
+    Diagnosed("c0001-s42", 110, {"permutation": "pass"}, 4.5),
     JobEnded("c0001-s42", "failed", 'Traceback "x"\n\tünïcode 日本\u2028', 3.5),
     SessionEnded(1, 4.5, "interrupted"),
 ]

@@ -18,7 +18,8 @@ from tests.scripted import ScriptedTask
 from trainables import checkpoint, member
 from trainables.config import canonical_digest
 from trainables.errors import CheckpointError, CheckpointMismatch, DataMissing
-from trainables.member import LeaseLost, MemberJob, MemberRun
+from trainables.member import LeaseLost, MemberRun
+from trainables.member_job import MemberJob
 from trainables.registry import build_config, get_family
 
 FAMILY = "tests.scripted:FAMILY"
@@ -297,7 +298,7 @@ def test_the_test_split_is_read_with_the_best_checkpoint(tmp_path: Path) -> None
     reports = train(MemberRun(given), 60)
     for run in (
         MemberRun(replace(given, lease="2.1", from_step=60)),
-        MemberRun(replace(given, lease="3.1", test=True)),
+        MemberRun(replace(given, lease="3.1", purpose="test")),
     ):
         tested = run.advance()
         assert (tested["tested"], tested["step"]) == (True, 10)
@@ -308,7 +309,7 @@ def test_the_test_split_is_read_with_the_best_checkpoint(tmp_path: Path) -> None
 
 def test_nothing_to_test_is_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no best checkpoint to test"):
-        MemberRun(job(tmp_path, test=True)).advance()
+        MemberRun(job(tmp_path, purpose="test")).advance()
 
 
 def test_a_worker_whose_lease_was_replaced_gives_up(tmp_path: Path) -> None:
@@ -363,10 +364,10 @@ def test_a_full_disk_in_the_middle_leaves_earlier_checkpoints(tmp_path: Path, mo
 def test_a_job_survives_json_and_says_what_it_is(tmp_path: Path) -> None:
     given = job(tmp_path, from_step=1000, until_step=5000)
     back = MemberJob(**json.loads(json.dumps(asdict(given))))
-    assert back == replace(given, gates=[20, 60])  # type: ignore[arg-type]
+    assert back == replace(given, gates=[20, 60], diagnostics=[])  # type: ignore[arg-type]
     assert given.label == "scripted c0001 s7 1k->5k"
     assert replace(given, family="spacing_mdn", from_step=0, until_step=1500).label == "spacing_mdn c0001 s7 0->1.5k"
-    assert replace(given, test=True).label == "scripted c0001 s7 test"
+    assert replace(given, purpose="test").label == "scripted c0001 s7 test"
 
 
 def test_a_data_set_that_is_not_there_is_said_by_the_source(tmp_path: Path) -> None:

@@ -244,6 +244,9 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         "scoring": {"objective": "best_of_k", "k": 3, "success": 0.5},
         "unit": None,
         "compare": None,
+        "diagnose": None,
+        "require": None,
+        "audit": 2,
         "resources": {"cpu": 1, "gpu": 2.0, "slots": 3, "max_failures": 1},
         "objective": None,
         "mode": None,
@@ -255,7 +258,13 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         if value is not None and plan(**{**RICH, field: value}).fingerprint() == first.fingerprint()
     }
     assert same == {"name", "resources"}
-    for field, value in (("family", "spacing_mdn"), ("objective", "val_nll"), ("mode", "max")):
+    for field, value in (
+        ("family", "spacing_mdn"),
+        ("diagnose", ("ladder",)),
+        ("require", ("ladder",)),
+        ("objective", "val_nll"),
+        ("mode", "max"),
+    ):
         assert first.model_copy(update={field: value}).fingerprint() != first.fingerprint()
 
 

@@ -211,7 +211,7 @@ def test_a_stopped_member_counts_with_its_best_and_is_not_run_again() -> None:
     assert stopped.stage == 2
     assert history.gates[1].score(1) == history.gates[2].score(1) == pytest.approx(1.1)
     starts = [e for e in sim.events if isinstance(e, JobStarted) and e.member == "c0001-s7"]
-    assert [(e.stage, e.until_step, e.test) for e in starts] == [(0, 20, False), (1, 60, False), (2, 120, True)]
+    assert [(e.until_step, e.purpose) for e in starts] == [(20, "train"), (60, "train"), (120, "test")]
     # The control rises as well, but is never stopped.
     assert all(m.status == "completed" for m in history.candidates["c0000"].members.values())
     check_accounts(sim)
@@ -254,7 +254,7 @@ def test_the_control_comes_first_and_highest_stages_next() -> None:
     assert [d.decision for d in sim.decisions[:2]] == [AskCandidate(), RunMember(MemberId("c0000", 7), 0, 20)]
     history = History(sim.plan)
     for event in sim.events:
-        if isinstance(event, JobStarted) and not event.test:
+        if isinstance(event, JobStarted) and event.purpose == "train":
             waiting = [p for p in history.pending if p.kind != 0]
             assert -event.stage == min(p.minus_stage for p in waiting if p.kind == waiting[0].kind)
         history.apply(event)

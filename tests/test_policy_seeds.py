@@ -116,6 +116,32 @@ def test_with_the_best_of_k_one_lucky_seed_carries_a_candidate() -> None:
     assert best.history.gates[0].success == 0.2
 
 
+# --- audits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_an_audit_brings_losers_to_the_end_once_all_else_is_done(slots: int) -> None:
+    searched = plan(num_candidates=12, stages=staged(at_most=2))
+    plain = Simulation(searched, levels(9, *range(1, 13)), slots=slots).run()
+    sim = Simulation(searched.model_copy(update={"audit": 3}), levels(9, *range(1, 13)), slots=slots).run()
+    audits = [e for e in sim.events if isinstance(e, Promoted) and e.reason == "audit"]
+    audited = {c.id for c in sim.others() if c.audited}
+    assert len(audited) == 3
+    assert {e.candidate for e in audits} == audited
+    assert not audited & {c.id for c in plain.others() if c.stage}
+    assert all(c.stage == 2 and sim.history.is_complete(c) for c in sim.others() if c.audited)
+    first = sim.events.index(audits[0])
+    done = fold(sim.plan, sim.events[:first])
+    assert [c.stage for c in done.candidates.values()] == [c.stage for c in plain.history.candidates.values()]
+    for decided in sim.decisions:
+        assert next_job(sim.plan, fold(sim.plan, sim.events[: decided.num_events]), decided.prefer) == decided.decision
+
+
+def test_an_audit_of_more_than_there_are_takes_all() -> None:
+    sim = Simulation(plan(num_candidates=4, audit=99), levels(9, 1, 2, 3, 4)).run()
+    assert all(c.stage == 2 for c in sim.others())
+
+
 # --- races -----------------------------------------------------------------------------------------------------------
 
 

@@ -229,7 +229,7 @@ def essence(event: Event) -> tuple[Any, ...]:
         case CandidateAdded():
             return "added", event.candidate, event.origin
         case JobStarted():
-            return "started", event.member, event.stage, event.until_step, event.test
+            return "started", event.member, event.stage, event.until_step, event.purpose
         case Reported():
             return "reported", event.member, event.step, event.metrics["loss"], event.diverged
         case ReadTest():

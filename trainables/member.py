@@ -20,69 +20,11 @@ from trainables import checkpoint
 from trainables.api import TrainTask
 from trainables.errors import CheckpointError, CheckpointMismatch
 from trainables.files import write_atomic
+from trainables.member_job import MemberJob
 from trainables.registry import build_config, get_family, resolve
 
 _STOP_POLL_S = 0.5
 _AVERAGED = ("train_", "grad_norm")
-
-
-@dataclass(frozen=True)
-class MemberJob:
-    """Everything a worker needs to know.
-
-    Attributes:
-        member: ``c0007-s42``; names the folder.
-        family, config, config_digest, seed: what is trained.
-        folder: ``runs/<name>/members/<member>``, on a path that every node sees.
-        data_dir: where data sets lie.
-        device: ``"cpu"`` or ``"cuda"``.
-        threads: torch threads.
-        gpu_fraction: share of one GPU, where it is below one: bounds the memory taken.
-        objective, mode: which metric is best, and which way.
-        eval_every: steps between evaluations.
-        save_every: steps between checkpoints beside best and gates; None: none.
-        gates: steps whose checkpoint is kept.
-        patience_steps: for the log line only.
-        stop_request: a file; when it appears the member is handed back at the next step.
-        lease: who may write the folder; a worker whose lease was replaced gives up.
-        test: evaluate the best checkpoint on the test split instead of training.
-        from_step: the last step whose report was heard; a checkpoint beyond it begins with the report that got lost.
-        until_step: where the job is expected to end; for names only.
-    """
-
-    member: str
-    family: str
-    config: Mapping[str, Any]
-    config_digest: str
-    seed: int
-    folder: str
-    data_dir: str
-    objective: str
-    mode: Literal["min", "max"]
-    eval_every: int
-    gates: tuple[int, ...]
-    stop_request: str
-    lease: str
-    save_every: int | None = None
-    patience_steps: int | None = None
-    device: str = "cpu"
-    threads: int = 1
-    gpu_fraction: float = 0.0
-    test: bool = False
-    from_step: int = 0
-    until_step: int = 0
-
-    @property
-    def label(self) -> str:
-        """``spacing_mdn c0007 s42 1k->5k``: what logs and process lists show."""
-        candidate, _, seed = self.member.rpartition("-s")
-        family = self.family.rpartition(":")[0].rpartition(".")[2] or self.family
-        leg = "test" if self.test else f"{_short(self.from_step)}->{_short(self.until_step)}"
-        return f"{family} {candidate} s{seed} {leg}"
-
-
-def _short(step: int) -> str:
-    return f"{step / 1000:g}k" if step >= 1000 else str(step)
 
 
 @dataclass
@@ -134,10 +76,12 @@ class MemberRun:
         The report has ``step``, ``metrics``, ``train_s``, ``eval_s``, ``diverged`` and ``interrupted`` (the stop
         request came first: the state is saved, there are no new metrics).
         """
-        if self._unheard is not None and not self.job.test:
+        if self.job.purpose == "diagnose":
+            return self._diagnose()
+        if self._unheard is not None and self.job.purpose == "train":
             report, self._unheard = self._unheard, None
             return report
-        if self.job.test or self.step >= self.job.gates[-1]:
+        if self.job.purpose == "test" or self.step >= self.job.gates[-1]:
             return self._test()
         began = time.perf_counter()
         outcome = self._train(self.step + self.job.eval_every - self.step % self.job.eval_every)
@@ -246,19 +190,28 @@ class MemberRun:
     def _test(self) -> dict[str, Any]:
         """Load the best checkpoint and read both splits; the task is spent afterwards."""
         began = time.perf_counter()
+        step = self._load_best()
+        metrics = {**self.task.evaluate("val"), **self.task.evaluate("test")}
+        took = time.perf_counter() - began
+        return {"step": step, "metrics": metrics, "train_s": 0.0, "eval_s": took, "tested": True}
+
+    def _diagnose(self) -> dict[str, Any]:
+        """Load the best checkpoint and have it looked at; the task is spent afterwards."""
+        began = time.perf_counter()
+        step = self._load_best()
+        verdicts: Mapping[str, str] = resolve(self.job.diagnose)(self.job, self.task)
+        took = time.perf_counter() - began
+        return {"step": step, "verdicts": dict(verdicts), "train_s": 0.0, "eval_s": took, "diagnosed": True}
+
+    def _load_best(self) -> int:
+        """Returns the step of the best checkpoint, which the task holds now."""
         best = checkpoint.linked(self.checkpoints, "best")
         if best is None:
-            raise CheckpointError(f"{self.checkpoints}: there is no best checkpoint to test")
+            raise CheckpointError(f"{self.checkpoints}: there is no best checkpoint to {self.job.purpose}")
         state, index = checkpoint.load(best, config_digest=self.job.config_digest)
         self.task.load_state_dict(state)
-        metrics = {**self.task.evaluate("val"), **self.task.evaluate("test")}
-        return {
-            "step": index["step"],
-            "metrics": metrics,
-            "train_s": 0.0,
-            "eval_s": time.perf_counter() - began,
-            "tested": True,
-        }
+        step: int = index["step"]
+        return step
 
     def _restore(self) -> None:
         found = checkpoint.load_latest(self.checkpoints, config_digest=self.job.config_digest)

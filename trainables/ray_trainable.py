@@ -16,7 +16,8 @@ from typing import Any
 from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.tune import Trainable
 
-from trainables.member import MemberJob, MemberRun
+from trainables.member import MemberRun
+from trainables.member_job import MemberJob
 from trainables.registry import get_family, resolve
 
 _WARM_POLL_S = 0.05
@@ -62,7 +63,7 @@ class MemberTrainable(Trainable):
         """Called when the trial ends: save the member where it stands."""
         if self.run is None:
             return
-        if not self.run.job.test and self.run.step:
+        if self.run.job.purpose == "train" and self.run.step:
             self.run.save()
         note = {"member": self.run.job.member, "step": self.run.step}
         (Path(checkpoint_dir) / "member.json").write_text(json.dumps(note))

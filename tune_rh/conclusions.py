@@ -14,6 +14,7 @@ from rich.console import Console
 from analysis.ladders import ladder_for
 from trainables.registry import get_family
 from tune_rh import compare, display
+from tune_rh.errors import ExportError
 from tune_rh.export import export
 from tune_rh.history import Candidate, History, Member
 from tune_rh.journal import RunPaths
@@ -77,7 +78,11 @@ def _say_report(written: Path, to: Console) -> None:
 
 def _export(paths: RunPaths, history: History, to: Console, ladder: Any) -> None:
     shutil.rmtree(paths.best, ignore_errors=True)
-    chosen = export(paths, history, paths.best, ladder=ladder)
+    try:
+        chosen = export(paths, history, paths.best, ladder=ladder)
+    except ExportError as error:
+        to.print(f"Nothing exported: {error}", soft_wrap=True)
+        return
     to.print(f"Best: {chosen.candidate} ({chosen.label})", soft_wrap=True)
     to.print(
         f"Exported to {paths.best}; `tune-rh export {paths.root.name} --out DIR` copies it elsewhere.", soft_wrap=True

@@ -15,7 +15,18 @@ from rich.text import Text
 
 from tune_rh import compare
 from tune_rh.cost import StageCost, ungated_steps
-from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, MemberId, Promoted, Reported, SeedAdded, Tested
+from tune_rh.events import (
+    CandidateAdded,
+    Diagnosed,
+    Event,
+    JobEnded,
+    JobStarted,
+    MemberId,
+    Promoted,
+    Reported,
+    SeedAdded,
+    Tested,
+)
 from tune_rh.history import History, Member
 from tune_rh.plan import SearchPlan
 from tune_rh.summary import Ranked, describe, funnel, ranking, spent
@@ -182,7 +193,7 @@ def _line(history: History, event: Event) -> str:
             return f"{event.candidate}  {_probe(history)}: {event.label}"
         case CandidateAdded():
             return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}"
-        case JobStarted(test=False):
+        case JobStarted(purpose="train"):
             return f"{event.member}  starts towards step {event.until_step}"
         case Reported():
             value = event.metrics.get(history.plan.objective, math.nan)
@@ -207,8 +218,18 @@ def _line(history: History, event: Event) -> str:
             return f"{event.member}  {event.outcome}: {last}"
         case Tested():
             return f"{event.member}  read the test split"
+        case Diagnosed():
+            return f"{event.member}  diagnosed: {_verdicts(event)}"
         case _:
             return ""
+
+
+def _verdicts(event: Diagnosed) -> str:
+    """``12 pass, 1 warn; fails ladder, permutation``."""
+    counts = [(verdict, sum(v == verdict for v in event.verdicts.values())) for verdict in ("pass", "warn")]
+    failed = [name for name, verdict in event.verdicts.items() if verdict == "fail"]
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts)
+    return said + (f"; fails {', '.join(failed)}" if failed else "; none fails")
 
 
 def _probe(history: History) -> str:

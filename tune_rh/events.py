@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Outcome = Literal["parked", "stopped", "completed", "tested", "diverged", "failed", "interrupted"]
+from trainables.member_job import Purpose
+
+Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "diverged", "failed", "interrupted"]
 Origin = Literal["control", "preset", "sampler", "probe"]
 EndReason = Literal["finished", "interrupted", "failed"]
-Reason = Literal["control", "quota", "margin", "health", "band", "idle", "at_least", "top"]
+Reason = Literal["control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit"]
 
 
 class MemberId(NamedTuple):
@@ -104,13 +106,13 @@ class SeedAdded:
 
 @dataclass(frozen=True)
 class JobStarted:
-    """A member moves on to ``until_step``; with ``test``, its best checkpoint is evaluated on the test split."""
+    """A member moves on to ``until_step``; or its best checkpoint is read on the test split, or diagnosed."""
 
     member: str
     stage: int
     until_step: int
     at_s: float
-    test: bool = False
+    purpose: Purpose = "train"
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,16 @@ class Tested:
     step: int
     metrics: Mapping[str, float]
     eval_s: float
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """A member's best checkpoint was diagnosed: diagnostic -> verdict. The findings lie in the member's folder."""
+
+    member: str
+    step: int
+    verdicts: Mapping[str, str]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,7 @@ Event = (
     | JobStarted
     | Reported
     | Tested
+    | Diagnosed
     | JobEnded
     | SessionEnded
 )

@@ -25,11 +25,16 @@ from tune_rh.errors import ExportError
 from tune_rh.events import MemberId
 from tune_rh.history import History
 from tune_rh.journal import RunPaths, write_atomic
-from tune_rh.summary import Ranked, best_member, ranking, test_metric
+from tune_rh.summary import Ranked, best_member, failed_requirements, ranking, test_metric
 
 
 def export(
-    paths: RunPaths, history: History, out: Path, candidate: str | None = None, ladder: Sequence[Any] = ()
+    paths: RunPaths,
+    history: History,
+    out: Path,
+    candidate: str | None = None,
+    ladder: Sequence[Any] = (),
+    despite: bool = False,
 ) -> Ranked:
     """Write the best candidate (or ``candidate``) of a run to the folder ``out``; it appears whole or not at all.
 
@@ -39,13 +44,15 @@ def export(
         out: a folder that does not exist yet, or is empty.
         candidate: choose another one that has finished the last stage.
         ladder: baselines (``name``, ``nll``, ``note``) on the same data, for the model card.
+        despite: also where it fails a diagnostic that the plan requires.
 
     Raises:
-        ExportError: nobody finished the last stage, ``candidate`` did not, or ``out`` is taken.
+        ExportError: nobody finished the last stage, ``candidate`` did not, it fails what the plan requires, or ``out``
+            is taken.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"--out {out}: is there and not empty; choose another folder")
-    chosen = _choose(history, candidate)
+    chosen = _choose(history, candidate, despite)
     member = best_member(history, chosen.candidate)
     checkpoints = paths.member(str(member)) / "checkpoints"
     best = checkpoint.linked(checkpoints, "best")
@@ -66,14 +73,24 @@ def export(
     return chosen
 
 
-def _choose(history: History, candidate: str | None) -> Ranked:
+def _choose(history: History, candidate: str | None, despite: bool) -> Ranked:
     rows = [row for row in ranking(history) if row.num_lost < row.num_seeds]
     if not rows:
         raise ExportError("nobody has finished the last stage yet; `tune-rh status` shows how far the run is")
+    failing = {} if despite else {row.candidate: failed_requirements(history, row.candidate) for row in rows}
     if candidate is None:
-        return rows[0]
+        for row in rows:
+            if not failing.get(row.candidate):
+                return row
+        shown = "; ".join(f"{name} fails {', '.join(failed)}" for name, failed in failing.items())
+        raise ExportError(f"nobody passes what the plan requires ({shown}); --despite exports the best all the same")
     for row in rows:
         if row.candidate == candidate:
+            if failing.get(candidate):
+                raise ExportError(
+                    f"--candidate {candidate}: fails {', '.join(failing[candidate])}, which the plan requires; "
+                    "--despite exports it all the same"
+                )
             return row
     raise ExportError(
         f"--candidate {candidate}: has not finished the last stage; those that have: "

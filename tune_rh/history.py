@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from tune_rh.events import (
     CandidateAdded,
+    Diagnosed,
     Event,
     JobEnded,
     JobStarted,
@@ -32,7 +33,7 @@ from tune_rh.plan import SearchPlan
 from tune_rh.rules import Curve, ending, is_healthy
 
 Status = Literal["idle", "running", "stopped", "completed", "diverged", "failed"]
-TEST, CONTROL, ADVANCE, FRESH = range(4)
+TEST, CONTROL, ADVANCE, FRESH, DIAGNOSE = range(5)
 
 
 class Pending(NamedTuple):
@@ -60,6 +61,7 @@ class Member:
         self.reason = ""
         self.diverged = False
         self.tested: Tested | None = None
+        self.diagnosed: Diagnosed | None = None
         self.slot_seconds = 0.0
 
     @property
@@ -87,6 +89,7 @@ class Candidate:
         self.index = index
         self.stage = 0
         self.members: dict[int, Member] = {}
+        self.audited = False
         self.extra_seed: int | None = None
         """The seed that was added at the gate of the present stage."""
 
@@ -169,6 +172,10 @@ class History:
                 member = self.member(MemberId.parse(event.member))
                 member.tested = event
                 self._spend(member, event.eval_s)
+            case Diagnosed():
+                member = self.member(MemberId.parse(event.member))
+                member.diagnosed = event
+                self._spend(member, event.seconds)
             case SessionStarted():
                 self.session = event.session
                 self.hand_back_all()
@@ -204,6 +211,8 @@ class History:
             kind = CONTROL if first else ADVANCE if member.step else FRESH
         elif last and member.status in ("stopped", "completed") and member.tested is None:
             kind = TEST
+        elif last and member.tested is not None and member.diagnosed is None and self.plan.diagnose:
+            kind = DIAGNOSE
         if kind is not None:
             order = (candidate.index, self.plan.seeds.index(member.id.seed))
             major, minor = order if self.plan.compare is None else order[::-1]
@@ -212,7 +221,7 @@ class History:
     def _start(self, event: JobStarted) -> None:
         member = self.member(MemberId.parse(event.member))
         self.pending = [p for p in self.pending if p.member != member.id]
-        if not event.test:
+        if event.purpose == "train":
             member.status = "running"
         member.until_step = event.until_step
         self.running[member.id] = member
@@ -240,7 +249,10 @@ class History:
             return
         if event.outcome == "parked":
             member.status = "idle"
-        elif event.outcome != "tested":
+        elif event.outcome == "failed" and member.tested is not None:
+            # Its training is whole, only the look at it failed: it is not looked at again.
+            member.diagnosed = Diagnosed(event.member, member.step, {}, 0.0)
+        elif event.outcome != "tested" and event.outcome != "diagnosed":
             member.status = event.outcome
         self._offer(candidate, member)
         self._arrive(candidate, member)
@@ -317,6 +329,7 @@ class History:
         if candidate is not self.control:
             self.gates[event.gate].promote(candidate.index)
         candidate.stage = event.gate + 1
+        candidate.audited |= event.reason == "audit"
         candidate.extra_seed = None
         self.max_stage = max(self.max_stage, candidate.stage)
         self.incomplete[candidate.stage] += 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 from dataclasses import replace
 
-from trainables.member import MemberJob, MemberRun
+from trainables.member import MemberRun
+from trainables.member_job import MemberJob
 from tune_rh.events import MemberId
 from tune_rh.policy import Finish, Wait
 from tune_rh.search import Search
@@ -47,6 +48,6 @@ class LocalRunner:
                 job = replace(job, from_step=search.history.member(member).step)
                 continue
             if not search.on_report(member, report):
-                if not report.get("tested"):
+                if not (report.get("tested") or report.get("diagnosed")):
                     run.save()
                 return

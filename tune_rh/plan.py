@@ -207,6 +207,10 @@ class Compare(FrozenConfig):
 class SearchPlan(FrozenConfig):
     """One search, race or comparison, as its file says; see ``docs/plan.md`` for every key with an example.
 
+    ``diagnose`` names the diagnostics that look at members which reach the last stage (None: all of the family's), and
+    ``require`` those that a candidate must not fail to be exported as the best. ``audit`` many of those that were cut
+    at a gate, drawn at random, run to the end when all else is done: would one of them have won?
+
     With ``unit = "member"`` it is a race: gates choose among the seeds of one config, the one that ``control`` names.
     With ``[compare]`` it is a comparison of the control with the one preset.
     """
@@ -233,6 +237,9 @@ class SearchPlan(FrozenConfig):
     budget: Budget = Budget()
     sampler: Sampler = Sampler()
     resources: Resources = Resources()
+    diagnose: tuple[str, ...] | None = None
+    require: tuple[str, ...] = ()
+    audit: Annotated[int, Field(ge=0)] = 0
     objective: str = ""
     mode: Literal["min", "max"] = "min"
 
@@ -260,8 +267,10 @@ class SearchPlan(FrozenConfig):
         return self
 
     def _check_race(self) -> None:
-        if self.presets or self.num_candidates or self.compare:
-            raise ValueError('unit = "member": a race has one config, `control`; no presets, candidates or comparison')
+        if self.presets or self.num_candidates or self.compare or self.audit:
+            raise ValueError(
+                'unit = "member": a race has one config, `control`; no presets, candidates, audit, comparison'
+            )
         racing = len(self.seeds)
         for i, stage in enumerate(self.stages):
             if stage.num_seeds != len(self.seeds):
@@ -276,8 +285,10 @@ class SearchPlan(FrozenConfig):
             racing = stage.top or racing
 
     def _check_comparison(self, compare: Compare) -> None:
-        if len(self.presets) != 1 or self.num_candidates != 1 or len(self.stages) != 1:
-            raise ValueError("[compare]: needs one preset (B), num_candidates = 1 and one stage; the control is A")
+        if len(self.presets) != 1 or self.num_candidates != 1 or len(self.stages) != 1 or self.audit:
+            raise ValueError(
+                "[compare]: needs one preset (B), num_candidates = 1, one stage, no audit; the control is A"
+            )
         num = self.stages[0].num_seeds
         if num < MIN_PAIRS:
             raise ValueError(

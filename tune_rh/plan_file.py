@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from analysis.registry import DIAGNOSTICS, GOLDEN
 from trainables.api import Family
 from trainables.errors import UnknownFamily
 from trainables.registry import get_family
@@ -66,7 +67,8 @@ def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
         raise PlanError(explain(error, where)) from error
     except UnknownFamily as error:
         raise PlanError(f"{where}: {error}") from error
-    problems = _check_family(plan, family)
+    offered = tuple(DIAGNOSTICS) if plan.family in GOLDEN else ()
+    problems = [*_check_family(plan, family), *_check_diagnostics(plan, offered)]
     if problems:
         raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
     health = plan.rules.health or tuple(
@@ -76,9 +78,26 @@ def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
         update={
             "objective": family.objective.name,
             "mode": family.objective.mode,
+            "diagnose": _diagnose(plan, offered),
             "rules": plan.rules.model_copy(update={"health": health}),
         }
     )
+
+
+def _diagnose(plan: SearchPlan, offered: tuple[str, ...]) -> tuple[str, ...]:
+    """What looks at members that reach the last stage: as the plan says, else all there are; none in a comparison."""
+    chosen = offered if plan.diagnose is None and plan.compare is None else plan.diagnose or ()
+    return tuple(name for name in offered if name in {*chosen, *plan.require})
+
+
+def _check_diagnostics(plan: SearchPlan, offered: tuple[str, ...]) -> list[str]:
+    known = ", ".join(offered) or "none"
+    return [
+        f"{field}: {name!r} is no diagnostic of {plan.family}; known: {known}"
+        for field, names in (("diagnose", plan.diagnose or ()), ("require", plan.require))
+        for name in names
+        if name not in offered
+    ]
 
 
 def _check_family(plan: SearchPlan, family: Family) -> list[str]:

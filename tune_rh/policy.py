@@ -7,26 +7,28 @@ number or touches a file, so that every prefix of a journal gives the same decis
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trainables.member_job import Purpose
 from tune_rh import compare
 from tune_rh.events import MemberId, Outcome, Promoted, Reason, SeedAdded
 from tune_rh.gates import Gate
-from tune_rh.history import ADVANCE, TEST, Candidate, History, Pending
+from tune_rh.history import ADVANCE, DIAGNOSE, TEST, Candidate, History, Pending
 from tune_rh.plan import PromoteRule, Scoring, SearchPlan, Stage
 from tune_rh.rules import promotable_by_rule
 
 
 @dataclass(frozen=True)
 class RunMember:
-    """Move ``member`` to ``until_step`` (or, with ``test``, read the test split with its best checkpoint)."""
+    """Move ``member`` to ``until_step``; or read the test split with its best checkpoint, or diagnose that."""
 
     member: MemberId
     stage: int
     until_step: int
-    test: bool = False
+    purpose: Purpose = "train"
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
 
     In this order: read the test split for a member that is done; finish the control's stage; advance members of
     promoted candidates; let candidates pass the gates, highest first, or give one near the cut a seed more; missing
-    seeds; a new candidate; promotions that only an idle slot justifies; wait; finish.
+    seeds; a new candidate; promotions that only an idle slot justifies; wait; audits; finish.
 
     Args:
         plan: the plan.
@@ -124,6 +126,8 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
     if not history.candidates or _may_ask(plan, history):
         return AskCandidate()
     promotion = _at_gates(plan, history, idle=True) or _close_gates(plan, history)
+    if promotion is None and plan.audit:
+        promotion = _audit(plan, history)
     if promotion:
         return promotion
     return Wait() if history.running else Finish()
@@ -151,7 +155,8 @@ def _run(plan: SearchPlan, pending: Sequence[Pending], prefer: MemberId | None) 
                 first = entry
                 break
     stage = -first.minus_stage
-    return RunMember(first.member, stage, plan.stages[stage].until_step, test=first.kind == TEST)
+    purpose: Purpose = {TEST: "test", DIAGNOSE: "diagnose"}.get(first.kind, "train")  # type: ignore[assignment]
+    return RunMember(first.member, stage, plan.stages[stage].until_step, purpose)
 
 
 def _may_ask(plan: SearchPlan, history: History) -> bool:
@@ -266,6 +271,28 @@ def _close_gates(plan: SearchPlan, history: History) -> Promote | None:
         if control is not None and control.stage == k:
             return _control_promotion(history, control)
     return None
+
+
+def _audit(plan: SearchPlan, history: History) -> Promote | None:
+    """Bring audited candidates to the end, then draw another of those that were cut until there are ``plan.audit``.
+
+    Drawn by a hash of the id, the same for every prefix of the journal. Those drawn pass gate by gate, whatever comes.
+    """
+    if not all(history.candidates[member.candidate].audited for member in history.running):
+        return None
+    gates = list(enumerate(history.gates[:-1]))
+    waiting = [(k, rank.entry) for k, gate in gates for rank in (*gate.waiting, *gate.cut)]
+    under_way = [(k, entry) for k, entry in waiting if history.candidate_at(entry).audited]
+    if under_way:
+        return _promotion(history, *under_way[0], "audit")
+    num = sum(candidate.audited for candidate in history.candidates.values())
+    if num >= plan.audit or not waiting:
+        return None
+    return _promotion(history, *min(waiting, key=lambda place: _lot(plan, history.candidate_at(place[1]).id)), "audit")
+
+
+def _lot(plan: SearchPlan, candidate: str) -> bytes:
+    return hashlib.sha256(f"audit {plan.sampler.seed} {candidate}".encode()).digest()
 
 
 def _is_full(stage: Stage, gate: Gate) -> bool:

@@ -73,8 +73,8 @@ class PolicyTuner:
                 self._add()
             elif isinstance(decision, RunMember):
                 member = decision.member
-                self._record(JobStarted(str(member), decision.stage, decision.until_step, 0.0, decision.test))
-                if decision.test:
+                self._record(JobStarted(str(member), decision.stage, decision.until_step, 0.0, decision.purpose))
+                if decision.purpose == "test":
                     self._record(Tested(str(member), self.history.member(member).curve.best_step, {}, 0.0))
                     self._record(JobEnded(str(member), "tested", "", 0.0))
                     continue
@@ -222,6 +222,7 @@ def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
             "objective": table.objective,
             "mode": table.mode,
             "presets": (),
+            "diagnose": (),
             "rules": Rules(promote=promote, patience_steps=plan.rules.patience_steps),
             "sampler": plan.sampler.model_copy(update={"seed": seed}),
         }

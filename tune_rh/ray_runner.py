@@ -22,7 +22,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from trainables.member import MemberJob
+from trainables.member_job import MemberJob
 from trainables.ray_trainable import MemberTrainable
 from tune_rh.events import MemberId
 from tune_rh.plan import Resources

@@ -13,13 +13,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from search_spaces.registry import get_space
-from trainables.member import MemberJob
+from trainables.member_job import MemberJob
 from trainables.registry import build_config, get_family
 from tune_rh import compare, sampler
 from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, StorageFull
 from tune_rh.events import (
     CandidateAdded,
+    Diagnosed,
     EndReason,
     Event,
     JobEnded,
@@ -105,6 +106,10 @@ class Search:
             self._record(Tested(str(member), report["step"], report["metrics"], report["eval_s"]))
             self._end(member, "tested", "")
             return False
+        if report.get("diagnosed"):
+            self._record(Diagnosed(str(member), report["step"], report["verdicts"], report["eval_s"]))
+            self._end(member, "diagnosed", "")
+            return False
         diverged = bool(report["diverged"])
         self._record(
             Reported(
@@ -151,7 +156,8 @@ class Search:
         if not isinstance(decision, RunMember) or decision.member != member:
             return False
         # A worker reads the test split by itself only at the end of the last stage.
-        if decision.test and self.history.member(member).step < self.plan.stages[-1].until_step:
+        at_end = self.history.member(member).step == self.plan.stages[-1].until_step
+        if decision.purpose == "diagnose" or (decision.purpose == "test" and not at_end):
             return False
         self._start(decision)
         return True
@@ -165,7 +171,7 @@ class Search:
             self._mirror.update(self.history.candidates[decision.event.candidate])
 
     def _start(self, job: RunMember) -> None:
-        self._record(JobStarted(str(job.member), job.stage, job.until_step, time.time(), job.test))
+        self._record(JobStarted(str(job.member), job.stage, job.until_step, time.time(), job.purpose))
 
     def _end(self, member: MemberId, outcome: Outcome, reason: str) -> None:
         self._record(JobEnded(str(member), outcome, reason, time.time()))
@@ -199,7 +205,9 @@ class Search:
             device="cuda" if plan.resources.gpu else "cpu",
             threads=plan.resources.cpu,
             gpu_fraction=plan.resources.gpu,
-            test=job.test,
+            purpose=job.purpose,
+            diagnose="tune_rh.diagnosis:diagnose",
+            diagnostics=plan.diagnose or (),
             from_step=self.history.member(job.member).step,
             until_step=job.until_step,
         )

@@ -113,6 +113,16 @@ def best_member(history: History, candidate: str) -> MemberId:
     return min(members, key=lambda m: m.curve.best).id
 
 
+def failed_requirements(history: History, candidate: str) -> list[str]:
+    """The diagnostics that the plan requires and that at least half of the candidate's diagnosed seeds fail."""
+    looked_at = [m.diagnosed.verdicts for m in history.candidates[candidate].members.values() if m.diagnosed]
+    return [
+        name
+        for name in history.plan.require
+        if 2 * sum(verdicts.get(name) == "fail" for verdicts in looked_at) >= max(1, len(looked_at))
+    ]
+
+
 def describe(candidate: Candidate) -> str:
     """A preset's name, or the drawn parameters."""
     if candidate.added.origin == "control":

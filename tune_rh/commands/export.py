@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="name of a run, or its folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--candidate", metavar="ID", help="another candidate than the best (c0007)")
+    parser.add_argument("--despite", action="store_true", help="also if it fails a diagnostic that the plan requires")
     options.add_places(parser)
 
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     paths = runs.find(args.run, args.runs_dir.absolute())
     plan, history = runs.replay(paths)
     ladder = ladder_for(plan.family, runs.dataset(plan), options.data_dir(args))
-    chosen = export(paths, history, args.out, args.candidate, ladder)
+    chosen = export(paths, history, args.out, args.candidate, ladder, args.despite)
     to = display.console()
     to.print(f"{chosen.candidate} ({chosen.label}) exported to {args.out}", soft_wrap=True)
     to.print(f"  python -c \"import trainables; print(trainables.load('{args.out}'))\"", soft_wrap=True)

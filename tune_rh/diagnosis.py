@@ -1,0 +1,30 @@
+"""Diagnosis inside a search: what a worker does with the best checkpoint of a member that reached the last stage.
+
+The findings go to ``members/<id>/findings.json``, the verdicts to the journal. Not here: the diagnostics themselves
+(`analysis.diagnostics`), nor when a member is diagnosed (`tune_rh.policy`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis.findings import to_json
+from analysis.registry import GOLDEN
+from analysis.registry import diagnose as ask
+from analysis.subject import Subject
+from trainables.api import TrainTask
+from trainables.files import write_atomic
+from trainables.member_job import MemberJob
+from trainables.registry import build_config, get_family, resolve
+
+FINDINGS = "findings.json"
+
+
+def diagnose(job: MemberJob, task: TrainTask) -> dict[str, str]:
+    """Put ``task``, which holds the member's best checkpoint, before the job's diagnostics; returns their verdicts."""
+    config = build_config(get_family(job.family), job.config)
+    golden = resolve(GOLDEN[job.family])(task) if job.family in GOLDEN else None
+    subject = Subject(job.member, job.family, config, job.seed, task, golden, Path(job.data_dir))
+    findings = ask(subject, job.diagnostics)
+    write_atomic(Path(job.folder) / FINDINGS, to_json(findings))
+    return {finding.name: finding.verdict for finding in findings}
