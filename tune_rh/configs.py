@@ -42,6 +42,14 @@ class Given:
     variant: Variant
 
 
+def resolved(config: Given) -> Any:
+    """The config that a user named, built by its family; raises PlanError field by field."""
+    try:
+        return build_config(get_family(config.family), config.variant.fields, preset=config.variant.preset)
+    except ValidationError as error:
+        raise PlanError(explain(error, config.label)) from error
+
+
 def given(text: str, family: str | None, runs_dir: Path) -> Given:
     """Read ``text``: a TOML file, an exported folder, a candidate or member of a run (``RUN/c0007``), or a preset.
 

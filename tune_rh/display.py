@@ -135,6 +135,15 @@ def ladder_line(ladder: Sequence[Any], chosen: Ranked) -> str:
     return f"On test {chosen.candidate} beats {len(ladder) - len(better)} of {len(ladder)} baselines{rest}."
 
 
+def findings_table(member: str, findings: Sequence[Any]) -> Table:
+    """What each diagnostic says of one member."""
+    table = Table("diagnostic", "verdict", "what it means", title=member)
+    styles = {"fail": "bold red", "warn": "yellow", "no_evidence": "dim"}
+    for finding in findings:
+        table.add_row(finding.name, Text(finding.verdict, styles.get(finding.verdict, "")), finding.summary)
+    return table
+
+
 def cost_line(history: History) -> str:
     """Steps and time spent, against running everything to the end."""
     cost = spent(history)

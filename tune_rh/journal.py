@@ -22,7 +22,7 @@ from trainables import files
 from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
 from tune_rh.events import Event, decode, encode
 
-JOURNAL_SCHEMA = 1
+JOURNAL_SCHEMA = 2
 
 
 @dataclass(frozen=True)
