@@ -89,8 +89,10 @@ def _run(run: OpenRun, runner: str, address: str, to: Console) -> bool:
 
 def _drive(run: OpenRun, runner: Any, to: Console) -> bool:
     from tune_rh.search import Search
+    from tune_rh.tensorboard import TensorBoard
 
     search = Search(run, runner=runner.name, slots=runner.slots)
+    search.watchers.append(TensorBoard(run.paths, run.history))
     try:
         with _clean_stop(search, to), display.Progress(search.history, to, runner.slots) as progress:
             search.watchers.append(progress)

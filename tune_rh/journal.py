@@ -72,6 +72,11 @@ class RunPaths:
         return self.root / "best"
 
     @property
+    def tensorboard(self) -> Path:
+        """Scalars for watching: ``tensorboard --logdir`` of this folder."""
+        return self.root / "tensorboard"
+
+    @property
     def report(self) -> Path:
         """What is written for people: text, figures, tables."""
         return self.root / "report"
