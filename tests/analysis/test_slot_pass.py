@@ -37,7 +37,7 @@ def test_it_is_the_models_own_last_prediction(
     subject = make_subject(stirred(make_task, **fields), number=6)
     slots = SlotPass(subject.task, subject.golden.inputs)
     number = subject.config.n_slots
-    controls = CONTROLS if number == 2 else [SlotControl(order=torch.randperm(number)), SlotControl(ids=False)]
+    controls = CONTROLS if number == 2 else [SlotControl(order=torch.arange(number).roll(2)), SlotControl(ids=False)]
     again = slots.predict(torch.stack([slots.slots(control) for control in controls]).unsqueeze(0))
     for index, control in enumerate(controls):
         whole = subject.task.predict(subject.golden.inputs, control)

@@ -1,0 +1,135 @@
+"""M: how much of what the model knows hangs on the slots' IDs?
+
+What it is: the rise of the NLL when all IDs are taken away, as a share of what the model gains over AR(1), the linear
+predictor from the last spacing alone. What it is not: `permutation`, where every slot has some ID.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.api import Estimate, Finding, Plot, Series
+from analysis.bootstrap import interval, mean_interval
+from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from trainables.spacing_mdn.data import load
+from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.linear import fit_ar
+from trainables.spacing_mdn.slots import SlotControl
+
+Array = NDArray[np.float64]
+
+MAX_SHARE = 0.3
+"""Largest share of the gain over AR(1) that may be lost with the IDs."""
+_MIN_GAIN = 1e-3  # nats; a resample without gain makes the share large, not infinite
+
+
+class ContentOnly:
+    """Values, nats per spacing: ``nll`` as evaluated, ``nll_content_only`` without IDs, ``nll_ar1`` of the linear
+    predictor on the same targets, ``change`` (second less first), ``gain`` (third less first). ``share`` is change /
+    gain, and negative where the model is better off without IDs.
+    """
+
+    name = "content_only"
+    title = "M: content only, IDs off"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`; reads the data set for the training split.
+
+        Raises:
+            DataError: the data set is missing or corrupt.
+        """
+        golden: Golden = subject.golden
+        setting = golden.setting
+        if not subject.config.n_slots:
+            return no_evidence(self.name, "The model has no slots, so there are no IDs to take away.")
+        if not setting.ids:
+            return no_evidence(self.name, "The model is evaluated without IDs (eval_slot_id_mode off).")
+        before = golden.nll().cpu().numpy()
+        after = golden.nll(SlotControl(ids=False, content=setting.content)).cpu().numpy()
+        if not (np.isfinite(before).all() and np.isfinite(after).all()):
+            return no_evidence(self.name, "The model's density is not finite on golden windows.")
+        return self._judge(before, after, ar1_nll(golden, load(subject.config.data, subject.data_dir).train.spacings))
+
+    def _judge(self, before: Array, after: Array, linear: Array) -> Finding:
+        change, gain = mean_interval(after - before), mean_interval(linear - before)
+        values: dict[str, Estimate | float] = {
+            "nll": mean_interval(before),
+            "nll_content_only": mean_interval(after),
+            "nll_ar1": mean_interval(linear),
+            "change": change,
+            "gain": gain,
+        }
+        plots = (_plot(values),)
+        if gain.value <= 0.0 or gain.low <= 0.0:
+            beats = "gains nothing that stands out" if gain.value > 0.0 else "gains nothing"
+            return Finding(
+                self.name,
+                "no_evidence",
+                f"The model {beats} over the linear predictor AR(1) (its NLL is lower by {shown(gain)} nats), so no "
+                f"gain can be lost with the IDs; taking them away changes the NLL by {shown(change)} nats.",
+                values,
+                {"share": MAX_SHARE},
+                plots,
+            )
+        share = interval(_share, np.stack([after - before, linear - before], axis=1))
+        good = share.value <= MAX_SHARE
+        meaning = "most of what the model knows does not hang on IDs" if good else "the model leans on slot IDs"
+        return Finding(
+            self.name,
+            verdict(share, lambda value: value <= MAX_SHARE),
+            f"Without slot IDs the NLL changes by {shown(change)} nats, {shown(share)} of the {gain.value:.3f} nats "
+            f"that the model gains over the linear predictor AR(1): {meaning}.",
+            {**values, "share": share},
+            {"share": MAX_SHARE},
+            plots,
+        )
+
+
+def ar1_nll(golden: Golden, train: Array) -> Array:
+    """(windows,) mean NLL in nats of each window's own targets under an AR(1) fitted on ``train``.
+
+    The targets are those of `Golden.nll`: the spacing after the window, or its last ``eval_tail`` ones.
+    """
+    config = golden.task.config
+    model = fit_ar(train, 1)
+    spacings = golden.task.part(golden.split).spacings
+    tail = 1 if config.layout == "postfix" else config.eval_tail
+    last = golden.starts.cpu().numpy() + config.context
+    targets = last[:, None] + np.arange(1 - tail, 1)
+    residuals = model.residuals(np.stack([spacings[targets - 1], spacings[targets]], axis=-1))[..., 0]
+    scores = 0.5 * np.square(residuals / model.sigma) + np.log(model.sigma * np.sqrt(2.0 * np.pi))
+    means: Array = scores.mean(axis=1)
+    return means
+
+
+def _share(pairs: Array) -> float:
+    change, gain = pairs.mean(axis=0)
+    return float(change / max(gain, _MIN_GAIN))
+
+
+def _plot(values: dict[str, Estimate | float]) -> Plot:
+    shown_values = [values[name] for name in ("nll", "nll_content_only", "nll_ar1")]
+    bars = [value for value in shown_values if isinstance(value, Estimate)]
+    series = Series(
+        "golden windows",
+        tuple(range(len(bars))),
+        tuple(bar.value for bar in bars),
+        tuple(bar.low for bar in bars),
+        tuple(bar.high for bar in bars),
+    )
+    return Plot(
+        "NLL with and without slot IDs",
+        "predictor",
+        "NLL (nats per spacing)",
+        "bar",
+        (series,),
+        x_ticks=("content and ID", "content only", "AR(1)"),
+    )
+
+
+DIAGNOSTIC = ContentOnly()

@@ -1,0 +1,76 @@
+"""L: do the slots' learned contents matter, or would their IDs do alone?
+
+What it is: the change of the NLL when all contents are zeroed and only IDs are left. What it is not: an ablation, in
+which slots disappear; here all of them stay and still read the data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+
+from analysis.api import Finding, Plot, Series
+from analysis.bootstrap import mean_interval
+from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.slots import SlotControl
+
+MIN_CHANGE = 0.02
+"""Nats that contents are worth at least, in the mean."""
+
+
+class IdOnly:
+    """Values: ``nll`` as evaluated, ``nll_id_only`` without contents, and ``change``, the latter less the former; nats
+    per spacing.
+    """
+
+    name = "id_only"
+    title = "L: ID only, contents zeroed"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`."""
+        golden: Golden = subject.golden
+        setting = golden.setting
+        if not subject.config.n_slots:
+            return no_evidence(self.name, "The model has no slots, so there are no contents to zero.")
+        if not setting.content:
+            return no_evidence(self.name, "The model is trained and evaluated without contents (content_mode zeroed).")
+        before = golden.nll()
+        after = golden.nll(SlotControl(ids=setting.ids, content=False))
+        if not torch.isfinite(before).all() or not torch.isfinite(after).all():
+            return no_evidence(self.name, "The model's density is not finite on golden windows.")
+        change = mean_interval((after - before).cpu().numpy())
+        own, without = mean_interval(before.cpu().numpy()), mean_interval(after.cpu().numpy())
+        good = change.value >= MIN_CHANGE
+        meaning = "contents carry something" if good else "contents carry next to nothing, the model would do without"
+        plot = Plot(
+            "NLL with and without the slots' contents",
+            "slots",
+            "NLL (nats per spacing)",
+            "bar",
+            (
+                Series(
+                    "golden windows",
+                    (0, 1),
+                    (own.value, without.value),
+                    (own.low, without.low),
+                    (own.high, without.high),
+                ),
+            ),
+            x_ticks=("content and ID", "ID only"),
+        )
+        return Finding(
+            self.name,
+            verdict(change, lambda value: value >= MIN_CHANGE),
+            f"With the slots' contents zeroed and only their IDs left, the NLL changes by {shown(change)} nats "
+            f"(from {own.value:.3f}): {meaning}.",
+            {"nll": own, "nll_id_only": without, "change": change},
+            {"change": MIN_CHANGE},
+            (plot,),
+        )
+
+
+DIAGNOSTIC = IdOnly()

@@ -1,0 +1,127 @@
+"""J: does the prediction depend on which ID each slot carries?
+
+What it is: the change of the NLL when the slots' IDs are shuffled over their contents, over 50 seeded permutations.
+Roles that are bound to IDs make a model worse under other IDs; roles that contents carry do not.
+What it is not: `id_only` and `content_only`, which take one of the two away.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.api import Estimate, Finding, Plot, Series
+from analysis.bootstrap import mean_interval
+from analysis.diagnostics.slot_pass import SlotPass
+from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from trainables.seeding import make_generator
+from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.loss import mixture_nll
+from trainables.spacing_mdn.slots import SlotControl
+
+NUM_PERMUTATIONS = 50
+MAX_INCREASE = 0.05
+"""Nats that shuffled IDs may cost in the mean."""
+
+MAX_WINDOWS = 64
+"""Golden windows that are looked at, evenly spread: each is run 51 times, and differences of a window vary little."""
+
+_SEED = 314
+_BLOCK = 2  # of the bootstrap: a quarter of the windows, a quarter of the usual block
+_BATCH = 32  # windows
+_TOKENS = 256  # slots of a window that are run at once
+
+
+class Permutation:
+    """Values: ``nll`` with every slot's own ID and ``increase`` (mean over permutations), nats; ``increase_percent``
+    of the absolute ``nll``, which means little where that is near 0; ``worst_increase`` and ``spread``, the largest
+    and the standard deviation over permutations, nats.
+    """
+
+    name = "permutation"
+    title = "J: permutation sanity"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`."""
+        golden: Golden = subject.golden
+        config, setting = subject.config, golden.setting
+        if config.layout != "postfix":
+            return no_evidence(
+                self.name, f"Layout {config.layout} has no slots that read the data, so there are no IDs to permute."
+            )
+        if config.n_slots < 2:
+            return no_evidence(self.name, "There is one slot: its ID cannot be permuted.")
+        if not (setting.ids and setting.content):
+            gone = "contents" if setting.ids else "IDs"
+            return no_evidence(self.name, f"The model is evaluated without {gone}, so a permutation changes nothing.")
+        own, permuted = permuted_nll(golden, NUM_PERMUTATIONS)
+        if not (np.isfinite(own).all() and np.isfinite(permuted).all()):
+            return no_evidence(self.name, "The model's density is not finite on golden windows.")
+        return self._judge(own, permuted)
+
+    def _judge(self, own: NDArray[np.float64], permuted: NDArray[np.float64]) -> Finding:
+        increase = mean_interval(permuted.mean(axis=0) - own, _BLOCK)
+        each = permuted.mean(axis=1) - own.mean()
+        percent = 100.0 / max(abs(float(own.mean())), 1e-9)
+        percents = Estimate(increase.value * percent, increase.low * percent, increase.high * percent)
+        good = increase.value < MAX_INCREASE
+        meaning = "does not hang on which slot carries which ID" if good else "hangs on which slot carries which ID"
+        change = "raise" if increase.value >= 0 else "change"
+        return Finding(
+            self.name,
+            verdict(increase, lambda value: value < MAX_INCREASE),
+            f"Shuffling the slots' IDs {NUM_PERMUTATIONS} times would {change} the NLL by {shown(increase)} nats "
+            f"({percents.value:.1f}%; worst {each.max():.3f}): the prediction {meaning}.",
+            {
+                "nll": mean_interval(own, _BLOCK),
+                "increase": increase,
+                "increase_percent": percents,
+                "worst_increase": float(each.max()),
+                "spread": float(each.std()),
+            },
+            {"increase": MAX_INCREASE},
+            (_plot(each),),
+        )
+
+
+def permuted_nll(golden: Golden, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """NLL in nats of at most `MAX_WINDOWS` windows: (windows,) with own IDs, (number, windows) with permuted ones."""
+    config, setting = golden.task.config, golden.setting
+    generator = make_generator(_SEED, "permutation")
+    orders = [torch.randperm(config.n_slots, generator=generator).to(golden.task.device) for _ in range(number)]
+    sets = [SlotControl(order, setting.ids, setting.content) for order in (None, *orders)]
+    together = max(1, _TOKENS // config.n_slots)
+    rows = []
+    every = -(-len(golden.starts) // MAX_WINDOWS)
+    inputs, targets = golden.inputs[::every], golden.targets[::every, -1:]
+    batches = zip(torch.split(inputs, _BATCH), torch.split(targets, _BATCH), strict=True)
+    for inputs, targets in batches:
+        slots = SlotPass(golden.task, inputs)
+        columns = []
+        for first in range(0, len(sets), together):
+            vectors = torch.stack([slots.slots(control) for control in sets[first : first + together]])
+            with torch.inference_mode():
+                columns.append(mixture_nll(slots.predict(vectors.unsqueeze(0)), targets))
+        rows.append(torch.cat(columns, dim=1).double().cpu())
+    table = torch.cat(rows).T.numpy()
+    return table[0], table[1:]
+
+
+def _plot(each: NDArray[np.float64]) -> Plot:
+    ordered = np.sort(each)
+    return Plot(
+        "NLL under permuted slot IDs",
+        "permutation, from the best to the worst",
+        "change of NLL (nats)",
+        "points",
+        (Series("permutations", tuple(range(1, len(ordered) + 1)), tuple(ordered.tolist())),),
+        lines={"most that passes, in the mean": MAX_INCREASE},
+    )
+
+
+DIAGNOSTIC = Permutation()
