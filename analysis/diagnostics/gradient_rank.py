@@ -1,0 +1,109 @@
+"""K: do the slots pull in different directions, or is one direction enough for all of them?
+
+What it is: the effective rank of the slots' gradients. For each golden window the gradient of its NLL is taken with
+respect to each slot's vector; over all windows, the principal components (about zero, so that a gradient common to all
+slots counts as one direction) that hold 90% of the squared gradients are counted, and divided by the number of slots.
+What it is not: the rank of the slots themselves, or pairwise correlations of their gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.api import Finding, Plot, Series
+from analysis.bootstrap import interval
+from analysis.diagnostics.slot_pass import SlotPass
+from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.loss import mixture_nll
+
+Array = NDArray[np.float64]
+
+MIN_RANK_SHARE = 0.5
+"""Components over slots; it has to be above."""
+HELD = 0.9
+"""Share of the squared gradients that the counted components hold."""
+
+_BATCH = 32
+_RESAMPLES = 500  # each is an eigenvalue problem
+
+
+class GradientRank:
+    """Values: ``rank_share`` (components / slots, between 1 / slots and 1), ``components``, ``first_share`` (of the
+    squared gradients that the first component holds).
+    """
+
+    name = "gradient_rank"
+    title = "K: rank of slot gradients"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`."""
+        config = subject.config
+        if config.layout != "postfix":
+            return no_evidence(self.name, f"Layout {config.layout} has no slots that are read out.")
+        if config.n_slots < 2:
+            return no_evidence(self.name, "There is one slot: its gradients have no other to differ from.")
+        products = gradient_products(subject.golden)
+        if not np.isfinite(products).all():
+            return no_evidence(self.name, "Gradients of the slots are not finite on golden windows.")
+        if not products.any():
+            return no_evidence(self.name, "No gradient reaches the slots: the prediction does not depend on them.")
+        held = _held(products)
+        components = _components(products)
+        share = interval(lambda part: _components(part) / config.n_slots, products, num=_RESAMPLES)
+        good = share.value > MIN_RANK_SHARE
+        meaning = "slots are trained apart" if good else "half of the slots or fewer could take in all of them"
+        plot = Plot(
+            "Directions of the slots' gradients",
+            "principal components",
+            "share of squared gradients held",
+            "line",
+            (Series("golden windows", tuple(range(1, config.n_slots + 1)), tuple(held.tolist())),),
+            lines={f"{HELD:.0%}": HELD},
+        )
+        return Finding(
+            self.name,
+            verdict(share, lambda value: value > MIN_RANK_SHARE),
+            f"{components} of {config.n_slots} directions hold {HELD:.0%} of the gradients that train the slots "
+            f"(share {shown(share, 2)}): {meaning}.",
+            {"rank_share": share, "components": float(components), "first_share": float(held[0])},
+            {"rank_share": MIN_RANK_SHARE},
+            (plot,),
+        )
+
+
+def gradient_products(golden: Golden) -> Array:
+    """(windows, slots, slots): for each window the inner products of its NLL's gradients with respect to each slot."""
+    products = []
+    batches = zip(torch.split(golden.inputs, _BATCH), torch.split(golden.targets[:, -1:], _BATCH), strict=True)
+    for inputs, targets in batches:
+        slots = SlotPass(golden.task, inputs)
+        vectors = slots.slots(golden.setting).expand(len(inputs), 1, -1, -1).clone().requires_grad_()
+        with torch.enable_grad():
+            nll = mixture_nll(slots.predict(vectors), targets).sum()
+        (gradient,) = torch.autograd.grad(nll, vectors)
+        gradient = gradient.squeeze(1).double()
+        products.append((gradient @ gradient.transpose(1, 2)).cpu())
+    joined: Array = torch.cat(products).numpy()
+    return joined
+
+
+def _held(products: Array) -> Array:
+    """(slots,) share of the squared gradients that the first 1, 2, ... components hold."""
+    eigenvalues = np.linalg.eigvalsh(products.mean(axis=0))[::-1].clip(min=0.0)
+    held: Array = np.cumsum(eigenvalues) / max(float(eigenvalues.sum()), 1e-300)
+    return held
+
+
+def _components(products: Array) -> int:
+    # Rounding must not ask for one more component than exact arithmetic would.
+    return int(np.argmax(_held(products) >= HELD - 1e-9)) + 1
+
+
+DIAGNOSTIC = GradientRank()
