@@ -1,0 +1,194 @@
+"""G: does the model stay sane when it goes on from its own predictions?
+
+What it is: from evenly spread golden windows the model predicts 200 spacings in a row, each time feeding the mean of
+its mixture back as if it were the next spacing, all inputs recomputed from the series so far as `predict.predict_next`
+computes them. Reported is the mean absolute error of the spacing 1, 10, 50 and 200 steps ahead, judged the slope of its
+logarithm on the logarithm of the horizon. The mean, and not a draw, is fed back: nothing is random, and the error of
+one step is the model's own.
+What it is not: a forecast that is expected to be good. Spacings are a stationary series with a short memory, so a sound
+model's error rises to that of always predicting 1 and stays there (a slope near 0); one that amplifies its own errors
+leaves it behind. A density so sharp that its error grew tenfold and more up to that level would fail as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from analysis.api import Estimate, Finding, Plot, Series
+from analysis.bootstrap import interval, mean_interval
+from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from trainables.spacing_mdn.config import SpacingConfig
+from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.model import SpacingModel
+from trainables.spacing_mdn.windows import RESIDUAL_GAIN
+
+Array = NDArray[np.float64]
+
+HORIZONS = (1, 10, 50, 200)
+MAX_SLOPE = 0.5
+
+_MIN_WINDOWS, _MAX_WINDOWS = 8, 32
+_CPU_BUDGET = 2.5e12  # multiplications; about half a minute on two cores, which 8 windows of preset e4 take
+_SMALLEST = 1e-12  # an error of exactly 0 has no logarithm
+
+
+class RolloutDrift:
+    """Values, in spacings (mean 1): ``error_1``, ``error_10``, ``error_50``, ``error_200``, mean absolute errors over
+    ``windows``; ``error_constant`` of always predicting 1; ``slope`` of log error on log horizon. Intervals by a
+    bootstrap over windows one by one: they lie apart.
+    """
+
+    name = "rollout_drift"
+    title = "G: rollout drift"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`."""
+        golden: Golden = subject.golden
+        chosen = chosen_windows(golden)
+        if not len(chosen):
+            return no_evidence(
+                self.name, f"No golden window is followed by {HORIZONS[-1]} spacings of its split to compare with."
+            )
+        predicted = rollout(golden, chosen, HORIZONS[-1])
+        spacings = golden.task.part(golden.split).spacings
+        first = golden.starts.cpu().numpy()[chosen] + subject.config.context
+        truth = spacings[first[:, None] + np.arange(HORIZONS[-1])]
+        errors = np.abs(predicted - truth)
+        if not np.isfinite(errors[:, 0]).all():
+            return no_evidence(self.name, "The model's prediction is not finite on golden windows.")
+        return self._judge(errors, float(np.abs(truth - 1.0).mean()))
+
+    def _judge(self, errors: Array, constant: float) -> Finding:
+        finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(errors))
+        values: dict[str, Estimate | float] = {
+            f"error_{horizon}": mean_interval(errors[:, horizon - 1], 1) for horizon in HORIZONS if finite[horizon - 1]
+        }
+        values |= {"error_constant": constant, "windows": float(len(errors))}
+        threshold, plots = {"slope": MAX_SLOPE}, (_plot(errors[:, finite], constant),)
+        if not finite.all():
+            steps = int(np.argmin(finite)) + 1
+            return Finding(
+                self.name,
+                "fail",
+                f"Fed with its own predictions, the model leaves finite numbers after {steps} steps: it runs away.",
+                values,
+                threshold,
+                plots,
+            )
+        at = errors[:, [horizon - 1 for horizon in HORIZONS]]
+        slope = interval(_slope, at, block=1)
+        means = at.mean(axis=0)
+        good = slope.value < MAX_SLOPE
+        meaning = "its errors do not feed on themselves" if good else "its errors feed on themselves, it runs away"
+        return Finding(
+            self.name,
+            verdict(slope, lambda value: value < MAX_SLOPE),
+            f"Fed with its own predictions, the model misses by {means[0]:.3g} spacings after one step and by "
+            f"{means[-1]:.3g} after {HORIZONS[-1]} (always predicting 1 misses by {constant:.3g}; slope "
+            f"{shown(slope, 2)}): {meaning}.",
+            {**values, "slope": slope},
+            threshold,
+            plots,
+        )
+
+
+def chosen_windows(golden: Golden) -> NDArray[np.int64]:
+    """Indices of golden windows to start from, evenly spread over those with a whole continuation in the split."""
+    config = golden.task.config
+    last = len(golden.task.part(golden.split).spacings) - config.context - HORIZONS[-1]
+    usable = np.flatnonzero(golden.starts.cpu().numpy() <= last)
+    number = _MAX_WINDOWS
+    if golden.task.device.type == "cpu":
+        number = min(max(int(_CPU_BUDGET / (HORIZONS[-1] * _multiplications(config))), _MIN_WINDOWS), _MAX_WINDOWS)
+    if len(usable) <= number:
+        return usable
+    return usable[np.linspace(0, len(usable) - 1, number).round().astype(np.int64)]
+
+
+def rollout(golden: Golden, chosen: NDArray[np.int64], steps: int) -> Array:
+    """Let the model go on by itself from golden windows.
+
+    Args:
+        golden: the windows and their model, with its slots as evaluation has them.
+        chosen: (windows,) indices of those to start from.
+        steps: how far.
+
+    Returns:
+        (windows, steps) predicted means; NaN from the first step on at which one of them is not finite.
+    """
+    task = golden.task
+    past = task.config.context + task.config.ar_features
+    begin = golden.starts.cpu().numpy()[chosen] - task.config.ar_features
+    spacings = task.part(golden.split).spacings
+    series = torch.from_numpy(spacings[begin[:, None] + np.arange(past)]).to(task.device)
+    log_height = golden.log_height[torch.from_numpy(chosen)].to(task.device)
+    predicted = np.full((len(chosen), steps), np.nan)
+    for step in range(steps):
+        prediction = task.predict(inputs_of(task.model, series, log_height), golden.setting)
+        mean = (prediction.log_pi.double().exp() * prediction.mu.double())[:, -1].sum(dim=-1)
+        if not torch.isfinite(mean).all():
+            break
+        predicted[:, step] = mean.cpu().numpy()
+        series = torch.cat((series[:, 1:], mean.unsqueeze(1)), dim=1)
+    return predicted
+
+
+def inputs_of(
+    model: SpacingModel, series: Float[Tensor, "windows past"], log_height: Float[Tensor, " windows"]
+) -> Float[Tensor, "windows context channels"]:
+    """Channels of many windows at once, by the arithmetic of `predict.predict_next`.
+
+    Args:
+        model: its buffers hold the linear predictor and the scale of heights.
+        series: (windows, context + ar_features) float64 spacings.
+        log_height: of each window, for a model with ``height_input``.
+    """
+    context, order = model.config.context, model.config.ar_features
+    channels = [series[:, -context:] - 1.0]
+    if order:
+        lags = model.linear_predictor[1:].flip(0)
+        following = model.linear_predictor[0] + series.unfold(1, order, 1) @ lags
+        channels += [RESIDUAL_GAIN * (series[:, order:] - following[:, :-1]), following[:, 1:] - 1.0]
+    if model.config.height_input:
+        mean, std = model.height_scale.tolist()
+        channels.append(((log_height - mean) / std).unsqueeze(1).expand(-1, context))
+    return torch.stack(channels, dim=-1).float()
+
+
+def _multiplications(config: SpacingConfig) -> float:
+    """Of one pass of one window, roughly: blocks' matrices, and attention."""
+    tokens = config.context + config.n_slots * config.query_cuts
+    return float(tokens * config.depth * config.width * (12 * config.width + 2 * config.context))
+
+
+def _slope(errors: Array) -> float:
+    """Least-squares slope of log mean error on log horizon; (windows, horizons)."""
+    x = np.log(HORIZONS)
+    x = x - x.mean()
+    return float(x @ np.log(np.maximum(errors.mean(axis=0), _SMALLEST)) / (x @ x))
+
+
+def _plot(errors: Array, constant: float) -> Plot:
+    means = np.maximum(errors.mean(axis=0), _SMALLEST)
+    series = Series("mean over windows", tuple(range(1, len(means) + 1)), tuple(means.tolist()))
+    return Plot(
+        "Error of a free rollout",
+        "steps ahead",
+        "mean absolute error (spacings)",
+        "line",
+        (series,),
+        lines={"always predicting 1": constant},
+        log_x=True,
+        log_y=True,
+    )
+
+
+DIAGNOSTIC = RolloutDrift()
