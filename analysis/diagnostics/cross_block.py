@@ -1,0 +1,124 @@
+"""H: is the model as good higher up as lower down?
+
+What it is: the NLL of 8 runs of the split by height, how far they differ, and how far sampling alone would make them
+differ. A model that has learned what holds at one height drifts as the lines of the primes move with log height.
+What it is not: judged by the coefficient of variation, which is reported: it divides by a mean that passes through 0.
+
+The spread of the runs' means contains their sampling error, which with a hundred targets a run is larger than the
+threshold. So the variance of that error is taken off (the method of moments of a one-way layout with random effects:
+Searle, Casella, McCulloch, Variance Components, 1992, section 3.5), and the spread as seen is reported beside it. The
+interval is a parametric bootstrap about the runs' means with their errors.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.api import Estimate, Finding, Plot, Series, Verdict
+from analysis.bootstrap import mean_interval
+from analysis.diagnostics.sweep import RUNS, sweep
+from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+
+MAX_STD = 0.05
+"""Nats between runs, standard deviation."""
+
+_DRAWS = 4000
+_SEED = 8128
+
+Array = NDArray[np.float64]
+
+
+class CrossBlock:
+    """Values, all in nats but the last two: ``std``, between runs without the sampling error; ``std_seen``, with it;
+    ``range``, the worst run less the best; ``range_by_chance``, which equally good runs exceed in 5 cases of 100;
+    ``nll`` over all; ``variation``, ``std_seen`` over the absolute mean; ``num_targets``.
+
+    It passes if ``std`` is below 0.05 and ``range`` within chance; with a small ``std`` a larger range only warns.
+    """
+
+    name = "cross_block"
+    title = "H: cross-block stability"
+    families = ("spacing_mdn",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `spacing_mdn`."""
+        swept = sweep(subject.golden)
+        if not swept.finite:
+            return no_evidence(self.name, "The model's density is not finite along the split.")
+        runs = [swept.nll[swept.run == index] for index in range(RUNS)]
+        if min(len(run) for run in runs) < 2:
+            return no_evidence(self.name, f"The split holds {len(swept.nll)} targets: too few for {RUNS} runs.")
+        means = [mean_interval(run, seed=index) for index, run in enumerate(runs)]
+        heights = np.repeat(subject.task.part(subject.golden.split).log_height, 256)[swept.positions]
+        at = [float(heights[swept.run == index].mean()) for index in range(RUNS)]
+        return self._judge(means, at, mean_interval(swept.nll), len(swept.nll))
+
+    def _judge(self, runs: list[Estimate], heights: list[float], nll: Estimate, num: int) -> Finding:
+        means = np.array([run.value for run in runs])
+        errors = np.array([(run.high - run.low) / (2 * 1.96) for run in runs])
+        std, chance = spread(means, errors)
+        seen, reach = float(means.std(ddof=1)), float(np.ptp(means))
+        found: Verdict = verdict(std, lambda value: value < MAX_STD)
+        if found == "pass" and reach > chance:
+            found = "warn"
+        by_chance = "no more" if reach <= chance else "more"
+        meaning = "as good at every height" if std.value < MAX_STD else "better at some heights than at others"
+        if found == "warn":
+            meaning += ", as far as these targets tell"
+        return Finding(
+            self.name,
+            found,
+            f"From the lowest to the highest of {RUNS} runs ({num} targets) the NLL differs by {reach:.3f} nats, "
+            f"{by_chance} than chance explains ({chance:.3f}), with a standard deviation of {shown(std)} nats beyond "
+            f"sampling error: the model is {meaning}.",
+            {
+                "std": std,
+                "std_seen": seen,
+                "range": reach,
+                "range_by_chance": chance,
+                "nll": nll,
+                "variation": seen / max(abs(float(means.mean())), 1e-9),
+                "num_targets": float(num),
+            },
+            {"std": MAX_STD, "range": chance},
+            (_plot(runs, heights, nll),),
+        )
+
+
+def spread(means: Array, errors: Array) -> tuple[Estimate, float]:
+    """How far runs differ beyond the errors of their means, and the range that errors alone reach in 95%.
+
+    Args:
+        means: (runs,), two or more.
+        errors: (runs,), the standard error of each.
+
+    Returns:
+        The standard deviation between runs, never negative, with a 95% interval; the range, in the units of ``means``.
+    """
+    noise = np.random.default_rng(_SEED).normal(size=(_DRAWS, len(means))) * errors
+    own = float(means.var(ddof=1) - np.mean(errors**2))
+    drawn = (means + noise).var(axis=1, ddof=1)
+    low, high = own + np.quantile(drawn - drawn.mean(), [0.025, 0.975])
+    std = Estimate(*(math.sqrt(max(0.0, variance)) for variance in (own, low, high)))
+    return std, float(np.quantile(np.ptp(noise, axis=1), 0.95))
+
+
+def _plot(runs: list[Estimate], heights: list[float], nll: Estimate) -> Plot:
+    values, low, high = (tuple(getattr(run, name) for run in runs) for name in ("value", "low", "high"))
+    series = Series("run, with its 95% interval", tuple(heights), values, low, high)
+    return Plot(
+        "NLL by height",
+        "log height, ln(t / 2 pi)" if np.ptp(heights) > 0.0 else "log height (none in this data set)",
+        "NLL (nats per spacing)",
+        "points",
+        (series,),
+        lines={"mean": nll.value},
+    )
+
+
+DIAGNOSTIC = CrossBlock()
