@@ -5,7 +5,8 @@ One by one, then together: the k most important by themselves, and k at random, 
 What it is not: `slot_effect`, which asks how far predictions move, be it for better or worse.
 
 Without any slot nothing of the data reaches a ``postfix`` model's mixture, so that this costs much says nothing about
-the slots: it is reported and not judged. Under ``prefix`` the data go past the slots, and it is judged as well.
+the slots: it is reported and not judged. Under ``prefix`` the data go past the slots, and it is judged as well. A model
+that is no worse without any slot has no use for them, whatever one absence costs: it gets a warning.
 """
 
 from __future__ import annotations
@@ -74,13 +75,16 @@ class SlotAblation:
         each = [mean_interval(change) for change in singles]
         top = {size: mean_interval(change) for size, change in tops.items()}
         random = {size: mean_interval(change) for size, change in randoms.items()}
-        if largest.value >= MIN_CHANGE:
-            meaning = "the prediction needs what the slots hold"
-        else:
+        judgement = verdict(largest, lambda value: value >= MIN_CHANGE)
+        if largest.value < MIN_CHANGE:
             meaning = "the prediction hardly needs them, or each holds what the others hold"
+        elif top[number].value <= 0.0:
+            judgement, meaning = "warn", "to lose some does harm, but to have none does not"
+        else:
+            meaning = "the prediction needs what the slots hold"
         return Finding(
             self.name,
-            verdict(largest, lambda value: value >= MIN_CHANGE),
+            judgement,
             f"Taking slots away one by one, or the most important together, raises the NLL by {shown(largest)} nats at "
             f"most (without any of the {number}: {top[number].value:.3f}): {meaning}.",
             {
@@ -92,7 +96,7 @@ class SlotAblation:
                 "none_left": top[number],
                 "windows": float(len(own)),
             },
-            {"max_change": MIN_CHANGE},
+            {"max_change": MIN_CHANGE, "none_left": 0.0},
             (_bars(each), _curves(top, random)),
         )
 

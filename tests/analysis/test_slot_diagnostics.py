@@ -104,6 +104,14 @@ def test_losing_every_slot_of_a_bottleneck_is_not_held_to_their_credit(built: An
     assert finding.verdict == "fail"
 
 
+def test_slots_that_only_cancel_one_another_get_a_warning(built: Any) -> None:
+    """Each asks for nonsense, and what they ask for together is less sure than what the head says of nothing."""
+    finding = slot_ablation.DIAGNOSTIC(built([0, 1, 2], [-6.0, 0.0, 6.0], spread=2.0))
+    assert value(finding, "none_left") < 0.0
+    assert value(finding, "max_change") > 0.02
+    assert finding.verdict == "warn"
+
+
 def test_decorative_slots_before_the_data_fail(make_task: MakeTask, make_subject: MakeSubject) -> None:
     """Attention's values are zero: whatever the slots are, nothing of them reaches the data."""
     task = stirred(make_task(**{**FIELDS, "layout": "prefix"}, n_slots=3))

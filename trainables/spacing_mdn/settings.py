@@ -9,7 +9,6 @@ What it is not: another model. It runs the modules of `model.SpacingModel`, and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -122,22 +121,25 @@ class SharedData:
     def _attend(self, block: Block, slots: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
         """Slots to the data, and to the slots of their own setting."""
         batch, settings, number, width = slots.shape
-        heads = (block.n_heads, width // block.n_heads)
         query, key, value = (
-            # (batch, heads, settings, slots, width of a head)
-            part.view(batch, settings, number, *heads).permute(0, 3, 1, 2, 4)
+            part.reshape(batch, settings * number, block.n_heads, -1).transpose(1, 2)
             for part in block.qkv(block.attention_norm(slots)).chunk(3, dim=-1)
         )
-        keys, values = memory
-        length = keys.shape[2]
-        to_data = (query.flatten(2, 3) @ keys.transpose(-1, -2)).view(batch, heads[0], settings, number, length)
-        scores = torch.cat((to_data, query @ key.transpose(-1, -2)), dim=-1) / math.sqrt(heads[1])
-        if self._model._slot_mask is not None:
-            scores = scores.masked_fill(~self._model._slot_mask, -math.inf)
-        weights = scores.softmax(dim=-1)
-        from_data = (weights[..., :length].flatten(2, 3) @ values).view_as(query)
-        mixed: Tensor = from_data + weights[..., length:] @ value
-        return mixed.permute(0, 2, 3, 1, 4).reshape(batch, settings, number, width)
+        keys, values = torch.cat((memory[0], key), dim=2), torch.cat((memory[1], value), dim=2)
+        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=self._sees(settings, number))
+        return mixed.transpose(1, 2).reshape(batch, settings, number, width)
+
+    def _sees(self, settings: int, number: int) -> Tensor:
+        """(settings * slots, context + settings * slots), True where a slot sees a token."""
+        own = self._model._slot_mask
+        if own is None:
+            own = torch.ones(
+                number, self._model.config.context + number, dtype=torch.bool, device=self._memory[0][0].device
+            )
+        of_data, of_slots = own.tensor_split([self._model.config.context], dim=1)
+        setting = torch.arange(settings, device=own.device).repeat_interleave(number)
+        of_slots = of_slots.repeat(settings, settings) & (setting.unsqueeze(1) == setting)
+        return torch.cat((of_data.repeat(settings, 1), of_slots), dim=1)
 
     def _read(self, states: Tensor, control: SlotControl) -> Prediction:
         model = self._model
