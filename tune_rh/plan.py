@@ -135,12 +135,14 @@ class Resources(FrozenConfig):
         gpu: GPUs of a job; a fraction up to 0.5, or a whole number.
         slots: jobs at a time (None: as many as the machine or cluster has room for).
         max_failures: how often a job is tried again from its last checkpoint after an exception or a lost worker.
+        price_per_hour: of a GPU (of a slot, without GPUs), in your currency; for the ledger of the report.
     """
 
     cpu: PositiveInt = 1
     gpu: Annotated[float, Field(ge=0)] = 0.0
     slots: PositiveInt | None = None
     max_failures: Annotated[int, Field(ge=0)] = 2
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None
 
     @field_validator("gpu")
     @classmethod
