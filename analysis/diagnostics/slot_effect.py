@@ -21,6 +21,8 @@ from trainables.spacing_mdn.model import Prediction
 from trainables.spacing_mdn.settings import affordable, predict_settings, without
 
 MAX_SHARE = 0.6
+HARDLY = 0.004
+"""Largest effect, in mean spacings, below which there is hardly one to share: 1% of the spacings' deviation of 0.4."""
 
 _NOTHING = 1e-6  # spacings: float32 leaves no more of a mean about 1
 Array = NDArray[np.float64]
@@ -28,7 +30,8 @@ Array = NDArray[np.float64]
 
 class SlotEffect:
     """Values: ``slot_<i>``, RMS change of the predicted mean without that slot, in mean spacings; ``largest_share`` of
-    their sum that one slot has; ``entropy`` of the shares in nats, at most log(slots); ``windows`` looked at.
+    their sum that one slot has, and ``largest_effect``, its change; ``entropy`` of the shares in nats, at most
+    log(slots); ``windows`` looked at. A largest effect of next to nothing gives a warning, however it is shared.
     """
 
     name = "slot_effect"
@@ -60,9 +63,14 @@ class SlotEffect:
         number = squares.shape[1]
         each = [interval(lambda drawn: math.sqrt(drawn.mean()), column) for column in squares.T]
         first = int(np.argmax([effect.value for effect in each]))
-        meaning = (
-            "no slot makes the prediction by itself" if share.value < MAX_SHARE else "one slot makes the prediction"
-        )
+        judgement = verdict(share, lambda value: value < MAX_SHARE)
+        if each[first].value < HARDLY:
+            judgement = "fail" if judgement == "fail" else "warn"
+            meaning = "there is hardly an effect to share out"
+        elif share.value < MAX_SHARE:
+            meaning = "no slot makes the prediction by itself"
+        else:
+            meaning = "one slot makes the prediction"
         bars = Series(
             "slot absent",
             tuple(range(number)),
@@ -74,17 +82,18 @@ class SlotEffect:
         axis = "RMS change (mean spacings)"
         return Finding(
             self.name,
-            verdict(share, lambda value: value < MAX_SHARE),
+            judgement,
             f"Slot {first} moves the predicted mean most, by {each[first].value:.3g} mean spacings: "
             f"{100 * share.value:.0f}% ({100 * share.low:.0f} to {100 * share.high:.0f}) of the effect of all "
             f"{number}, with an entropy of {entropy.value:.2f} of at most {math.log(number):.2f} nats: {meaning}.",
             {
                 "largest_share": share,
+                "largest_effect": each[first],
                 "entropy": entropy,
                 **{f"slot_{slot}": effect for slot, effect in enumerate(each)},
                 "windows": float(len(squares)),
             },
-            {"largest_share": MAX_SHARE},
+            {"largest_share": MAX_SHARE, "largest_effect": HARDLY},
             (Plot("Change of the predicted mean without one slot", "slot", axis, "bar", (bars,), x_ticks=ticks),),
         )
 

@@ -54,7 +54,7 @@ class SlotGradients:
             return no_evidence(self.name, "In no window does the NLL pull at two slots: it hangs on one slot or none.")
         mean = mean_interval(np.nanmean(pairs[heard], axis=1))
         good = mean.value <= MAX_CORRELATION
-        meaning = "they learn different things" if good else "they are all taught the same"
+        meaning = "training pulls them different ways" if good else "training pulls them much the same way"
         return Finding(
             self.name,
             verdict(mean, lambda value: value <= MAX_CORRELATION),

@@ -144,10 +144,17 @@ def test_one_slot_that_makes_the_prediction_fails_the_effect(built: Any) -> None
 
 def test_even_effects_have_the_entropy_of_as_many_slots(built: Any) -> None:
     """Two are right by the same as the other two are wrong, on either side."""
-    finding = slot_effect.DIAGNOSTIC(built([0, 1, 2, 3], [0.02, 0.02, -0.02, -0.02], spread=SPREAD))
+    finding = slot_effect.DIAGNOSTIC(built([0, 1, 2, 3], [0.05, 0.05, -0.05, -0.05], spread=SPREAD))
     assert finding.verdict == "pass"
     assert value(finding, "largest_share") == pytest.approx(0.25, abs=2e-3)
     assert value(finding, "entropy") == pytest.approx(math.log(4.0), abs=1e-3)
+
+
+def test_an_effect_of_next_to_nothing_is_no_credit(built: Any) -> None:
+    finding = slot_effect.DIAGNOSTIC(built([0, 1, 2, 3], [0.005, 0.005, -0.005, -0.005], spread=SPREAD))
+    assert finding.verdict == "warn"
+    assert "hardly" in finding.summary
+    assert 0.0 < value(finding, "largest_effect") < 0.004
 
 
 def test_readout_weights_are_those_of_the_softmax(built: Any) -> None:
