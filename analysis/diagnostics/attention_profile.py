@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from analysis.api import Finding, Plot, Series
 from analysis.bootstrap import interval
-from analysis.diagnostics.slot_pass import attention_inputs, blocks, heads
+from analysis.diagnostics.slot_pass import attention_inputs, blocks, heads, windows_at_once
 from analysis.diagnostics.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.blocks import Block
 from trainables.spacing_mdn.golden import Golden
@@ -31,7 +31,6 @@ Array = NDArray[np.float64]
 MIN_SPREAD = 10.0
 """Positions; the standard deviation of the slots' centres has to be above."""
 
-_BATCH = 32
 _MAX_COLUMNS = 128  # of the picture
 
 
@@ -91,7 +90,7 @@ def slot_attention(golden: Golden) -> tuple[Array, Array, float]:
     config = golden.task.config
     positions = torch.arange(config.context, dtype=torch.float64, device=golden.task.device)
     centres, profiles, shares = [], [], []
-    for inputs in torch.split(golden.inputs, _BATCH):
+    for inputs in torch.split(golden.inputs, windows_at_once(config)):
         normed = attention_inputs(golden.task, inputs, golden.setting)
         weights = [
             attention_weights(block, part, config.n_slots)[..., : config.context].mean(dim=1).double()

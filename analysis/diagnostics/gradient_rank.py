@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.api import Finding, Plot, Series
 from analysis.bootstrap import interval
-from analysis.diagnostics.slot_pass import SlotPass
+from analysis.diagnostics.slot_pass import SlotPass, windows_at_once
 from analysis.diagnostics.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.loss import mixture_nll
@@ -28,7 +28,6 @@ MIN_RANK_SHARE = 0.5
 HELD = 0.9
 """Share of the squared gradients that the counted components hold."""
 
-_BATCH = 32
 _RESAMPLES = 500  # each is an eigenvalue problem
 
 
@@ -81,7 +80,8 @@ class GradientRank:
 def gradient_products(golden: Golden) -> Array:
     """(windows, slots, slots): for each window the inner products of its NLL's gradients with respect to each slot."""
     products = []
-    batches = zip(torch.split(golden.inputs, _BATCH), torch.split(golden.targets[:, -1:], _BATCH), strict=True)
+    batch = windows_at_once(golden.task.config)
+    batches = zip(torch.split(golden.inputs, batch), torch.split(golden.targets[:, -1:], batch), strict=True)
     for inputs, targets in batches:
         slots = SlotPass(golden.task, inputs)
         vectors = slots.slots(golden.setting).expand(len(inputs), 1, -1, -1).clone().requires_grad_()

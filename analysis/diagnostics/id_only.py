@@ -44,8 +44,9 @@ class IdOnly:
             return no_evidence(self.name, "The model's density is not finite on golden windows.")
         change = mean_interval((after - before).cpu().numpy())
         own, without = mean_interval(before.cpu().numpy()), mean_interval(after.cpu().numpy())
-        good = change.value >= MIN_CHANGE
-        meaning = "contents carry something" if good else "contents carry next to nothing, the model would do without"
+        meaning = "contents carry next to nothing, the model would do without them"
+        if abs(change.value) >= MIN_CHANGE:
+            meaning = "contents carry something" if change.value > 0.0 else "contents do harm on these windows"
         plot = Plot(
             "NLL with and without the slots' contents",
             "slots",

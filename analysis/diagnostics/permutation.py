@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.bootstrap import mean_interval
-from analysis.diagnostics.slot_pass import SlotPass
+from analysis.diagnostics.slot_pass import SlotPass, windows_at_once
 from analysis.diagnostics.verdicts import no_evidence, shown, verdict
 from trainables.seeding import make_generator
 from trainables.spacing_mdn.golden import Golden
@@ -31,7 +31,6 @@ MAX_WINDOWS = 64
 
 _SEED = 314
 _BLOCK = 2  # of the bootstrap: a quarter of the windows, a quarter of the usual block
-_BATCH = 32  # windows
 _TOKENS = 256  # slots of a window that are run at once
 
 
@@ -71,12 +70,11 @@ class Permutation:
         percents = Estimate(increase.value * percent, increase.low * percent, increase.high * percent)
         good = increase.value < MAX_INCREASE
         meaning = "does not hang on which slot carries which ID" if good else "hangs on which slot carries which ID"
-        change = "raise" if increase.value >= 0 else "change"
         return Finding(
             self.name,
             verdict(increase, lambda value: value < MAX_INCREASE),
-            f"Shuffling the slots' IDs {NUM_PERMUTATIONS} times would {change} the NLL by {shown(increase)} nats "
-            f"({percents.value:.1f}%; worst {each.max():.3f}): the prediction {meaning}.",
+            f"Shuffling the slots' IDs {NUM_PERMUTATIONS} times changes the NLL by {shown(increase)} nats "
+            f"({round(percents.value, 1) + 0.0:.1f}%; worst {each.max():.3f}): the prediction {meaning}.",
             {
                 "nll": mean_interval(own, _BLOCK),
                 "increase": increase,
@@ -97,9 +95,10 @@ def permuted_nll(golden: Golden, number: int) -> tuple[NDArray[np.float64], NDAr
     sets = [SlotControl(order, setting.ids, setting.content) for order in (None, *orders)]
     together = max(1, _TOKENS // config.n_slots)
     rows = []
+    batch = windows_at_once(config)
     every = -(-len(golden.starts) // MAX_WINDOWS)
     inputs, targets = golden.inputs[::every], golden.targets[::every, -1:]
-    batches = zip(torch.split(inputs, _BATCH), torch.split(targets, _BATCH), strict=True)
+    batches = zip(torch.split(inputs, batch), torch.split(targets, batch), strict=True)
     for inputs, targets in batches:
         slots = SlotPass(golden.task, inputs)
         columns = []

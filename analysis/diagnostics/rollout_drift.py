@@ -33,8 +33,8 @@ Array = NDArray[np.float64]
 HORIZONS = (1, 10, 50, 200)
 MAX_SLOPE = 0.5
 
-_MIN_WINDOWS, _MAX_WINDOWS = 8, 32
-_CPU_BUDGET = 2.5e12  # multiplications; about half a minute on two cores, which 8 windows of preset e4 take
+_MIN_WINDOWS, _MAX_WINDOWS = 8, 16
+_CPU_BUDGET = 2.5e12  # multiplications, which 8 windows of preset e4 take: about half a minute on two cores
 _SMALLEST = 1e-12  # an error of exactly 0 has no logarithm
 
 

@@ -20,9 +20,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.spacing_mdn.blocks import Block
+from trainables.spacing_mdn.config import SpacingConfig
 from trainables.spacing_mdn.model import Prediction, SpacingModel, _normalise
 from trainables.spacing_mdn.slots import PLAIN, SlotControl
 from trainables.spacing_mdn.task import SpacingTask
+
+_MAX_FLOATS = 1 << 26
 
 
 class SlotPass:
@@ -30,7 +33,7 @@ class SlotPass:
 
     Args:
         task: the model.
-        inputs: windows; 64 of them, at a width of 256, 6 blocks and a context of 256, hold 200 MiB of keys and values.
+        inputs: windows, no more at once than `windows_at_once` says.
 
     Raises:
         ValueError: the layout is not postfix.
@@ -81,6 +84,12 @@ class SlotPass:
         pooled = (weights.unsqueeze(-1) * states).sum(dim=2)
         mixture = model._mixture(pooled, self._guess, self._center, self._scale)
         return Prediction(*mixture, states, weights)
+
+
+def windows_at_once(config: SpacingConfig) -> int:
+    """How many windows' normed inputs, keys and values of all blocks fit into 256 MiB; at most 32."""
+    floats = 3 * config.depth * config.width * (config.context + config.n_slots)
+    return int(min(max(_MAX_FLOATS // floats, 1), 32))
 
 
 def blocks(model: SpacingModel) -> list[Block]:

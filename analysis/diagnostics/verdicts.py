@@ -31,7 +31,8 @@ def no_evidence(name: str, why: str) -> Finding:
 
 
 def shown(estimate: Estimate, digits: int = 3) -> str:
-    """A value with its interval, for a summary: ``0.021 (0.018 to 0.024)``."""
-    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
-        return f"{estimate.value:.{digits}f}"
-    return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
+    """A value with its interval, where it has one, for a summary: ``0.021 (0.018 to 0.024)``, and never -0.000."""
+    value, low, high = (
+        f"{round(number, digits) + 0.0:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return value if "nan" in (low, high) else f"{value} ({low} to {high})"

@@ -71,7 +71,7 @@ def test_a_model_that_amplifies_runs_away(make_task: MakeTask, make_subject: Mak
     assert finding.values["slope"].low > 0.5
     assert "runs away" in finding.summary
     chosen = chosen_windows(subject.golden)
-    assert finding.values["windows"] == len(chosen) == 32
+    assert finding.values["windows"] == len(chosen) == 16
     spacings, at = subject.task.part("val").spacings, subject.golden.starts.numpy()[chosen] + 32
     for horizon in (1, 10, 50, 200):
         expected = np.abs(1.03**horizon * spacings[at - 1] - spacings[at + horizon - 1]).mean()

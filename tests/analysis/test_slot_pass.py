@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.diagnostics.slot_pass import SlotPass
+from analysis.diagnostics.slot_pass import SlotPass, windows_at_once
 from tests.analysis.conftest import MakeSubject, MakeTask
 from trainables.spacing_mdn.slots import SlotControl
 
@@ -62,3 +62,10 @@ def test_layouts_in_which_data_see_slots_are_refused(make_task: MakeTask, make_s
     subject = make_subject(make_task(layout="prefix", aux_mode="off"), number=2)
     with pytest.raises(ValueError, match="'prefix'"):
         SlotPass(subject.task, subject.golden.inputs)
+
+
+def test_large_models_are_given_fewer_windows(make_task: MakeTask) -> None:
+    config = make_task().config
+    assert windows_at_once(config) == 32
+    large = config.model_copy(update={"width": 1024, "depth": 24, "context": 4096})
+    assert windows_at_once(large) == 1
