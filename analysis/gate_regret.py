@@ -3,9 +3,10 @@
 What it is: an estimate from those that went on, and what an audit saw of those that did not. Scores at consecutive
 gates are taken as a chain of bivariate normal copulas (so that only ranks matter). For each correlation on a grid, runs
 with as many candidates are simulated and cut as the real one was; how often they show the rank correlation that was
-seen is its likelihood, under a uniform prior. What it is not: knowledge of the stopped. Those that went on were chosen
-by their score, which hides part of the correlation, so two figures are given: as if they had been chosen at random (the
-cautious one), and corrected, which simulates the choice as well.
+seen is its likelihood; before that, anything from none to perfect is as likely (a value that counts is the best so far,
+so that being better at one gate does not make worse at the next). What it is not: knowledge of the stopped. Those that
+went on were chosen by their score, which hides part of the correlation, so two figures are given: as if they had been
+chosen at random (the cautious one), and corrected, which simulates the choice as well.
 
 Sources: C. Spearman, Am. J. Psychol. 15 (1904), 72-101; R. L. Thorndike, Personnel Selection (1949), chapter 6
 (restriction of range); B. Efron, Ann. Statist. 7 (1979), 1-26 (bootstrap); D. B. Rubin, Ann. Statist. 12 (1984),
@@ -30,7 +31,7 @@ _MIN_RESAMPLED = 8
 """With fewer pairs a bootstrap often repeats the same ranks, and its interval says nothing."""
 _RESAMPLES = 1000
 _RUNS = 1000
-_GRID = 80  # correlations, evenly spread over -1 to 1
+_GRID = 50  # correlations, evenly spread over 0 to 1
 _TOLERANCE = 0.05  # rank correlations that are as near as that count as the same
 _DRAWS, _RUNS_A_DRAW = 200, 100
 
@@ -226,7 +227,7 @@ def _links(
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    grid = np.linspace(-1.0, 1.0, _GRID + 1)[:-1] + 1.0 / _GRID
+    grid = (np.arange(_GRID) + 0.5) / _GRID
     here = _arrivals(before, scored, rng)
     chosen = here.argsort(axis=1)[:, :passed]
     noise, apart = rng.standard_normal(here.shape), rng.standard_normal((2, len(here), passed))

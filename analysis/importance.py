@@ -4,15 +4,17 @@ What it is: the share of each drawn parameter in telling the best candidates fro
 whether or not anything matters, so each is held against the same analysis of shuffled scores. What it is not: the
 effect of changing one parameter (`tune-rh ab` measures that), nor a statement about values outside the space.
 
-Source: S. Watanabe, A. Bansal and F. Hutter, PED-ANOVA (IJCAI 2023), arXiv 2304.10255, as implemented by Optuna.
+Sources: S. Watanabe, A. Bansal and F. Hutter, PED-ANOVA (IJCAI 2023), arXiv 2304.10255, as implemented by Optuna;
+P. H. Westfall and S. S. Young, Resampling-Based Multiple Testing (1993), chapter 2 (one level for all parameters).
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from analysis.gate_scores import Entry, gate_entries
@@ -22,24 +24,32 @@ if TYPE_CHECKING:
     import optuna
 
 MIN_CANDIDATES = 10
-_MIN_BEST = 5  # PED-ANOVA compares the distribution of the best with that of all: it takes a few of them
-_BEST_SHARE = 0.1
-_SHUFFLES = 50
-_NOISE_LEVEL = 0.95
+ENOUGH = 30
+"""So many make a gate worth more than the one before; with fewer, chance alone reaches large shares."""
+_MIN_BEST, _BEST_SHARE = 10, 0.1  # whom PED-ANOVA compares with all: few of them show nothing
+_SHUFFLES = 99
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True)
 class Share:
-    """One parameter: ``share`` of 1, and what it reaches in 95% of shuffles of the scores over the candidates."""
+    """One parameter.
+
+    Attributes:
+        name: of the parameter.
+        share: of what sets the best apart; the shares of all parameters add up to one.
+        p_value: how often the largest of all parameters is as far above its own average, with scores shuffled over the
+            candidates: a chance of one false finding among all parameters, not for each.
+    """
 
     name: str
     share: float
-    noise: float
+    p_value: float
 
     @property
     def stands_out(self) -> bool:
-        """Whether the share is above what chance shows."""
-        return self.share > self.noise
+        """Whether chance hardly shows as much."""
+        return self.p_value <= _ALPHA
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Importance:
 
 
 def importance(records: Records, seed: int = 0) -> Importance:
-    """Importance at the highest gate that enough candidates with drawn parameters reached.
+    """Importance at the highest gate that enough candidates with drawn parameters reached, else at the first.
 
     Later gates are nearer to the end but see only those that earlier ones let through, so that a parameter which the
     first gate has settled looks unimportant there; the note says which gate it was.
@@ -74,32 +84,30 @@ def importance(records: Records, seed: int = 0) -> Importance:
     """
     usable = [[e for e in entries if _is_usable(records, e)] for entries in gate_entries(records)]
     counts = [len(entries) for entries in usable]
-    gate = max((k for k, count in enumerate(counts) if count >= MIN_CANDIDATES), default=None)
-    if gate is None:
-        most = max(counts, default=0)
+    most = max(counts, default=0)
+    gate = max((k for k, count in enumerate(counts) if count >= ENOUGH), default=counts.index(most))
+    if most < MIN_CANDIDATES:
         why = f"{most} candidates with drawn parameters were scored at a gate; it takes {MIN_CANDIDATES}"
         return Importance((), None, 0, most, 0, f"No importance: {why}.")
     entries = usable[gate]
     until, num_best = entries[0].until_step, max(_MIN_BEST, math.ceil(_BEST_SHARE * len(entries)))
+    num_best = min(num_best, len(entries) // 2)
     scores = [records.sign * e.score for e in entries]
-    found = _shares(records, entries, scores, num_best)
-    if not found:
-        return Importance((), gate, until, len(entries), num_best, "No importance: no parameter varied.")
+    found = _divergences(records, entries, scores, num_best)
+    total = math.fsum(found.values())
+    if not total:
+        return Importance((), gate, until, len(entries), num_best, "No importance: no parameter sets the best apart.")
     rng = random.Random(seed)
-    shuffled: dict[str, list[float]] = {name: [] for name in found}
-    for _ in range(_SHUFFLES):
-        for name, share in _shares(records, entries, rng.sample(scores, len(scores)), num_best).items():
-            shuffled[name].append(share)
-    at = math.ceil(_NOISE_LEVEL * _SHUFFLES) - 1
-    shares = [Share(name, share, sorted(shuffled[name])[at]) for name, share in found.items()]
+    shuffled = [_divergences(records, entries, rng.sample(scores, len(scores)), num_best) for _ in range(_SHUFFLES)]
+    p_values = _p_values(found, shuffled)
+    shares = [Share(name, value / total, p_values[name]) for name, value in found.items()]
     shares.sort(key=lambda s: (-s.share, s.name))
     note = (
         f"PED-ANOVA over {len(entries)} candidates scored at step {until} (gate {gate + 1} of {len(usable)}): what "
         f"sets the best {num_best} apart from all"
     )
-    before = max(counts)
-    if len(entries) < before:
-        note += f"; those {before - len(entries)} that earlier gates stopped are not in it"
+    if len(entries) < most:
+        note += f"; those {most - len(entries)} that earlier gates stopped are not in it"
     return Importance(tuple(shares), gate, until, len(entries), num_best, note + ".")
 
 
@@ -108,13 +116,26 @@ def _is_usable(records: Records, entry: Entry) -> bool:
     return bool(candidate.params) and entry.seed is None and math.isfinite(entry.score)
 
 
-def _shares(records: Records, entries: Sequence[Entry], scores: Sequence[float], num_best: int) -> dict[str, float]:
+def _p_values(found: Mapping[str, float], shuffled: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    average = {name: fmean(values[name] for values in shuffled) for name in found}
+    varying = [name for name in found if average[name] > 0.0]
+    largest = [max((values[name] / average[name] for name in varying), default=0.0) for values in shuffled]
+    p_values = dict.fromkeys(found, 1.0)
+    for name in varying:
+        p_values[name] = (1 + sum(x >= found[name] / average[name] for x in largest)) / (1 + len(largest))
+    return p_values
+
+
+def _divergences(
+    records: Records, entries: Sequence[Entry], scores: Sequence[float], num_best: int
+) -> dict[str, float]:
+    """How far the distribution of each parameter among the best is from that among all (Pearson's divergence)."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     study = _study(records, entries, scores)
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=min(0.5, num_best / len(entries)))
-    shares: dict[str, float] = get_param_importances(study, evaluator=evaluator)
-    return {name: share for name, share in shares.items() if math.isfinite(share)}
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=num_best / len(entries))
+    found: dict[str, float] = get_param_importances(study, evaluator=evaluator, normalize=False)
+    return {name: value if math.isfinite(value) else 0.0 for name, value in found.items()}
 
 
 def _study(records: Records, entries: Sequence[Entry], scores: Sequence[float]) -> optuna.Study:
