@@ -1,0 +1,269 @@
+"""The figures of a report of a search: ladder, funnel, curves, matched steps, importance, quality against cost.
+
+What it is: drawing only, from `analysis.reports.search_facts`. What it is not: a place that computes more than
+the means and ranges over seeds that it draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from analysis.record_types import CandidateRecord, MemberRecord
+from analysis.reports.figures import BLACK, BLUE, GREY, ORANGE, RED
+from analysis.reports.plots import HEIGHT, STYLES, Picture, frame, nothing, picture
+from analysis.reports.search_facts import Facts, called
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_SHOWN = 5
+"""Candidates with a colour of their own, the control beside them."""
+MAX_SVG_LINES = 120
+"""More grey lines than that make a PNG."""
+_LABEL = 46  # characters of a config
+
+
+def ladder(facts: Facts) -> Picture | None:
+    """Baselines on test, and where the best one and the control stand among them; None without a ladder."""
+    best = facts.best
+    if not facts.ladder:
+        return None
+    ours = [s for s in facts.standings if (s is best or s.entry.is_control) and not math.isnan(s.test.mean)]
+    rows = [(float(r.nll), str(r.name), math.nan, "") for r in facts.ladder]
+    rows += [(s.test.mean, _short(f"{s.id} {s.label}"), s.test.std, "best" if s is best else "control") for s in ours]
+    rows.sort(key=lambda row: -row[0])
+
+    def fill(figure: Figure) -> None:
+        axes = figure.subplots()
+        for at, (value, _, std, role) in enumerate(rows):
+            colour, marker = {"best": (BLUE, "D"), "control": (RED, "s")}.get(role, (BLACK, "o"))
+            axes.plot([value], [at], marker, color=colour, markersize=8 if role else 5, zorder=3)
+            if std > 0.0:
+                axes.plot([value - std, value + std], [at, at], color=colour, linewidth=2.0, zorder=2)
+        axes.set_yticks(range(len(rows)), [row[1] for row in rows])
+        for label, (_, _, _, role) in zip(axes.get_yticklabels(), rows, strict=True):
+            label.set_fontweight("bold" if role else "normal")
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(_axis(facts.records.test_metric, facts.unit) + ", lower is better")
+        frame(axes)
+        axes.grid(axis="y", color="#EEEEEE")
+
+    caption = "Baselines (dots) on test, with this run's best (diamond) and its control (square), ± std over seeds."
+    return picture(fill, caption, height=0.9 + 0.27 * len(rows))
+
+
+def funnel(facts: Facts) -> Picture:
+    """Entered, scored and passed at each gate."""
+    rows = facts.funnel
+
+    def fill(figure: Figure) -> None:
+        axes = figure.subplots()
+        kinds = (("entered", GREY, ""), ("scored", ORANGE, "///"), ("passed", BLUE, "..."))
+        for i, (name, colour, hatch) in enumerate(kinds):
+            at = [k + (i - 1) * 0.27 for k in range(len(rows))]
+            values = [getattr(row, name) for row in rows]
+            axes.barh(at, values, 0.25, color=colour, hatch=hatch, edgecolor="white", label=name, zorder=2)
+            for y, value in zip(at, values, strict=True):
+                axes.annotate(str(value), (value, y), (3, 0), textcoords="offset points", va="center", fontsize=8)
+        names = [f"to step {row.until_step:,}\n{row.num_seeds} seeds" for row in rows]
+        axes.set_yticks(range(len(rows)), names)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(right=1.06 * max((row.entered for row in rows), default=0) or 1.0)
+        axes.set_xlabel("members" if facts.records.kind == "race" else "candidates, control left out")
+        frame(axes)
+        axes.grid(visible=False)
+        figure.legend(loc="outside upper left", ncols=3, frameon=False)
+
+    return picture(
+        fill, "How many entered each stage, were scored at its gate, and passed.", height=0.9 + 0.8 * len(rows)
+    )
+
+
+def curves(facts: Facts) -> Picture:
+    """Means over seeds of the best few and the control with bands from the worst to the best seed; others grey."""
+    shown = _shown(facts)
+    ids = {candidate.id for candidate in shown}
+    rest = [m for m in facts.records.members.values() if m.candidate not in ids and _points(m)]
+
+    def fill(figure: Figure) -> None:
+        axes = figure.subplots()
+        _grey(axes, rest)
+        for candidate, style in zip(shown, _styles(facts, shown), strict=True):
+            _band(axes, facts, candidate, style)
+        for stage in facts.records.stages[:-1]:
+            axes.axvline(stage["until_step"], color=BLACK, linewidth=1.0, linestyle=":", zorder=1)
+        if len(facts.records.stages) > 1:
+            axes.plot([], [], color=BLACK, linewidth=1.0, linestyle=":", label="gate")
+        if not shown and not rest:
+            nothing(axes, "nothing finite was reported")
+            return
+        _frame_curves(axes, facts, shown, rest)
+        axes.set_xlabel("optimiser steps")
+        axes.set_ylabel(_axis(facts.records.objective, facts.unit))
+        frame(axes)
+        figure.legend(loc="outside lower left", ncols=2, frameon=False)
+
+    text = "Lines: mean over seeds of the best candidates and the control; bands: from the worst seed to the best"
+    text += "; thin grey: members of all others" if rest else ""
+    text += ". Values as reported; the first descent and what is far from the best may lie outside the frame."
+    return picture(fill, text, height=HEIGHT * 1.45, as_png=len(rest) > MAX_SVG_LINES)
+
+
+def matched(facts: Facts) -> Picture | None:
+    """The best one minus the control at equal steps; None where they were not compared."""
+    found = next((m for m in facts.matched if facts.best is not None and m.candidate == facts.best.id), None)
+    if found is None:
+        return None
+
+    def fill(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.axhline(0.0, color=BLACK, linewidth=1.0)
+        axes.plot(found.steps, found.difference, color=BLUE, linewidth=2.0, marker="o", markersize=4, zorder=3)
+        told = [(s, a, b) for s, a, b in zip(found.steps, found.low, found.high, strict=True) if math.isfinite(a)]
+        if told:
+            steps, low, high = zip(*told, strict=True)
+            axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
+            late = [(a, b) for s, a, b in told if s >= 0.2 * steps[-1]]
+            ends = [0.0, *found.difference, *(v for pair in late for v in pair)]
+            margin = 0.05 * (max(ends) - min(ends)) or 1.0
+            axes.set_ylim(min(ends) - margin, max(ends) + margin)
+        axes.set_xlabel("optimiser steps")
+        axes.set_ylabel(_axis(f"{found.candidate} - control", facts.unit))
+        frame(axes)
+
+    side = "below" if facts.records.sign > 0 else "above"
+    text = f"Best so far, {found.candidate} minus control, in pairs of seeds ({side} zero: better than the control); "
+    return picture(fill, text + "band: 95% Student's t at each step.", height=HEIGHT * 0.8)
+
+
+def importance(facts: Facts) -> Picture | None:
+    """Shares of parameters, with how often chance shows as much; None where there is no analysis."""
+    shares = facts.importance.shares
+    if not shares:
+        return None
+
+    def fill(figure: Figure) -> None:
+        axes = figure.subplots()
+        for at, share in enumerate(shares):
+            style: dict[str, Any] = (
+                {"color": BLUE} if share.stands_out else {"color": "white", "edgecolor": BLUE, "hatch": "///"}
+            )
+            axes.barh([at], [share.share], 0.6, zorder=2, **style)
+            text = f"p = {share.p_value:.2f}"
+            axes.annotate(text, (share.share, at), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.set_yticks(range(len(shares)), [share.name for share in shares])
+        axes.set_ylim(len(shares) - 0.5, -0.5)
+        axes.set_xlim(right=1.12 * max(share.share for share in shares) or 1.0)
+        axes.set_xlabel("share of importance")
+        frame(axes)
+        axes.grid(visible=False)
+
+    text = (
+        "Share of each parameter; hatched where chance shows as much, p: how often chance does (over all parameters)."
+    )
+    return picture(fill, text, height=0.8 + 0.3 * len(shares))
+
+
+def quality(facts: Facts) -> Picture | None:
+    """The best val value so far against the steps spent; None before anything was reported."""
+    points = facts.quality
+    if not points:
+        return None
+
+    def fill(figure: Figure) -> None:
+        axes = figure.subplots()
+        steps = [p.total_steps for p in points] + [facts.ledger.steps]
+        values = [p.value for p in points] + [points[-1].value]
+        axes.step(steps, values, where="post", color=BLUE, linewidth=2.0)
+        axes.plot([p.total_steps for p in points], [p.value for p in points], "o", color=BLUE, markersize=4)
+        axes.set_xlabel("optimiser steps spent on the whole run")
+        axes.set_ylabel(_axis(f"best {facts.records.objective}", facts.unit))
+        frame(axes)
+
+    text = "The best value of any member so far (the luckiest seed's) against the steps of the whole run."
+    return picture(fill, text, height=HEIGHT * 0.75)
+
+
+def _shown(facts: Facts) -> list[CandidateRecord]:
+    """The control, and the best others."""
+    records = facts.records
+    control = records.control
+    names = [s.id for s in facts.standings if not s.entry.is_control and math.isfinite(s.val.mean)][:MAX_SHOWN]
+    if not names:
+        names = [name for name in records.candidates if control is None or name != control.id][:MAX_SHOWN]
+    found = [records.candidates[name] for name in names]
+    found = [*found, *([control] if control is not None else [])]
+    return [c for c in found if any(_points(m) for m in c.members.values())]
+
+
+def _styles(facts: Facts, shown: Sequence[CandidateRecord]) -> list[tuple[str, Any]]:
+    """The control is black and dashed, the others as they come."""
+    others = [(colour, style) for colour, style, _ in STYLES if colour != BLACK]
+    control = facts.records.control
+    made: list[tuple[str, Any]] = []
+    i = 0
+    for candidate in shown:
+        if candidate is control:
+            made.append((BLACK, (0, (8, 2))))
+        else:
+            made.append(others[i % len(others)])
+            i += 1
+    return made
+
+
+def _points(member: MemberRecord) -> list[tuple[int, float]]:
+    return [(r.step, r.value) for r in member.reports if math.isfinite(r.value) and not r.diverged]
+
+
+def _grey(axes: Axes, members: Sequence[MemberRecord]) -> None:
+    from matplotlib.collections import LineCollection
+
+    lines = [points for m in members if len(points := _points(m)) > 1]
+    if lines:
+        axes.add_collection(LineCollection(lines, colors=GREY, linewidths=0.7, alpha=0.55, zorder=1))
+        axes.plot([], [], color=GREY, linewidth=0.7, label="all others, one line a seed")
+    alone = [points[0] for m in members if len(points := _points(m)) == 1]
+    if alone:
+        axes.plot(*zip(*alone, strict=True), ".", color=GREY, markersize=3, zorder=1)
+
+
+def _band(axes: Axes, facts: Facts, candidate: CandidateRecord, style: tuple[str, Any]) -> None:
+    colour, dashes = style
+    by_step: dict[int, list[float]] = {}
+    for member in candidate.members.values():
+        for step, value in _points(member):
+            by_step.setdefault(step, []).append(value)
+    steps = sorted(by_step)
+    control = candidate is facts.records.control
+    name = _short(f"{candidate.id} {called(facts.records, candidate)}") + (" (control)" if control else "")
+    marker = "o" if len(steps) < 2 else ""
+    means = [fmean(by_step[s]) for s in steps]
+    axes.plot(steps, means, linestyle=dashes, color=colour, linewidth=2.0, marker=marker, label=name, zorder=3)
+    low, high = [min(by_step[s]) for s in steps], [max(by_step[s]) for s in steps]
+    axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
+
+
+def _frame_curves(axes: Axes, facts: Facts, shown: Sequence[CandidateRecord], rest: Sequence[MemberRecord]) -> None:
+    """From the best of all to the worst shown after half of the first stage: the descent would flatten the rest."""
+    from_step = 0.5 * facts.records.stages[0]["until_step"]
+    members = [m for c in shown for m in c.members.values()] or list(rest)
+    points = [point for m in members for point in _points(m)]
+    values = [v for step, v in points if step >= from_step] or [v for _, v in points]
+    everybody = [v for m in rest for _, v in _points(m)]
+    best = min if facts.records.sign > 0 else max
+    ends = [*values, best(everybody)] if everybody else values
+    margin = 0.05 * (max(ends) - min(ends)) or 0.1
+    axes.set_ylim(min(ends) - margin, max(ends) + margin)
+    axes.set_xlim(left=0)
+
+
+def _axis(text: str, unit: str) -> str:
+    return f"{text} ({unit})" if unit else text
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…"

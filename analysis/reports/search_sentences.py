@@ -1,0 +1,231 @@
+"""What a report says first: the best config, how sure that is, what it beat, what it cost, and what to doubt.
+
+What it is: plain sentences over `analysis.reports.search_facts`, short enough for a first screen. What it is not: HTML
+or Markdown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from analysis.reports.search_facts import Facts, Lead, Spread, Standing
+from analysis.reports.tables import counted, decimals, duration, interval, listed, number, with_unit
+
+FEW_SEEDS = 5
+"""Fewer pairs carry no claim (`docs/statistics.md`, rule 5)."""
+
+STATES = {
+    "running": "The search is running: everything below is as it stood when this was written, and may change.",
+    "finished": "The search is finished.",
+    "interrupted": "The search was interrupted and can go on: `tune-rh resume {name}`. What is below is unfinished.",
+    "failed": "The search ended with an error and can go on: `tune-rh resume {name}`. What is below is unfinished.",
+    "killed": "Nothing writes this run any more, and it did not end in good order: `tune-rh resume {name}` goes on.",
+    "not begun": "Nothing has been run yet.",
+}
+"""What stands at the top, by `Facts.state`."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the lines at the top: a word, a sentence, and for doubts one sentence each."""
+
+    word: str
+    text: str
+    points: tuple[str, ...] = ()
+
+
+def state_line(facts: Facts) -> str:
+    """Whether the run is finished, and how to go on with it if not."""
+    return STATES[facts.state].format(name=facts.records.root.name)
+
+
+def answers(facts: Facts) -> list[Answer]:
+    """The five lines; a run without a score says so and keeps cost and doubts."""
+    best = facts.best
+    if best is None:
+        lost = sum(m.lost_stage is not None for m in facts.records.members.values())
+        text = "nobody has a score at any gate" + (" yet" if facts.state == "running" else "")
+        text += f"; {counted(lost, 'member')} of {len(facts.records.members)} diverged or failed" if lost else ""
+        return [Answer("Best", f"None: {text}."), Answer("Cost", _cost(facts)), _doubt(facts)]
+    return [
+        Answer("Best", _best(facts, best)),
+        Answer("How sure", _how_sure(facts, best)),
+        Answer("What it beat", _beaten(facts, best)),
+        Answer("Cost", _cost(facts)),
+        _doubt(facts),
+    ]
+
+
+def pm(value: Spread, places: int) -> str:
+    """``-0.427 ± 0.026``, a mean alone where there is no spread."""
+    text = number(value.mean, places)
+    return text if math.isnan(value.std) else f"{text} ± {number(value.std, places)}"
+
+
+def lead_text(lead: Lead, places: int) -> str:
+    """``0.177 (95% interval 0.104 to 0.250, 3 pairs)``."""
+    amount = number(lead.mean, places)
+    if lead.num_pairs < 2:
+        return f"{amount} (one pair of seeds: no interval)" if lead.num_pairs else "an unknown amount (no common seed)"
+    return f"{amount} (95% interval {interval(lead.low, lead.high, places)}, {lead.num_pairs} seeds in pairs)"
+
+
+def tied_rungs(facts: Facts, best: Standing) -> list[str]:
+    """Baselines inside the 95% interval of the best one's mean on test."""
+    half = best.test.half
+    return [r.name for r in facts.ladder if not math.isnan(half) and abs(r.nll - best.test.mean) <= half]
+
+
+def better_rungs(facts: Facts, best: Standing) -> list[str]:
+    """Baselines that are better than the best one on test, by more than that interval (or as good, without one)."""
+    tied = tied_rungs(facts, best)
+    return [r.name for r in facts.ladder if not best.test.mean < r.nll and r.name not in tied]
+
+
+def _best(facts: Facts, best: Standing) -> str:
+    records = facts.records
+    who = f"{best.id}, the control {best.label}" if best.entry.is_control else f"{best.id}: {best.label}"
+    num = len(records.candidates)
+    where = "" if facts.is_end else f", ahead at step {best.entry.until_step:,} (nobody was scored at the end)"
+    text = f"{who}, of {counted(num, 'candidate')}{where}."
+    if best.entry.is_control and num > 1:
+        text += " Nothing that was tried is better than the control."
+    return text
+
+
+def _how_sure(facts: Facts, best: Standing) -> str:
+    places, lost = facts.places, best.entry.num_lost
+    seeds = f"{counted(len(best.entry.values), 'seed')} ({f'{lost} lost' if lost else 'none lost'})"
+    value = with_unit(pm(best.val, places), facts.unit)
+    text = f"{facts.records.objective} {value}, mean ± standard deviation over {seeds}"
+    if best.entry.successes is not None:
+        text += f"; {best.entry.successes} found the good minimum"
+    ahead = []
+    if facts.over_second is not None:
+        ahead.append(f"the next, {facts.over_second.other}, by {lead_text(facts.over_second, places)}")
+    if facts.over_control is not None:
+        ahead.append(f"the control by {lead_text(facts.over_control, places)}")
+    return f"{text}. Ahead of {listed(ahead)}." if ahead else f"{text}. Nobody else was scored at that step."
+
+
+def _beaten(facts: Facts, best: Standing) -> str:
+    if math.isnan(best.test.mean):
+        return "The test split has not been read for it: it has beaten nothing outside the search."
+    value = f"On test {with_unit(pm(best.test, facts.places), facts.unit)}"
+    if not facts.ladder:
+        return f"{value}; no baselines to compare with: {facts.ladder_note or 'this family has none'}."
+    above, tied = better_rungs(facts, best), tied_rungs(facts, best)
+    num = len(facts.ladder)
+    text = f"{value}: better than {num - len(above) - len(tied)} of {num} baselines"
+    text += f", too close to tell from {listed(tied)}" if tied else ""
+    return text + (f"; worse than {listed(above)}." if above else "; worse than none.")
+
+
+def _cost(facts: Facts) -> str:
+    bill, slots = facts.ledger, facts.records.slots
+    text = f"{bill.steps:,} steps, {duration(bill.slot_seconds)} of slot time"
+    text += f" ({counted(slots, 'slot')})" if slots else ""
+    if bill.gpu_hours:
+        text += f", {bill.gpu_hours:.2f} GPU-hours"
+    if bill.money is not None:
+        text += f", {bill.money:.2f} at {bill.price_per_hour:g} per hour"
+    if facts.records.kind == "search" and bill.ungated_steps:
+        share = bill.steps / bill.ungated_steps
+        text += (
+            f"; {share:.0%} of the {bill.ungated_steps:,} steps that all "
+            f"{counted(len(facts.records.candidates), 'candidate')} would have taken to the end with all seeds "
+            f"(about {duration(bill.ungated_slot_seconds)})"
+        )
+    return text + "."
+
+
+def _doubt(facts: Facts) -> Answer:
+    points = tuple(_doubts(facts))
+    if not points:
+        return Answer("What to doubt", "Nothing that this report looks at speaks against it.")
+    return Answer("What to doubt", f"{counted(len(points), 'thing')}:", points)
+
+
+def _doubts(facts: Facts) -> Iterator[str]:
+    if facts.state != "finished":
+        yield "The run is not finished."
+    yield from facts.notes
+    best = facts.best
+    if best is not None:
+        yield from _doubts_of_best(facts, best)
+    yield from _losses(facts)
+    if facts.records.kind == "search":
+        yield from _gates(facts)
+
+
+def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
+    places, unit = facts.places, facts.unit
+    if best.failed:
+        yield f"It fails {listed(best.failed)}, which the plan requires."
+    passed_over = [s.id for s in facts.standings if s.failed and s is not best and s.bound == s.bound]
+    if passed_over and not best.failed:
+        yield f"Passed over because they fail what the plan requires: {listed(passed_over)}."
+    yield _diagnosed(facts, best)
+    if facts.over_second is not None and not facts.over_second.is_clear:
+        yield f"Its lead over {facts.over_second.other} may be chance: the interval reaches zero, or there is none."
+    if facts.over_control is not None and not facts.over_control.is_clear:
+        yield "Its lead over the control may be chance: the interval reaches zero, or there is none."
+    if best.val.num < FEW_SEEDS:
+        yield (
+            f"{counted(best.val.num, 'seed').capitalize()}: a claim takes {FEW_SEEDS} in pairs, "
+            "on a comparison of its own (`tune-rh ab`)."
+        )
+    gap = facts.records.sign * (best.test.mean - best.at_test)
+    if gap > 0.0 and not gap <= best.val.std:
+        text = f"On test it is {with_unit(number(gap, places), unit)} worse than on val"
+        times = gap / best.val.std if best.val.std > 0.0 else math.nan
+        yield text + (f", {times:.1f} times its spread over seeds." if math.isfinite(times) else ".")
+    above, tied = better_rungs(facts, best), tied_rungs(facts, best)
+    if facts.ladder and not math.isnan(best.test.mean) and above:
+        verb = "are" if above[1:] else "is"
+        yield f"{counted(len(above), 'baseline').capitalize()} without any training {verb} better."
+    if tied:
+        yield f"A tie on test, within its own spread: {listed(tied)}."
+
+
+def _diagnosed(facts: Facts, best: Standing) -> str:
+    verdicts = facts.verdicts(best.id)
+    if not verdicts:
+        return "No diagnostic has looked at it."
+    bad = {
+        word: [name for name, counts in verdicts.items() if counts[word]] for word in ("fail", "warn", "no_evidence")
+    }
+    bad["warn"] = [name for name in bad["warn"] if name not in bad["fail"]]
+    said = [f"{text} {listed(bad[word])}" for word, text in (("fail", "fails"), ("warn", "warned by")) if bad[word]]
+    if not said:
+        return f"All {len(verdicts) - len(bad['no_evidence'])} diagnostics with evidence pass; that is no proof."
+    return f"Of {counted(len(verdicts), 'diagnostic')}, on some seed it {', and is '.join(said)}."
+
+
+def _losses(facts: Facts) -> Iterator[str]:
+    lost = [m for m in facts.records.members.values() if m.lost_stage is not None]
+    if lost:
+        ids = listed([m.id for m in lost[:4]]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
+        yield f"{counted(len(lost), 'member').capitalize()} diverged or failed ({ids}); each counts as the worst value."
+
+
+def _gates(facts: Facts) -> Iterator[str]:
+    regret = facts.regret
+    if regret.audit is not None and regret.audit.better:
+        yield f"Gates stopped candidates that were better in the end: {listed(regret.audit.better)}."
+    if regret.chance_cut is None:
+        if regret.gates:
+            yield "Whether a gate stopped a better one is unknown: too few candidates were scored at two gates."
+    elif regret.chance_cut.value >= 0.05:
+        cut = regret.chance_cut
+        yield (
+            f"The chance that a gate stopped the best is about {cut.value:.0%} "
+            f"(95% interval {cut.low:.0%} to {cut.high:.0%})."
+        )
+
+
+def shown(value: float) -> str:
+    """A single number with three significant digits or so, a dash for none."""
+    return number(value, decimals(value / 10.0) if value else 3)
