@@ -159,10 +159,10 @@ class _Link:
 
     def range(self, figures: Any) -> Range:
         """Mean and 95% interval of a function of the correlation, given on the grid."""
-        order = figures.argsort()
+        mean, order = float(figures @ self.weights), figures.argsort()
         reached = self.weights[order].cumsum()
         low, high = (float(figures[order][min(len(order) - 1, reached.searchsorted(q))]) for q in (0.025, 0.975))
-        return Range(float(figures @ self.weights), low, high)
+        return Range(mean, min(mean, low), max(mean, high))
 
 
 def _gate(

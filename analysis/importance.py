@@ -130,11 +130,11 @@ def _divergences(
     records: Records, entries: Sequence[Entry], scores: Sequence[float], num_best: int
 ) -> dict[str, float]:
     """How far the distribution of each parameter among the best is from that among all (Pearson's divergence)."""
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.importance import PedAnovaImportanceEvaluator
 
     study = _study(records, entries, scores)
     evaluator = PedAnovaImportanceEvaluator(target_quantile=num_best / len(entries))
-    found: dict[str, float] = get_param_importances(study, evaluator=evaluator, normalize=False)
+    found: dict[str, float] = evaluator.evaluate(study)
     return {name: value if math.isfinite(value) else 0.0 for name, value in found.items()}
 
 

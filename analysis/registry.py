@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from analysis.api import Diagnostic, Finding
 from trainables.registry import resolve
-
-if TYPE_CHECKING:
-    from analysis.subject import Subject
 
 DIAGNOSTICS: dict[str, str] = {
     name: f"analysis.diagnostics.{name}:DIAGNOSTIC"
@@ -45,6 +42,15 @@ GOLDEN: dict[str, str] = {
 """Family -> what draws the fixed sample of its data that diagnostics look at, from a task."""
 
 
+class OfFamily(Protocol):
+    """What is looked at: an `analysis.subject.Subject`, of which this module needs no more than its family."""
+
+    @property
+    def family(self) -> str:
+        """As plans spell it."""
+        ...
+
+
 class UnknownDiagnostic(ValueError):
     """No diagnostic has that name, or it is not for that family."""
 
@@ -68,7 +74,7 @@ def diagnostics_for(family: str) -> list[Diagnostic]:
 
 
 def diagnose(
-    subject: Subject, names: Sequence[str] | None = None, done: Callable[[Finding, float], None] | None = None
+    subject: OfFamily, names: Sequence[str] | None = None, done: Callable[[Finding, float], None] | None = None
 ) -> list[Finding]:
     """Put one subject before its family's diagnostics, one after the other.
 
