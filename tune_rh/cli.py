@@ -16,6 +16,7 @@ COMMANDS = {
     "ab": "compare config B with A, seed by seed; --bisect finds what made it worse",
     "simulate": "the same policy on recorded curves, under a virtual clock",
     "status": "what a run has done and is doing",
+    "report": "one page of what a run found, and how much of it is real",
     "diagnose": "what a run's survivors have learnt, and which wins are hollow",
     "export": "take the best config away, with its evidence",
     "data": "make the data set of a family",

@@ -30,9 +30,9 @@ def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> 
     """Say what came of the run, by its kind, and leave its files."""
     to.print()
     if history.plan.compare is not None:
-        _conclude_comparison(paths, history, to)
+        _conclude_comparison(paths, history, data_dir, to)
     elif history.plan.unit == "member":
-        _conclude_race(paths, history, to)
+        _conclude_race(paths, history, data_dir, to)
     else:
         _conclude_search(paths, history, data_dir, to)
 
@@ -50,30 +50,35 @@ def _conclude_search(paths: RunPaths, history: History, data_dir: Path, to: Cons
         to.print(display.ladder_table(ladder, kept[0]))
         to.print(display.ladder_line(ladder, kept[0]), soft_wrap=True)
     _export(paths, history, to, ladder)
+    _say_page(paths, data_dir, to)
 
 
-def _conclude_race(paths: RunPaths, history: History, to: Console) -> None:
+def _conclude_race(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
     from analysis.reports import race
 
     found = as_race(paths, history)
     for line in race.lines(found):
         to.print(line, soft_wrap=True)
-    _say_report(race.write(found, paths.report), to)
+    race.write(found, paths.report)
     if any(member.tested for c in history.candidates.values() for member in c.members.values()):
         _export(paths, history, to, ())
+    _say_page(paths, data_dir, to)
 
 
-def _conclude_comparison(paths: RunPaths, history: History, to: Console) -> None:
+def _conclude_comparison(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
     from analysis.reports import comparison
 
     found = as_comparison(paths, history)
     for line in comparison.lines(found):
         to.print(line, soft_wrap=True)
-    _say_report(comparison.write(found, paths.report), to)
+    comparison.write(found, paths.report)
+    _say_page(paths, data_dir, to)
 
 
-def _say_report(written: Path, to: Console) -> None:
-    to.print(f"Report: {written}", soft_wrap=True)
+def _say_page(paths: RunPaths, data_dir: Path, to: Console) -> None:
+    from tune_rh.reporting import write
+
+    to.print(f"Report: {write(paths, data_dir)}", soft_wrap=True)
 
 
 def _export(paths: RunPaths, history: History, to: Console, ladder: Any) -> None:

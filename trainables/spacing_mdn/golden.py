@@ -70,7 +70,7 @@ def draw(task: SpacingTask, split: Split = "val", number: int = NUM_WINDOWS, see
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(span, generator=generator)[: min(number, span)].sort().values + windows.first
     starts = chosen.to(task.device)
-    heights = torch.from_numpy(task.part(split).log_height)
+    heights = torch.tensor(task.part(split).log_height)
     block = ((chosen + task.config.context) // BLOCK).clamp(max=len(heights) - 1)
     return Golden(task, split, starts, windows.inputs(starts), windows.targets(starts), heights[block])
 
