@@ -16,7 +16,7 @@ from trainables.config import FrozenConfig
 from tune_rh import compare
 from tune_rh.bisect import Keys
 from tune_rh.events import JobStarted, SessionStarted
-from tune_rh.history import Candidate, Member
+from tune_rh.members import Candidate, Member
 from tune_rh.plan import SearchPlan
 
 SIX = "abcdef"

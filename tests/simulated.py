@@ -26,7 +26,8 @@ from tune_rh.events import (
     SpaceExhausted,
     Tested,
 )
-from tune_rh.history import Candidate, History
+from tune_rh.history import History
+from tune_rh.members import Candidate
 from tune_rh.plan import SearchPlan
 from tune_rh.policy import (
     AddSeed,

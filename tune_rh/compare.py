@@ -18,7 +18,8 @@ from analysis.claims import Claim, judge
 from analysis.distributions import t_quantile
 from trainables.registry import build_config, get_family
 from tune_rh.bisect import Keys, Outcome, State, advance, differing, grafted, groups
-from tune_rh.history import TEST, Candidate, History, Member, Pending
+from tune_rh.history import History
+from tune_rh.members import TEST, Candidate, Member, Pending
 from tune_rh.plan import SearchPlan
 
 PATIENCE = "patience_steps"

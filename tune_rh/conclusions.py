@@ -16,8 +16,9 @@ from trainables.registry import get_family
 from tune_rh import compare, display
 from tune_rh.errors import ExportError
 from tune_rh.export import export
-from tune_rh.history import Candidate, History, Member
+from tune_rh.history import History
 from tune_rh.journal import RunPaths
+from tune_rh.members import Candidate, Member
 from tune_rh.runs import dataset
 from tune_rh.summary import ranking, test_metric
 

@@ -27,7 +27,8 @@ from tune_rh.events import (
     SeedAdded,
     Tested,
 )
-from tune_rh.history import History, Member
+from tune_rh.history import History
+from tune_rh.members import Member
 from tune_rh.plan import SearchPlan
 from tune_rh.summary import Ranked, describe, funnel, ranking, spent
 

@@ -36,7 +36,7 @@ class Gate:
         self.order: list[Rank] = []
         self.waiting: list[Rank] = []  # those that may be promoted
         self.cut: list[Rank] = []  # where gates stop at once: those that were below the cut when they arrived
-        self.held: list[Rank] = []  # those that wait for one more seed
+        self.held: list[Rank] = []  # those that wait for a seed more or for a diagnosis
         self.healthier: list[Rank] = []  # those of `waiting` that are healthier than the control, by the rule
         self.num_promoted = 0
         self.num_out = 0
@@ -106,10 +106,17 @@ class Gate:
         self.num_promoted += 1
 
     def hold(self, index: int) -> None:
-        """Candidate ``index`` keeps its rank, and waits for one more seed before it may go on."""
-        self._leave(index)
+        """Candidate ``index`` keeps its rank, and waits for a seed more or for a diagnosis before it may go on."""
+        if index in self._eligible:
+            self._leave(index)
+        else:
+            _remove(self.cut, self._rank(index))
         insort(self.held, self._rank(index))
         self._held.add(index)
+
+    def add_seed(self, index: int) -> None:
+        """Candidate ``index`` waits for one seed more."""
+        self.hold(index)
         self._extra.add(index)
         self.num_extra += 1
 

@@ -10,7 +10,7 @@ import math
 from bisect import insort
 from collections.abc import Iterable
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from tune_rh.events import (
     CandidateAdded,
@@ -29,69 +29,9 @@ from tune_rh.events import (
     Tested,
 )
 from tune_rh.gates import Gate
+from tune_rh.members import ADVANCE, CONTROL, DIAGNOSE, FRESH, LOOK, TEST, Candidate, Member, Pending
 from tune_rh.plan import SearchPlan
-from tune_rh.rules import Curve, ending, is_healthy
-
-Status = Literal["idle", "running", "stopped", "completed", "diverged", "failed"]
-TEST, CONTROL, ADVANCE, FRESH, DIAGNOSE = range(5)
-
-
-class Pending(NamedTuple):
-    """A member that may start now; sorts in the order in which members are to start.
-
-    Candidate by candidate; where pairs of seeds are compared, seed by seed.
-    """
-
-    kind: int
-    minus_stage: int
-    major: int
-    minor: int
-    member: MemberId
-
-
-class Member:
-    """A candidate with one seed."""
-
-    def __init__(self, member: MemberId) -> None:
-        self.id = member
-        self.stage = 0
-        self.curve = Curve()
-        self.status: Status = "idle"
-        self.until_step = 0
-        self.reason = ""
-        self.diverged = False
-        self.tested: Tested | None = None
-        self.diagnosed: Diagnosed | None = None
-        self.slot_seconds = 0.0
-
-    @property
-    def step(self) -> int:
-        """The last step reported."""
-        return self.curve.steps[-1] if self.curve.steps else 0
-
-    @property
-    def value(self) -> float | None:
-        """The best value so far; None if the member was lost, or never had a finite one."""
-        return None if self.lost or not math.isfinite(self.curve.best) else self.curve.best
-
-    @property
-    def lost(self) -> bool:
-        """Diverged or failed: counts as the worst value at a gate."""
-        return self.status in ("diverged", "failed")
-
-
-class Candidate:
-    """One config under test, with the members it has so far."""
-
-    def __init__(self, added: CandidateAdded, index: int) -> None:
-        self.id = added.candidate
-        self.added = added
-        self.index = index
-        self.stage = 0
-        self.members: dict[int, Member] = {}
-        self.audited = False
-        self.extra_seed: int | None = None
-        """The seed that was added at the gate of the present stage."""
+from tune_rh.rules import ending, is_healthy
 
 
 class History:
@@ -173,9 +113,7 @@ class History:
                 member.tested = event
                 self._spend(member, event.eval_s)
             case Diagnosed():
-                member = self.member(MemberId.parse(event.member))
-                member.diagnosed = event
-                self._spend(member, event.seconds)
+                self._diagnose(event)
             case SessionStarted():
                 self.session = event.session
                 self.hand_back_all()
@@ -205,7 +143,7 @@ class History:
     def _offer(self, candidate: Candidate, member: Member) -> None:
         """Put a member on the list of those that may start, if there is something left for it to do."""
         last = member.stage == self.plan.last_stage
-        kind = None
+        kind = LOOK if candidate.look == "wanted" and candidate.look_seed == member.id.seed else None
         if member.status == "idle" and member.step < self.plan.stages[member.stage].until_step:
             first = candidate is self.control and self.plan.compare is None
             kind = CONTROL if first else ADVANCE if member.step else FRESH
@@ -249,6 +187,8 @@ class History:
             return
         if event.outcome == "parked":
             member.status = "idle"
+        elif event.outcome == "failed" and candidate.look == "wanted":
+            candidate.look = "passed"  # a look that failed says nothing against the candidate
         elif event.outcome == "failed" and member.tested is not None:
             # Its training is whole, only the look at it failed: it is not looked at again.
             member.diagnosed = Diagnosed(event.member, member.step, {}, 0.0)
@@ -283,7 +223,7 @@ class History:
         if self.plan.unit == "member":
             self._arrive_member(member)
             return
-        if self.is_complete(candidate):
+        if self.is_complete(candidate) or candidate.look == "wanted":
             return
         seeds = self.plan.stage_seeds(candidate.stage)
         if candidate.extra_seed is not None:
@@ -301,10 +241,31 @@ class History:
             gate.arrive_control(values, health)
             return
         healthy = candidate.stage == self.plan.last_stage or is_healthy(self.plan.rules.health, means)
-        alive = any(v is not None for v in values.values())
-        gate.arrive(candidate.index, values, eligible=healthy and alive, health=health)
+        eligible = healthy and candidate.look != "failed" and any(v is not None for v in values.values())
+        gate.arrive(candidate.index, values, eligible=eligible, health=health)
+        if eligible and candidate.look == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
+            self._want_look(candidate)
         if candidate.stage:
             self.gates[candidate.stage - 1].look_later(gate)
+
+    def _want_look(self, candidate: Candidate) -> None:
+        """The candidate's best member is diagnosed before it may pass the gate to the last stage."""
+        known = [m for m in candidate.members.values() if m.value is not None]
+        best = min(known, key=lambda m: (m.curve.best, self.plan.seeds.index(m.id.seed)))
+        candidate.look, candidate.look_seed = "wanted", best.id.seed
+        self.gates[candidate.stage].hold(candidate.index)
+        self.incomplete[candidate.stage] += 1
+        self._offer(candidate, best)
+
+    def _diagnose(self, event: Diagnosed) -> None:
+        member = self.member(MemberId.parse(event.member))
+        candidate = self.candidates[member.id.candidate]
+        self._spend(member, event.seconds)
+        if candidate.look == "wanted":
+            failed = any(event.verdicts.get(name) == "fail" for name in self.plan.require)
+            candidate.look = "failed" if failed else "passed"
+        else:
+            member.diagnosed = event
 
     def has_reached(self, member: Member) -> bool:
         """Whether the member stands at the end of its stage, or has ended before."""
@@ -352,7 +313,7 @@ class History:
     def _add_seed(self, event: SeedAdded) -> None:
         candidate = self.candidates[event.candidate]
         candidate.extra_seed = event.seed
-        self.gates[event.gate].hold(candidate.index)
+        self.gates[event.gate].add_seed(candidate.index)
         self.incomplete[event.gate] += 1
         self._require(candidate, event.seed)
 

@@ -16,7 +16,8 @@ from trainables.member_job import Purpose
 from tune_rh import compare
 from tune_rh.events import MemberId, Outcome, Promoted, Reason, SeedAdded
 from tune_rh.gates import Gate
-from tune_rh.history import ADVANCE, DIAGNOSE, TEST, Candidate, History, Pending
+from tune_rh.history import History
+from tune_rh.members import ADVANCE, DIAGNOSE, LOOK, TEST, Candidate, Pending
 from tune_rh.plan import PromoteRule, Scoring, SearchPlan, Stage
 from tune_rh.rules import promotable_by_rule
 
@@ -155,7 +156,7 @@ def _run(plan: SearchPlan, pending: Sequence[Pending], prefer: MemberId | None) 
                 first = entry
                 break
     stage = -first.minus_stage
-    purpose: Purpose = {TEST: "test", DIAGNOSE: "diagnose"}.get(first.kind, "train")  # type: ignore[assignment]
+    purpose: Purpose = {TEST: "test", LOOK: "diagnose", DIAGNOSE: "diagnose"}.get(first.kind, "train")  # type: ignore[assignment]
     return RunMember(first.member, stage, plan.stages[stage].until_step, purpose)
 
 

@@ -20,7 +20,8 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.api import OutsideSpace, ReplayTrial, Space
-from tune_rh.history import Candidate, History
+from tune_rh.history import History
+from tune_rh.members import Candidate
 from tune_rh.plan import Sampler
 
 MAX_DRAWS = 100

@@ -207,7 +207,7 @@ class Search:
             gpu_fraction=plan.resources.gpu,
             purpose=job.purpose,
             diagnose="tune_rh.diagnosis:diagnose",
-            diagnostics=plan.diagnose or (),
+            diagnostics=(plan.diagnose or ()) if self.history.member(job.member).tested else plan.require,
             from_step=self.history.member(job.member).step,
             until_step=job.until_step,
         )

@@ -13,7 +13,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import Trial, TrialState, create_trial
 
-from tune_rh.history import Candidate, History
+from tune_rh.history import History
+from tune_rh.members import Candidate
 from tune_rh.sampler import intermediate_values, parse_distributions
 
 

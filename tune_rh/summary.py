@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 
 from tune_rh import cost
 from tune_rh.events import MemberId
-from tune_rh.history import Candidate, History, Member
+from tune_rh.history import History
+from tune_rh.members import Candidate, Member
 
 
 @dataclass(frozen=True)

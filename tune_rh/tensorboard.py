@@ -16,8 +16,9 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams, scalar
 
 from tune_rh.events import Event, JobEnded, MemberId, Reported, Tested
-from tune_rh.history import History, Member
+from tune_rh.history import History
 from tune_rh.journal import RunPaths
+from tune_rh.members import Member
 
 
 class TensorBoard:

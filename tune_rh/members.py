@@ -1,0 +1,74 @@
+"""Candidates and members as a history holds them, and the order in which members start. Only `History` changes them."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+from tune_rh.events import CandidateAdded, Diagnosed, MemberId, Tested
+from tune_rh.rules import Curve
+
+Look = Literal["none", "wanted", "passed", "failed"]
+Status = Literal["idle", "running", "stopped", "completed", "diverged", "failed"]
+TEST, CONTROL, LOOK, ADVANCE, FRESH, DIAGNOSE = range(6)
+
+
+class Pending(NamedTuple):
+    """A member that may start now; sorts in the order in which members are to start.
+
+    Candidate by candidate; where pairs of seeds are compared, seed by seed.
+    """
+
+    kind: int
+    minus_stage: int
+    major: int
+    minor: int
+    member: MemberId
+
+
+class Member:
+    """A candidate with one seed."""
+
+    def __init__(self, member: MemberId) -> None:
+        self.id = member
+        self.stage = 0
+        self.curve = Curve()
+        self.status: Status = "idle"
+        self.until_step = 0
+        self.reason = ""
+        self.diverged = False
+        self.tested: Tested | None = None
+        self.diagnosed: Diagnosed | None = None
+        self.slot_seconds = 0.0
+
+    @property
+    def step(self) -> int:
+        """The last step reported."""
+        return self.curve.steps[-1] if self.curve.steps else 0
+
+    @property
+    def value(self) -> float | None:
+        """The best value so far; None if the member was lost, or never had a finite one."""
+        return None if self.lost or not math.isfinite(self.curve.best) else self.curve.best
+
+    @property
+    def lost(self) -> bool:
+        """Diverged or failed: counts as the worst value at a gate."""
+        return self.status in ("diverged", "failed")
+
+
+class Candidate:
+    """One config under test, with the members it has so far."""
+
+    def __init__(self, added: CandidateAdded, index: int) -> None:
+        self.id = added.candidate
+        self.added = added
+        self.index = index
+        self.stage = 0
+        self.members: dict[int, Member] = {}
+        self.audited = False
+        self.look: Look = "none"
+        """How it stands with the diagnostics that the plan requires before the last stage."""
+        self.look_seed: int | None = None
+        self.extra_seed: int | None = None
+        """The seed that was added at the gate of the present stage."""
