@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.bootstrap import interval, mean_interval
 from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from trainables.errors import DataError
 from trainables.spacing_mdn.data import load
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.linear import fit_ar
@@ -38,11 +39,7 @@ class ContentOnly:
     needs: Literal["records", "checkpoint"] = "checkpoint"
 
     def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`; reads the data set for the training split.
-
-        Raises:
-            DataError: the data set is missing or corrupt.
-        """
+        """Answer it for one checkpoint of `spacing_mdn`; reads the data set for the training split."""
         golden: Golden = subject.golden
         setting = golden.setting
         if not subject.config.n_slots:
@@ -53,7 +50,11 @@ class ContentOnly:
         after = golden.nll(SlotControl(ids=False, content=setting.content)).cpu().numpy()
         if not (np.isfinite(before).all() and np.isfinite(after).all()):
             return no_evidence(self.name, "The model's density is not finite on golden windows.")
-        return self._judge(before, after, ar1_nll(golden, load(subject.config.data, subject.data_dir).train.spacings))
+        try:
+            data = load(subject.config.data, subject.data_dir)
+        except DataError as error:
+            return no_evidence(self.name, f"The linear predictor AR(1) could not be fitted: {error}.")
+        return self._judge(before, after, ar1_nll(golden, data.train.spacings))
 
     def _judge(self, before: Array, after: Array, linear: Array) -> Finding:
         change, gain = mean_interval(after - before), mean_interval(linear - before)

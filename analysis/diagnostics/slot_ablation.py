@@ -63,7 +63,7 @@ class SlotAblation:
         if not (np.isfinite(singles).all() and np.isfinite(rest).all()):
             return no_evidence(self.name, "The model's density is not finite on golden windows, with or without slots.")
         tops = dict(zip([1, *sizes, number], [singles[order[0]], *rest[: len(sizes) + 1]], strict=True))
-        at_random = rest[len(sizes) + 1 :].reshape(len(sizes), _DRAWS, -1).mean(axis=1)
+        at_random = rest[len(sizes) + 1 :].reshape(len(sizes), _DRAWS, len(own)).mean(axis=1)
         randoms = dict(zip([1, *sizes, number], [singles.mean(axis=0), *at_random, tops[number]], strict=True))
         judged = np.stack([*singles, *(tops[size] for size in sizes), *([] if reads else [tops[number]])], axis=1)
         return self._judge(own, singles, tops, randoms, interval(lambda drawn: drawn.mean(axis=0).max(), judged))

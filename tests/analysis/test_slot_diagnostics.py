@@ -97,6 +97,15 @@ def test_ablation_judges_slots_together(built: Any) -> None:
     assert value(finding, "random_2") < value(finding, "top_2")
 
 
+def test_two_slots_leave_nothing_between_one_and_all(built: Any) -> None:
+    """No set of several that is not all of them: the curve has one absent and both, and the first is judged."""
+    finding = slot_ablation.DIAGNOSTIC(built([0, 1], [ONE + 1.0, ONE], spread=SPREAD))
+    assert not {"top_2", "random_2"} & set(finding.values)
+    assert value(finding, "max_change") == value(finding, "top_1") == max(value(finding, f"slot_{i}") for i in range(2))
+    assert finding.plots[1].series[0].x == (1.0, 2.0)
+    assert finding.plots[1].series[1].x == (1.0, 2.0)
+
+
 def test_losing_every_slot_of_a_bottleneck_is_not_held_to_their_credit(built: Any) -> None:
     finding = slot_ablation.DIAGNOSTIC(built([0, 0, 0, 0], [ONE] * 4, spread=SPREAD))
     assert value(finding, "max_change") == pytest.approx(0.0, abs=1e-5)

@@ -248,7 +248,7 @@ def test_a_diagnostic_answers_for_a_model_fresh_from_its_seed(
     for module in (baselines, inspect.getmodule(type(diagnostic))):
         if hasattr(module, "load"):
             monkeypatch.setattr(module, "load", lambda dataset, data_dir: splits)
-    task = make_task(**({"n_slots": 4} if slots else NO_SLOTS))
+    task = make_task(**({} if slots else NO_SLOTS))
     finding = diagnostic(make_subject(task, number=32))
     assert finding.name == name
     assert finding.verdict in ("pass", "warn", "fail", "no_evidence")
@@ -260,3 +260,17 @@ def test_a_diagnostic_answers_for_a_model_fresh_from_its_seed(
     (back,) = from_json(to_json([finding]))
     assert (back.name, back.verdict, set(back.values)) == (name, finding.verdict, set(finding.values))
     assert back.threshold == finding.threshold
+
+
+@pytest.mark.parametrize("slots", [2, 4])
+def test_without_the_data_set_no_diagnostic_raises(
+    slots: int, make_subject: MakeSubject, make_task: MakeTask, tmp_path: Path
+) -> None:
+    """A checkpoint can be looked at where only the golden windows are at hand."""
+    small = make_subject(make_task(n_slots=slots), number=16)
+    subject = Subject("c0000-s0", "spacing_mdn", small.config, 0, small.task, small.golden, tmp_path / "nowhere")
+    findings = {finding.name: finding for finding in diagnose(subject)}
+    assert list(findings) == list(DIAGNOSTICS)
+    for name in ("content_only", "ladder"):
+        assert findings[name].verdict == "no_evidence"
+        assert "nowhere" in findings[name].summary
