@@ -120,6 +120,17 @@ def frame(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def logarithmic(axes: Axes, *, x: bool = False, y: bool = False) -> None:
+    """Logarithmic axes whose numbers are plain: matplotlib's own are formulas, which we do not parse."""
+    from matplotlib.ticker import FuncFormatter, LogFormatter
+
+    for wanted, set_scale, axis in ((x, axes.set_xscale, axes.xaxis), (y, axes.set_yscale, axes.yaxis)):
+        if wanted:
+            set_scale("log")
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+            axis.set_minor_formatter(LogFormatter())
+
+
 def nothing(axes: Axes, why: str) -> None:
     """Says why there is nothing, and shows no scale: there is nothing that it could be of."""
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes)
@@ -157,10 +168,7 @@ def _series(axes: Axes, plot: Plot) -> None:
         if math.isfinite(y):
             style = ("--", ":", "-.")[i % 3]
             axes.axhline(y, color=BLACK, linewidth=1.1, linestyle=style, label=label, zorder=1)
-    if plot.log_x:
-        axes.set_xscale("log")
-    if plot.log_y:
-        axes.set_yscale("log")
+    logarithmic(axes, x=plot.log_x, y=plot.log_y)
     _named_ticks(axes, plot.x_ticks)
     frame(axes)
     labelled = [label for label in axes.get_legend_handles_labels()[1] if label]
@@ -236,6 +244,9 @@ def _heat(figure: Figure, axes: Axes, plot: Plot) -> None:
     image = axes.imshow(rows, aspect="auto", interpolation="nearest", **ends)
     figure.colorbar(image, ax=axes, fraction=0.05)
     _named_ticks(axes, plot.x_ticks)
+    if len(plot.x_ticks) == len(rows) == len(rows[0]):  # a square: the same things both ways
+        every = math.ceil(len(rows) / _MAX_TICKS)
+        axes.set_yticks(range(0, len(rows), every), plot.x_ticks[::every])
 
 
 def _named_ticks(axes: Axes, names: Sequence[str]) -> None:

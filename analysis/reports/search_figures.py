@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.record_types import CandidateRecord, MemberRecord
 from analysis.reports.figures import BLACK, BLUE, GREY, ORANGE, RED
-from analysis.reports.plots import HEIGHT, STYLES, Picture, frame, nothing, picture
+from analysis.reports.plots import HEIGHT, STYLES, Picture, frame, logarithmic, nothing, picture
 from analysis.reports.search_facts import Facts, called
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ MAX_SHOWN = 5
 MAX_SVG_LINES = 120
 """More grey lines than that make a PNG."""
 _LABEL = 46  # characters of a config
+_MANY_TIMES = 50  # as much cost as the first point's makes its axis logarithmic
 
 
 def ladder(facts: Facts) -> Picture | None:
@@ -89,23 +90,32 @@ def curves(facts: Facts) -> Picture:
     ids = {candidate.id for candidate in shown}
     rest = [m for m in facts.records.members.values() if m.candidate not in ids and _points(m)]
 
+    gates = [stage["until_step"] for stage in facts.records.stages[:-1]]
+    members = [m for c in shown for m in c.members.values()]
+    zooms = bool(gates) and any(m.steps > gates[-1] for m in members)
+
     def fill(figure: Figure) -> None:
-        axes = figure.subplots()
-        _grey(axes, rest)
-        for candidate, style in zip(shown, _styles(facts, shown), strict=True):
-            _band(axes, facts, candidate, style)
-        for stage in facts.records.stages[:-1]:
-            axes.axvline(stage["until_step"], color=BLACK, linewidth=1.0, linestyle=":", zorder=1)
-        if len(facts.records.stages) > 1:
-            axes.plot([], [], color=BLACK, linewidth=1.0, linestyle=":", label="gate")
         if not shown and not rest:
-            nothing(axes, "nothing finite was reported")
+            nothing(figure.subplots(), "nothing finite was reported")
             return
-        _frame_curves(axes, facts, shown, rest)
-        axes.set_xlabel("optimiser steps")
-        axes.set_ylabel(_axis(facts.records.objective, facts.unit))
-        frame(axes)
-        figure.legend(loc="outside lower left", ncols=2, frameon=False)
+        panels = figure.subplots(1, 2, width_ratios=(1.5, 1.0), squeeze=False)[0] if zooms else [figure.subplots()]
+        starts = [0.5 * facts.records.stages[0]["until_step"], gates[-1] if zooms else 0.0]
+        for axes, from_step in zip(panels, starts, strict=False):
+            _grey(axes, rest)
+            for candidate, style in zip(shown, _styles(facts, shown), strict=True):
+                _band(axes, facts, candidate, style)
+            for gate in gates:
+                label = "gate" if gate == gates[0] else None
+                axes.axvline(gate, color=BLACK, linewidth=1.0, linestyle=":", label=label, zorder=1)
+            _frame_curves(axes, facts, members, rest, from_step)
+            axes.set_xlabel("optimiser steps")
+            frame(axes)
+        panels[0].set_xlim(left=0)
+        panels[0].set_ylabel(_axis(facts.records.objective, facts.unit))
+        if zooms:
+            panels[1].set_xlim(left=gates[-1])
+            panels[1].set_title("the last stage", loc="left")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False)
 
     text = "Lines: mean over seeds of the best candidates and the control; bands: from the worst seed to the best"
     text += "; thin grey: members of all others" if rest else ""
@@ -180,6 +190,8 @@ def quality(facts: Facts) -> Picture | None:
         values = [p.value for p in points] + [points[-1].value]
         axes.step(steps, values, where="post", color=BLUE, linewidth=2.0)
         axes.plot([p.total_steps for p in points], [p.value for p in points], "o", color=BLUE, markersize=4)
+        if steps[-1] > _MANY_TIMES * steps[0]:
+            logarithmic(axes, x=True)
         axes.set_xlabel("optimiser steps spent on the whole run")
         axes.set_ylabel(_axis(f"best {facts.records.objective}", facts.unit))
         frame(axes)
@@ -224,7 +236,8 @@ def _grey(axes: Axes, members: Sequence[MemberRecord]) -> None:
 
     lines = [points for m in members if len(points := _points(m)) > 1]
     if lines:
-        axes.add_collection(LineCollection(lines, colors=GREY, linewidths=0.7, alpha=0.55, zorder=1))
+        alpha = min(0.6, max(0.12, 30.0 / len(lines)))  # many on top of each other would hide what is below
+        axes.add_collection(LineCollection(lines, colors=GREY, linewidths=0.7, alpha=alpha, zorder=1))
         axes.plot([], [], color=GREY, linewidth=0.7, label="all others, one line a seed")
     alone = [points[0] for m in members if len(points := _points(m)) == 1]
     if alone:
@@ -239,7 +252,9 @@ def _band(axes: Axes, facts: Facts, candidate: CandidateRecord, style: tuple[str
             by_step.setdefault(step, []).append(value)
     steps = sorted(by_step)
     control = candidate is facts.records.control
-    name = _short(f"{candidate.id} {called(facts.records, candidate)}") + (" (control)" if control else "")
+    label = called(facts.records, candidate)
+    name = _short(candidate.id if label == candidate.id else f"{candidate.id} {label}")
+    name += " (control)" if control else ""
     marker = "o" if len(steps) < 2 else ""
     means = [fmean(by_step[s]) for s in steps]
     axes.plot(steps, means, linestyle=dashes, color=colour, linewidth=2.0, marker=marker, label=name, zorder=3)
@@ -247,18 +262,17 @@ def _band(axes: Axes, facts: Facts, candidate: CandidateRecord, style: tuple[str
     axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
 
 
-def _frame_curves(axes: Axes, facts: Facts, shown: Sequence[CandidateRecord], rest: Sequence[MemberRecord]) -> None:
-    """From the best of all to the worst shown after half of the first stage: the descent would flatten the rest."""
-    from_step = 0.5 * facts.records.stages[0]["until_step"]
-    members = [m for c in shown for m in c.members.values()] or list(rest)
-    points = [point for m in members for point in _points(m)]
+def _frame_curves(
+    axes: Axes, facts: Facts, shown: Sequence[MemberRecord], rest: Sequence[MemberRecord], from_step: float
+) -> None:
+    """From the best of all to the worst shown from a step on: the descent before it would flatten the rest."""
+    points = [point for m in shown or rest for point in _points(m)]
     values = [v for step, v in points if step >= from_step] or [v for _, v in points]
-    everybody = [v for m in rest for _, v in _points(m)]
+    others = [v for m in rest for step, v in _points(m) if step >= from_step]
     best = min if facts.records.sign > 0 else max
-    ends = [*values, best(everybody)] if everybody else values
+    ends = [*values, best(others)] if others else values
     margin = 0.05 * (max(ends) - min(ends)) or 0.1
     axes.set_ylim(min(ends) - margin, max(ends) + margin)
-    axes.set_xlim(left=0)
 
 
 def _axis(text: str, unit: str) -> str:

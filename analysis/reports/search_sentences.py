@@ -17,10 +17,10 @@ FEW_SEEDS = 5
 """Fewer pairs carry no claim (`docs/statistics.md`, rule 5)."""
 
 STATES = {
-    "running": "The search is running: everything below is as it stood when this was written, and may change.",
-    "finished": "The search is finished.",
-    "interrupted": "The search was interrupted and can go on: `tune-rh resume {name}`. What is below is unfinished.",
-    "failed": "The search ended with an error and can go on: `tune-rh resume {name}`. What is below is unfinished.",
+    "running": "The run is going on: everything below is as it stood when this was written, and may change.",
+    "finished": "The run is finished.",
+    "interrupted": "The run was interrupted and can go on: `tune-rh resume {name}`. What is below is unfinished.",
+    "failed": "The run ended with an error and can go on: `tune-rh resume {name}`. What is below is unfinished.",
     "killed": "Nothing writes this run any more, and it did not end in good order: `tune-rh resume {name}` goes on.",
     "not begun": "Nothing has been run yet.",
 }
@@ -99,7 +99,10 @@ def _how_sure(facts: Facts, best: Standing) -> str:
     places, lost = facts.places, best.entry.num_lost
     seeds = f"{counted(len(best.entry.values), 'seed')} ({f'{lost} lost' if lost else 'none lost'})"
     value = with_unit(pm(best.val, places), facts.unit)
-    text = f"{facts.records.objective} {value}, mean ± standard deviation over {seeds}"
+    scoring = facts.records.plan.get("scoring", {})
+    of_k = scoring.get("objective", "mean") == "best_of_k"
+    what = f"value of the best of {scoring.get('k', 3)} seeds" if of_k else "mean"
+    text = f"{facts.records.objective} {value}, {what} ± standard deviation over {seeds}"
     if best.entry.successes is not None:
         text += f"; {best.entry.successes} found the good minimum"
     ahead = []
@@ -107,7 +110,11 @@ def _how_sure(facts: Facts, best: Standing) -> str:
         ahead.append(f"the next, {facts.over_second.other}, by {lead_text(facts.over_second, places)}")
     if facts.over_control is not None:
         ahead.append(f"the control by {lead_text(facts.over_control, places)}")
-    return f"{text}. Ahead of {listed(ahead)}." if ahead else f"{text}. Nobody else was scored at that step."
+    return (
+        f"{text}. {'In the mean ahead' if of_k else 'Ahead'} of {listed(ahead)}."
+        if ahead
+        else f"{text}. Nobody else was scored at that step."
+    )
 
 
 def _beaten(facts: Facts, best: Standing) -> str:
@@ -207,7 +214,7 @@ def _diagnosed(facts: Facts, best: Standing) -> str:
 def _losses(facts: Facts) -> Iterator[str]:
     lost = [m for m in facts.records.members.values() if m.lost_stage is not None]
     if lost:
-        ids = listed([m.id for m in lost[:4]]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
+        ids = listed([*[m.id for m in lost[:4]], *([f"{len(lost) - 4} more"] if len(lost) > 4 else [])])
         yield f"{counted(len(lost), 'member').capitalize()} diverged or failed ({ids}); each counts as the worst value."
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,17 +181,20 @@ def matched_table(facts: Facts) -> Table:
 
 
 def fate(facts: Facts, candidate: CandidateRecord) -> str:
-    """``finished``, ``cut at gate 1``, ``all seeds lost``, ``running``, ``waits at gate 2``..."""
+    """``finished``, ``cut at gate 1``, ``all seeds lost``, ``waits at gate 2``...; elsewhere counts of members."""
     records, members = facts.records, list(candidate.members.values())
     last = len(records.stages) - 1
     if members and all(m.lost_stage is not None for m in members):
         return "all seeds lost"
+    if records.kind != "search":
+        counts = Counter(m.status for m in members)
+        return ", ".join(f"{count} {status}" for status, count in counts.items())
     if any(m.status == "running" for m in members) and facts.state == "running":
         return "running"
     ended = all(m.ended for m in members)
     if candidate.stage == last and members and ended:
         return "finished (audit)" if candidate.audited else "finished"
-    if facts.records.is_finished:
+    if records.is_finished:
         return "all seeds stopped early" if ended and members else f"cut at gate {candidate.stage + 1}"
     return f"waits at gate {candidate.stage + 1}" if any(m.steps for m in members) else "not begun"
 
