@@ -120,19 +120,47 @@ def adaptive_nll(series: Array, targets: NDArray[np.int64], order: int, window: 
         # About 1, as the fit of the global ones: the normal equations keep more digits.
         context = series[at[:, None] + np.arange(-window, 1)] - 1.0
         rows = np.lib.stride_tricks.sliding_window_view(context, order + 1, axis=1)
-        design = np.concatenate([np.ones((*rows.shape[:2], 1)), rows[..., :-1]], axis=2)
-        past, new = design[:, :-1], design[:, -1]
-        wanted, actual = rows[:, :-1, -1], rows[:, -1, -1]
-        gram = past.transpose(0, 2, 1) @ past
-        moment = np.einsum("bij,bi->bj", past, wanted)
+        past, wanted = rows[:, :-1, :-1], rows[:, :-1, -1]
+        new = np.concatenate([np.ones((len(at), 1)), rows[:, -1, :-1]], axis=1)
+        gram, moment = _normal_equations(context, order)
         solved = np.linalg.solve(gram, np.stack([moment, new], axis=2))
         coef, leverage = solved[..., 0], np.einsum("bj,bj->b", new, solved[..., 1])
-        squares = np.square(wanted - np.einsum("bij,bj->bi", past, coef)).sum(axis=1)
-        variance = squares / (window - 2 * order - 1) * (1.0 + leverage)
-        error = actual - np.einsum("bj,bj->b", new, coef)
+        residuals = wanted - coef[:, :1] - np.einsum("bij,bj->bi", past, coef[:, 1:])
+        variance = np.square(residuals).sum(axis=1) / (window - 2 * order - 1) * (1.0 + leverage)
+        error = rows[:, -1, -1] - np.einsum("bj,bj->b", new, coef)
         scores.append(0.5 * (error**2 / variance + np.log(2.0 * math.pi * variance)))
     values = np.concatenate(scores)
     return float(values.mean()), float(values.std() / math.sqrt(len(values)))
+
+
+def _normal_equations(context: Array, order: int) -> tuple[Array, Array]:
+    """X'X and X'y of the fits inside each window, from sums of lagged products.
+
+    Rows overlap, so each entry follows from its neighbour up the diagonal by one product that enters and one that
+    leaves (J. Makhoul, Linear prediction: a tutorial review, Proc. IEEE 63, 1975, the covariance method). Many small
+    products X'X would do as well, but a threaded BLAS takes up to ten times as long for them where cores are busy.
+
+    Args:
+        context: (targets, window + 1), the target last; it is left out.
+        order: spacings before that predict the next.
+
+    Returns:
+        (targets, order + 1, order + 1) and (targets, order + 1): the intercept first, then the oldest spacing.
+    """
+    number = context.shape[1] - 1 - order
+    rows = np.lib.stride_tricks.sliding_window_view(context[:, :-1], order + 1, axis=1)
+    products = np.empty((len(context), order + 2, order + 2))  # of the intercept, every lag, and what is predicted
+    products[:, 0, 0] = number
+    products[:, 0, 1:] = rows.sum(axis=1)
+    lagged = products[:, 1:, 1:]
+    lagged[:, 0] = np.einsum("bi,bij->bj", context[:, :number], rows)
+    for lag in range(order):
+        enters = context[:, number + lag, None] * context[:, number + lag : number + order]
+        leaves = context[:, lag, None] * context[:, lag:order]
+        lagged[:, lag + 1, lag + 1 :] = lagged[:, lag, lag:-1] + enters - leaves
+    below = np.tril_indices(order + 2, -1)
+    products[:, *below] = products.transpose(0, 2, 1)[:, *below]
+    return products[:, :-1, :-1], products[:, :-1, -1]
 
 
 def _below(data: SpacingData, split: Split) -> tuple[Part, Part]:

@@ -86,6 +86,16 @@ def test_adaptive_is_ordinary_least_squares_by_hand():
     assert error == 0.0
 
 
+@pytest.mark.parametrize(("order", "window"), [(1, 4), (5, 40), (64, 256)])
+def test_normal_equations_are_those_of_the_design_matrix(order, window):
+    context = ar_series(3 * (window + 1)).reshape(3, -1) - 1.0
+    gram, moment = baselines._normal_equations(context, order)
+    for row, values in enumerate(context):
+        design = np.array([[1.0, *values[t - order : t]] for t in range(order, window)])
+        assert gram[row] == pytest.approx(design.T @ design, rel=1e-11, abs=1e-11)
+        assert moment[row] == pytest.approx(design.T @ values[order:window], rel=1e-11, abs=1e-11)
+
+
 def test_adaptive_sees_only_its_window():
     series = ar_series(300)
     other = series.copy()
