@@ -18,6 +18,7 @@ from trainables.errors import DataError
 from trainables.spacing_mdn.data import load
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.linear import fit_ar
+from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
 
 Array = NDArray[np.float64]
@@ -46,8 +47,8 @@ class ContentOnly:
             return no_evidence(self.name, "The model has no slots, so there are no IDs to take away.")
         if not setting.ids:
             return no_evidence(self.name, "The model is evaluated without IDs (eval_slot_id_mode off).")
-        before = golden.nll().cpu().numpy()
-        after = golden.nll(SlotControl(ids=False, content=setting.content)).cpu().numpy()
+        predictions = predict_settings(golden, (setting, SlotControl(ids=False, content=setting.content)))
+        before, after = (score(golden, prediction).cpu().numpy() for prediction in predictions)
         if not (np.isfinite(before).all() and np.isfinite(after).all()):
             return no_evidence(self.name, "The model's density is not finite on golden windows.")
         try:

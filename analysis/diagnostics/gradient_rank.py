@@ -11,15 +11,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from analysis.api import Finding, Plot, Series
 from analysis.bootstrap import interval
-from analysis.diagnostics.slot_pass import SlotPass, windows_at_once
 from analysis.diagnostics.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.golden import Golden
-from trainables.spacing_mdn.loss import mixture_nll
+from trainables.spacing_mdn.settings import slot_gradients
 
 Array = NDArray[np.float64]
 
@@ -79,19 +77,9 @@ class GradientRank:
 
 def gradient_products(golden: Golden) -> Array:
     """(windows, slots, slots): for each window the inner products of its NLL's gradients with respect to each slot."""
-    products = []
-    batch = windows_at_once(golden.task.config)
-    batches = zip(torch.split(golden.inputs, batch), torch.split(golden.targets[:, -1:], batch), strict=True)
-    for inputs, targets in batches:
-        slots = SlotPass(golden.task, inputs)
-        vectors = slots.slots(golden.setting).expand(len(inputs), 1, -1, -1).clone().requires_grad_()
-        with torch.enable_grad():
-            nll = mixture_nll(slots.predict(vectors), targets).sum()
-        (gradient,) = torch.autograd.grad(nll, vectors)
-        gradient = gradient.squeeze(1).double()
-        products.append((gradient @ gradient.transpose(1, 2)).cpu())
-    joined: Array = torch.cat(products).numpy()
-    return joined
+    gradients = slot_gradients(golden).double()
+    products: Array = (gradients @ gradients.transpose(1, 2)).cpu().numpy()
+    return products
 
 
 def _held(products: Array) -> Array:

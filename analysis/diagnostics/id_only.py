@@ -14,6 +14,7 @@ from analysis.api import Finding, Plot, Series
 from analysis.bootstrap import mean_interval
 from analysis.diagnostics.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
 
 MIN_CHANGE = 0.02
@@ -38,8 +39,8 @@ class IdOnly:
             return no_evidence(self.name, "The model has no slots, so there are no contents to zero.")
         if not setting.content:
             return no_evidence(self.name, "The model is trained and evaluated without contents (content_mode zeroed).")
-        before = golden.nll()
-        after = golden.nll(SlotControl(ids=setting.ids, content=False))
+        controls = (setting, SlotControl(ids=setting.ids, content=False))
+        before, after = (score(golden, prediction) for prediction in predict_settings(golden, controls))
         if not torch.isfinite(before).all() or not torch.isfinite(after).all():
             return no_evidence(self.name, "The model's density is not finite on golden windows.")
         change = mean_interval((after - before).cpu().numpy())
