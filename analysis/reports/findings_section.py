@@ -71,7 +71,10 @@ def findings(facts: Facts) -> Findings:
         return Findings((), (), (_none(facts),))
     order = [s.id for s in facts.standings]
     candidates.sort(key=lambda name: order.index(name) if name in order else len(order))
-    columns = [*candidates[:MAX_COLUMNS], *(["run"] if found.get("") else [])]
+    control = facts.records.control
+    late = [c for c in candidates[MAX_COLUMNS:] if control is not None and c == control.id]
+    shown = [*candidates[: MAX_COLUMNS - len(late)], *late]  # the control is always among them
+    columns = [*shown, *(["run"] if found.get("") else [])]
     by_column = {c: list(found[""]) if c == "run" else facts.findings(c) for c in columns}
     names = dict.fromkeys(_registered_first(f.name for some in by_column.values() for f in some))
     titles = {name: _title(name) for name in names}

@@ -35,7 +35,7 @@ STYLES: tuple[tuple[str, Any, str], ...] = (
 WIDTH, HEIGHT = 7.2, 3.6
 """Inches of a figure on the page."""
 
-_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
+_HATCHES = ("", "///", "\\\\\\", "xxx", "---", "++")  # no dots: each is a circle in SVG
 _MAX_TICKS = 40  # names on an axis; of more, every second, third ...
 _MAX_MARKED = 40  # points of a line that get markers
 _RC: dict[Any, Any] = {
@@ -47,6 +47,7 @@ _RC: dict[Any, Any] = {
     "legend.handlelength": 2.6,
 }
 _SHARED = re.compile(r'(\bid="|href="#|url\(#)')
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
 _serial = count(1)
 
 
@@ -149,7 +150,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
 
 def _inline(svg: str, caption: str) -> str:
     """An ``svg`` element that can stand in a page beside others: no prologue, and names that are its own."""
-    body = svg[svg.index("<svg") :]
+    body = _METADATA.sub("", svg[svg.index("<svg") :])
     prefix = f"p{next(_serial)}-"
     body = _SHARED.sub(rf"\g<1>{prefix}", body)
     label = html.escape(caption)

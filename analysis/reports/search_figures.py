@@ -63,7 +63,7 @@ def funnel(facts: Facts) -> Picture:
 
     def fill(figure: Figure) -> None:
         axes = figure.subplots()
-        kinds = (("entered", GREY, ""), ("scored", ORANGE, "///"), ("passed", BLUE, "..."))
+        kinds = (("entered", GREY, ""), ("scored", ORANGE, "///"), ("passed", BLUE, "\\\\\\"))
         for i, (name, colour, hatch) in enumerate(kinds):
             at = [k + (i - 1) * 0.27 for k in range(len(rows))]
             values = [getattr(row, name) for row in rows]

@@ -21,6 +21,9 @@ from analysis.reports.tables import NONE, duration, interval, number, write_text
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_MATCHED = 10
+"""Finishers held against the control, the best ones."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -172,12 +175,13 @@ def members_table(facts: Facts) -> Table:
 def matched_table(facts: Facts) -> Table:
     """Each finisher beside the control at equal steps."""
     rows = []
-    for row in facts.matched:
+    for row in facts.matched[:MAX_MATCHED]:
         last = [f"{number(row.difference[-1], facts.places, signed=True)}", interval(row.low[-1], row.high[-1], 3)]
         since = [NONE if step is None else f"{step:,}" for step in (row.ahead_from, row.clear_from)]
         rows.append([Cell(row.candidate), *map(Cell, (*last, str(row.num_pairs[-1]), *since))])
     head = ("candidate", "minus control at the end", "95% interval", "pairs", "ahead from step", "clearly from step")
-    return Table(head, rows, 1)
+    more = len(facts.matched) - len(rows)
+    return Table(head, rows, 1, f"The best {len(rows)} of {len(facts.matched)} that finished." if more else "")
 
 
 def fate(facts: Facts, candidate: CandidateRecord) -> str:
