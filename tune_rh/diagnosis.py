@@ -6,6 +6,7 @@ The findings go to ``members/<id>/findings.json``, the verdicts to the journal. 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from analysis.findings import to_json
@@ -17,7 +18,7 @@ from trainables.files import write_atomic
 from trainables.member_job import MemberJob
 from trainables.registry import build_config, get_family, resolve
 
-FINDINGS = "findings.json"
+FINDINGS, GOLDEN_WINDOWS = "findings.json", "golden.json"
 
 
 def diagnose(job: MemberJob, task: TrainTask) -> dict[str, str]:
@@ -26,5 +27,12 @@ def diagnose(job: MemberJob, task: TrainTask) -> dict[str, str]:
     golden = resolve(GOLDEN[job.family])(task) if job.family in GOLDEN else None
     subject = Subject(job.member, job.family, config, job.seed, task, golden, Path(job.data_dir))
     findings = ask(subject, job.diagnostics)
-    write_atomic(Path(job.folder) / FINDINGS, to_json(findings))
+    keep(Path(job.folder), subject, to_json(findings))
     return {finding.name: finding.verdict for finding in findings}
+
+
+def keep(folder: Path, subject: Subject, findings: str) -> None:
+    """Write the findings to the member's folder, with the golden windows that they rest on."""
+    if subject.golden is not None:
+        write_atomic(folder / GOLDEN_WINDOWS, json.dumps(subject.golden.record()))
+    write_atomic(folder / FINDINGS, findings)

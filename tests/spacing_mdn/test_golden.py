@@ -17,6 +17,7 @@ def test_the_sample_depends_on_nothing_but_its_seed(make_task: MakeTask) -> None
     assert torch.equal(one.inputs, two.inputs)
     assert not torch.equal(one.starts, draw(make_task(), seed=1).starts)
     assert one.starts.diff().min() > 0
+    assert one.record() == {"split": "val", "context": 32, "starts": one.starts.tolist()}
     assert len(draw(make_task(), number=10**9).starts) == len(one.task.part("val").spacings) - 32
 
 

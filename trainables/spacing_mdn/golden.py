@@ -6,6 +6,7 @@ What a diagnostic looks at. What it is not: the evaluation (`task.target_nll` sc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +42,10 @@ class Golden:
     inputs: Float[Tensor, "windows context channels"]
     targets: Float[Tensor, "windows predictions"]
     log_height: Float[Tensor, " windows"]
+
+    def record(self) -> dict[str, Any]:
+        """What is stored with a run: which windows these are."""
+        return {"split": self.split, "context": self.task.config.context, "starts": self.starts.tolist()}
 
     @property
     def setting(self) -> SlotControl:

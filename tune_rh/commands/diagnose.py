@@ -34,9 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """See the module."""
     from analysis.findings import to_json
     from analysis.registry import UnknownDiagnostic, diagnose
-    from trainables.files import write_atomic
     from tune_rh import display
-    from tune_rh.diagnosis import FINDINGS
+    from tune_rh.diagnosis import FINDINGS, keep
 
     to = display.console()
     for subject, folder in _subjects(args):
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         to.print(display.findings_table(subject.member, findings))
         to.print(f"{subject.member}: {sum(took.values()):.0f} s", soft_wrap=True)
         if folder is not None and not args.only:
-            write_atomic(folder / FINDINGS, to_json(findings, took))
+            keep(folder, subject, to_json(findings, took))
             to.print(f"Written: {folder / FINDINGS}", soft_wrap=True)
     return DONE
 
