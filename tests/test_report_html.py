@@ -24,9 +24,8 @@ from tests import records as on_disk
 from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
 from tests.report_files import tokens
-from tests.simulated import Simulation
 from tune_rh import reporting
-from tune_rh.events import SessionEnded
+from tune_rh.events import SessionEnded, SessionStarted
 from tune_rh.journal import RunLock, RunPaths
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -243,6 +242,8 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
     assert "interrupted and can go on: tune-rh resume b" in Page(search.write(tmp_path / "b")).words
     cut(tmp_path / "b", lambda lines: lines[:40])
     assert "did not end in good order" in Page(search.write(tmp_path / "b")).words
+    write_run(tmp_path / "c", plan(), [SessionStarted(1, 0.0, "local", 1), SessionEnded(1, 0.0, "failed")])
+    assert "ended with an error" in Page(search.write(tmp_path / "c")).words
     write_run(tmp_path / "c", plan(), [])
     assert "Nothing has been run yet." in Page(search.write(tmp_path / "c")).words
 
@@ -398,9 +399,3 @@ def test_a_finding_that_cannot_be_read_is_named_and_the_rest_is_made(tmp_path: P
     page = Page(search.write(tmp_path / "run"))
     assert "c0002-s7/findings.json: passed over" in page.words
     assert "c0002" in page.tables[-2][1]
-
-
-def test_a_run_that_ended_with_an_error_says_so(tmp_path: Path) -> None:
-    done = Simulation(plan(num_candidates=3, stages=STAGES), losses).run()
-    write_run(tmp_path / "run", plan(num_candidates=3, stages=STAGES), [*done.events, SessionEnded(1, 0.0, "failed")])
-    assert "ended with an error" in Page(search.write(tmp_path / "run")).words
