@@ -123,8 +123,7 @@ def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_first_lines_say_who_is_best_how_sure_against_what_at_what_cost_and_what_to_doubt(tmp_path: Path) -> None:
     simulate(tmp_path / "run", losses, num_candidates=5, stages=STAGES)
     page = Page(search.write(tmp_path / "run", ladder=LADDER))
-    text = (tmp_path / "run" / "report" / "report.md").read_text()
-    first = text.partition("## ")[0]
+    first = (tmp_path / "run" / "report" / "report.md").read_text().partition("## ")[0]
     assert "**The run is finished.**" in first
     assert re.search(r"\*\*Best\*\*: c0002.*of 6 candidates", first)
     # Seeds shift all alike: paired leads are exact, and their intervals have no width.
@@ -135,8 +134,7 @@ def test_the_first_lines_say_who_is_best_how_sure_against_what_at_what_cost_and_
     assert re.search(r"\*\*Cost\*\*: [\d,]+ steps, .*% of the 1,080 steps that all 6 candidates", first)
     assert "No diagnostic has looked at it." in first
     assert "a claim takes 5 in pairs" in first
-    for line in ("c0002", "Ahead of the next", "of the 1,080 steps"):
-        assert line in page.words
+    assert all(words in page.words for words in ("c0002", "Ahead of the next", "of the 1,080 steps"))
 
 
 def test_a_baseline_that_is_better_is_said_before_anything_else(tmp_path: Path) -> None:
