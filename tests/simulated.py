@@ -16,6 +16,7 @@ from tune_rh import compare
 from tune_rh.configs import named_config
 from tune_rh.events import (
     CandidateAdded,
+    Diagnosed,
     Event,
     JobEnded,
     JobStarted,
@@ -86,6 +87,7 @@ class Simulation:
         self.decisions: list[Decided] = []
         self.verdicts: list[tuple[int, MemberId, bool, Verdict]] = []
         self._random = random.Random(order)
+        self._diagnosing: set[MemberId] = set()
 
     def run(self) -> Simulation:
         """Until the policy says that it is over."""
@@ -157,11 +159,18 @@ class Simulation:
 
     def start(self, job: RunMember) -> None:
         """Put a member in a slot."""
+        if job.purpose == "diagnose":
+            self._diagnosing.add(job.member)
         self.record(JobStarted(str(job.member), job.stage, job.until_step, 0.0, job.purpose))
 
     def advance(self, member: MemberId) -> None:
         """The member's next report, and what follows from it."""
         state = self.history.member(member)
+        if member in self._diagnosing:
+            self._diagnosing.remove(member)
+            self.record(Diagnosed(str(member), state.curve.best_step, {}, 0.25))
+            self.end(member, "diagnosed")
+            return
         if state.status != "running":
             self.record(Tested(str(member), state.curve.best_step, {"test_loss": 0.0}, 0.5))
             self.end(member, "tested")
