@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from analysis.ladders import ladder_for
+from analysis.reports.ladder_file import kept_ladder
 from trainables.registry import get_family
 from tune_rh import compare, display
 from tune_rh.errors import ExportError
@@ -46,7 +47,12 @@ def _conclude_search(paths: RunPaths, history: History, data_dir: Path, to: Cons
     if not kept:
         to.print("No candidate finished with a finite score: nothing to export.")
         return
-    ladder = ladder_for(history.plan.family, dataset(history.plan), data_dir)
+    assert history.created is not None
+    ladder = kept_ladder(
+        paths.report / "ladder.json",  # the report reads it there
+        history.created.data_digest,
+        lambda: ladder_for(history.plan.family, dataset(history.plan), data_dir),
+    )
     if ladder:
         to.print(display.ladder_table(ladder, kept[0]))
         to.print(display.ladder_line(ladder, kept[0]), soft_wrap=True)
