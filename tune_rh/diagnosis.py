@@ -26,8 +26,9 @@ def diagnose(job: MemberJob, task: TrainTask) -> dict[str, str]:
     config = build_config(get_family(job.family), job.config)
     golden = resolve(GOLDEN[job.family])(task) if job.family in GOLDEN else None
     subject = Subject(job.member, job.family, config, job.seed, task, golden, Path(job.data_dir))
-    findings = ask(subject, job.diagnostics)
-    keep(Path(job.folder), subject, to_json(findings))
+    took: dict[str, float] = {}
+    findings = ask(subject, job.diagnostics, lambda finding, seconds: took.update({finding.name: seconds}))
+    keep(Path(job.folder), subject, to_json(findings, took))
     return {finding.name: finding.verdict for finding in findings}
 
 

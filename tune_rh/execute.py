@@ -135,4 +135,15 @@ def _failed(history: History, to: Console) -> bool:
     for member in failed:
         last = member.reason.strip().splitlines()[-1] if member.reason.strip() else "no message"
         to.print(f"warning: {member.id} failed after its retries: {last}", soft_wrap=True)
-    return bool(failed)
+    blind = [
+        m.id
+        for c in history.candidates.values()
+        for m in c.members.values()
+        if m.diagnosed and not m.diagnosed.verdicts
+    ]
+    if blind and history.plan.diagnose:
+        to.print(
+            f"warning: the diagnosis of {', '.join(map(str, blind))} failed; `tune-rh diagnose` shows why",
+            soft_wrap=True,
+        )
+    return bool(failed or (blind and history.plan.diagnose))

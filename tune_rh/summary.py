@@ -115,12 +115,15 @@ def best_member(history: History, candidate: str) -> MemberId:
 
 
 def failed_requirements(history: History, candidate: str) -> list[str]:
-    """The diagnostics that the plan requires and that at least half of the candidate's diagnosed seeds fail."""
+    """The diagnostics that the plan requires and that at least half of the candidate's seeds fail.
+
+    One that was not looked at, or whose diagnosis raised, has not shown that it passes: it counts as failing.
+    """
     looked_at = [m.diagnosed.verdicts for m in history.candidates[candidate].members.values() if m.diagnosed]
     return [
         name
         for name in history.plan.require
-        if 2 * sum(verdicts.get(name) == "fail" for verdicts in looked_at) >= max(1, len(looked_at))
+        if 2 * sum(verdicts.get(name, "fail") == "fail" for verdicts in looked_at) >= len(looked_at)
     ]
 
 

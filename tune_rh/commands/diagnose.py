@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_rh.commands import options
-from tune_rh.errors import DONE, PlanError
+from tune_rh.errors import DONE, JournalCorrupt, PlanError
 
 if TYPE_CHECKING:
     from analysis.api import Finding
@@ -82,6 +82,7 @@ def _subjects(args: argparse.Namespace) -> Iterator[tuple[Subject, Path | None]]
 
 
 def _members(args: argparse.Namespace, data_dir: Path) -> Iterator[tuple[Subject, Path]]:
+    from analysis.records import RunUnreadable
     from analysis.subject import open_member
     from tune_rh import runs
 
@@ -94,4 +95,7 @@ def _members(args: argparse.Namespace, data_dir: Path) -> Iterator[tuple[Subject
     for name in chosen:
         if name not in members:
             raise PlanError(f"--member {name}: is not in this run; it has {', '.join(members)}")
-        yield open_member(paths.root, name, data_dir, args.device), paths.member(name)
+        try:
+            yield open_member(paths.root, name, data_dir, args.device), paths.member(name)
+        except RunUnreadable as error:
+            raise JournalCorrupt(str(error)) from error
