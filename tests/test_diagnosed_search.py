@@ -83,7 +83,7 @@ class Asked:
         self.fails, self.error = fails, error
         self.members: list[str] = []
 
-    def __call__(self, subject: Any, names: Sequence[str]) -> list[Finding]:
+    def __call__(self, subject: Any, names: Sequence[str], done: Any = None) -> list[Finding]:
         self.members.append(subject.member)
         if self.error is not None:
             raise self.error
@@ -208,7 +208,7 @@ def test_a_diagnosis_that_raises_is_a_failed_job_and_costs_nobody_their_place(
 def test_a_diagnosis_that_fails_once_is_tried_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked(error=RuntimeError("once"))
 
-    def once(subject: Any, names: Sequence[str]) -> list[Finding]:
+    def once(subject: Any, names: Sequence[str], done: Any = None) -> list[Finding]:
         try:
             return asked(subject, names)
         finally:

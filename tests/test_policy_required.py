@@ -22,9 +22,10 @@ class Looked(Simulation):
     crashes: frozenset[int] = frozenset()
 
     def advance(self, member: MemberId) -> None:
-        if self.purpose(member) != "diagnose":
+        if member not in self._diagnosing:
             super().advance(member)
             return
+        self._diagnosing.remove(member)
         index = self.history.candidates[member.candidate].index
         if index in self.crashes:
             self.end(member, "failed")
@@ -32,10 +33,6 @@ class Looked(Simulation):
         verdict = "fail" if index in self.hollow else "pass"
         self.record(Diagnosed(str(member), self.history.member(member).step, {"solid": verdict}, 1.0))
         self.end(member, "diagnosed")
-
-    def purpose(self, member: MemberId) -> str:
-        started = [e for e in self.events if isinstance(e, JobStarted) and e.member == str(member)]
-        return started[-1].purpose
 
 
 def search(slots: int = 1, hollow: tuple[int, ...] = (), crashes: tuple[int, ...] = (), **changes: Any) -> Looked:

@@ -203,7 +203,7 @@ def test_changed_data_is_refused_by_name(begun: RunPaths) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("journal_schema", 0, "the journal is of another version of tune-rh: was 0, is 1"),
+        ("journal_schema", 0, "the journal is of another version of tune-rh: was 0, is 2"),
         ("config_schema", "abc", "the config fields of tests.scripted:FAMILY have changed in the code: was abc, is "),
     ],
 )
