@@ -9,20 +9,13 @@ in the objective's own sign.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from analysis.record_types import CandidateRecord, Decision, MemberRecord
 from analysis.records import AUDIT, Records
-from analysis.statistics import Prior, best_of_k, expected_min, fit_prior, moderated, otsu, two_way_fit
-
-SEPARATED, MIN_VALUES = 0.8, 16
-"""Values fall into two groups where so much of their variance is between them, and there are so many of them."""
-
-Values = Mapping[int, float | None]
-"""Seed -> best value up to the gate's step; None for a lost seed."""
+from analysis.seed_scores import SeedScores, Values
 
 
 @dataclass(frozen=True)
@@ -184,76 +177,22 @@ class _Scores:
 
     def __init__(self, records: Records, gate: int, arrived: Mapping[tuple[str, int | None], Values]) -> None:
         scoring: Mapping[str, Any] = records.plan.get("scoring", {})
-        race = records.kind == "race"
-        self._mean = race or scoring.get("objective", "mean") == "mean"
-        self._k = scoring.get("k", 3)
-        self._seeds = records.stage_seeds(gate)
+        objective = "mean" if records.kind == "race" else scoring.get("objective", "mean")
+        given = scoring.get("success")
+        success = None if given is None else records.sign * given
+        self._seeds = SeedScores(objective, scoring.get("k", 3), success, records.stage_seeds(gate))
         self._worst = max(_finite(arrived.values()), default=math.nan)
         control = records.control
         others = [values for (name, _), values in arrived.items() if control is None or name != control.id]
-        self._blocks: dict[int, float] = {}
-        self._prior, self._df_share = Prior(0.0, math.nan), 1.0
         # Where a plan asks for nothing that needs a common variance, the search uses each candidate's own.
-        learns = scoring.get("band", 0.3) > 0 or scoring.get("extra_seeds", 0.2) > 0 or not self._mean
+        learns = scoring.get("band", 0.3) > 0 or scoring.get("extra_seeds", 0.2) > 0 or objective != "mean"
         if learns and records.kind == "search":
-            self._fit(others)
-        self._draw_line(scoring.get("success"), records.sign, _finite(others))
+            self._seeds.fit(others, self._worst)
+        self.successes = self._seeds.successes
+        self.error = self._seeds.error
 
     def score(self, values: Values) -> float:
-        numbers = [self._worst if v is None else v for v in values.values()]
-        if self._mean:
-            own = values.keys() <= set(self._seeds)
-            blocks = {} if own else self._blocks
-            return fmean(n - blocks.get(seed, 0.0) for n, seed in zip(numbers, values, strict=True))
-        if math.isnan(self._worst):
-            return math.nan
-        if self._line is None:
-            return expected_min(numbers, min(self._k, len(numbers)))
-        finite = [v for v in values.values() if v is not None]
-        lost = len(values) - len(finite)
-        return best_of_k(finite, lost, self._k, self._line, self._success_value, self._failure_value).score
-
-    def error(self, values: Values) -> tuple[float, float]:
-        variance, df = math.nan, 0.0
-        if None not in values.values() and len(values) > 1:
-            rest = [v - self._blocks.get(seed, 0.0) for seed, v in values.items() if v is not None]
-            mean = fmean(rest)
-            df = (len(rest) - 1) * self._df_share
-            variance = math.fsum((r - mean) ** 2 for r in rest) / df if df else math.nan
-        total = self._prior.df + df
-        if not total:
-            return math.nan, 0.0
-        pooled = moderated(self._prior, variance, df) if self._prior.df else variance
-        return math.sqrt(pooled / len(values)), total
-
-    def successes(self, values: Values) -> int | None:
-        if self._line is None:
-            return None
-        return sum(v is not None and v <= self._line for v in values.values())
-
-    def _fit(self, others: Sequence[Values]) -> None:
-        rows = [{s: v for s, v in values.items() if v is not None} for values in others if None not in values.values()]
-        if not rows:
-            return
-        fit = two_way_fit(rows, self._seeds)
-        self._blocks = fit.blocks
-        self._prior = fit_prior(fit.variances, fit.dfs)
-        free = sum(len(row) - 1 for row in rows)
-        self._df_share = math.fsum(fit.dfs) / free if free else 0.0
-
-    def _draw_line(self, given: float | None, sign: float, finite: Sequence[float]) -> None:
-        self._line = None if given is None else sign * given
-        if self._mean:
-            return
-        if given is None:
-            split = otsu(finite) if len(finite) >= MIN_VALUES else None
-            self._line = split.threshold if split and split.separation >= SEPARATED else None
-        if self._line is None:
-            return
-        good = [v for v in finite if v <= self._line]
-        bad = [v for v in finite if v > self._line]
-        self._success_value = fmean(good) if good else self._line
-        self._failure_value = fmean(bad) if bad else max(self._worst, self._line)
+        return math.nan if math.isnan(self._worst) else self._seeds.score(values, self._worst)
 
 
 def _finite(arrived: Iterable[Values]) -> list[float]:

@@ -10,9 +10,9 @@ import math
 from bisect import bisect_left, insort
 from typing import NamedTuple
 
+from analysis.seed_scores import SeedScores, Values, chance_below
 from tune_rh.plan import Scoring, SearchPlan
 from tune_rh.rules import is_healthier
-from tune_rh.scoring import SeedScores, Values, chance_below
 
 _SINGLE = Scoring(band=0.0, extra_seeds=0.0)
 """For a race: a member's score is its one value."""
@@ -48,7 +48,10 @@ class Gate:
         self._rule = plan.rules.promote
         sign = 1.0 if plan.mode == "min" else -1.0
         scoring = plan.scoring if plan.unit == "candidate" else _SINGLE
-        self._seeds = SeedScores(scoring, plan.stage_seeds(stage), sign)
+        success = None if scoring.success is None else sign * scoring.success
+        self._seeds = SeedScores(scoring.objective, scoring.k, success, plan.stage_seeds(stage))
+        # The mean of common seeds needs nothing learnt.
+        self._learns = scoring.objective == "best_of_k" or scoring.band > 0 or scoring.extra_seeds > 0
         self._health: dict[int, float] = {}
         self._values: dict[int, Values] = {}
         self._scores: dict[int, float] = {}
@@ -124,7 +127,7 @@ class Gate:
         """Somebody has arrived at ``later``, the next gate: learn how far ranks move from here to there."""
         self._later = later
         num = len(later.order)
-        if self._seeds.learns and (num <= _ALWAYS_FIT or num >= self._next_look):
+        if self._learns and (num <= _ALWAYS_FIT or num >= self._next_look):
             self._next_look = math.ceil(_GROWTH * num)
             self._moved = self._rank_residual()
 
@@ -237,7 +240,7 @@ class Gate:
 
     def _learn(self) -> None:
         num = len(self.order)
-        if not self._seeds.learns or (num > _ALWAYS_FIT and num < self._next_fit):
+        if not self._learns or (num > _ALWAYS_FIT and num < self._next_fit):
             return
         self._next_fit = math.ceil(_GROWTH * num)
         self._seeds.fit(self._values.values(), self._worst)

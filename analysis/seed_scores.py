@@ -1,7 +1,7 @@
 """Scores of candidates over their seeds at one gate: what is learnt from everybody there, and what follows for each.
 
 Lower is better. A lost seed counts as the worst value seen at the gate. Not here: the order of candidates and who has
-gone on (`tune_rh.gates`), nor the formulas (`analysis.statistics`).
+gone on, nor the formulas (`analysis.statistics`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from analysis.statistics import (
     otsu,
     two_way_fit,
 )
-from tune_rh.plan import Scoring
 
 Values = Mapping[int, float | None]
 """Seed -> best value so far, None for a seed that was lost."""
@@ -35,15 +34,17 @@ class SeedScores:
     """What a gate has learnt about its seeds.
 
     Args:
-        scoring: the plan's.
+        objective: ``mean`` or ``best_of_k``.
+        k: of how many seeds the best is taken.
+        success: the line between good and bad seeds, where it is given (minimised).
         seeds: those that every candidate has at this gate.
-        sign: -1 where the objective is maximised.
     """
 
-    def __init__(self, scoring: Scoring, seeds: Sequence[int], sign: float = 1.0) -> None:
-        self._scoring = scoring
+    def __init__(self, objective: str, k: int, success: float | None, seeds: Sequence[int]) -> None:
+        self._is_mean = objective == "mean"
+        self._k = k
         self._seeds = tuple(seeds)
-        self._given = None if scoring.success is None else sign * scoring.success
+        self._given = success
         self.success: float | None = self._given
         self._success_value = self._failure_value = math.nan
         self._blocks: dict[int, float] = {}
@@ -51,19 +52,13 @@ class SeedScores:
         self._df_share = 1.0
 
     @property
-    def learns(self) -> bool:
-        """Whether `fit` is of any use: the mean of common seeds needs nothing learnt."""
-        scoring = self._scoring
-        return scoring.objective == "best_of_k" or scoring.band > 0 or scoring.extra_seeds > 0
-
-    @property
     def shifts(self) -> bool:
         """Whether a new fit moves the scores of all candidates, and not only of those with seeds of their own."""
-        return self._scoring.objective == "best_of_k"
+        return not self._is_mean
 
     def fit(self, arrived: Collection[Values], worst: float) -> None:
         """Learn from all that have arrived: effects of seeds, their variance, the line between good and bad seeds."""
-        if self._scoring.objective == "best_of_k":
+        if not self._is_mean:
             self._fit_success([v for values in arrived for v in values.values() if v is not None], worst)
         rows = [
             {seed: value for seed, value in values.items() if value is not None}
@@ -81,7 +76,7 @@ class SeedScores:
     def score(self, values: Values, worst: float) -> float:
         """A candidate's score."""
         numbers = [worst if v is None else v for v in values.values()]
-        if self._scoring.objective == "mean":
+        if self._is_mean:
             if values.keys() <= set(self._seeds):
                 return fmean(numbers)
             # With a seed of its own, what that seed does to everybody must not count for or against it.
@@ -90,10 +85,10 @@ class SeedScores:
         if not math.isfinite(worst):
             return math.inf
         if self.success is None:
-            return expected_min(numbers, min(self._scoring.k, len(numbers)))
+            return expected_min(numbers, min(self._k, len(numbers)))
         finite = [v for v in values.values() if v is not None]
         lost = len(values) - len(finite)
-        return best_of_k(finite, lost, self._scoring.k, self.success, self._success_value, self._failure_value).score
+        return best_of_k(finite, lost, self._k, self.success, self._success_value, self._failure_value).score
 
     def successes(self, values: Values) -> int | None:
         """How many seeds found the good minimum; None while no line is drawn between good and bad."""
