@@ -1,0 +1,148 @@
+"""Every hyperparameter of `shared_moe`, its bounds, and which of them make sense together.
+
+What it is not: facts of a run. The seed, the device, the data folder and when to stop early are given elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainables.config import FrozenConfig
+
+Gate = Literal["topk_softmax", "prob", "sigmoid"]
+Balance = Literal["aux", "lossfree", "none"]
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+
+
+class SharedMoEConfig(FrozenConfig):
+    """A language model whose depth may share one block of attention and experts. The defaults are preset ``control``."""
+
+    data: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "wikitext-103"
+    vocab_size: Annotated[int, Field(ge=2)] = 50_257
+    """Entries of the embedding; the packed data must have as many."""
+    context: Annotated[int, Field(ge=2, le=65_536)] = 1024
+    """Tokens in a sequence."""
+
+    # Size
+    width: Annotated[int, Field(ge=1, le=16_384)] = 1024
+    depth: Annotated[int, Field(ge=1, le=256)] = 20
+    """Applications of a block."""
+    n_heads: Annotated[int, Field(ge=1, le=256)] = 16
+    blocks: Literal["shared", "indexed"] = "shared"
+    """``shared``: one block is applied ``depth`` times; ``indexed``: each application has a block of its own."""
+    ffn: Literal["moe", "dense"] = "moe"
+    d_ff: Positive = 2048
+    """Hidden units of one expert, or of the dense layer."""
+    tied: bool = False
+    """Whether the head is the embedding; otherwise it starts as a copy of it."""
+    depth_embedding: bool = False
+    """Add a learned vector, its own for each application, before a block is applied."""
+
+    # Routing: all zero or off with ffn = "dense"
+    num_experts: Annotated[int, Field(ge=0, le=4096)] = 40
+    top_k: Annotated[int, Field(ge=0, le=64)] = 2
+    gate: Gate = "topk_softmax"
+    """``topk_softmax``: softmax over the chosen; ``prob``: softmax over all experts; ``sigmoid``: of the logit."""
+    balance: Balance = "aux"
+    """``aux``: the auxiliary loss; ``lossfree``: a bias on the choice; ``none``: neither."""
+    aux_loss_coef_start: Weight = 0.01
+    aux_loss_coef_end: Weight = 0.01
+    aux_warmup_frac: Share = 0.0
+    """Share of ``schedule_steps`` over which the coefficient stays at its start."""
+    aux_decay_end_frac: Share = 0.0
+    """Share of ``schedule_steps`` at which it has come, in a straight line, to its end."""
+    bias_update_rate: Weight = 0.001
+    """How far a step moves each expert's bias (``lossfree``)."""
+    z_loss_coef: Weight = 0.0
+
+    # Training
+    batch_size: Positive = 32
+    """Sequences in an optimiser step, over all its micro-batches."""
+    accumulation: Positive = 1
+    lr: Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)] = 3e-4
+    weight_decay: Weight = 0.1
+    clip: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    """Bound on the norm of the gradient; a huge one never clips."""
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    schedule_steps: Positive = 20_000
+    warmup: Count = 600
+    amp: Literal["auto", "off", "bf16"] = "auto"
+
+    # Evaluation
+    eval_sequences: Positive = 256
+    """Sequences of a split that are evaluated, evenly spread over it (all there are, if fewer)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _require(self.width % self.n_heads == 0, "n_heads", self.n_heads, f"a divisor of width = {self.width}")
+        _require(
+            self.batch_size % self.accumulation == 0,
+            "accumulation",
+            self.accumulation,
+            f"a divisor of batch_size = {self.batch_size}",
+        )
+        _require(
+            self.warmup <= self.schedule_steps, "warmup", self.warmup, f"at most schedule_steps = {self.schedule_steps}"
+        )
+        if self.ffn == "moe":
+            self._check_experts()
+        else:
+            self._check_dense()
+        self._check_schedule()
+        return self
+
+    def _check_experts(self) -> None:
+        _require(self.num_experts >= 2, "num_experts", self.num_experts, "at least 2 with ffn = 'moe'")
+        _require(
+            1 <= self.top_k <= self.num_experts, "top_k", self.top_k, f"1 to num_experts = {self.num_experts}"
+        )
+        _require(
+            self.top_k > 1 or self.gate != "topk_softmax",
+            "gate",
+            self.gate,
+            "'prob' or 'sigmoid' with top_k = 1: a softmax over one entry is 1, and the router would learn nothing "
+            "from the task",
+        )
+
+    def _check_dense(self) -> None:
+        for name, off in (("num_experts", 0), ("top_k", 0), ("gate", "topk_softmax"), ("balance", "none")):
+            value = getattr(self, name)
+            _require(value == off, name, value, f"{off!r} with ffn = 'dense', which has no experts")
+        _require(
+            self.z_loss_coef == 0.0, "z_loss_coef", self.z_loss_coef, "0.0 with ffn = 'dense', which has no router"
+        )
+
+    def _check_schedule(self) -> None:
+        start, end = self.aux_loss_coef_start, self.aux_loss_coef_end
+        if self.balance == "aux":
+            _require(start > 0.0, "aux_loss_coef_start", start, "above 0.0 with balance = 'aux'; 'none' is without it")
+        else:
+            for name in ("aux_loss_coef_start", "aux_warmup_frac", "aux_decay_end_frac"):
+                value = getattr(self, name)
+                _require(value == 0.0, name, value, f"0.0 with balance = {self.balance!r}")
+        _require(
+            end <= start, "aux_loss_coef_end", end, f"at most aux_loss_coef_start = {start}: the coefficient decays"
+        )
+        _require(
+            self.aux_warmup_frac <= self.aux_decay_end_frac or start == end,
+            "aux_decay_end_frac",
+            self.aux_decay_end_frac,
+            f"at least aux_warmup_frac = {self.aux_warmup_frac}",
+        )
+        _require(
+            start != end or self.aux_warmup_frac == self.aux_decay_end_frac == 0.0,
+            "aux_decay_end_frac" if self.aux_decay_end_frac else "aux_warmup_frac",
+            self.aux_decay_end_frac or self.aux_warmup_frac,
+            f"0.0 with a coefficient that stays at {start}",
+        )
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} = {value!r}: allowed is {allowed}")
