@@ -1,0 +1,312 @@
+"""Documents in, packed tokens out: drop duplicates, split by document, train a BPE, encode, write.
+
+What it is: the one way from (key, text) pairs to the files of a data set, and the side-car that vouches for them.
+What it is not: where documents come from (`text_corpora`, `text_folder`), or who reads what was packed (`text_data`).
+
+A set is a folder with, for each split, ``<split>.bin`` (tokens, each document followed by an end-of-text token) and
+``<split>.starts`` (int64, the token at which each document begins), with ``tokenizer.json`` and the side-car
+``data.json``. Files are written beside and renamed, the side-car last: what was cut off has no side-car.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from trainables.api import Progress
+from trainables.errors import DataError
+from trainables.files import write_atomic
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SCHEMA = 1
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+END_OF_TEXT = "<|endoftext|>"
+DEFAULT_VOCAB_SIZE = 4096
+VOCAB_BOUNDS = (257, 1_000_000)
+"""The 256 bytes and the end of text; above 65,536 a token takes four bytes."""
+SIDECAR, TOKENIZER = "data.json", "tokenizer.json"
+
+_MIN_FREQUENCY = 2
+_BATCH_BYTES = 1 << 20
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+@dataclass
+class SplitCounts:
+    """What is in one split; ``bytes`` of UTF-8 text, without end-of-text tokens."""
+
+    documents: int = 0
+    tokens: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Documents that stay, in one JSON line each ([split, text]), and what was counted on the way."""
+
+    path: Path
+    splits: Mapping[SplitName, SplitCounts]
+    duplicates: int
+    empty: int
+
+    def texts(self, *only: SplitName) -> Iterator[tuple[SplitName, str]]:
+        """(split, text) of the documents in the splits ``only``, in their order."""
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                split, text = json.loads(line)
+                if split in only:
+                    yield split, text
+
+
+def split_of(key: str) -> SplitName:
+    """The split of the document called ``key``: SHA-1 of the key mod 100, below 10 val, below 20 test, else train."""
+    bucket = int.from_bytes(hashlib.sha1(key.encode()).digest()) % 100
+    return "val" if bucket < 10 else "test" if bucket < 20 else "train"
+
+
+def normalised(text: str) -> str:
+    """``text`` with one kind of line end, no blanks at the end of lines, at most one blank line in a row, and no edges.
+
+    Indentation and blanks within a line stay, because code and verse mean something by them. Lone surrogates, which
+    have no UTF-8, become question marks.
+    """
+    lines = (line.rstrip() for line in text.encode("utf-8", "replace").decode().splitlines())
+    return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
+
+
+def check_vocab_size(vocab_size: int) -> None:
+    """Raise `DataError` unless a byte-level vocabulary can have that size."""
+    low, high = VOCAB_BOUNDS
+    if not low <= vocab_size <= high:
+        raise DataError(f"vocab_size = {vocab_size}: allowed are {low} (256 bytes and the end of text) to {high}")
+
+
+def stage(documents: Iterable[tuple[str, str]], path: Path, name: str) -> Staged:
+    """Write the documents of ``name`` that are neither empty nor seen before to ``path``, each with its split.
+
+    Two texts are the same if they are so up to whitespace; the first one stays, so that no text is in two splits.
+
+    Raises:
+        DataError: a split would be empty.
+    """
+    seen: set[bytes] = set()
+    counts = {split: SplitCounts() for split in SPLITS}
+    duplicates = empty = 0
+    with path.open("w", encoding="utf-8") as file:
+        for key, raw in documents:
+            text = normalised(raw)
+            digest = hashlib.sha256(" ".join(text.split()).encode()).digest()[:16]
+            if not text:
+                empty += 1
+            elif digest in seen:
+                duplicates += 1
+            else:
+                seen.add(digest)
+                split = split_of(key)
+                counts[split].documents += 1
+                counts[split].bytes += len(text.encode())
+                file.write(json.dumps([split, text], ensure_ascii=False) + "\n")
+    if not all(count.documents for count in counts.values()):
+        found = ", ".join(f"{split} {count.documents}" for split, count in counts.items())
+        raise DataError(
+            f"data set {name!r}: a split by document needs documents in each of train, val and test, but {len(seen)} "
+            f"different ones gave {found}; add documents (about 100 are enough)"
+        )
+    return Staged(path, counts, duplicates, empty)
+
+
+def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A byte-level BPE of exactly ``vocab_size`` tokens, the end of text first; the same texts give the same one.
+
+    Source: Sennrich et al. 2016 (arXiv 1508.07909) over bytes with the word pattern of GPT-2 (Radford et al. 2019).
+
+    Raises:
+        DataError: the size is out of bounds, or the texts have too few repeated pairs for so many tokens.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    check_vocab_size(vocab_size)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=_MIN_FREQUENCY,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    found = tokenizer.get_vocab_size()
+    if found != vocab_size:
+        raise DataError(
+            f"vocab_size = {vocab_size}: the training split gives {found} tokens and no more; ask for fewer"
+        )
+    return tokenizer
+
+
+class Tally:
+    """Progress in kB of text: what was read of the ``total`` bytes that will be."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def add(self, num_bytes: int) -> None:
+        """Count ``num_bytes`` more."""
+        self._done += num_bytes
+        if self._progress is not None:
+            self._progress(self._done // 1000, self._total // 1000)
+
+    def count(self, texts: Iterable[str]) -> Iterator[str]:
+        """``texts``, counted as they are taken."""
+        for text in texts:
+            yield text
+            self.add(len(text.encode()))
+
+
+def pack(
+    documents: Iterable[tuple[str, str]],
+    folder: Path,
+    *,
+    name: str,
+    vocab_size: int,
+    about: Callable[[], Mapping[str, Any]],
+    pretrained: Callable[[], Tokenizer] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Make the data set ``name`` in ``folder``.
+
+    Args:
+        documents: (key, text); the key decides the split.
+        folder: made if missing; a set that is there is replaced.
+        name: for messages and the side-car.
+        vocab_size: of the tokenizer, the end of text included.
+        about: licence and sources for the side-car; asked once all documents have been read.
+        pretrained: gives the tokenizer; without it one is trained on the training split.
+        progress: called with (done, total) kB of text that the tokenizer has learnt from or encoded.
+
+    Raises:
+        DataError: a split would be empty, or ``vocab_size`` does not fit.
+    """
+    check_vocab_size(vocab_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SIDECAR).unlink(missing_ok=True)
+    temporary = folder / f".documents.{os.getpid()}.tmp"
+    try:
+        staged = stage(documents, temporary, name)
+        learnt = 0 if pretrained else staged.splits["train"].bytes
+        tally = Tally(progress, learnt + sum(count.bytes for count in staged.splits.values()))
+        if pretrained:
+            tokenizer = pretrained()
+        else:
+            tokenizer = trained_tokenizer(tally.count(text for _, text in staged.texts("train")), vocab_size)
+        write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
+        _encode(staged, tokenizer, folder, tally)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _write_sidecar(folder, name, staged, tokenizer, about())
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """uint16 up to 65,536 tokens, else uint32; little-endian."""
+    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+
+
+def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, tally: Tally) -> None:
+    """Write tokens and starts of every split, and count tokens."""
+    # Documents are data: one that spells the end of text must not end.
+    tokenizer.encode_special_tokens = True
+    dtype, end = token_dtype(tokenizer.get_vocab_size()), tokenizer.token_to_id(END_OF_TEXT)
+    temporaries = {
+        f"{split}.{kind}": folder / f".{split}.{kind}.{os.getpid()}.tmp" for split in SPLITS for kind in KINDS
+    }
+    try:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(path.open("wb")) for name, path in temporaries.items()}
+            for batch in _batches(staged.texts(*SPLITS)):
+                encodings = tokenizer.encode_batch_fast([text for _, text in batch], add_special_tokens=False)
+                for (split, text), encoding in zip(batch, encodings, strict=True):
+                    count = staged.splits[split]
+                    files[f"{split}.starts"].write(np.array([count.tokens], dtype="<i8").tobytes())
+                    files[f"{split}.bin"].write(np.array([*encoding.ids, end], dtype=dtype).tobytes())
+                    count.tokens += len(encoding.ids) + 1
+                    tally.add(len(text.encode()))
+            for file in files.values():
+                _flush(file)
+        for name, path in temporaries.items():
+            os.replace(path, folder / name)
+    finally:
+        for path in temporaries.values():
+            path.unlink(missing_ok=True)
+
+
+KINDS = ("bin", "starts")
+FILES = (TOKENIZER, *(f"{split}.{kind}" for split in SPLITS for kind in KINDS))
+"""All that the side-car vouches for."""
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _batches(texts: Iterable[tuple[SplitName, str]]) -> Iterator[list[tuple[SplitName, str]]]:
+    """About a megabyte of documents at a time: enough for all cores, and memory stays flat."""
+    batch, size = [], 0
+    for split, text in texts:
+        batch.append((split, text))
+        size += len(text)
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _write_sidecar(folder: Path, name: str, staged: Staged, tokenizer: Tokenizer, about: Mapping[str, Any]) -> None:
+    import tokenizers
+
+    facts = {
+        "schema": SCHEMA,
+        "name": name,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "dtype": token_dtype(tokenizer.get_vocab_size()).name,
+        "end_of_text": tokenizer.token_to_id(END_OF_TEXT),
+        "files": {file: file_digest(folder / file) for file in FILES},
+    }
+    counts = {
+        "splits": {split: asdict(count) for split, count in staged.splits.items()},
+        "duplicates": staged.duplicates,
+        "empty": staged.empty,
+    }
+    whole = facts | counts | dict(about) | {"versions": {"tokenizers": tokenizers.__version__}}
+    content = {"sha256": set_digest(facts)} | whole
+    write_atomic(folder / SIDECAR, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def set_digest(sidecar: Mapping[str, Any]) -> str:
+    """SHA-256 over what a model sees of a set: its files, its vocabulary and how tokens are written.
+
+    Raises:
+        KeyError: a field is missing.
+    """
+    facts = {field: sidecar[field] for field in ("schema", "vocab_size", "dtype", "end_of_text", "files")}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, read piece by piece; raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
