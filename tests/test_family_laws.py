@@ -74,7 +74,7 @@ def test_every_declared_metric_is_reported_and_finite(name: str, make_task: Make
     task = make_task(1)
     report = {**task.step(), **task.evaluate("val")}
     for metric in get_family(name).metrics:
-        assert math.isfinite(report[metric.name]), metric.name
+        assert math.isfinite(report[metric.rate_of or metric.name]), metric.name
 
 
 def test_the_model_alone_takes_the_tasks_weights(name: str, make_task: MakeTask) -> None:

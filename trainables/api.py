@@ -25,12 +25,15 @@ class Metric:
         mode: which direction is better.
         unit: what it is counted in, for tables and axes.
         description: one sentence.
+        rate_of: a reported count that only grows; this is its growth per second of training, which whoever trains the
+            task measures and adds, since a task has no clock. Empty: the task reports this metric.
     """
 
     name: str
     mode: Literal["min", "max"]
     unit: str
     description: str
+    rate_of: str = ""
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class OptimStep:
     ) -> None:
         groups = [group for group in groups if group["params"]]
         self.step = 0
+        self.skipped = 0
         self._lr = lr
         self._clip = clip
         self._accumulation = accumulation
@@ -87,6 +88,8 @@ class OptimStep:
         report = dict(zip(names, values, strict=True))
         if math.isfinite(report["train_loss"]) and math.isfinite(report["grad_norm"]):
             self._update(norm, clip=report["grad_norm"] > self._clip, lr=lr)
+        else:
+            self.skipped += 1
         for parameter in self._parameters:
             parameter.grad = None
         self.step += 1
@@ -119,10 +122,22 @@ class OptimStep:
         self._optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The step and the optimiser's state. Tensors are the live ones: the caller copies what it keeps."""
-        return {"step": self.step, "optimizer": self._optimizer.state_dict()}
+        """Steps taken, steps skipped, the optimiser's state. Tensors are live: the caller copies what it keeps."""
+        return {"step": self.step, "skipped": self.skipped, "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state``; copies its tensors."""
         self.step = int(state["step"])
+        self.skipped = int(state.get("skipped", 0))
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def snapshot(value: Any) -> Any:
+    """A deep copy of nested dicts, lists and tuples, with tensors cloned: later steps leave it as it is."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: snapshot(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(snapshot(item) for item in value)
+    return value

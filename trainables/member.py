@@ -38,6 +38,8 @@ class Progress:
     interval_train_s: float = 0.0
     interval_steps: int = 0
     interval_sums: dict[str, float] = field(default_factory=dict)
+    counted: dict[str, float] = field(default_factory=dict)
+    """The counts that rates are made of, as they were at the start of the interval."""
     report: dict[str, Any] | None = None
 
 
@@ -59,6 +61,7 @@ class MemberRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "lease").write_text(job.lease)
         family = get_family(job.family)
+        self._rates = [metric for metric in family.metrics if metric.rate_of]
         config = build_config(family, job.config)
         self.task: TrainTask = resolve(family.task)(
             config, seed=job.seed, device=job.device, data_dir=Path(job.data_dir)
@@ -138,6 +141,10 @@ class MemberRun:
             for name, value in progress.interval_sums.items()
         }
         train_s, progress.interval_train_s = progress.interval_train_s, 0.0
+        for rate in self._rates:
+            count = metrics[rate.rate_of]
+            metrics[rate.name] = (count - progress.counted.get(rate.rate_of, 0.0)) / max(train_s, 1e-9)
+            progress.counted[rate.rate_of] = count
         progress.interval_steps, progress.interval_sums = 0, {}
         began = time.perf_counter()
         if not diverged:

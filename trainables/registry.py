@@ -9,6 +9,7 @@ from trainables.api import Family
 from trainables.errors import UnknownFamily
 
 FAMILIES: dict[str, str] = {
+    "shared_moe": "trainables.shared_moe:FAMILY",
     "spacing_mdn": "trainables.spacing_mdn:FAMILY",
 }
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from trainables.api import Family, HealthCheck, Metric
 
-EVAL_LOSS = Metric("eval_loss", "min", "nats per token", "Mean cross-entropy of the next token on the validation split.")
+EVAL_LOSS = Metric(
+    "eval_loss", "min", "nats per token", "Mean cross-entropy of the next token on the validation split."
+)
 
 # What every config reports.
 _OF_EVERY_MODEL = (
@@ -22,6 +24,7 @@ _OF_EVERY_MODEL = (
     Metric("grad_norm", "min", "1", "Norm of the gradient before clipping."),
     Metric("lr", "min", "1", "Learning rate of the step."),
     Metric("tokens", "max", "tokens", "Tokens trained on since the start."),
+    Metric("tokens_per_s", "max", "tokens/s", "Tokens trained on per second, evaluation left out.", rate_of="tokens"),
     Metric("skipped_steps", "min", "steps", "Steps whose gradient was not finite, and which moved no weight."),
 )
 # What a mixture of experts reports besides. Loads are shares of assignments on the evaluated sequences.
@@ -30,7 +33,9 @@ _OF_EXPERTS = (
     Metric("aux_coef", "min", "1", "Coefficient of the auxiliary loss at the step."),
     Metric("train_z", "min", "1", "The router's z-loss before its coefficient: mean squared logsumexp of the logits."),
     Metric("eval_aux", "min", "1", "The auxiliary loss on the validation split."),
-    Metric("balance_entropy", "max", "1", "Entropy of the load, averaged over depth, as a share of ln E; 1 is uniform."),
+    Metric(
+        "balance_entropy", "max", "1", "Entropy of the load, averaged over depth, as a share of ln E; 1 is uniform."
+    ),
     Metric("balance_entropy_min", "max", "1", "The same at the depth where it is lowest."),
     Metric("load_max", "min", "1", "Load of the busiest expert, averaged over depth."),
     Metric("load_min", "max", "1", "Load of the idlest expert, averaged over depth."),

@@ -10,7 +10,9 @@ from typing import Any
 
 def count_params(config: Any) -> int:
     """Parameters of the model of ``config``; equal to what its module has, for every variant."""
-    d, f, e = config.width, config.d_ff, config.num_experts
+    d: int = config.width
+    f: int = config.d_ff
+    e: int = config.num_experts
     blocks = 1 if config.blocks == "shared" else config.depth
     expert = 2 * d * f + f + d
     ffn = (d * e + e) + e * expert if config.ffn == "moe" else expert
@@ -18,7 +20,7 @@ def count_params(config: Any) -> int:
     embedding = (config.vocab_size + config.context) * d
     head = 0 if config.tied else config.vocab_size * d
     depth_embedding = config.depth * d if config.depth_embedding else 0
-    return embedding + head + blocks * (attention + norms + ffn) + 2 * d + depth_embedding
+    return int(embedding + head + blocks * (attention + norms + ffn) + 2 * d + depth_embedding)
 
 
 def active_ffn(config: Any) -> int:

@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class SharedMoEConfig(FrozenConfig):
-    """A language model whose depth may share one block of attention and experts. The defaults are preset ``control``."""
+    """A language model whose depth may share one block of attention and experts. Defaults are preset ``control``."""
 
     data: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "wikitext-103"
     vocab_size: Annotated[int, Field(ge=2)] = 50_257
@@ -99,9 +99,7 @@ class SharedMoEConfig(FrozenConfig):
 
     def _check_experts(self) -> None:
         _require(self.num_experts >= 2, "num_experts", self.num_experts, "at least 2 with ffn = 'moe'")
-        _require(
-            1 <= self.top_k <= self.num_experts, "top_k", self.top_k, f"1 to num_experts = {self.num_experts}"
-        )
+        _require(1 <= self.top_k <= self.num_experts, "top_k", self.top_k, f"1 to num_experts = {self.num_experts}")
         _require(
             self.top_k > 1 or self.gate != "topk_softmax",
             "gate",

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainables.api import Split
-from trainables.loop import OptimStep, parameter_group
+from trainables.loop import OptimStep, parameter_group, snapshot
 from trainables.schedules import lr_factor, ramp
 from trainables.seeding import RngStream, make_generator
 from trainables.spacing_mdn.aux_targets import StatisticsScale
@@ -152,7 +152,7 @@ class SpacingTask:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that `step` depends on; plain containers, numbers and tensors."""
-        state: dict[str, Any] = _snapshot(
+        state: dict[str, Any] = snapshot(
             {
                 "model": self.model.state_dict(),
                 "optim": self._optim.state_dict(),
@@ -239,14 +239,3 @@ def _parameter_groups(model: SpacingModel, config: SpacingConfig) -> list[dict[s
         parameter_group(rest, lr_scale=1.0, weight_decay=0.0),
         parameter_group(memory, lr_scale=config.memory_lr_mult, weight_decay=0.0),
     ]
-
-
-def _snapshot(value: Any) -> Any:
-    """A deep copy of nested dicts, lists and tuples, with tensors cloned: later steps leave it as it is."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, Mapping):
-        return {key: _snapshot(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_snapshot(item) for item in value)
-    return value

@@ -1,0 +1,97 @@
+"""Tokens to experts and back: sort the assignments by expert, two grouped matrix products, and undo the sort.
+
+No token is dropped, experts may stay empty, and nothing waits for the device: the sizes of the groups stay there. The
+oracle, a plain loop over experts, is in `reference`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class Experts(nn.Module):
+    """``num`` independent Linear-GELU-Linear layers with biases, kept as one tensor each."""
+
+    def __init__(self, num: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.w_in = nn.Parameter(torch.empty(num, width, hidden))
+        self.b_in = nn.Parameter(torch.empty(num, hidden))
+        self.w_out = nn.Parameter(torch.empty(num, hidden, width))
+        self.b_out = nn.Parameter(torch.empty(num, width))
+
+    def forward(
+        self,
+        x: Float[Tensor, "tokens width"],
+        chosen: Int[Tensor, "tokens k"],
+        weights: Float[Tensor, "tokens k"],
+    ) -> tuple[Float[Tensor, "tokens width"], Int[Tensor, " experts"]]:
+        """The weighted sum over each token's chosen experts.
+
+        Args:
+            x: inputs.
+            chosen: which experts, without repetition in a row.
+            weights: of each choice.
+
+        Returns:
+            the sum, and how many assignments each expert got.
+        """
+        num, k = self.w_in.shape[0], chosen.shape[1]
+        expert, order = chosen.flatten().sort(stable=True)
+        inverse = order.argsort()
+        counts = torch.zeros(num, dtype=torch.int32, device=x.device)
+        counts.scatter_add_(0, expert, torch.ones_like(expert, dtype=torch.int32))
+        ends = counts.cumsum(0, dtype=torch.int32)
+        inputs = _Copy.apply(x, order // k, inverse)  # type: ignore[no-untyped-call]
+        hidden = F.gelu(self._product(inputs, self.w_in, ends) + F.embedding(expert, self.b_in))
+        outputs = self._product(hidden, self.w_out, ends) + F.embedding(expert, self.b_out)
+        back = _Permute.apply(outputs, inverse, order).view(len(x), k, -1)  # type: ignore[no-untyped-call]
+        return (back * weights.unsqueeze(-1)).sum(dim=1), counts
+
+    def _product(self, x: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
+        """Rows of ``x`` up to ``ends[e]`` times matrix e, in the precision of autocast where that is on."""
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, matrices = x.to(dtype), matrices.to(dtype)
+        product: Tensor = F.grouped_mm(x, matrices, offs=ends)
+        return product
+
+
+class _Copy(torch.autograd.Function):
+    """Rows of ``x`` once for each assignment, in order of experts; the gradient gathers them again, token by token.
+
+    Indexing alone would scatter the gradient, which on GPUs adds in no fixed order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, token: Tensor, inverse: Tensor) -> Tensor:
+        """``x[token]``."""
+        ctx.save_for_backward(inverse)
+        ctx.num_tokens = len(x)
+        return x[token]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The sum over a token's assignments."""
+        (inverse,) = ctx.saved_tensors
+        return gradient[inverse].view(ctx.num_tokens, -1, gradient.shape[1]).sum(dim=1), None, None
+
+
+class _Permute(torch.autograd.Function):
+    """Rows in another order, whose gradient goes back by the inverse order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        """``x[order]``."""
+        ctx.save_for_backward(inverse)
+        return x[order]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The rows where they were."""
+        (inverse,) = ctx.saved_tensors
+        return gradient[inverse], None, None
