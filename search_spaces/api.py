@@ -42,19 +42,48 @@ class Space:
 
     Attributes:
         suggest: draws one config's fields; a function of a module, so that it pickles by name. The names that it asks
-            the trial for are names of config fields, and it asks for a field only if that plays a part.
+            the trial for are names of config fields (or of ``auxiliary``), and it asks for one only if it plays a part.
         base: the preset that what is drawn is laid over.
         outside: presets of the family that no draw can give, each with the reason.
         summary: one line.
+        auxiliary: names asked for that are no field, each with how a complete config answers it. They are for a field
+            whose bounds depend on another answer: samplers and grids know a name by one distribution, so what is
+            asked is, say, a share of the other field. Reading a drawn config back must give the same draw.
+        check: raises `Unsatisfiable` for a complete config that breaks the space's constraint, if it has one. What
+            ``suggest`` solves for meets it already; what is laid over a draw may not.
     """
 
     suggest: Suggest
     base: str
     outside: Mapping[str, str] = field(default_factory=dict)
     summary: str = ""
+    auxiliary: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+    check: Callable[[Mapping[str, Any]], None] | None = None
+
+    def replay(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """How a complete config would have been drawn: the fields, and the answers that give them.
+
+        Fields that nothing is asked for are not compared: whoever needs to know lays the fields over ``base``.
+
+        Raises:
+            OutsideSpace: an answer that no draw can give.
+        """
+        trial = ReplayTrial({**config, **{name: read(config) for name, read in self.auxiliary.items()}})
+        return self.suggest(trial), trial.params
 
 
-class OutsideSpace(ValueError):
+class _Refused(ValueError):
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        super().__init__(f"{name} = {value!r}: the space allows {allowed}")
+        self.name = name
+        self.value = value
+        self.allowed = allowed
+
+    def __reduce__(self) -> tuple[type[_Refused], tuple[str, object, str]]:
+        return type(self), (self.name, self.value, self.allowed)
+
+
+class OutsideSpace(_Refused):
     """A config has a value that the space does not allow.
 
     Attributes:
@@ -63,14 +92,15 @@ class OutsideSpace(ValueError):
         allowed: what the space allows, in words.
     """
 
-    def __init__(self, name: str, value: object, allowed: str) -> None:
-        super().__init__(f"{name} = {value!r}: the space allows {allowed}")
-        self.name = name
-        self.value = value
-        self.allowed = allowed
 
-    def __reduce__(self) -> tuple[type[OutsideSpace], tuple[str, object, str]]:
-        return type(self), (self.name, self.value, self.allowed)
+class Unsatisfiable(_Refused):
+    """No value of a field that a space solves for meets the space's constraint.
+
+    Attributes:
+        name: the field that was solved for.
+        value: what comes closest.
+        allowed: the constraint, and how far from it that is.
+    """
 
 
 class ReplayTrial:

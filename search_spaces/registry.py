@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 
 from search_spaces.api import Space
@@ -13,6 +14,13 @@ TABLES: dict[str, str] = {
 
 class UnknownSpace(LookupError):
     """No space has that name."""
+
+
+def spaces_of(family: str) -> Mapping[str, Space]:
+    """The spaces of a family that has a table here, by name."""
+    module, _, attribute = TABLES[family].partition(":")
+    table: Mapping[str, Space] = getattr(import_module(module), attribute)
+    return table
 
 
 def get_space(family: str, name: str) -> Space:
@@ -28,8 +36,7 @@ def get_space(family: str, name: str) -> Space:
         return space
     if family not in TABLES:
         raise UnknownSpace(f"space = {name!r}: family {family!r} has no spaces here; give 'module:attr'")
-    module, _, attribute = TABLES[family].partition(":")
-    table: dict[str, Space] = getattr(import_module(module), attribute)
+    table = spaces_of(family)
     if name not in table:
         raise UnknownSpace(f"space = {name!r}: {family} has no such space; known: {', '.join(sorted(table))}")
     return table[name]

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
-from search_spaces.api import OutsideSpace, RandomTrial, ReplayTrial, Space
-from search_spaces.spacing_mdn import SPACES
+from search_spaces.api import OutsideSpace, RandomTrial, ReplayTrial, Space, Unsatisfiable
+from search_spaces.registry import TABLES, spaces_of
 from trainables.registry import build_config, get_family
 
-ALL = [pytest.param("spacing_mdn", name, space, id=f"spacing_mdn-{name}") for name, space in SPACES.items()]
+ALL = [
+    pytest.param(family, name, space, id=f"{family}-{name}")
+    for family in TABLES
+    for name, space in spaces_of(family).items()
+]
 
 
 def fields_of(config: Any) -> dict[str, Any]:
@@ -29,11 +33,19 @@ def test_200_draws_build_valid_configs_that_lie_inside(family_name: str, name: s
         trial = RandomTrial(seed)
         drawn = space.suggest(trial)
         config = build_config(family, drawn, preset=space.base)
-        assert trial.params.keys() <= drawn.keys() <= fields_of(config).keys()
-        assert all(drawn[field] == value for field, value in trial.params.items())
-        replay = ReplayTrial(fields_of(config))
-        assert space.suggest(replay) == drawn
-        assert replay.params == trial.params
+        assert drawn.keys() <= fields_of(config).keys()
+        assert trial.params.keys() <= drawn.keys() | space.auxiliary.keys()
+        asked = {field: value for field, value in trial.params.items() if field not in space.auxiliary}
+        assert all(drawn[field] == value for field, value in asked.items())
+        if space.check is not None:
+            space.check(fields_of(config))
+        again, params = space.replay(fields_of(config))
+        assert again == drawn
+        # What no field holds is read back to a few digits.
+        assert params == {
+            **asked,
+            **{name: pytest.approx(v, rel=1e-5) for name, v in trial.params.items() if name in space.auxiliary},
+        }
         seen.add(config.digest())
     assert len(seen) > 100
 
@@ -45,7 +57,7 @@ def test_every_preset_is_inside_or_says_why_not(family_name: str, name: str, spa
     for preset in family.presets:
         config = build_config(family, preset=preset)
         try:
-            drawn = space.suggest(ReplayTrial(fields_of(config)))
+            drawn, _ = space.replay(fields_of(config))
             inside = build_config(family, drawn, preset=space.base) == config
         except OutsideSpace:
             inside = False
@@ -53,23 +65,35 @@ def test_every_preset_is_inside_or_says_why_not(family_name: str, name: str, spa
     assert all(space.outside.values())
 
 
+class Noting:
+    """Notes how each name is asked for."""
+
+    def __init__(self, seed: int, asked: dict[str, set[Any]]) -> None:
+        self._trial, self._asked = RandomTrial(seed), asked
+
+    def __getattr__(self, kind: str) -> Any:
+        def suggest(name: str, *arguments: Any, **options: Any) -> Any:
+            self._asked.setdefault(name, set()).add((kind, *arguments, *options.items()))
+            return getattr(self._trial, kind)(name, *arguments, **options)
+
+        return suggest
+
+
+@pytest.mark.parametrize(("family_name", "name", "space"), ALL)
+def test_a_name_is_always_asked_for_in_the_same_way(family_name: str, name: str, space: Space) -> None:
+    # A sampler's model of a name, a grid and an importance each take one distribution.
+    asked: dict[str, set[Any]] = {}
+    for seed in range(200):
+        space.suggest(Noting(seed, asked))  # type: ignore[arg-type]
+    assert {name: ways for name, ways in asked.items() if len(ways) > 1} == {}
+    # A name that nobody asks for explains nothing.
+    assert space.auxiliary.keys() <= asked.keys()
+
+
 @pytest.mark.parametrize(("family_name", "name", "space"), ALL)
 def test_functions_pickle_by_name(family_name: str, name: str, space: Space) -> None:
     assert pickle.loads(pickle.dumps(space.suggest)) is space.suggest
     assert pickle.loads(pickle.dumps(space)) == space
-
-
-@pytest.mark.parametrize(("family_name", "name", "space"), ALL)
-def test_a_parameter_is_asked_for_only_when_its_parent_is_on(family_name: str, name: str, space: Space) -> None:
-    for seed in range(100):
-        asked = RandomTrial(seed)
-        drawn = space.suggest(asked)
-        if drawn.get("layout") in ("none", "prefix"):
-            assert not asked.params.keys() & {"query_cuts", "aux_mode", "slot_id_mode"}
-        if drawn.get("layout") == "none":
-            assert "n_slots" not in asked.params
-        if drawn.get("aux_mode", "off") == "off":
-            assert "aux_weight" not in asked.params
 
 
 @pytest.mark.parametrize(
@@ -94,6 +118,12 @@ def test_a_replay_refuses_by_name_value_and_what_is_allowed(
     assert (caught.value.name, caught.value.allowed) == (name, allowed)
     assert str(caught.value).startswith(f"{name} = ")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_what_cannot_be_solved_for_crosses_processes_with_its_words() -> None:
+    error = Unsatisfiable("num_experts", 2, "0.45 to 0.55")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (Unsatisfiable, "num_experts = 2: the space allows 0.45 to 0.55")
 
 
 def test_a_replay_keeps_to_the_grid() -> None:
@@ -128,7 +158,7 @@ def test_random_draws_repeat_by_seed_and_stay_in_bounds() -> None:
 
 def test_spaces_load_nothing_but_the_standard_library() -> None:
     code = (
-        "import sys; import search_spaces.spacing_mdn;"
+        "import sys; from search_spaces.registry import TABLES, spaces_of; [spaces_of(family) for family in TABLES];"
         "print([name for name in ('torch', 'numpy', 'pydantic', 'optuna', 'trainables') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

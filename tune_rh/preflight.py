@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search_spaces.api import RandomTrial
+from search_spaces.api import RandomTrial, Space, Unsatisfiable
 from search_spaces.registry import UnknownSpace, get_space
 from trainables.registry import build_config, get_family
 from tune_rh.configs import named_config
@@ -35,10 +35,10 @@ def check_plan(plan: SearchPlan) -> None:
     built = [_named(plan, name, problems, data) for name in (plan.control, *plan.presets) if name]
     if plan.compare is not None and built[0] is not None and built[0] == built[1]:
         problems.append(f"presets: {plan.presets[0]!r} and the control {plan.control!r} are the same config")
-    asked = _check_space(plan, problems, data) if plan.space else set()
+    drawn = _check_space(plan, problems, data) if plan.space else set()
     problems += [
         f"fixed.{name} = {plan.fixed[name]!r}: space {plan.space!r} draws {name}; fix it or draw it"
-        for name in sorted(asked & plan.fixed.keys())
+        for name in sorted(drawn & plan.fixed.keys())
     ]
     if len(set(data.values())) > 1:
         which = ", ".join(f"{where}: {name}" for where, name in data.items())
@@ -78,30 +78,31 @@ def _named(plan: SearchPlan, name: str, problems: list[str], data: dict[str, str
 
 
 def _check_space(plan: SearchPlan, problems: list[str], data: dict[str, str]) -> set[str]:
-    """Names that the space asks for; notes draws that cannot be built."""
+    """Fields that the space sets; notes draws that cannot be built."""
     try:
         space = get_space(plan.family, plan.space)
     except UnknownSpace as error:
         problems.append(str(error))
         return set()
-    asked: set[str] = set()
+    asked, fields = set[str](), set[str]()
     for seed in range(_DRAWS):
         trial = RandomTrial(seed)
-        fields = space.suggest(trial)
-        asked |= trial.params.keys()
-        if not _build(plan, fields, space.base, f"space {plan.space!r}", problems, data):
-            break
+        try:
+            drawn = space.suggest(trial)
+            asked |= trial.params.keys()
+            fields |= drawn.keys()
+            data[f"space {plan.space!r}"] = _draw(plan, space, drawn).data
+        except (ValidationError, Unsatisfiable) as error:
+            where = f"space {plan.space!r}" + (" with fixed" if plan.fixed else "")
+            problems.append(explain(error, where) if isinstance(error, ValidationError) else f"{where}: {error}")
+            return fields
     if not asked:
         problems.append(f"space {plan.space!r}: draws nothing, so there is one config only; choose another space")
-    return asked
+    return fields
 
 
-def _build(
-    plan: SearchPlan, fields: Mapping[str, Any], preset: str, where: str, problems: list[str], data: dict[str, str]
-) -> bool:
-    try:
-        data[where] = build_config(get_family(plan.family), fields, plan.fixed, preset=preset).data
-    except ValidationError as error:
-        problems.append(explain(error, f"{where} with fixed" if plan.fixed else where))
-        return False
-    return True
+def _draw(plan: SearchPlan, space: Space, drawn: Mapping[str, Any]) -> Any:
+    config = build_config(get_family(plan.family), drawn, plan.fixed, preset=space.base)
+    if space.check is not None:
+        space.check(config.model_dump())
+    return config

@@ -19,7 +19,7 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search_spaces.api import OutsideSpace, ReplayTrial, Space
+from search_spaces.api import OutsideSpace, Space
 from tune_rh.history import History
 from tune_rh.members import Candidate
 from tune_rh.plan import Sampler
@@ -60,15 +60,14 @@ def draw(plan: Sampler, space: Space, history: History, attempt: int = 0) -> Dra
 
 def inside(plan: Sampler, space: Space, config: Mapping[str, Any]) -> Draw | None:
     """How ``config`` would have been drawn from ``space``; None if it lies outside (or off a grid)."""
-    replay = ReplayTrial(config)
     try:
-        space.suggest(replay)
+        _, params = space.replay(config)
     except OutsideSpace:
         return None
     if plan.name == "grid":
         return None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial({name: config[name] for name in replay.params})
+    study.enqueue_trial(params)
     return _ask(study, space, plan)
 
 
