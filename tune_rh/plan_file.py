@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from analysis.registry import DIAGNOSTICS, GOLDEN
+from analysis.registry import offered
 from trainables.api import Family
 from trainables.errors import UnknownFamily
 from trainables.registry import get_family
@@ -67,8 +67,8 @@ def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
         raise PlanError(explain(error, where)) from error
     except UnknownFamily as error:
         raise PlanError(f"{where}: {error}") from error
-    offered = tuple(DIAGNOSTICS) if plan.family in GOLDEN else ()
-    problems = [*_check_family(plan, family), *_check_diagnostics(plan, offered)]
+    diagnostics = offered(plan.family)
+    problems = [*_check_family(plan, family), *_check_diagnostics(plan, diagnostics)]
     if problems:
         raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
     health = plan.rules.health or tuple(
@@ -78,25 +78,25 @@ def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
         update={
             "objective": family.objective.name,
             "mode": family.objective.mode,
-            "diagnose": _diagnose(plan, offered),
+            "diagnose": _diagnose(plan, diagnostics),
             "rules": plan.rules.model_copy(update={"health": health}),
         }
     )
 
 
-def _diagnose(plan: SearchPlan, offered: tuple[str, ...]) -> tuple[str, ...]:
+def _diagnose(plan: SearchPlan, names: tuple[str, ...]) -> tuple[str, ...]:
     """What looks at members that reach the last stage: as the plan says, else all there are; none in a comparison."""
-    chosen = offered if plan.diagnose is None and plan.compare is None else plan.diagnose or ()
-    return tuple(name for name in offered if name in {*chosen, *plan.require})
+    chosen = names if plan.diagnose is None and plan.compare is None else plan.diagnose or ()
+    return tuple(name for name in names if name in {*chosen, *plan.require})
 
 
-def _check_diagnostics(plan: SearchPlan, offered: tuple[str, ...]) -> list[str]:
-    known = ", ".join(offered) or "none"
+def _check_diagnostics(plan: SearchPlan, diagnostics: tuple[str, ...]) -> list[str]:
+    known = ", ".join(diagnostics) or "none"
     return [
         f"{field}: {name!r} is no diagnostic of {plan.family}; known: {known}"
         for field, names in (("diagnose", plan.diagnose or ()), ("require", plan.require))
         for name in names
-        if name not in offered
+        if name not in diagnostics
     ]
 
 

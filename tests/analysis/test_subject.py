@@ -1,22 +1,20 @@
-"""What a diagnostic is called with, opened from checkpoints, runs and exports; and the table of diagnostics."""
+"""What a diagnostic is called with, opened from checkpoints, runs and exports."""
 
 from __future__ import annotations
 
 import inspect
 import json
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from analysis import baselines, registry
-from analysis.api import Diagnostic, Finding
+from analysis import baselines
 from analysis.findings import from_json, to_json
 from analysis.records import RunUnreadable
-from analysis.registry import DIAGNOSTICS, UnknownDiagnostic, diagnose, diagnostics_for, get_diagnostic
+from analysis.registry import diagnose, get_diagnostic, offered
 from analysis.subject import Subject, open_checkpoint, open_export, open_member
 from tests import records as on_disk
 from tests.analysis.conftest import MakeSubject, MakeTask
@@ -29,7 +27,7 @@ from tune_rh.export import export
 from tune_rh.journal import RunPaths
 
 FAMILY = "tests.scripted:FAMILY"
-WRITTEN = [name for name in DIAGNOSTICS if find_spec(f"analysis.diagnostics.{name}")]
+OF_SPACING_MDN = offered("spacing_mdn")
 OF_SLOTS = {
     "slot_ablation",
     "slot_similarity",
@@ -162,79 +160,8 @@ def test_an_export_is_opened_as_it_was_measured(finished: RunPaths, tmp_path: Pa
         open_export(tmp_path / "out", finished.root.parent)
 
 
-class Counting:
-    """Says how often it was asked."""
-
-    name = "counting"
-    title = "Counting"
-    families = ("spacing_mdn",)
-    needs = "checkpoint"
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def __call__(self, subject: Subject) -> Finding:
-        self.asked += 1
-        if self.asked > 2:
-            raise ZeroDivisionError("a fault of ours")
-        return Finding(self.name, "pass", "Asked.", {"asked": self.asked})
-
-
-class OfRuns(Counting):
-    """For runs, not for models."""
-
-    name = "of_runs"
-    needs = "records"
-
-
-COUNTING, OF_RUNS = Counting(), OfRuns()
-
-
-def test_subjects_are_put_before_the_diagnostics_of_their_family(
-    make_subject: MakeSubject, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = "tests.analysis.test_subject"
-    monkeypatch.setattr(registry, "DIAGNOSTICS", {"counting": f"{here}:COUNTING", "of_runs": f"{here}:OF_RUNS"})
-    small = make_subject(make_task())
-    subject = Subject("c0000-s0", "spacing_mdn", small.config, 0, small.task, small.golden, small.data_dir)
-    heard: list[tuple[str, float]] = []
-    (found,) = diagnose(subject, done=lambda finding, seconds: heard.append((finding.name, seconds)))
-    assert (found.values, OF_RUNS.asked) == ({"asked": 1}, 0)
-    assert [name for name, _ in heard] == ["counting"]
-    assert heard[0][1] >= 0.0
-    other = Subject("c0000-s0", FAMILY, None, 0, small.task, None, small.data_dir)
-    assert diagnose(other) == []
-    with pytest.raises(UnknownDiagnostic, match=r"'counting': is for spacing_mdn, not for tests.scripted:FAMILY"):
-        diagnose(other, ["counting"])
-    with pytest.raises(UnknownDiagnostic, match="'unheard': there is no such diagnostic; known: counting, of_runs"):
-        diagnose(subject, ["unheard"])
-    assert len(diagnose(subject, ["counting"])) == 1
-    with pytest.raises(ZeroDivisionError):
-        diagnose(subject, ["counting"])
-
-
-def test_every_letter_has_its_diagnostic_in_order() -> None:
-    assert len(DIAGNOSTICS) == 16
-    assert list(DIAGNOSTICS) == WRITTEN
-    assert [d.title[:2] for d in diagnostics_for("spacing_mdn")] == [f"{letter}:" for letter in "ABCDEFGHIJKLMNOP"]
-    assert diagnostics_for("unheard-of") == []
-
-
-@pytest.mark.parametrize("name", WRITTEN)
-def test_a_diagnostic_says_what_it_is(name: str) -> None:
-    diagnostic: Diagnostic = get_diagnostic(name)
-    assert diagnostic.name == name
-    assert diagnostic.families == ("spacing_mdn",)
-    assert diagnostic.needs == "checkpoint"
-    module = inspect.getmodule(type(diagnostic))
-    assert module is not None
-    assert module.__doc__
-    assert type(diagnostic).__doc__
-    assert type(diagnostic).__call__.__doc__
-
-
 @pytest.mark.parametrize("slots", [True, False], ids=["slots", "no slots"])
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", OF_SPACING_MDN)
 def test_a_diagnostic_answers_for_a_model_fresh_from_its_seed(
     name: str,
     slots: bool,
@@ -270,7 +197,7 @@ def test_without_the_data_set_no_diagnostic_raises(
     small = make_subject(make_task(n_slots=slots), number=16)
     subject = Subject("c0000-s0", "spacing_mdn", small.config, 0, small.task, small.golden, tmp_path / "nowhere")
     findings = {finding.name: finding for finding in diagnose(subject)}
-    assert list(findings) == list(DIAGNOSTICS)
+    assert tuple(findings) == OF_SPACING_MDN
     for name in ("content_only", "ladder"):
         assert findings[name].verdict == "no_evidence"
         assert "nowhere" in findings[name].summary
