@@ -8,6 +8,7 @@ from importlib import import_module
 from search_spaces.api import Space
 
 TABLES: dict[str, str] = {
+    "shared_moe": "search_spaces.shared_moe:SPACES",
     "spacing_mdn": "search_spaces.spacing_mdn:SPACES",
 }
 
