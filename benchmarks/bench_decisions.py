@@ -31,7 +31,7 @@ SIZES = (100, 1_000, 10_000)
 TIMED_CANDIDATES = 100
 TITLE = "Cost of a decision"
 _RULES = {
-    "promote": {"margin": 0.4, "tolerance": 0.5, "health_metric": "health", "health_factor": 1.1},
+    "promote": {"margin": 0.4, "tolerance": 0.5, "healthier": [{"metric": "health", "factor": 1.1}]},
     "stop": {"delta": 0.001, "window": 3},
     "patience_steps": 100,
     "health": [{"metric": "health", "at_least": 0.1}],

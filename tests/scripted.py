@@ -120,6 +120,8 @@ FAMILY = Family(
         Metric("test_loss", "min", "nats", "val + 1/8"),
         Metric("train_loss", "min", "nats", "the same"),
         Metric("health", "max", "", "the rate"),
+        Metric("pulse", "max", "", "reported in simulations only"),
+        Metric("absent", "min", "", "never reported"),
         Metric("lr", "min", "", "constant"),
     ),
     presets={

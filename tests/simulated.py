@@ -210,10 +210,11 @@ class Simulation:
 
 
 def curve(index: int, seed: int, step: int) -> dict[str, float]:
-    """A falling curve whose level is a function of the candidate; few levels, so that some tie."""
+    """A falling curve whose level is a function of the candidate; few levels, so that some tie. The pulse may fail."""
     level = 1.0 if index == 0 else random.Random(index).randint(1, 12) / 8
     wobble = random.Random(f"{index} {seed}").randint(-2, 2) / 64
-    return {"val_loss": level + wobble + math.exp(-step / 40), "health": 1.0}
+    pulse = random.Random(f"{index} {seed} {step}").randint(0, 5) / 4
+    return {"val_loss": level + wobble + math.exp(-step / 40), "health": 1.0, "pulse": pulse}
 
 
 SEEDS = (7, 42, 1337)

@@ -77,9 +77,19 @@ PLANS: dict[str, dict[str, Any]] = {
     "best of k": {"scoring": {"objective": "best_of_k", "k": 2}, "num_candidates": 14},
     "rules": {
         "rules": {
-            "promote": {"margin": 0.2, "tolerance": 0.1, "health_metric": "health", "health_factor": 1.0},
+            "promote": {"margin": 0.2, "tolerance": 0.1, "healthier": [{"metric": "health", "factor": 1.0}]},
             "patience_steps": 30,
         }
+    },
+    "health": {
+        "rules": {
+            "promote": {"margin": 9.0, "tolerance": 9.0, "healthier": [{"metric": "pulse", "margin": 0.25}]},
+            "stop": {"slope_steps": 20, "unless": [{"metric": "pulse", "rose_by": 0.5}]},
+            "health": [
+                {"metric": "pulse", "at_least": 0.25, "in_a_row": 2, "after_step": 10, "stops": True},
+                {"metric": "absent", "at_most": 1.0, "required": False},
+            ],
+        },
     },
 }
 ALL_PLANS = pytest.mark.parametrize("changes", PLANS.values(), ids=PLANS.keys())

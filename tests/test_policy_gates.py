@@ -123,7 +123,7 @@ def test_more_seeds_are_earned_with_more_steps() -> None:
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 MARGIN = {"promote": {"margin": 0.25}}
-HEALTH = {"promote": {"margin": 9.0, "tolerance": 0.25, "health_metric": "health", "health_factor": 1.5}}
+HEALTH = {"promote": {"margin": 9.0, "tolerance": 0.25, "healthier": [{"metric": "health", "factor": 1.5}]}}
 NO_QUOTA = staged(eta=99.0)
 
 
@@ -172,7 +172,9 @@ def test_rules_never_pass_a_full_gate() -> None:
 BOUND = {"health": [{"metric": "health", "at_least": 0.5}]}
 
 
-@pytest.mark.parametrize("more", [{}, MARGIN, {"promote": {**HEALTH["promote"], "health_factor": 0.9}}])
+@pytest.mark.parametrize(
+    "more", [{}, MARGIN, {"promote": {**HEALTH["promote"], "healthier": [{"metric": "health", "factor": 0.9}]}}]
+)
 def test_whoever_fails_a_health_check_is_never_promoted(more: dict[str, Any]) -> None:
     metrics = levels(5.0, 1, 2, 3, 4, health=lambda index: (1.0, 0.4, math.nan, 0.5, 0.6)[index])
     stages = staged(at_least=4)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tune_rh.plan import HealthBound, PromoteRule, Rules, StopRule
-from tune_rh.rules import Curve, is_flat, is_healthy, plateau, promotable_by_rule, stop_reason
+from tune_rh.plan_rules import HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
+from tune_rh.rules import Curve, has_improved, is_flat, out_of_bounds, plateau, promotable_by_rule, stop_reason
 
 
 def curve(values: list[float], train: list[float] | None = None, **metrics: list[float]) -> Curve:
@@ -97,12 +97,55 @@ def test_delta_is_the_smallest_improvement_that_counts() -> None:
     assert not plateau(StopRule(delta=0.0), curve(FLAT, FLAT))
 
 
-def test_plateau_waits_for_health_that_improves() -> None:
-    rule = StopRule(window=3, health_metrics=("entropy",))
-    assert plateau(rule, curve(FLAT, FLAT, entropy=FLAT))
-    assert plateau(rule, curve(FLAT, FLAT, entropy=[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]))
-    assert not plateau(rule, curve(FLAT, FLAT, entropy=[0.0, 0.0, 0.0, 0.0, 0.0, 0.1]))
+def test_a_metric_that_still_moves_keeps_its_member_going() -> None:
+    rule = StopRule(
+        window=3, unless=(Improved(metric="entropy", rose_by=0.005), Improved(metric="load_max", fell_by=0.05))
+    )
+    still, low = [0.5] * 6, [0.8] * 6
     assert plateau(rule, curve(FLAT, FLAT))
+    assert plateau(rule, curve(FLAT, FLAT, entropy=still, load_max=low))
+    assert plateau(rule, curve(FLAT, FLAT, entropy=[5.0, 4.0, 3.0, 2.0, 1.0, 0.0], load_max=low))
+    assert plateau(rule, curve(FLAT, FLAT, entropy=[0.5] * 5 + [0.504], load_max=low))
+    assert not plateau(rule, curve(FLAT, FLAT, entropy=[0.5] * 5 + [0.505], load_max=low))
+    assert not plateau(rule, curve(FLAT, FLAT, entropy=still, load_max=[0.8] * 3 + [0.75, 0.75, 0.75]))
+    assert plateau(rule, curve(FLAT, FLAT, entropy=still, load_max=[0.75, 0.75, 0.75, 0.8, 0.8, 0.77]))
+    # What rose before the window began keeps nobody.
+    assert plateau(rule, curve(FLAT, FLAT, entropy=[0.1, 0.2, 0.5, 0.5, 0.5, 0.5], load_max=low))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "before", "now", "improved"),
+    [
+        ({"rose_by": 0.5}, 1.0, 1.5, True),
+        ({"rose_by": 0.5}, 1.0, 1.4, False),
+        ({"rose_by": 0.5}, -1.0, -0.5, True),
+        ({"rose_by": 0.5}, math.nan, 9.0, False),
+        ({"rose_by": 0.5}, 1.0, math.nan, False),
+        ({"fell_by": 0.25}, 4.0, 3.0, True),
+        ({"fell_by": 0.25}, 4.0, 3.1, False),
+        ({"fell_by": 0.25}, -4.0, -5.0, True),
+        ({"fell_by": 0.25}, 0.0, 0.0, False),
+        ({"fell_by": 0.25}, 4.0, math.nan, False),
+    ],
+)
+def test_how_far_a_metric_must_move(wanted: dict[str, float], before: float, now: float, improved: bool) -> None:
+    moved = curve([1.0] * 3, m=[before, 7.0, now])
+    assert has_improved(Improved(metric="m", **wanted), moved, 2) == improved
+
+
+def test_the_slope_is_fitted_over_its_own_stretch() -> None:
+    # Falls by 0.1 a report (10 per 1,000 steps), and stands still over the last 20 steps.
+    losses = [1.0, 0.9, 0.8, 0.7, 0.6, 0.6, 0.6]
+    flat = [1.0] * 7
+    assert not plateau(StopRule(window=6), curve(flat, losses))
+    assert plateau(StopRule(window=6, slope_steps=20), curve(flat, losses))
+    assert not plateau(StopRule(window=6, slope_steps=40, slope=0.0), curve(flat, [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]))
+    # A stretch that is longer than the window looks back beyond it.
+    assert plateau(StopRule(window=2), curve(flat, losses))
+    assert not plateau(StopRule(window=2, slope_steps=60), curve(flat, losses))
+    # Two points make no line.
+    assert not plateau(StopRule(window=3, slope_steps=20), curve(flat, [1.0] * 5 + [math.nan, 1.0]))
+    assert not plateau(StopRule(window=3, slope_steps=10), curve(flat, flat))
 
 
 @given(
@@ -120,7 +163,11 @@ def test_flatness_is_that_of_a_least_squares_fit(losses: list[float], slope: flo
         assert is_flat(points, slope) == (upper >= 0 or decline < slope)
 
 
-PROMOTE = PromoteRule(margin=0.05, tolerance=0.01, health_metric="health", health_factor=1.1)
+def promote(**by: float) -> PromoteRule:
+    return PromoteRule(margin=0.05, tolerance=0.01, healthier=(Healthier(metric="health", **by),))
+
+
+PROMOTE = promote(factor=1.1)
 
 
 @pytest.mark.parametrize(
@@ -136,22 +183,61 @@ PROMOTE = PromoteRule(margin=0.05, tolerance=0.01, health_metric="health", healt
         (PROMOTE, 1.0, math.nan, None),
         (PROMOTE, math.nan, 1.2, None),
         (PROMOTE, math.inf, 1.2, None),
-        (PROMOTE.model_copy(update={"health_factor": 0.9}), 1.0, 0.8, "health"),
-        (PROMOTE.model_copy(update={"health_factor": 0.9}), 1.0, 0.95, None),
+        (promote(factor=0.9), 1.0, 0.8, "health"),
+        (promote(factor=0.9), 1.0, 0.95, None),
+        (promote(factor=0.9), 1.0, math.nan, None),
+        (promote(margin=0.25), 1.0, 1.25, "health"),
+        (promote(margin=0.25), 1.0, 1.2, None),
+        (promote(margin=-0.25), 1.0, 0.75, "health"),
+        (promote(margin=-0.25), 1.0, 0.8, None),
+        (promote(margin=-0.25), 1.0, math.nan, None),
         (PromoteRule(margin=0.05), 1.0, 9.0, None),
         (PromoteRule(margin=0.0), 1.0, 9.0, "margin"),
     ],
 )
 def test_promotion_by_margin_and_by_health(rule: PromoteRule, score: float, health: float, reason: str | None) -> None:
-    assert promotable_by_rule(rule, score, 1.0, health, 1.0) == reason
+    assert promotable_by_rule(rule, score, 1.0, {"health": health}, {"health": 1.0}) == reason
+
+
+def test_one_way_of_being_healthier_suffices() -> None:
+    wider = Healthier(metric="entropy", margin=0.03)
+    rule = PromoteRule(tolerance=0.01, healthier=(wider, Healthier(metric="rate", factor=1.1)))
+    control = {"entropy": 0.5, "rate": 100.0}
+    for entropy, rate, healthier in (
+        (0.5, 100.0, False),
+        (0.54, 90.0, True),
+        (0.4, 111.0, True),
+        (math.nan, 120.0, True),
+        (math.nan, math.nan, False),
+    ):
+        said = promotable_by_rule(rule, 1.0, 1.0, {"entropy": entropy, "rate": rate}, control)
+        assert said == ("health" if healthier else None)
+    assert promotable_by_rule(rule, 1.0, 1.0, {"rate": 111.0}, control) == "health"
+    assert promotable_by_rule(rule, 1.0, 1.0, {}, control) is None
 
 
 def test_a_control_without_health_promotes_nobody_by_health() -> None:
-    assert promotable_by_rule(PROMOTE, 1.0, 1.0, 1.2, math.nan) is None
+    assert promotable_by_rule(PROMOTE, 1.0, 1.0, {"health": 1.2}, {"health": math.nan}) is None
+    assert promotable_by_rule(PROMOTE, 1.0, 1.0, {"health": 1.2}, {}) is None
+
+
+# --- health ----------------------------------------------------------------------------------------------------------
+
+
+def pulse(*values: float | None) -> Curve:
+    """A report every 10 steps; None: one without the metric."""
+    made = Curve()
+    for i, value in enumerate(values):
+        made.add(10 * (i + 1), 1.0, {} if value is None else {"pulse": value})
+    return made
+
+
+def sick(*curves: Curve, **bound: object) -> str | None:
+    return out_of_bounds([HealthBound.model_validate({"metric": "pulse", "at_least": 0.6, **bound})], curves)
 
 
 @pytest.mark.parametrize(
-    ("means", "healthy"),
+    ("values", "healthy"),
     [
         ({"a": 0.5, "b": 0.5}, True),
         ({"a": 0.2, "b": 0.8}, True),
@@ -162,7 +248,62 @@ def test_a_control_without_health_promotes_nobody_by_health() -> None:
         ({}, False),
     ],
 )
-def test_health_bounds(means: dict[str, float], healthy: bool) -> None:
+def test_bounds_on_the_last_report(values: dict[str, float], healthy: bool) -> None:
     bounds = (HealthBound(metric="a", at_least=0.2), HealthBound(metric="b", at_least=0.2, at_most=0.8))
-    assert is_healthy(bounds, means) == healthy
-    assert is_healthy((), means)
+    reported = Curve()
+    reported.add(10, 1.0, {"a": 0.5, "b": 0.5})
+    reported.add(20, 1.0, values)
+    assert (out_of_bounds(bounds, [reported]) is None) == healthy
+    assert out_of_bounds((), [reported]) is None
+
+
+def test_out_of_bounds_says_what_for_how_long_and_what_is_allowed() -> None:
+    assert sick(pulse(0.9, 0.5, 0.4, 0.412345), in_a_row=3) == "health: pulse = 0.4123 for 3 reports (at least 0.6)"
+    assert sick(pulse(0.5)) == "health: pulse = 0.5 for 1 report (at least 0.6)"
+    assert sick(pulse(None)) == "health: pulse = nan for 1 report (at least 0.6)"
+    assert sick(pulse(9.0), at_most=7.0) == "health: pulse = 9 for 1 report (at least 0.6, at most 7)"
+
+
+def test_in_a_row_asks_for_as_many_reports_on_end() -> None:
+    assert sick(pulse(0.1, 0.1), in_a_row=3) is None
+    assert sick(pulse(0.1, 0.1, 0.1), in_a_row=3)
+    assert sick(pulse(0.1, 0.1, 0.7, 0.1), in_a_row=3) is None
+    assert sick(pulse(0.1, 0.1, 0.1, 0.7), in_a_row=3) is None
+    assert sick(pulse(0.7, 0.1, math.nan, 0.1), in_a_row=3)
+    assert sick(pulse(), in_a_row=1) is None
+
+
+def test_reports_up_to_a_step_do_not_count() -> None:
+    early = pulse(0.1, 0.1, 0.1, 0.1)
+    assert sick(early, in_a_row=3, after_step=10)
+    assert sick(early, in_a_row=3, after_step=20) is None
+    assert sick(early, after_step=39)
+    assert sick(early, after_step=40) is None
+
+
+def test_a_metric_that_need_not_be_there_is_not_judged_where_it_is_not() -> None:
+    assert sick(pulse(None, None), required=False) is None
+    assert sick(pulse(0.1, None), required=False)
+    assert sick(pulse(math.nan), required=False)
+    assert sick(pulse(0.1, None, 0.1), required=False, in_a_row=2)
+    assert sick(pulse(0.1, None, 0.1), required=True, in_a_row=3)
+
+
+def test_of_a_candidate_the_mean_over_its_members_counts_report_by_report() -> None:
+    well, ill = pulse(0.9, 0.9), pulse(0.4, 0.2)
+    assert sick(well, ill, in_a_row=1) == "health: pulse = 0.55 for 1 report (at least 0.6)"
+    assert sick(well, ill, in_a_row=2) is None
+    # One that stopped early counts with its last reports; one that reported nothing does not.
+    assert sick(well, pulse(0.1), in_a_row=1) == "health: pulse = 0.5 for 1 report (at least 0.6)"
+    assert sick(pulse(0.5, 0.5), pulse(), in_a_row=2) == "health: pulse = 0.5 for 2 reports (at least 0.6)"
+    assert sick() is None
+
+
+def test_a_member_that_is_out_of_bounds_stops_where_the_bound_says_so() -> None:
+    bound = HealthBound(metric="pulse", at_least=0.6, in_a_row=2)
+    stops = bound.model_copy(update={"stops": True})
+    assert stop_reason(Rules(health=(bound,)), pulse(0.1, 0.1)) is None
+    assert stop_reason(Rules(health=(bound, stops)), pulse(0.1, 0.1)) == (
+        "health: pulse = 0.1 for 2 reports (at least 0.6)"
+    )
+    assert stop_reason(Rules(health=(stops,)), pulse(0.1, 0.7)) is None

@@ -38,11 +38,24 @@ class Metric:
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """A bound on a reported metric; a candidate outside of it is never promoted."""
+    """A bound on a reported metric; a candidate outside of it is never promoted.
+
+    Attributes:
+        metric: that tasks report; NaN is out of bounds.
+        at_least, at_most: the bounds.
+        in_a_row: out of bounds only if the last so many reports all are.
+        after_step: reports up to this step do not count.
+        required: a report without the metric is out of bounds; otherwise it does not count (not every config has it).
+        stops: a model that is out of bounds stops training at once.
+    """
 
     metric: str
     at_least: float | None = None
     at_most: float | None = None
+    in_a_row: int = 1
+    after_step: int = 0
+    required: bool = True
+    stops: bool = False
 
 
 class TrainTask(Protocol):

@@ -30,6 +30,7 @@ from tune_rh.events import (
 from tune_rh.history import History
 from tune_rh.members import Member
 from tune_rh.plan import SearchPlan
+from tune_rh.rules import out_of_bounds
 from tune_rh.summary import Ranked, describe, funnel, ranking, spent
 
 _ROWS = 16
@@ -88,7 +89,8 @@ def candidates_table(history: History, limit: int | None = None) -> Table:
             _member_cell(history, candidate.members[seed]) if seed in candidate.members else ""
             for seed in history.plan.seeds
         ]
-        table.add_row(candidate.id, describe(candidate)[:72], f"->{until}", *cells)
+        barred = f" [{candidate.barred}]" if candidate.barred else ""
+        table.add_row(candidate.id, Text(describe(candidate)[:72] + barred), f"->{until}", *cells)
     if limit is not None and len(rows) > limit:
         table.add_row("", f"... and {len(rows) - limit} more", "")
     return table
@@ -207,11 +209,13 @@ def _line(history: History, event: Event) -> str:
             return f"{event.member}  starts towards step {event.until_step}"
         case Reported():
             value = event.metrics.get(history.plan.objective, math.nan)
-            best = history.shown(history.member(MemberId.parse(event.member)).curve.best)
+            curve = history.member(MemberId.parse(event.member)).curve
+            best = history.shown(curve.best)
+            sick = out_of_bounds(history.plan.rules.health, [curve])
             rate = history.plan.eval_every / max(event.train_s, 1e-9)
             return (
                 f"{event.member}  step {event.step}: {history.plan.objective}={value:.4f} (best={best:.4f}) | "
-                f"train:{rate:.1f} s/s | eval:{event.eval_s:.1f} s"
+                f"train:{rate:.1f} s/s | eval:{event.eval_s:.1f} s{f' | {sick}' if sick else ''}"
             )
         case Promoted():
             score = "" if event.score is None else f", score {event.score:.4f}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from analysis.seed_scores import SeedScores, Values, chance_below
@@ -42,7 +44,7 @@ class Gate:
         self.num_out = 0
         self.num_extra = 0
         self.control: Values | None = None
-        self.control_health = math.nan
+        self.control_health: Mapping[str, float] = {}
         self.eta = plan.stages[stage].eta or plan.eta
         self._stops = plan.gates == "stop" and plan.stages[stage].top is None
         self._rule = plan.rules.promote
@@ -52,7 +54,7 @@ class Gate:
         self._seeds = SeedScores(scoring.objective, scoring.k, success, plan.stage_seeds(stage))
         # The mean of common seeds needs nothing learnt.
         self._learns = scoring.objective == "best_of_k" or scoring.band > 0 or scoring.extra_seeds > 0
-        self._health: dict[int, float] = {}
+        self._health: dict[int, Mapping[str, float]] = {}
         self._values: dict[int, Values] = {}
         self._scores: dict[int, float] = {}
         self._eligible: set[int] = set()
@@ -64,10 +66,12 @@ class Gate:
         self._moved = 0.0
         self._next_fit = self._next_look = 0
 
-    def arrive(self, index: int, values: Values, *, eligible: bool, health: float = math.nan) -> None:
+    def arrive(
+        self, index: int, values: Values, *, eligible: bool, health: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
         """Candidate ``index`` is complete here; ``values`` has one entry a seed, None for a lost one.
 
-        ``health`` is the rule's health metric as it is now, and stays what it was when the candidate has gone on.
+        ``health`` has the metrics of the promote rule as they are now: they stay so when the candidate has gone on.
         One that is not ``eligible`` (all seeds lost, or a failing health check) goes no further: it is out. A
         candidate that was held arrives a second time, with one seed more.
         """
@@ -92,7 +96,7 @@ class Gate:
         self._see(values)
         self._learn()
 
-    def arrive_control(self, values: Values, health: float = math.nan) -> None:
+    def arrive_control(self, values: Values, health: Mapping[str, float] = MappingProxyType({})) -> None:
         """The control is complete here; arguments as for a candidate."""
         self.control = dict(values)
         self.control_health = health
@@ -131,7 +135,7 @@ class Gate:
             self._next_look = math.ceil(_GROWTH * num)
             self._moved = self._rank_residual()
 
-    def health(self, index: int) -> float:
+    def health(self, index: int) -> Mapping[str, float]:
         """Health that an arrived candidate came with."""
         return self._health[index]
 

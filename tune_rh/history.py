@@ -31,7 +31,7 @@ from tune_rh.events import (
 from tune_rh.gates import Gate
 from tune_rh.members import ADVANCE, CONTROL, DIAGNOSE, FRESH, LOOK, TEST, Candidate, Member, Pending
 from tune_rh.plan import SearchPlan
-from tune_rh.rules import ending, is_healthy
+from tune_rh.rules import ending, out_of_bounds
 
 
 class History:
@@ -234,15 +234,12 @@ class History:
         values = {m.id.seed: m.value for m in members}
         gate = self.gates[candidate.stage]
         self.incomplete[candidate.stage] -= 1
-        means = self.health(candidate)
-        rule = self.plan.rules.promote
-        health = means.get(rule.health_metric, math.nan) if rule and rule.health_metric else math.nan
         if candidate is self.control:
-            gate.arrive_control(values, health)
+            gate.arrive_control(values, self._health(candidate))
             return
-        healthy = candidate.stage == self.plan.last_stage or is_healthy(self.plan.rules.health, means)
-        eligible = healthy and candidate.look != "failed" and any(v is not None for v in values.values())
-        gate.arrive(candidate.index, values, eligible=eligible, health=health)
+        candidate.barred = self._barred(candidate.stage, candidate.members.values())
+        eligible = not candidate.barred and candidate.look != "failed" and any(v is not None for v in values.values())
+        gate.arrive(candidate.index, values, eligible=eligible, health=self._health(candidate))
         if eligible and candidate.look == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
             self._want_look(candidate)
         if candidate.stage:
@@ -277,13 +274,25 @@ class History:
         gate, index = self.gates[member.stage], self.plan.seeds.index(member.id.seed)
         if self.has_reached(member) and not gate.has(index):
             self.incomplete[member.stage] -= 1
-            gate.arrive(index, {member.id.seed: member.value}, eligible=member.value is not None)
+            eligible = member.value is not None and not self._barred(member.stage, [member])
+            gate.arrive(index, {member.id.seed: member.value}, eligible=eligible)
 
-    def health(self, candidate: Candidate) -> dict[str, float]:
-        """Mean over the candidate's live members of each metric in their last reports."""
+    def _barred(self, stage: int, members: Iterable[Member]) -> str:
+        """Why these may not pass the gate of ``stage``, whatever their rank; empty if they may, or where it ends."""
+        if stage == self.plan.last_stage:
+            return ""
+        return out_of_bounds(self.plan.rules.health, [m.curve for m in members if not m.lost]) or ""
+
+    def _health(self, candidate: Candidate) -> dict[str, float]:
+        """The promote rule's metrics: the mean over the candidate's live members of their last reports."""
+        rule = self.plan.rules.promote
         last = [m.curve.metrics[-1] for m in candidate.members.values() if m.curve.metrics and not m.lost]
-        names = set().union(*last) if last else set()
-        return {name: fmean(metrics.get(name, math.nan) for metrics in last) for name in names}
+        if rule is None or not last:
+            return {}
+        return {
+            name: fmean(metrics.get(name, math.nan) for metrics in last)
+            for name in {wanted.metric for wanted in rule.healthier}
+        }
 
     def _promote(self, event: Promoted) -> None:
         candidate = self.candidates[event.candidate]

@@ -67,6 +67,8 @@ class Candidate:
         self.stage = 0
         self.members: dict[int, Member] = {}
         self.audited = False
+        self.barred = ""
+        """Why it may not pass the gate that it stands at, whatever its rank."""
         self.look: Look = "none"
         """How it stands with the diagnostics that the plan requires before the last stage."""
         self.look_seed: int | None = None

@@ -13,11 +13,11 @@ from pydantic import Field, field_validator, model_validator
 
 from analysis.claims import Test, can_decide
 from trainables.config import FrozenConfig, canonical_digest
+from tune_rh.plan_rules import PositiveInt, Rules
 
 MIN_PAIRS, MAX_PAIRS = 5, 16
 """Seeds of a comparison: fewer make no claim, and a sign-flip test of more is slow to enumerate."""
 
-PositiveInt = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 
 
@@ -48,62 +48,6 @@ class Stage(FrozenConfig):
         if self.top is not None and self.eta is not None:
             raise ValueError("top and eta exclude each other: give one")
         return self
-
-
-class PromoteRule(FrozenConfig):
-    """Promote beside the quota: better than the control by ``margin``, or as good and healthier.
-
-    Attributes:
-        margin: promotable if the score beats the control's at the same gate by this much (objective's unit).
-        tolerance: promotable if the score is this close to the control's (or better) and ``health_metric`` is better.
-        health_metric: a reported metric, compared as the mean over seeds of the last report at the gate.
-        health_factor: candidate >= factor x control counts as better (factor > 1), or candidate <= factor x control
-            (factor < 1).
-    """
-
-    margin: Annotated[float, Field(ge=0)] = 0.05
-    tolerance: Annotated[float, Field(ge=0)] | None = None
-    health_metric: str | None = None
-    health_factor: Annotated[float, Field(gt=0)] = 1.1
-
-    @model_validator(mode="after")
-    def _pair(self) -> PromoteRule:
-        if (self.tolerance is None) != (self.health_metric is None):
-            raise ValueError("tolerance and health_metric belong together: give both or none")
-        return self
-
-
-class StopRule(FrozenConfig):
-    """Stop a member inside a stage when it has gone flat; all conditions must hold (`tune_rh.rules.plateau`).
-
-    Attributes:
-        delta: the best value improved by less than this over the last ``window`` evaluations.
-        slope: a fitted decline of the train loss below this, per 1,000 steps, counts as flat.
-        window: number of evaluations looked back.
-        health_metrics: none of these may have improved over the window; more is better.
-    """
-
-    delta: Annotated[float, Field(ge=0)] = 0.02
-    slope: Annotated[float, Field(ge=0)] = 0.01
-    window: Annotated[int, Field(ge=2, le=30)] = 3
-    health_metrics: tuple[str, ...] = ()
-
-
-class HealthBound(FrozenConfig):
-    """A candidate whose last reported ``metric`` (mean over seeds) is out of bounds is never promoted."""
-
-    metric: str
-    at_least: float | None = None
-    at_most: float | None = None
-
-
-class Rules(FrozenConfig):
-    """Rules beside the quota of the gates; all off by default."""
-
-    promote: PromoteRule | None = None
-    stop: StopRule | None = None
-    patience_steps: PositiveInt | None = None
-    health: tuple[HealthBound, ...] = ()
 
 
 class Budget(FrozenConfig):
@@ -256,6 +200,12 @@ class SearchPlan(FrozenConfig):
         for field, value in steps.items():
             if value is not None and value % self.eval_every:
                 raise ValueError(f"{field} = {value} is not a multiple of eval_every = {self.eval_every}")
+        fitted = self.rules.stop.slope_steps if self.rules.stop else None
+        if fitted is not None and fitted < 2 * self.eval_every:
+            raise ValueError(
+                f"rules.stop.slope_steps = {fitted}: a line needs three reports, and they are {self.eval_every} steps "
+                f"apart; at least {2 * self.eval_every}"
+            )
         if self.unit == "member":
             self._check_race()
         elif self.compare is not None:

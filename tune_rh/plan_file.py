@@ -10,6 +10,7 @@ import math
 import re
 import tomllib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from trainables.api import Family
 from trainables.errors import UnknownFamily
 from trainables.registry import get_family
 from tune_rh.errors import PlanError
-from tune_rh.plan import HealthBound, SearchPlan
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_rules import HealthBound, Rules
 
 SHIPPED = Path(__file__).parent / "plans"
 
@@ -71,9 +73,7 @@ def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
     problems = [*_check_family(plan, family), *_check_diagnostics(plan, diagnostics)]
     if problems:
         raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
-    health = plan.rules.health or tuple(
-        HealthBound(metric=h.metric, at_least=h.at_least, at_most=h.at_most) for h in family.health
-    )
+    health = plan.rules.health or tuple(HealthBound(**asdict(check)) for check in family.health)
     return plan.model_copy(
         update={
             "objective": family.objective.name,
@@ -113,17 +113,20 @@ def _check_family(plan: SearchPlan, family: Family) -> list[str]:
         if preset is not None and preset not in family.presets
     ]
     metrics = {m.name for m in family.metrics}
-    named = [h.metric for h in plan.rules.health]
-    if plan.rules.promote and plan.rules.promote.health_metric:
-        named.append(plan.rules.promote.health_metric)
-    if plan.rules.stop:
-        named += plan.rules.stop.health_metrics
     problems += [
         f"rules: metric {name!r} is not reported by {plan.family}; known: {', '.join(sorted(metrics))}"
-        for name in named
+        for name in _metrics(plan.rules)
         if name not in metrics
     ]
     return problems
+
+
+def _metrics(rules: Rules) -> list[str]:
+    """Every metric that a rule names."""
+    named = [bound.metric for bound in rules.health]
+    named += [wanted.metric for wanted in (rules.promote.healthier if rules.promote else ())]
+    named += [wanted.metric for wanted in (rules.stop.unless if rules.stop else ())]
+    return named
 
 
 def explain(error: ValidationError, where: str) -> str:

@@ -18,7 +18,8 @@ from tune_rh.events import MemberId, Outcome, Promoted, Reason, SeedAdded
 from tune_rh.gates import Gate
 from tune_rh.history import History
 from tune_rh.members import ADVANCE, DIAGNOSE, LOOK, TEST, Candidate, Pending
-from tune_rh.plan import PromoteRule, Scoring, SearchPlan, Stage
+from tune_rh.plan import Scoring, SearchPlan, Stage
+from tune_rh.plan_rules import PromoteRule
 from tune_rh.rules import promotable_by_rule
 
 

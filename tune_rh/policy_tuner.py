@@ -28,7 +28,8 @@ from tune_rh.events import (
     Tested,
 )
 from tune_rh.history import History
-from tune_rh.plan import Rules, SearchPlan
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_rules import Rules
 from tune_rh.policy import AskCandidate, Continue, Finish, RunMember, Stop, Wait, next_job, verdict
 from tune_rh.simulate import Clock, Conditions, Table, Trace, Work, eval_grid
 
@@ -216,7 +217,7 @@ def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
     """The plan as it is simulated: objective and mode of the table, no presets, and only rules that it can feed."""
     promote = plan.rules.promote
     if promote is not None:
-        promote = promote.model_copy(update={"tolerance": None, "health_metric": None})
+        promote = promote.model_copy(update={"tolerance": None, "healthier": ()})
     return plan.model_copy(
         update={
             "objective": table.objective,

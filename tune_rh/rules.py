@@ -7,11 +7,15 @@ beside the control.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, zip_longest
 from statistics import fmean
+from types import MappingProxyType
 from typing import Literal
 
-from tune_rh.plan import HealthBound, PromoteRule, Rules, SearchPlan, StopRule
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_rules import HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
 
 # Two-sided 95% quantiles of Student's t by degrees of freedom (1..30); beyond that the normal's 1.96 is used.
 _T95 = (
@@ -85,6 +89,9 @@ def stop_reason(rules: Rules, curve: Curve, patience_steps: int | None = None) -
         stale = curve.steps[-1] - curve.best_step
         if stale >= patience:
             return f"patience: no new best for {stale} steps (patience_steps = {patience})"
+    sick = out_of_bounds([bound for bound in rules.health if bound.stops], [curve])
+    if sick is not None:
+        return sick
     if rules.stop is not None and plateau(rules.stop, curve):
         return (
             f"plateau: best improved less than {rules.stop.delta} over {rules.stop.window} evaluations, "
@@ -100,20 +107,26 @@ def plateau(rule: StopRule, curve: Curve) -> bool:
         return False
     if curve.best_before(window) - curve.best >= rule.delta:
         return False
+    oldest = curve.steps[-window - 1] if rule.slope_steps is None else curve.steps[-1] - rule.slope_steps
+    first = bisect_left(curve.steps, oldest)
     points = [
         (step, metrics["train_loss"])
-        for step, metrics in zip(curve.steps[-window - 1 :], curve.metrics[-window - 1 :], strict=True)
+        for step, metrics in zip(curve.steps[first:], curve.metrics[first:], strict=True)
         if math.isfinite(metrics.get("train_loss", math.nan))
     ]
     if len(points) < 3 or not is_flat(points, rule.slope):
         return False
-    return not any(_improved(name, curve, window) for name in rule.health_metrics)
+    return not any(has_improved(wanted, curve, window) for wanted in rule.unless)
 
 
-def _improved(metric: str, curve: Curve, window: int) -> bool:
-    before = curve.metrics[-window - 1].get(metric, math.nan)
-    now = curve.metrics[-1].get(metric, math.nan)
-    return now > before
+def has_improved(wanted: Improved, curve: Curve, window: int) -> bool:
+    """Whether a metric has moved far enough over the last ``window`` reports; one that is not there has not."""
+    before = curve.metrics[-window - 1].get(wanted.metric, math.nan)
+    now = curve.metrics[-1].get(wanted.metric, math.nan)
+    if wanted.rose_by is not None:
+        return now - before >= wanted.rose_by
+    assert wanted.fell_by is not None
+    return now < before and before - now >= wanted.fell_by * abs(before)
 
 
 def is_flat(points: Sequence[tuple[int, float]], slope_per_1k: float) -> bool:
@@ -133,7 +146,11 @@ def is_flat(points: Sequence[tuple[int, float]], slope_per_1k: float) -> bool:
 
 
 def promotable_by_rule(
-    rule: PromoteRule, score: float, control: float, health: float = math.nan, control_health: float = math.nan
+    rule: PromoteRule,
+    score: float,
+    control: float,
+    health: Mapping[str, float] = MappingProxyType({}),
+    control_health: Mapping[str, float] = MappingProxyType({}),
 ) -> Literal["margin", "health"] | None:
     """``"margin"``, ``"health"`` or None, for a candidate's score beside the control's at the same gate."""
     if score <= control - rule.margin:
@@ -143,18 +160,56 @@ def promotable_by_rule(
     return None
 
 
-def is_healthier(rule: PromoteRule, health: float, control_health: float) -> bool:
-    """Whether ``health`` is better than the control's by the rule's factor; a NaN never is."""
-    bound = rule.health_factor * control_health
-    return health >= bound if rule.health_factor >= 1 else health <= bound
+def is_healthier(rule: PromoteRule, health: Mapping[str, float], control: Mapping[str, float]) -> bool:
+    """Whether one of the rule's metrics is better than the control's by as much as it says."""
+    return any(
+        _is_better(wanted, health.get(wanted.metric, math.nan), control.get(wanted.metric, math.nan))
+        for wanted in rule.healthier
+    )
 
 
-def is_healthy(bounds: Sequence[HealthBound], means: dict[str, float]) -> bool:
-    """Whether every bounded metric is inside its bounds; a metric that was not reported is unhealthy."""
+def _is_better(wanted: Healthier, value: float, control: float) -> bool:
+    """NaN never is."""
+    if wanted.factor is not None:
+        bound = wanted.factor * control
+        return value >= bound if wanted.factor >= 1 else value <= bound
+    assert wanted.margin is not None
+    bound = control + wanted.margin
+    return value >= bound if wanted.margin >= 0 else value <= bound
+
+
+def out_of_bounds(bounds: Iterable[HealthBound], curves: Sequence[Curve]) -> str | None:
+    """Why a member, or a candidate by the mean over its members, is out of bounds; None if it is not.
+
+    The last report of each curve is taken together, then the last but one of each, and so on.
+
+    Args:
+        bounds: the first that is violated is told.
+        curves: of the member; of a candidate's members that were not lost.
+    """
     for bound in bounds:
-        value = means.get(bound.metric, math.nan)
-        if bound.at_least is not None and not value >= bound.at_least:
-            return False
-        if bound.at_most is not None and not value <= bound.at_most:
-            return False
-    return True
+        values = list(islice(_means(bound, curves), bound.in_a_row))
+        if len(values) == bound.in_a_row and not any(_is_inside(bound, value) for value in values):
+            limits = (("at least", bound.at_least), ("at most", bound.at_most))
+            said = ", ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+            times = "1 report" if bound.in_a_row == 1 else f"{bound.in_a_row} reports"
+            return f"health: {bound.metric} = {values[0]:.4g} for {times} ({said})"
+    return None
+
+
+def _means(bound: HealthBound, curves: Sequence[Curve]) -> Iterator[float]:
+    """The bound's metric over the curves, from their last reports backwards; the reports that count."""
+    for values in zip_longest(*(_backwards(bound, curve) for curve in curves)):
+        yield fmean(value for value in values if value is not None)
+
+
+def _backwards(bound: HealthBound, curve: Curve) -> Iterator[float]:
+    for step, metrics in zip(reversed(curve.steps), reversed(curve.metrics), strict=True):
+        if step <= bound.after_step:
+            return
+        if bound.required or bound.metric in metrics:
+            yield metrics.get(bound.metric, math.nan)
+
+
+def _is_inside(bound: HealthBound, value: float) -> bool:
+    return (bound.at_least is None or value >= bound.at_least) and (bound.at_most is None or value <= bound.at_most)
