@@ -1,4 +1,4 @@
-"""Diagnostics by name, in the order of reports, and how they are put to a model or a run; a new one is a file and a line.
+"""Diagnostics by name, in the order of reports, and put to a model or a run. A new one is a file and a line.
 
 Importing this loads none of them: what each is for stands in the table, the rest is ``"module:attr"`` until it is asked
 for. What they are is in `analysis.api`; what they look at is in `analysis.subject` and `analysis.records`.
