@@ -1,0 +1,70 @@
+"""Every plan that ships can be run as it stands, and compares what its first lines say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tune_rh.cli import main
+from tune_rh.configs import named_config
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_file import SHIPPED, find_plan, load_plan
+from tune_rh.preflight import check_plan
+
+NAMES = sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def shipped(name: str) -> SearchPlan:
+    return load_plan(find_plan(name))
+
+
+def config(plan: SearchPlan, name: str) -> Any:
+    return named_config(plan, name)[0]
+
+
+def configs(plan: SearchPlan) -> dict[str, Any]:
+    return {name: config(plan, name) for name in (plan.control, *plan.presets)}
+
+
+def changed(plan: SearchPlan, name: str) -> dict[str, Any]:
+    """Fields of a named config that are not the control's."""
+    control, other = config(plan, plan.control).model_dump(), config(plan, name).model_dump()
+    return {field: value for field, value in other.items() if value != control[field]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_plan_passes_every_check_and_is_named_as_its_file(name: str) -> None:
+    plan = shipped(name)
+    check_plan(plan)
+    assert plan.name == name
+    assert find_plan(name).read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dry_run_says_what_would_run(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", name, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{name}: ")
+    assert "steps" in said
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if shipped(name).family == "shared_moe"])
+def test_language_models_train_to_the_end_of_their_schedule_and_no_further(name: str) -> None:
+    plan = shipped(name)
+    ends = {config.schedule_steps for config in configs(plan).values()}
+    assert ends == {plan.stages[-1].until_step}
+
+
+def test_fading_coefficients_are_the_controls_before_anything_is_cut() -> None:
+    plan = shipped("aux-schedule")
+    starts = {}
+    for name in plan.presets:
+        fields = changed(plan, name)
+        assert fields.keys() == {"aux_loss_coef_start", "aux_warmup_frac", "aux_decay_end_frac"}
+        starts[name] = fields["aux_loss_coef_start"]
+        faded = fields["aux_decay_end_frac"] * config(plan, name).schedule_steps
+        assert 0 < fields["aux_warmup_frac"] < fields["aux_decay_end_frac"]
+        assert faded < plan.stages[0].until_step
+    assert starts == {"05-to-01": 0.05, "03-to-01": 0.03}
+    assert config(plan, plan.control).aux_loss_coef_end == 0.01
