@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Split = Literal["val", "test"]
 Progress = Callable[[int, int], None]
@@ -104,6 +104,52 @@ class DataSource(Protocol):
 
     def digest(self, name: str, data_dir: Path) -> str:
         """SHA-256 of the data set as recorded beside it; raises `DataMissing` or `DataCorrupt`."""
+        ...
+
+
+@runtime_checkable
+class ConfigCheck(Protocol):
+    """A `DataSource` that can tell, before anything is launched, whether a config fits its data set."""
+
+    def check(self, config: Any, data_dir: Path) -> None:
+        """Raise `DataError` naming the field of ``config``, its value and what its data set, which is made, allows."""
+        ...
+
+
+@dataclass(frozen=True)
+class DataSetInfo:
+    """A data set as a list shows it: what it is, its licence, about how much text it holds, and whether it is made."""
+
+    name: str
+    summary: str
+    licence: str
+    megabytes: float
+    state: str
+
+
+@runtime_checkable
+class CorpusSource(Protocol):
+    """A `DataSource` of text: corpora in vocabularies of any size, and folders of one's own."""
+
+    def sets(self, data_dir: Path) -> tuple[DataSetInfo, ...]:
+        """All that can be made, then what else is in ``data_dir``."""
+        ...
+
+    def set_name(self, corpus: str, vocab_size: int) -> str:
+        """The name of the data set of a corpus in a vocabulary; raises `DataError`."""
+        ...
+
+    def prepare_folder(
+        self,
+        folder: Path,
+        name: str,
+        data_dir: Path,
+        *,
+        vocab_size: int | None,
+        text_field: str,
+        progress: Progress | None,
+    ) -> Path:
+        """Make the data set ``name`` of the documents in ``folder``; returns its path."""
         ...
 
 
