@@ -8,23 +8,26 @@ shuffles.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables import text_corpora, text_pack
-from trainables.api import Progress
+from trainables import text_corpora, text_folder, text_pack, text_sidecar, text_wikitext
+from trainables.api import DataSetInfo, Progress
 from trainables.errors import DataCorrupt, DataError, DataMissing
-from trainables.text_pack import SplitName
+from trainables.text_corpora import CORPORA, Corpus, parse_set_name
+from trainables.text_sidecar import SPLITS, Sidecar, Source, SplitName
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class TextData:
 
 
 def load(name: str, data_dir: Path) -> TextData:
-    """Map a data set and check it against its side-car; files are hashed once a process, as long as they do not change.
+    """Map a data set and check it against its side-car; a file is hashed once a process, as long as it stays the same.
 
     Raises:
         DataMissing: it has not been made yet.
@@ -72,24 +75,17 @@ def load(name: str, data_dir: Path) -> TextData:
     """
     sidecar = _verified(name, data_dir)
     folder = _folder(name, data_dir)
-    dtype = np.dtype(sidecar["dtype"]).newbyteorder("<")
-    splits = {
-        split: TextSplit(
-            tokens=np.memmap(folder / f"{split}.bin", dtype=dtype, mode="r"),
-            num_documents=counts["documents"],
-            num_bytes=counts["bytes"],
-            document_starts=np.memmap(folder / f"{split}.starts", dtype="<i8", mode="r"),
-        )
-        for split, counts in sidecar["splits"].items()
-    }
-    return TextData(
-        name,
-        splits["train"],
-        splits["val"],
-        splits["test"],
-        sidecar["vocab_size"],
-        sidecar["sha256"],
-        sidecar["licence"],
+    train, val, test = (_split(folder, split, sidecar) for split in SPLITS)
+    return TextData(name, train, val, test, sidecar.vocab_size, sidecar.sha256, sidecar.licence)
+
+
+def _split(folder: Path, split: SplitName, sidecar: Sidecar) -> TextSplit:
+    counts = sidecar.splits[split]
+    return TextSplit(
+        tokens=np.memmap(folder / f"{split}.bin", text_pack.token_dtype(sidecar.vocab_size), "r"),
+        num_documents=counts.documents,
+        num_bytes=counts.bytes,
+        document_starts=np.memmap(folder / f"{split}.starts", "<i8", "r"),
     )
 
 
@@ -98,89 +94,192 @@ def tokenizer(name: str, data_dir: Path) -> Tokenizer:
     _verified(name, data_dir)
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(_folder(name, data_dir) / text_pack.TOKENIZER))
+    return Tokenizer.from_file(str(_folder(name, data_dir) / text_sidecar.TOKENIZER))
 
 
 def decode(name: str, data_dir: Path, ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
     """The text of tokens, ends of text left out; raises as `load`."""
-    return str(tokenizer(name, data_dir).decode([int(token) for token in ids], skip_special_tokens=True))
+    return tokenizer(name, data_dir).decode([int(token) for token in ids], skip_special_tokens=True)
 
 
 class TextSource:
     """The `trainables.api.DataSource` of every family of language models."""
 
-    names: tuple[str, ...] = tuple(text_corpora.CORPORA)
+    names: tuple[str, ...] = tuple(CORPORA)
 
     def prepare(self, name: str, data_dir: Path, progress: Progress | None = None) -> Path:
         """Make the data set unless it is there and sound; returns its folder.
 
+        What was fetched or read before is used again (``data_dir/text/.downloads``), so an interrupted call goes on
+        where it was cut off.
+
+        Args:
+            name: a corpus, or one with the size of its vocabulary (``wiki-8192``), or a set made by `prepare_folder`.
+            data_dir: root of all data; text keeps to ``text`` in it.
+            progress: called with (done, total) kB of text, once all of it is at hand.
+
         Raises:
-            DataError: no set has that name.
+            DataError: no set has that name, or its text cannot be had.
+            DataCorrupt: a set made of one's own files is damaged.
         """
-        folder = _folder(name, data_dir)
+        known = parse_set_name(name)
         try:
             self.digest(name, data_dir)
-        except (DataMissing, DataCorrupt):
-            corpus = text_corpora.CORPORA.get(name)
-            if corpus is None:
+        except DataMissing:
+            if known is None:
                 raise DataError(
-                    f"no corpus is called {name!r}; allowed: {', '.join(self.names)}; "
-                    f"`tune-rh data FAMILY --folder PATH --name {name}` makes a set of your own files"
+                    f"no corpus is called {name!r}; allowed: {', '.join(self.names)}, and wiki-8192 is wiki in "
+                    f"8,192 tokens; {_command(name)} makes a set of your own files"
                 ) from None
+        except DataCorrupt:
+            if known is None:
+                raise
+        else:
+            return _folder(name, data_dir)
+        assert known is not None
+        return _make(name, *known, data_dir, progress)
 
-            def about() -> Mapping[str, Any]:
-                source = {"name": corpus.name, "url": corpus.url, "version": text_corpora.pydoc_version()}
-                return {"licence": corpus.licence, "sources": [source]}
+    def prepare_folder(
+        self,
+        folder: Path,
+        name: str,
+        data_dir: Path,
+        *,
+        vocab_size: int | None = None,
+        text_field: str = "text",
+        progress: Progress | None = None,
+    ) -> Path:
+        """Make the data set ``name`` of the documents in ``folder``, anew if it is there; returns its folder.
 
-            text_pack.pack(
-                text_corpora.pydoc_documents(),
-                folder,
-                name=name,
-                vocab_size=text_pack.DEFAULT_VOCAB_SIZE,
-                about=about,
-                progress=progress,
+        Args:
+            folder: of text, JSON and parquet files, see `trainables.text_folder`.
+            name: that configs spell it by: letters, digits, dots, dashes and underscores.
+            data_dir: root of all data.
+            vocab_size: of the tokenizer; 4,096 if None.
+            text_field: of JSON records and parquet tables.
+            progress: as for `prepare`.
+
+        Raises:
+            DataError: the name is not allowed or is a corpus's, or the folder does not give a set.
+        """
+        if not _NAME.fullmatch(name) or parse_set_name(name) is not None:
+            raise DataError(
+                f"name = {name!r}: allowed are letters, digits, '.', '-' and '_', and no name of a built-in set "
+                f"({', '.join(self.names)})"
             )
-        return folder
+        licence = "that of your files"
+        text_pack.pack(
+            text_folder.documents(folder, text_field),
+            _folder(name, data_dir),
+            name=name,
+            vocab_size=text_pack.DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size,
+            about=text_pack.About(licence, (Source(name=name, licence=licence, url=str(folder)),)),
+            progress=progress,
+        )
+        return _folder(name, data_dir)
 
     def digest(self, name: str, data_dir: Path) -> str:
         """SHA-256 of the data set, recomputed and equal to the one recorded; raises as `load`."""
-        return str(_verified(name, data_dir)["sha256"])
+        return _verified(name, data_dir).sha256
+
+    def check(self, config: Any, data_dir: Path) -> None:
+        """Raise `DataError` if ``config`` does not fit its data set: the vocabulary, or a window in each split.
+
+        A config without ``vocab_size`` or ``context`` fits in that respect. Raises as `load` as well.
+        """
+        data = load(config.data, data_dir)
+        vocab_size = getattr(config, "vocab_size", data.vocab_size)
+        if vocab_size != data.vocab_size:
+            raise DataError(f"vocab_size = {vocab_size}: data set {data.name!r} has {data.vocab_size}")
+        context = getattr(config, "context", 0)
+        for split in SPLITS:
+            num_tokens = len(data.split(split).tokens)
+            if context + 1 > num_tokens:
+                raise DataError(
+                    f"context = {context}: the {split} split of data set {data.name!r} has {num_tokens} tokens and a "
+                    f"window takes one more than its context; allowed is at most {num_tokens - 1}"
+                )
+
+    def set_name(self, corpus: str, vocab_size: int) -> str:
+        """The name of the set that a corpus makes in a vocabulary; raises `DataError` if there is no such corpus."""
+        if corpus not in CORPORA:
+            raise DataError(f"no corpus is called {corpus!r}; allowed: {', '.join(self.names)}")
+        return text_corpora.set_name(CORPORA[corpus], vocab_size)
+
+    def sets(self, data_dir: Path) -> tuple[DataSetInfo, ...]:
+        """The built-in corpora, then what else was made in ``data_dir``. Digests are not checked."""
+        made = [path.parent.name for path in sorted((data_dir / "text").glob(f"*/{text_sidecar.SIDECAR}"))]
+        return tuple(_info(name, data_dir) for name in dict.fromkeys((*CORPORA, *made)))
 
 
 SOURCE = TextSource()
 
 
-def _verified(name: str, data_dir: Path) -> Mapping[str, Any]:
+def _make(name: str, corpus: Corpus, vocab_size: int, data_dir: Path, progress: Progress | None) -> Path:
+    """Fetch and pack a built-in set."""
+    downloads = data_dir / "text" / ".downloads"
+    opened = text_corpora.open_corpus(corpus, downloads)
+    fetched: Callable[[], Tokenizer] | None = None
+    if corpus.tokenizer == "gpt2" and vocab_size == corpus.vocab_size:
+        fetched = partial(text_wikitext.gpt2_tokenizer, downloads)
+    folder = _folder(name, data_dir)
+    text_pack.pack(
+        opened.documents,
+        folder,
+        name=name,
+        vocab_size=vocab_size,
+        about=opened.about,
+        pretrained=fetched,
+        progress=progress,
+    )
+    return folder
+
+
+def _info(name: str, data_dir: Path) -> DataSetInfo:
+    corpus = CORPORA.get(name)
+    try:
+        sidecar = text_sidecar.read(_folder(name, data_dir))
+    except FileNotFoundError:
+        assert corpus is not None
+        return DataSetInfo(name, corpus.summary, corpus.licence, corpus.megabytes, f"not made ({corpus.fetched})")
+    if sidecar is None:
+        return DataSetInfo(name, "", "", 0.0, f"damaged; {_command(name)} makes it anew")
+    tokens = " + ".join(f"{counts.tokens:,}" for counts in sidecar.splits.values())
+    facts = [
+        f"{sidecar.num_documents:,} documents ({sidecar.duplicates:,} duplicates dropped)",
+        f"{tokens} tokens (train, val, test)",
+        f"vocabulary {sidecar.vocab_size:,}",
+        *(f"without {part}" for part in sidecar.missing),
+    ]
+    known = parse_set_name(name)
+    summary = known[0].summary if known else f"made of {sidecar.sources[0].url}"
+    return DataSetInfo(name, summary, sidecar.licence, sidecar.num_bytes / 1e6, "made: " + ", ".join(facts))
+
+
+def _verified(name: str, data_dir: Path) -> Sidecar:
     """The side-car of a set whose files are as it says; raises as `load`."""
     folder = _folder(name, data_dir)
-    remedy = f"`tune-rh data FAMILY --corpus {name}` makes it anew"
     try:
-        sidecar = json.loads((folder / text_pack.SIDECAR).read_text(encoding="utf-8"))
-        recorded, files, found = sidecar["sha256"], dict(sidecar["files"]), text_pack.set_digest(sidecar)
-        sidecar["licence"], sidecar["splits"]["test"]["bytes"]
+        sidecar = text_sidecar.read(folder)
     except FileNotFoundError:
-        raise DataMissing(
-            f"data set {name!r} is not in {folder.parent}; `tune-rh data FAMILY --corpus {name}` makes it"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataCorrupt(f"{folder / text_pack.SIDECAR} is not a side-car of a data set; {remedy}") from error
-    if found != recorded:
-        raise DataCorrupt(f"{folder / text_pack.SIDECAR} has SHA-256 {found}, it says {recorded}; {remedy}")
-    for file in text_pack.FILES:
-        try:
-            state = (folder / file).stat()
-            found = _checked_digest(folder / file, state.st_mtime_ns, state.st_size)
-        except FileNotFoundError as error:
-            raise DataCorrupt(f"{folder / file} is missing; {remedy}") from error
-        if found != files.get(file):
-            raise DataCorrupt(f"{folder / file} has SHA-256 {found}, its side-car says {files.get(file)}; {remedy}")
-    return dict(sidecar)
+        raise DataMissing(f"data set {name!r} is not in {folder.parent}; {_command(name)} makes it") from None
+    if sidecar is None:
+        raise DataCorrupt(f"{folder / text_sidecar.SIDECAR} is no side-car; {_command(name)} makes it anew")
+    difference = text_sidecar.difference(folder, sidecar)
+    if difference:
+        raise DataCorrupt(f"{difference}; {_command(name)} makes it anew")
+    return sidecar
 
 
-@lru_cache(maxsize=256)
-def _checked_digest(path: Path, mtime_ns: int, size: int) -> str:
-    """A file is hashed again only when its time or its size is another."""
-    return text_pack.file_digest(path)
+def _command(name: str) -> str:
+    """What makes the set of that name."""
+    try:
+        known = parse_set_name(name)
+    except DataError:
+        known = None
+    if known is None:
+        return f"`tune-rh data FAMILY --folder PATH --name {name}`"
+    return f"`tune-rh data FAMILY --corpus {name}`"
 
 
 def _folder(name: str, data_dir: Path) -> Path:

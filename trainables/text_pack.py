@@ -1,11 +1,9 @@
 """Documents in, packed tokens out: drop duplicates, split by document, train a BPE, encode, write.
 
-What it is: the one way from (key, text) pairs to the files of a data set, and the side-car that vouches for them.
-What it is not: where documents come from (`text_corpora`, `text_folder`), or who reads what was packed (`text_data`).
-
-A set is a folder with, for each split, ``<split>.bin`` (tokens, each document followed by an end-of-text token) and
-``<split>.starts`` (int64, the token at which each document begins), with ``tokenizer.json`` and the side-car
-``data.json``. Files are written beside and renamed, the side-car last: what was cut off has no side-car.
+What it is: the one way from (key, text) pairs to the files of a data set. They are written beside and renamed, the
+side-car last: what was cut off has no side-car.
+What it is not: where documents come from (`text_corpora`, `text_folder`), what the files are (`text_sidecar`), or who
+reads them (`text_data`).
 """
 
 from __future__ import annotations
@@ -16,36 +14,45 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainables.api import Progress
 from trainables.errors import DataError
 from trainables.files import write_atomic
+from trainables.text_sidecar import (
+    ARRAYS,
+    FILES,
+    SIDECAR,
+    SPLITS,
+    TOKENIZER,
+    Sidecar,
+    Source,
+    SplitCounts,
+    SplitName,
+    file_digest,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SCHEMA = 1
-SplitName = Literal["train", "val", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+Document = tuple[str, str]
+"""(key, text); the key decides the split."""
 END_OF_TEXT = "<|endoftext|>"
 DEFAULT_VOCAB_SIZE = 4096
 VOCAB_BOUNDS = (257, 1_000_000)
 """The 256 bytes and the end of text; above 65,536 a token takes four bytes."""
-SIDECAR, TOKENIZER = "data.json", "tokenizer.json"
-
 _MIN_FREQUENCY = 2
 _BATCH_BYTES = 1 << 20
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 @dataclass
-class SplitCounts:
-    """What is in one split; ``bytes`` of UTF-8 text, without end-of-text tokens."""
+class Tally:
+    """What was counted of one split so far; ``bytes`` of UTF-8 text, ends of text not counted."""
 
     documents: int = 0
     tokens: int = 0
@@ -53,11 +60,28 @@ class SplitCounts:
 
 
 @dataclass(frozen=True)
+class About:
+    """What documents are.
+
+    Attributes:
+        licence: of the whole.
+        sources: what they were read from.
+        missing: parts of a mixture that could not be had, with the reason.
+        least_bytes: of different text, below which no set is made.
+    """
+
+    licence: str
+    sources: tuple[Source, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    least_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Staged:
     """Documents that stay, in one JSON line each ([split, text]), and what was counted on the way."""
 
     path: Path
-    splits: Mapping[SplitName, SplitCounts]
+    splits: Mapping[SplitName, Tally]
     duplicates: int
     empty: int
 
@@ -93,7 +117,7 @@ def check_vocab_size(vocab_size: int) -> None:
         raise DataError(f"vocab_size = {vocab_size}: allowed are {low} (256 bytes and the end of text) to {high}")
 
 
-def stage(documents: Iterable[tuple[str, str]], path: Path, name: str) -> Staged:
+def stage(documents: Iterable[Document], path: Path, name: str) -> Staged:
     """Write the documents of ``name`` that are neither empty nor seen before to ``path``, each with its split.
 
     Two texts are the same if they are so up to whitespace; the first one stays, so that no text is in two splits.
@@ -102,7 +126,7 @@ def stage(documents: Iterable[tuple[str, str]], path: Path, name: str) -> Staged
         DataError: a split would be empty.
     """
     seen: set[bytes] = set()
-    counts = {split: SplitCounts() for split in SPLITS}
+    counts = {split: Tally() for split in SPLITS}
     duplicates = empty = 0
     with path.open("w", encoding="utf-8") as file:
         for key, raw in documents:
@@ -157,7 +181,7 @@ def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-class Tally:
+class Meter:
     """Progress in kB of text: what was read of the ``total`` bytes that will be."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
@@ -177,12 +201,12 @@ class Tally:
 
 
 def pack(
-    documents: Iterable[tuple[str, str]],
+    documents: Iterable[Document],
     folder: Path,
     *,
     name: str,
     vocab_size: int,
-    about: Callable[[], Mapping[str, Any]],
+    about: About,
     pretrained: Callable[[], Tokenizer] | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -193,12 +217,12 @@ def pack(
         folder: made if missing; a set that is there is replaced.
         name: for messages and the side-car.
         vocab_size: of the tokenizer, the end of text included.
-        about: licence and sources for the side-car; asked once all documents have been read.
+        about: what the documents are.
         pretrained: gives the tokenizer; without it one is trained on the training split.
         progress: called with (done, total) kB of text that the tokenizer has learnt from or encoded.
 
     Raises:
-        DataError: a split would be empty, or ``vocab_size`` does not fit.
+        DataError: a split would be empty, there is too little text, or ``vocab_size`` does not fit.
     """
     check_vocab_size(vocab_size)
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,17 +230,28 @@ def pack(
     temporary = folder / f".documents.{os.getpid()}.tmp"
     try:
         staged = stage(documents, temporary, name)
+        _check_bytes(staged, name, about)
         learnt = 0 if pretrained else staged.splits["train"].bytes
-        tally = Tally(progress, learnt + sum(count.bytes for count in staged.splits.values()))
+        meter = Meter(progress, learnt + sum(count.bytes for count in staged.splits.values()))
         if pretrained:
             tokenizer = pretrained()
         else:
-            tokenizer = trained_tokenizer(tally.count(text for _, text in staged.texts("train")), vocab_size)
+            tokenizer = trained_tokenizer(meter.count(text for _, text in staged.texts("train")), vocab_size)
         write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
-        _encode(staged, tokenizer, folder, tally)
+        _encode(staged, tokenizer, folder, meter)
     finally:
         temporary.unlink(missing_ok=True)
-    _write_sidecar(folder, name, staged, tokenizer, about())
+    _write_sidecar(folder, name, staged, tokenizer, about)
+
+
+def _check_bytes(staged: Staged, name: str, about: About) -> None:
+    found = sum(count.bytes for count in staged.splits.values())
+    if found < about.least_bytes:
+        missing = "".join(f"\n  without {part}: {why}" for part, why in about.missing.items())
+        raise DataError(
+            f"data set {name!r}: {found / 1e6:.1f} MB of different text came together, {about.least_bytes / 1e6:g} MB "
+            f"are needed{missing}"
+        )
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -224,14 +259,12 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
-def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, tally: Tally) -> None:
+def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, meter: Meter) -> None:
     """Write tokens and starts of every split, and count tokens."""
     # Documents are data: one that spells the end of text must not end.
     tokenizer.encode_special_tokens = True
-    dtype, end = token_dtype(tokenizer.get_vocab_size()), tokenizer.token_to_id(END_OF_TEXT)
-    temporaries = {
-        f"{split}.{kind}": folder / f".{split}.{kind}.{os.getpid()}.tmp" for split in SPLITS for kind in KINDS
-    }
+    dtype, end = token_dtype(tokenizer.get_vocab_size()), _end_of_text(tokenizer)
+    temporaries = {name: folder / f".{name}.{os.getpid()}.tmp" for name in ARRAYS}
     try:
         with ExitStack() as stack:
             files = {name: stack.enter_context(path.open("wb")) for name, path in temporaries.items()}
@@ -242,7 +275,7 @@ def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, tally: Tally) ->
                     files[f"{split}.starts"].write(np.array([count.tokens], dtype="<i8").tobytes())
                     files[f"{split}.bin"].write(np.array([*encoding.ids, end], dtype=dtype).tobytes())
                     count.tokens += len(encoding.ids) + 1
-                    tally.add(len(text.encode()))
+                    meter.add(len(text.encode()))
             for file in files.values():
                 _flush(file)
         for name, path in temporaries.items():
@@ -252,9 +285,11 @@ def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, tally: Tally) ->
             path.unlink(missing_ok=True)
 
 
-KINDS = ("bin", "starts")
-FILES = (TOKENIZER, *(f"{split}.{kind}" for split in SPLITS for kind in KINDS))
-"""All that the side-car vouches for."""
+def _end_of_text(tokenizer: Tokenizer) -> int:
+    token = tokenizer.token_to_id(END_OF_TEXT)
+    if token is None:
+        raise DataError(f"the tokenizer has no token {END_OF_TEXT}")
+    return int(token)
 
 
 def _flush(file: IO[bytes]) -> None:
@@ -275,38 +310,24 @@ def _batches(texts: Iterable[tuple[SplitName, str]]) -> Iterator[list[tuple[Spli
         yield batch
 
 
-def _write_sidecar(folder: Path, name: str, staged: Staged, tokenizer: Tokenizer, about: Mapping[str, Any]) -> None:
+def _write_sidecar(folder: Path, name: str, staged: Staged, tokenizer: Tokenizer, about: About) -> None:
     import tokenizers
 
-    facts = {
-        "schema": SCHEMA,
-        "name": name,
-        "vocab_size": tokenizer.get_vocab_size(),
-        "dtype": token_dtype(tokenizer.get_vocab_size()).name,
-        "end_of_text": tokenizer.token_to_id(END_OF_TEXT),
-        "files": {file: file_digest(folder / file) for file in FILES},
-    }
-    counts = {
-        "splits": {split: asdict(count) for split, count in staged.splits.items()},
-        "duplicates": staged.duplicates,
-        "empty": staged.empty,
-    }
-    whole = facts | counts | dict(about) | {"versions": {"tokenizers": tokenizers.__version__}}
-    content = {"sha256": set_digest(facts)} | whole
-    write_atomic(folder / SIDECAR, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def set_digest(sidecar: Mapping[str, Any]) -> str:
-    """SHA-256 over what a model sees of a set: its files, its vocabulary and how tokens are written.
-
-    Raises:
-        KeyError: a field is missing.
-    """
-    facts = {field: sidecar[field] for field in ("schema", "vocab_size", "dtype", "end_of_text", "files")}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read piece by piece; raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    vocab_size = tokenizer.get_vocab_size()
+    sidecar = Sidecar(
+        sha256="",
+        name=name,
+        vocab_size=vocab_size,
+        dtype="uint16" if token_dtype(vocab_size).itemsize == 2 else "uint32",
+        end_of_text=_end_of_text(tokenizer),
+        files={file: file_digest(folder / file) for file in FILES},
+        splits={split: SplitCounts(**asdict(count)) for split, count in staged.splits.items()},
+        duplicates=staged.duplicates,
+        empty=staged.empty,
+        licence=about.licence,
+        sources=about.sources,
+        missing=dict(about.missing),
+        versions={"tokenizers": tokenizers.__version__},
+    )
+    sidecar = sidecar.model_copy(update={"sha256": sidecar.seen_digest()})
+    write_atomic(folder / SIDECAR, sidecar.model_dump_json(indent=2) + "\n")

@@ -1,0 +1,134 @@
+"""What stands beside packed text: which files it vouches for, what is in them, and where it came from.
+
+What it is: the layout of a set's folder, its side-car ``data.json``, and the check of one against the other.
+What it is not: making the files (`text_pack`) or reading tokens (`text_data`).
+
+A set is a folder with, for each split, ``<split>.bin`` (tokens, each document followed by an end-of-text token) and
+``<split>.starts`` (int64, the token at which each document begins), with ``tokenizer.json`` and the side-car.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from trainables.config import FrozenConfig, canonical_digest
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+SIDECAR, TOKENIZER = "data.json", "tokenizer.json"
+ARRAYS = tuple(f"{split}.{kind}" for split in SPLITS for kind in ("bin", "starts"))
+FILES = (TOKENIZER, *ARRAYS)
+"""All that a side-car vouches for."""
+
+
+class SplitCounts(FrozenConfig):
+    """What is in one split; ``bytes`` of UTF-8 text, ends of text not counted."""
+
+    documents: int
+    tokens: int
+    bytes: int
+
+
+class Source(FrozenConfig):
+    """What documents were read from; ``sha256`` of the file, where it is one."""
+
+    name: str
+    licence: str
+    url: str
+    version: str = ""
+    sha256: str = ""
+
+
+class Sidecar(FrozenConfig):
+    """The side-car of a set.
+
+    Attributes:
+        sha256: over what a model sees: the files, the vocabulary and how tokens are written (`seen_digest`).
+        format: of the folder; another one is read by another version.
+        name: of the set.
+        vocab_size: of the tokenizer, the end of text included.
+        dtype: of a token, little-endian.
+        end_of_text: the token after each document.
+        files: SHA-256 of each of `FILES`.
+        splits: counts.
+        duplicates: documents dropped because they say the same as an earlier one.
+        empty: documents dropped because they say nothing.
+        licence: of the text.
+        sources: what it was read from.
+        missing: parts of a mixture that could not be had, with the reason.
+        versions: of what made it.
+    """
+
+    sha256: str
+    format: Literal[1] = 1
+    name: str
+    vocab_size: int
+    dtype: Literal["uint16", "uint32"]
+    end_of_text: int
+    files: dict[str, str]
+    splits: dict[SplitName, SplitCounts]
+    duplicates: int
+    empty: int
+    licence: str
+    sources: tuple[Source, ...]
+    missing: dict[str, str]
+    versions: dict[str, str]
+
+    def seen_digest(self) -> str:
+        """What ``sha256`` has to be."""
+        return canonical_digest(
+            self.model_dump(mode="json", include={"format", "vocab_size", "dtype", "end_of_text", "files"})
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of text in all splits."""
+        return sum(counts.bytes for counts in self.splits.values())
+
+    @property
+    def num_documents(self) -> int:
+        """Documents in all splits."""
+        return sum(counts.documents for counts in self.splits.values())
+
+
+def read(folder: Path) -> Sidecar | None:
+    """The side-car in ``folder``; None if what is there is no side-car. Raises FileNotFoundError."""
+    try:
+        sidecar = Sidecar.model_validate_json((folder / SIDECAR).read_bytes())
+    except ValidationError:
+        return None
+    return sidecar if sidecar.splits.keys() == set(SPLITS) and sidecar.files.keys() == set(FILES) else None
+
+
+def difference(folder: Path, sidecar: Sidecar) -> str:
+    """How the files in ``folder`` differ from what their side-car says, in a clause; empty if they do not.
+
+    A file is hashed once a process, and again if its time or its size is another.
+    """
+    if sidecar.seen_digest() != sidecar.sha256:
+        return f"{folder / SIDECAR} has SHA-256 {sidecar.seen_digest()} over its facts, and says {sidecar.sha256}"
+    for name, recorded in sidecar.files.items():
+        try:
+            state = (folder / name).stat()
+            found = _remembered_digest(folder / name, state.st_mtime_ns, state.st_size)
+        except FileNotFoundError:
+            return f"{folder / name} is missing"
+        if found != recorded:
+            return f"{folder / name} has SHA-256 {found}, its side-car says {recorded}"
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _remembered_digest(path: Path, mtime_ns: int, size: int) -> str:
+    return file_digest(path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, read piece by piece; raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
