@@ -34,6 +34,7 @@ _RULES = {
     "promote": {"margin": 0.4, "tolerance": 0.5, "healthier": [{"metric": "health", "factor": 1.1}]},
     "stop": {"delta": 0.001, "window": 3},
     "patience_steps": 100,
+    "gap": {"first": 0.4, "widening": 0.5},
     "health": [{"metric": "health", "at_least": 0.1}],
 }
 _CLOSE = {"band": 0.3, "extra_seeds": 0.2}

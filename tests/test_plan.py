@@ -78,6 +78,11 @@ TWO = ((20, 2), (60, 2))
             {"rules": {"stop": {"unless": [{"metric": "health", "rose_by": 1.0, "fell_by": 0.5}]}}},
             ["rules.stop.unless.0", "'health' improved by what? Give either rose_by or fell_by"],
         ),
+        (
+            {"unit": "member", "num_candidates": 0, "rules": {"gap": {}}},
+            ["rules.gap", "a race or a comparison has none"],
+        ),
+        ({"rules": {"gap": {"first": -0.1}}}, ["rules.gap.first = -0.1", "greater than or equal to 0"]),
         ({"rules": {"stop": {"slope_steps": 10}}}, ["rules.stop.slope_steps = 10", "at least 20"]),
         ({"eta": float("inf")}, ["eta = inf", "finite"]),
         ({"fixed": {"rate": float("nan")}}, ["fixed.rate = nan", "finite"]),
@@ -216,6 +221,7 @@ RICH: dict[str, Any] = {
             "unless": [{"metric": "health", "rose_by": 0.1}, {"metric": "lr", "fell_by": 0.05}],
         },
         "patience_steps": 40,
+        "gap": {"first": 0.2, "widening": 0.0},
         "health": [
             {"metric": "health", "at_least": 0.001, "in_a_row": 2, "after_step": 20, "required": False, "stops": True}
         ],

@@ -81,6 +81,12 @@ PLANS: dict[str, dict[str, Any]] = {
             "patience_steps": 30,
         }
     },
+    "gap": {"rules": {"gap": {"first": 0.25, "widening": 0.02}}},
+    "gap and rules": {
+        "scoring": {"band": 0.3, "extra_seeds": 0.4},
+        "num_candidates": 14,
+        "rules": {"gap": {"first": 0.4, "widening": 0.0}, "promote": {"margin": 0.2}, "patience_steps": 30},
+    },
     "health": {
         "rules": {
             "promote": {"margin": 9.0, "tolerance": 9.0, "healthier": [{"metric": "pulse", "margin": 0.25}]},

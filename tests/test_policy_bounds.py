@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.plans import plan
-from tests.simulated import SEEDS, Metrics, Simulation, check_accounts, staged
+from tests.simulated import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
 from tests.test_policy_gates import levels, passed
 from tune_rh.display import candidates_table, console
+from tune_rh.events import MemberId, SessionStarted
 from tune_rh.policy import Stop
 
 # --- health ----------------------------------------------------------------------------------------------------------
@@ -97,6 +98,95 @@ def test_in_a_race_a_member_that_is_out_of_bounds_does_not_go_on() -> None:
 
     sim = Simulation(raced, metrics).run()
     assert [(p.seed, p.reason) for p in sim.promoted()] == [(42, "top"), (1337, "top")]
+
+
+# --- the gap to the control -------------------------------------------------------------------------------------------
+
+GAP = {"gap": {"first": 0.125, "widening": 0.0625}}
+
+
+def gapped(*behind: float, widens: float = 0.0) -> Metrics:
+    """Each candidate as far behind the control's falling curve at the first evaluation, and more with every step."""
+
+    def metrics(index: int, _seed: int, step: int) -> dict[str, float]:
+        late = 0.0 if not index else behind[index - 1] + widens * (step - 10)
+        return {"val_loss": 4.0 - step / 64 + late, "health": 1.0}
+
+    return metrics
+
+
+@pytest.mark.parametrize("slots", [1, 3, 5])
+def test_who_begins_too_far_behind_the_control_goes_no_further(slots: int) -> None:
+    searched = plan(num_candidates=4, stages=staged(top=4), rules=GAP)
+    sim = Simulation(searched, gapped(0.25, 0.125, 0.5, -0.25), slots=slots).run()
+    check_accounts(sim)
+    assert passed(sim).keys() == {"c0002", "c0004"}
+    assert sim.history.candidates["c0001"].barred == (
+        "gap: 0.25 behind the control at the first evaluation (at most 0.125)"
+    )
+    assert sim.history.gates[0].num_out == 2
+    assert len(sim.history.gates[0].order) == 4
+
+
+def test_who_falls_back_from_where_it_began_goes_no_further() -> None:
+    # From 0 at step 10 it is 1/512 a step: 0.02 wider at the first gate, 0.1 at the second.
+    searched = plan(num_candidates=2, stages=staged(top=2), rules=GAP)
+    sim = Simulation(searched, gapped(0.0, -1.0, widens=1 / 512)).run()
+    assert passed(sim, 0).keys() == {"c0001", "c0002"}
+    assert passed(sim, 1) == {}
+    assert "gap: from -1 to -0.9023 behind" in sim.history.candidates["c0002"].barred
+    check_accounts(sim)
+
+
+def test_nobody_is_cut_by_the_gap_at_the_end() -> None:
+    stages = [{"until_step": 20, "num_seeds": 2}, {"until_step": 120, "num_seeds": 2}]
+    sim = Simulation(plan(num_candidates=1, stages=stages, rules=GAP), gapped(0.0, widens=1 / 64 / 8)).run()
+    assert not any(c.barred for c in sim.others())
+    assert [len(gate.waiting) for gate in sim.history.gates] == [0, 1]
+
+
+def test_who_is_at_a_gate_before_the_control_is_filed_when_that_comes() -> None:
+    sim = Simulation(plan(num_candidates=2, rules=GAP), gapped(0.0, 0.5), slots=6)
+    sim.record(SessionStarted(1, 0.0, "simulated", 6))
+    assert sim.fill()
+    for member in ("c0001-s7", "c0001-s42", "c0002-s7", "c0002-s42"):
+        for _ in range(2):
+            sim.advance(MemberId.parse(member))
+    gate = sim.history.gates[0]
+    assert (gate.order, sim.history.incomplete[0]) == ([], 3)
+    for seed in (7, 42):
+        for _ in range(2):
+            sim.advance(MemberId("c0000", seed))
+    assert [rank.entry for rank in gate.order] == [1, 2]
+    assert (gate.num_out, sim.history.incomplete[0]) == (1, 0)
+    while sim.fill():
+        sim.advance(min(sim.history.running))
+    check_accounts(sim)
+
+
+def test_a_control_that_is_lost_keeps_nobody() -> None:
+    lost: dict[tuple[int, int], Fate] = {(0, seed): ("diverge", 20) for seed in SEEDS}
+    sim = Simulation(plan(num_candidates=2, stages=staged(top=2), rules=GAP), gapped(0.5, 0.25), fates=lost).run()
+    assert passed(sim).keys() == {"c0001", "c0002"}
+    # With one seed of the control left, that one counts: it is looked at where both are.
+    sim = Simulation(
+        plan(num_candidates=2, stages=staged(top=2), rules=GAP),
+        lambda index, seed, step: gapped(0.5 if seed == 42 else 0.0, 0.25)(index, seed, step),
+        fates={(0, 7): ("diverge", 20)},
+    ).run()
+    assert passed(sim) == {}
+    check_accounts(sim)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_gap_does_not_depend_on_what_becomes_of_the_control_later(seed: int) -> None:
+    """It is a function of what was reported up to the gate: whoever arrives late is judged like the others."""
+    searched = plan(num_candidates=6, stages=staged(top=6), rules=GAP)
+    metrics = gapped(0.0, 0.25, 0.0, 0.25, 0.125, 0.25)
+    fates: dict[tuple[int, int], Fate] = {(0, s): ("diverge", 30) for s in SEEDS}
+    sim = Simulation(searched, metrics, fates=fates, slots=3, order=seed).run()
+    assert passed(sim).keys() == {"c0001", "c0003", "c0005"}
+    check_accounts(sim)
 
 
 # --- ways of being healthier -----------------------------------------------------------------------------------------

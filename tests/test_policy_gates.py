@@ -300,7 +300,7 @@ def test_steps_and_seconds_are_added_up_and_a_repeated_step_is_paid_but_counts_o
     assert again.slot_seconds == sim.history.slot_seconds + 1.5
 
 
-@pytest.mark.parametrize("rules", [{}, {**MARGIN, "patience_steps": 30}, HEALTH])
+@pytest.mark.parametrize("rules", [{}, {**MARGIN, "patience_steps": 30}, HEALTH, {"gap": {"first": 0.25}}])
 def test_a_maximised_objective_mirrors_a_minimised_one(rules: dict[str, Any]) -> None:
     low = plan(rules=rules)
     high: SearchPlan = low.model_copy(update={"mode": "max"})

@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tune_rh.plan_rules import HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
-from tune_rh.rules import Curve, has_improved, is_flat, out_of_bounds, plateau, promotable_by_rule, stop_reason
+from tune_rh.plan_rules import GapRule, HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
+from tune_rh.rules import (
+    Curve,
+    has_improved,
+    is_flat,
+    out_of_bounds,
+    plateau,
+    promotable_by_rule,
+    stop_reason,
+    too_far_behind,
+)
 
 
 def curve(values: list[float], train: list[float] | None = None, **metrics: list[float]) -> Curve:
@@ -307,3 +316,27 @@ def test_a_member_that_is_out_of_bounds_stops_where_the_bound_says_so() -> None:
         "health: pulse = 0.1 for 2 reports (at least 0.6)"
     )
     assert stop_reason(Rules(health=(stops,)), pulse(0.1, 0.7)) is None
+
+
+# --- the gap to the control ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "now", "said"),
+    [
+        ([0.125], [0.125], None),
+        ([0.25], [0.0], "gap: 0.25 behind the control at the first evaluation (at most 0.125)"),
+        ([0.0, 0.25], [0.0, 0.25], None),
+        ([0.0, 0.5], [0.0, 0.0], "gap: 0.25 behind the control at the first evaluation (at most 0.125)"),
+        ([0.0], [0.0625], None),
+        ([0.0], [0.125], "gap: from 0 to 0.125 behind the control (at most 0.0625 wider)"),
+        ([-2.0], [-1.5], "gap: from -2 to -1.5 behind the control (at most 0.0625 wider)"),
+        ([-2.0], [-3.0], None),
+        ([math.nan, 0.0], [9.0, 0.0], None),
+        ([9.0, 0.0], [math.inf, 0.0], None),
+        ([math.nan], [9.0], None),
+        ([], [], None),
+    ],
+)
+def test_a_gap_may_be_so_wide_at_first_and_widen_so_far(first: list[float], now: list[float], said: str | None) -> None:
+    assert too_far_behind(GapRule(first=0.125, widening=0.0625), first, now) == said

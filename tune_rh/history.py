@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Iterable
-from statistics import fmean
 from typing import Literal
 
+from analysis.seed_scores import Values
+from tune_rh.eligibility import bar_by_gap, bar_by_health, health
 from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
@@ -31,7 +32,7 @@ from tune_rh.events import (
 from tune_rh.gates import Gate
 from tune_rh.members import ADVANCE, CONTROL, DIAGNOSE, FRESH, LOOK, TEST, Candidate, Member, Pending
 from tune_rh.plan import SearchPlan
-from tune_rh.rules import ending, out_of_bounds
+from tune_rh.rules import ending
 
 
 class History:
@@ -229,17 +230,21 @@ class History:
         if candidate.extra_seed is not None:
             seeds = (*seeds, candidate.extra_seed)
         members = [candidate.members[seed] for seed in seeds]
-        if not all(map(self.has_reached, members)):
+        gate = self.gates[candidate.stage]
+        if not all(map(self.has_reached, members)) or self._waits_for_control(candidate):
             return
         values = {m.id.seed: m.value for m in members}
-        gate = self.gates[candidate.stage]
         self.incomplete[candidate.stage] -= 1
         if candidate is self.control:
-            gate.arrive_control(values, self._health(candidate))
+            gate.arrive_control(values, health(self.plan, candidate))
+            if self.plan.rules.gap is not None:
+                for other in self._by_index[1:]:
+                    if other.stage == candidate.stage:
+                        self._arrive(other, other.members[seeds[0]])
             return
-        candidate.barred = self._barred(candidate.stage, candidate.members.values())
+        candidate.barred = self._bar(candidate, values)
         eligible = not candidate.barred and candidate.look != "failed" and any(v is not None for v in values.values())
-        gate.arrive(candidate.index, values, eligible=eligible, health=self._health(candidate))
+        gate.arrive(candidate.index, values, eligible=eligible, health=health(self.plan, candidate))
         if eligible and candidate.look == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
             self._want_look(candidate)
         if candidate.stage:
@@ -274,25 +279,23 @@ class History:
         gate, index = self.gates[member.stage], self.plan.seeds.index(member.id.seed)
         if self.has_reached(member) and not gate.has(index):
             self.incomplete[member.stage] -= 1
-            eligible = member.value is not None and not self._barred(member.stage, [member])
+            eligible = member.value is not None and not bar_by_health(self.plan, member.stage, [member])
             gate.arrive(index, {member.id.seed: member.value}, eligible=eligible)
 
-    def _barred(self, stage: int, members: Iterable[Member]) -> str:
-        """Why these may not pass the gate of ``stage``, whatever their rank; empty if they may, or where it ends."""
-        if stage == self.plan.last_stage:
-            return ""
-        return out_of_bounds(self.plan.rules.health, [m.curve for m in members if not m.lost]) or ""
+    def _bar(self, candidate: Candidate, values: Values) -> str:
+        """Why the candidate may not pass the gate that it has come to, whatever its rank; empty if it may."""
+        control = self.control
+        at_gate = self.gates[candidate.stage].control
+        unhealthy = bar_by_health(self.plan, candidate.stage, candidate.members.values())
+        if unhealthy or control is None or at_gate is None:
+            return unhealthy
+        return bar_by_gap(self.plan, candidate, values, control, at_gate)
 
-    def _health(self, candidate: Candidate) -> dict[str, float]:
-        """The promote rule's metrics: the mean over the candidate's live members of their last reports."""
-        rule = self.plan.rules.promote
-        last = [m.curve.metrics[-1] for m in candidate.members.values() if m.curve.metrics and not m.lost]
-        if rule is None or not last:
-            return {}
-        return {
-            name: fmean(metrics.get(name, math.nan) for metrics in last)
-            for name in {wanted.metric for wanted in rule.healthier}
-        }
+    def _waits_for_control(self, candidate: Candidate) -> bool:
+        """Whether the control must be at the candidate's gate first, for the gap between the two."""
+        has_gap = self.plan.rules.gap is not None and candidate.stage < self.plan.last_stage
+        control = self.control
+        return has_gap and control not in (None, candidate) and self.gates[candidate.stage].control is None
 
     def _promote(self, event: Promoted) -> None:
         candidate = self.candidates[event.candidate]

@@ -206,6 +206,8 @@ class SearchPlan(FrozenConfig):
                 f"rules.stop.slope_steps = {fitted}: a line needs three reports, and they are {self.eval_every} steps "
                 f"apart; at least {2 * self.eval_every}"
             )
+        if self.rules.gap is not None and (self.unit == "member" or self.compare is not None):
+            raise ValueError("rules.gap: is about candidates beside a control; a race or a comparison has none")
         if self.unit == "member":
             self._check_race()
         elif self.compare is not None:

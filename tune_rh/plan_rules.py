@@ -112,10 +112,26 @@ class HealthBound(FrozenConfig):
     stops: bool = False
 
 
+class GapRule(FrozenConfig):
+    """A candidate that is too far behind the control goes no further, whatever its rank.
+
+    The gap is the mean of candidate minus control (minimised, best so far, at the same step) over the seeds that both
+    still have. Without any such seed the rule says nothing.
+
+    Attributes:
+        first: widest gap at the first evaluation (objective's unit).
+        widening: how much wider than there it may be at a gate.
+    """
+
+    first: Annotated[float, Field(ge=0)] = 0.1
+    widening: Annotated[float, Field(ge=0)] = 0.01
+
+
 class Rules(FrozenConfig):
     """Rules beside the quota of the gates; all off by default."""
 
     promote: PromoteRule | None = None
     stop: StopRule | None = None
     patience_steps: PositiveInt | None = None
+    gap: GapRule | None = None
     health: tuple[HealthBound, ...] = ()

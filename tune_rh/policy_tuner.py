@@ -224,7 +224,7 @@ def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
             "mode": table.mode,
             "presets": (),
             "diagnose": (),
-            "rules": Rules(promote=promote, patience_steps=plan.rules.patience_steps),
+            "rules": Rules(promote=promote, patience_steps=plan.rules.patience_steps, gap=plan.rules.gap),
             "sampler": plan.sampler.model_copy(update={"seed": seed}),
         }
     )

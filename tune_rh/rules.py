@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from tune_rh.plan import SearchPlan
-from tune_rh.plan_rules import HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
+from tune_rh.plan_rules import GapRule, HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
 
 # Two-sided 95% quantiles of Student's t by degrees of freedom (1..30); beyond that the normal's 1.96 is used.
 _T95 = (
@@ -176,6 +176,22 @@ def _is_better(wanted: Healthier, value: float, control: float) -> bool:
     assert wanted.margin is not None
     bound = control + wanted.margin
     return value >= bound if wanted.margin >= 0 else value <= bound
+
+
+def too_far_behind(rule: GapRule, first: Sequence[float], now: Sequence[float]) -> str | None:
+    """Why a candidate is too far behind the control, or None; ``first`` and ``now`` are its distances seed by seed.
+
+    A seed without a finite distance in both is left out; without any seed there is nothing to say.
+    """
+    pairs = [(a, b) for a, b in zip(first, now, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    if not pairs:
+        return None
+    began, stands = fmean(a for a, _ in pairs), fmean(b for _, b in pairs)
+    if began > rule.first:
+        return f"gap: {began:.4g} behind the control at the first evaluation (at most {rule.first:g})"
+    if stands - began > rule.widening:
+        return f"gap: from {began:.4g} to {stands:.4g} behind the control (at most {rule.widening:g} wider)"
+    return None
 
 
 def out_of_bounds(bounds: Iterable[HealthBound], curves: Sequence[Curve]) -> str | None:

@@ -1,0 +1,63 @@
+"""Whether a candidate may pass a gate at all, whatever its rank: its health, and how far it is behind the control.
+
+Pure functions of a plan and of what has arrived. Not here: the rules on numbers (`tune_rh.rules`), ranks
+(`tune_rh.gates`). At the end of the last stage there is no gate, and nobody is kept from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from statistics import fmean
+
+from analysis.seed_scores import Values
+from tune_rh.members import Candidate, Member
+from tune_rh.plan import SearchPlan
+from tune_rh.rules import out_of_bounds, too_far_behind
+
+
+def bar_by_health(plan: SearchPlan, stage: int, members: Iterable[Member]) -> str:
+    """Why a candidate with these members (of a race: a member) may not pass the gate of ``stage``; empty if it may."""
+    if stage == plan.last_stage:
+        return ""
+    return out_of_bounds(plan.rules.health, [m.curve for m in members if not m.lost]) or ""
+
+
+def bar_by_gap(plan: SearchPlan, candidate: Candidate, values: Values, control: Candidate, at_gate: Values) -> str:
+    """Why the candidate is too far behind the control to pass the gate that it has come to; empty if it is not.
+
+    Args:
+        plan: without a gap rule nobody is.
+        candidate: with ``values`` at the gate of its stage, by seed; None for a lost one.
+        values: see ``candidate``.
+        control: with ``at_gate``, its values at that same gate: it may have gone further since.
+        at_gate: see ``control``.
+    """
+    rule = plan.rules.gap
+    if rule is None or candidate.stage == plan.last_stage:
+        return ""
+    first, now = [], []
+    for seed, value in values.items():
+        other = at_gate.get(seed)
+        if value is not None and other is not None:
+            now.append(value - other)
+            first.append(_first(plan, candidate.members[seed]) - _first(plan, control.members[seed]))
+    return too_far_behind(rule, first, now) or ""
+
+
+def health(plan: SearchPlan, candidate: Candidate) -> dict[str, float]:
+    """The promote rule's metrics: the mean over the candidate's live members of their last reports."""
+    rule = plan.rules.promote
+    last = [m.curve.metrics[-1] for m in candidate.members.values() if m.curve.metrics and not m.lost]
+    if rule is None or not last:
+        return {}
+    return {
+        name: fmean(metrics.get(name, math.nan) for metrics in last)
+        for name in {wanted.metric for wanted in rule.healthier}
+    }
+
+
+def _first(plan: SearchPlan, member: Member) -> float:
+    """The value at the first evaluation of all; NaN without one."""
+    curve = member.curve
+    return curve.values[0] if curve.steps[:1] == [plan.eval_every] else math.nan
