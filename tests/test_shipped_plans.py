@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from search_spaces.registry import get_space
+from trainables.shared_moe.accounting import count_params
 from tune_rh.cli import main
 from tune_rh.configs import named_config
 from tune_rh.plan import SearchPlan
@@ -68,3 +70,17 @@ def test_fading_coefficients_are_the_controls_before_anything_is_cut() -> None:
         assert faded < plan.stages[0].until_step
     assert starts == {"05-to-01": 0.05, "03-to-01": 0.03}
     assert config(plan, plan.control).aux_loss_coef_end == 0.01
+
+
+def test_half_the_parameters_may_not_fall_behind_the_control() -> None:
+    plan = shipped("half-params")
+    assert plan.rules.gap is not None
+    assert (plan.rules.gap.first, plan.rules.gap.widening) == (0.10, 0.01)
+    sizes = {name: count_params(config) for name, config in configs(plan).items()}
+    whole = sizes.pop(plan.control)
+    assert sizes.keys() == {"half-notes", "half-matched"}
+    assert all(0.45 <= size / whole <= 0.55 for size in sizes.values())
+    space = get_space(plan.family, plan.space)
+    assert space.check is not None
+    assert plan.num_candidates > len(plan.presets)
+    assert set(plan.presets) - space.outside.keys() == {"half-matched"}
