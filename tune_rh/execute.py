@@ -8,14 +8,14 @@ from __future__ import annotations
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from trainables.api import Family
+from trainables.api import Family, Progress
 from trainables.errors import DataMissing
 from trainables.registry import get_family
 from tune_rh import display, preflight
@@ -50,15 +50,18 @@ def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: C
 
 
 def prepare_data(plan: SearchPlan, data_dir: Path, to: Console) -> None:
-    """Make the plan's data set if it is missing; raises `DataCorrupt` if it is there and wrong."""
+    """Make the plan's data set if it is missing, and check the plan's configs against it.
+
+    Raises:
+        trainables.errors.DataCorrupt: it is there and wrong.
+        trainables.errors.DataError: it cannot be made, or a config does not fit it.
+    """
     make_data(get_family(plan.family), dataset(plan), data_dir, to, only_if_missing=True)
+    preflight.check_data(plan, data_dir)
 
 
 def make_data(family: Family, name: str, data_dir: Path, to: Console, *, only_if_missing: bool = False) -> Path:
     """Make a data set with a progress bar."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     source = data_source(family)
     if only_if_missing:
         try:
@@ -66,10 +69,18 @@ def make_data(family: Family, name: str, data_dir: Path, to: Console, *, only_if
             return data_dir
         except DataMissing:
             to.print(f"Data set {name!r} of {family.name} is not in {data_dir}: making it.", soft_wrap=True)
+    return with_bar(f"{family.name} {name}", to, lambda progress: source.prepare(name, data_dir, progress))
+
+
+def with_bar(title: str, to: Console, work: Callable[[Progress], Path]) -> Path:
+    """Do ``work`` under a progress bar, on a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=to, disable=not to.is_terminal) as bar:
-        row = bar.add_task(f"{family.name} {name}", total=None)
-        return source.prepare(name, data_dir, lambda done, total: bar.update(row, completed=done, total=total))
+        row = bar.add_task(title, total=None)
+        return work(lambda done, total: bar.update(row, completed=done, total=total))
 
 
 def _run(run: OpenRun, runner: str, address: str, to: Console) -> bool:

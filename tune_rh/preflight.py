@@ -1,4 +1,4 @@
-"""Checks before anything is launched: the plan's configs can all be built, and this machine has room for the run.
+"""Checks before anything is launched: the plan's configs can all be built and fit their data, and there is room here.
 
 Everything wrong is said at once. Not here: the plan's own form (`tune_rh.plan`), nor what a Ray cluster can give
 (`tune_rh.ray_cluster.count_slots`, once it is connected).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from pydantic import ValidationError
 
 from search_spaces.api import RandomTrial, Space, Unsatisfiable
 from search_spaces.registry import UnknownSpace, get_space
-from trainables.registry import build_config, get_family
+from trainables.api import ConfigCheck
+from trainables.errors import DataCorrupt, DataError, DataMissing
+from trainables.registry import build_config, get_family, resolve
 from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan import SearchPlan
@@ -47,6 +49,30 @@ def check_plan(plan: SearchPlan) -> None:
         raise PlanError("\n".join(dict.fromkeys(problems)))
 
 
+def check_data(plan: SearchPlan, data_dir: Path) -> None:
+    """Raise `DataError` unless control, presets and draws from the space all fit their data set, which is made.
+
+    A family whose data cannot tell is taken at its word.
+
+    Raises:
+        trainables.errors.DataMissing: the data set is not made.
+        trainables.errors.DataCorrupt: it is damaged.
+    """
+    source = resolve(get_family(plan.family).data)
+    if not isinstance(source, ConfigCheck):
+        return
+    problems = []
+    for where, config in _configs(plan):
+        try:
+            source.check(config, data_dir)
+        except (DataMissing, DataCorrupt):
+            raise
+        except DataError as error:
+            problems.append(f"{where}: {error}")
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+
+
 def check_machine(plan: SearchPlan, runs_dir: Path, *, local: bool) -> None:
     """Raise `PreflightRefused` if the disk is nearly full or, in process, a job asks for more than this machine has."""
     problems = []
@@ -65,6 +91,16 @@ def check_machine(plan: SearchPlan, runs_dir: Path, *, local: bool) -> None:
             )
     if problems:
         raise PreflightRefused("\n".join(problems))
+
+
+def _configs(plan: SearchPlan) -> Iterator[tuple[str, Any]]:
+    """Configs of a plan that `check_plan` has passed, with where each comes from."""
+    for name in (plan.control, *plan.presets):
+        yield f"{'config' if name in plan.configs else 'preset'} {name!r}", named_config(plan, name)[0]
+    if plan.space:
+        space = get_space(plan.family, plan.space)
+        for seed in range(_DRAWS):
+            yield f"space {plan.space!r}", _draw(plan, space, space.suggest(RandomTrial(seed)))
 
 
 def _named(plan: SearchPlan, name: str, problems: list[str], data: dict[str, str]) -> tuple[Any, int | None] | None:

@@ -175,6 +175,17 @@ class SpacingSource:
         """SHA-256 of the set's file, recomputed and equal to the one recorded; raises as `load`."""
         return _verified(name, data_dir)[0]
 
+    def check(self, config: Any, data_dir: Path) -> None:
+        """Raise `DataError` unless a window, its last target and the past of its linear features fit in each split."""
+        known_name(config.data)
+        layout = LAYOUTS[config.data]
+        allowed = BLOCK * min(layout.train, layout.val, layout.test) - 1 - config.ar_features
+        if config.context > allowed:
+            raise DataError(
+                f"context = {config.context}: the shortest split of data set {config.data!r} holds no such window; "
+                f"allowed is at most {allowed}"
+            )
+
 
 SOURCE = SpacingSource()
 

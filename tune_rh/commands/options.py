@@ -7,8 +7,10 @@ import math
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from trainables.errors import DataMissing
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan import SearchPlan
 
@@ -89,6 +91,8 @@ def launch(plan: SearchPlan, args: argparse.Namespace) -> int:
     preflight.check_plan(plan)
     console = display.console()
     if args.dry_run:
+        with suppress(DataMissing):
+            preflight.check_data(plan, data_dir(args))
         display.print_plan(plan, cost.expected(plan), console)
         return 0
     from tune_rh import runs
