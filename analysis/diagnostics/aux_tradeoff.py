@@ -1,0 +1,301 @@
+"""Does more balance between experts cost loss?
+
+What it is: the candidates of a run that share every field but those of balance, at the furthest step that all of them
+have reached on the seeds that all of them have. Their effective coefficient (the mean of the auxiliary loss's
+coefficient over the steps until then; 0 without an auxiliary loss) stands against loss and balance. Judged is the cost:
+in each seed a straight line of the best loss so far over the coefficients, from the weakest to the strongest, with
+Student's t over seeds. A line, because the auxiliary loss enters in proportion to its coefficient; a valley between the
+ends shows in the plot and in the differences to the control, not in the cost.
+
+The rank correlation has a percentile interval by a bootstrap over seeds, which is only reported: such an interval of a
+mean covers 0.75 instead of 0.95 with 3 normal seeds and 0.84 with 5 (20,000 simulated samples; Colas et al. 2018, arXiv
+1806.08295, warn of it).
+
+What it is not: a claim, or a reading of candidates that differ in more than balance. Loss-free balancing (a bias on the
+choice) has no coefficient; it stands beside the others in the plot of loss against balance.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.api import Estimate, Finding, Plot, Series, Verdict
+from analysis.bootstrap import interval
+from analysis.diagnostics.moe_runs import (
+    LOSS,
+    ONE_LOOK,
+    Curve,
+    curves,
+    doubted,
+    lost_text,
+    matched,
+    name,
+    over_seeds,
+    settings,
+    unfit,
+    value_of,
+)
+from analysis.diagnostics.verdicts import no_evidence, shown
+from analysis.gate_scores import highest
+from analysis.record_types import CandidateRecord
+from analysis.records import Records
+
+NEARLY_FREE = 0.01
+"""Nats per token that the strongest coefficient may cost more than the weakest."""
+BALANCE_FIELDS = (
+    "balance",
+    "aux_loss_coef_start",
+    "aux_loss_coef_end",
+    "aux_warmup_frac",
+    "aux_decay_end_frac",
+    "bias_update_rate",
+)
+"""What the compared may differ in."""
+PER = 0.01
+"""Unit of the coefficient that slopes are given for."""
+
+_BALANCES = ("balance_entropy", "max_vio")
+_SEEDS_OF_NO_CLAIM = 3  # fewer are said to be few
+
+
+@dataclass(frozen=True)
+class Point:
+    """One candidate at the common step.
+
+    Attributes:
+        coefficient: effective, NaN for loss-free balancing.
+        losses: by seed, the best so far.
+        balances: by metric and seed, of the last report until then; seeds that did not report it are missing.
+    """
+
+    candidate: CandidateRecord
+    coefficient: float
+    losses: dict[int, float]
+    balances: dict[str, dict[int, float]]
+
+
+class AuxTradeoff:
+    """Values: ``cost``, fitted loss at the strongest coefficient less that at the weakest (nats per token, judged);
+    ``cost_per_0.01``, the same for each 0.01 of coefficient; ``change_of_balance_entropy`` and ``change_of_max_vio``,
+    fitted alike; ``rank_correlation`` of coefficient and mean loss; ``num_seeds``, ``at_step``. A candidate each:
+    ``coefficient``, ``loss``, ``balance_entropy``, ``max_vio`` and, where the control is among them,
+    ``minus_control`` (paired by seed).
+    """
+
+    name = "aux_tradeoff"
+    title = "Balance against loss"
+    families = ("shared_moe",)
+    needs: Literal["records", "checkpoint"] = "records"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for the records of one run."""
+        records: Records = subject
+        why = unfit(records)
+        if why:
+            return no_evidence(self.name, why)
+        group = _group(records)
+        with_coefficient = [c for c in group if _schedule(c) is not None]
+        if len({_schedule(c) for c in with_coefficient}) < 2:
+            return no_evidence(
+                self.name,
+                "No two candidates that reached a gate with a finite loss share everything but the coefficient of the "
+                "auxiliary loss.",
+            )
+        step, seeds = matched([_curves(c) for c in with_coefficient])
+        points = [_point(c, step, seeds) for c in with_coefficient]
+        xs = [point.coefficient for point in points]
+        if not seeds or max(xs) == min(xs):
+            return no_evidence(self.name, "The candidates that differ only in balance have no seed in common.")
+        free = [p for c in group if c not in with_coefficient if (p := _point(c, step, seeds)).losses]
+        return self._judge(records, points, free, step, seeds)
+
+    def _judge(
+        self, records: Records, points: list[Point], free: list[Point], step: float, seeds: list[int]
+    ) -> Finding:
+        xs = [point.coefficient for point in points]
+        width = max(xs) - min(xs)
+        cost = _change(points, [point.losses for point in points], seeds)
+        verdict = doubted(cost, lambda value: value <= NEARLY_FREE)
+        values: dict[str, Estimate | float] = {
+            "cost": cost,
+            "cost_per_0.01": _scaled(cost, PER / width),
+            "rank_correlation": _rank_correlation(points, seeds),
+            "num_seeds": float(len(seeds)),
+            "at_step": step,
+        }
+        for metric in _BALANCES:
+            if all(len(point.balances[metric]) == len(seeds) for point in points):
+                values[f"change_of_{metric}"] = _change(points, [point.balances[metric] for point in points], seeds)
+        assert records.control is not None
+        control = next((p for p in (*points, *free) if p.candidate is records.control), None)
+        for point in (*points, *free):
+            values |= dict(_values(point, control))
+        summary = (
+            f"{len(points)} candidates differ in nothing but balance, with mean coefficients from {min(xs):.3g} to "
+            f"{max(xs):.3g} over {step:,.0f} steps. {_said(verdict, cost, len(seeds))} {_bought(values)}"
+            f"{lost_text(point.candidate for point in (*points, *free))}{ONE_LOOK}."
+        )
+        return Finding(self.name, verdict, summary, values, {"cost": NEARLY_FREE}, _plots(points, free))
+
+
+def effective_coefficient(config: Any, steps: int) -> float:
+    """Mean over the first ``steps`` optimiser steps of the auxiliary loss's coefficient: 0 without that loss.
+
+    In closed form, equal to the mean of `trainables.shared_moe.routing.aux_coefficient`: held at its start, then in a
+    straight line to its end, both ends counted in the pinned ``schedule_steps``.
+    """
+    if config.balance != "aux" or steps < 1:
+        return 0.0
+    start, end = config.aux_loss_coef_start, config.aux_loss_coef_end
+    held, done = (round(part * config.schedule_steps) for part in (config.aux_warmup_frac, config.aux_decay_end_frac))
+    before = min(steps, held)
+    falling = max(0, min(steps, done) - held)
+    after = steps - before - falling
+    slope = (end - start) / (done - held) if done > held else 0.0
+    total = before * start + falling * start + slope * falling * (falling - 1) / 2 + after * end
+    return float(total / steps)
+
+
+def _group(records: Records) -> list[CandidateRecord]:
+    """The most candidates of a gate with one config but for balance; with the control, where there are as many."""
+    groups: dict[str, list[CandidateRecord]] = {}
+    for one in highest(records):
+        candidate = records.candidates[one]
+        config = settings(candidate)
+        if config is None or config.ffn != "moe" or not curves(candidate, "steps"):
+            continue
+        rest = config.model_dump(mode="json", exclude=set(BALANCE_FIELDS))
+        groups.setdefault(json.dumps(rest, sort_keys=True), []).append(candidate)
+    return max(
+        groups.values(),
+        key=lambda some: (len({_schedule(c) for c in some} - {None}), records.control in some),
+        default=[],
+    )
+
+
+def _schedule(candidate: CandidateRecord) -> tuple[float, ...] | None:
+    """What the coefficient does, the same for candidates in which it does the same; None without one to speak of."""
+    config = settings(candidate)
+    assert config is not None
+    names = ("aux_loss_coef_start", "aux_loss_coef_end", "aux_warmup_frac", "aux_decay_end_frac")
+    made: dict[str, tuple[float, ...]] = {"none": (0.0,), "aux": tuple(getattr(config, field) for field in names)}
+    return made.get(config.balance)
+
+
+def _point(candidate: CandidateRecord, step: float, seeds: Sequence[int]) -> Point:
+    config, mine = settings(candidate), _curves(candidate)
+    assert config is not None
+    losses = {seed: value for seed in seeds if seed in mine and not math.isnan(value := mine[seed].at(step))}
+    balances: dict[str, dict[int, float]] = {metric: {} for metric in _BALANCES}
+    for seed in losses:
+        for metric in _BALANCES:
+            reports = [r for r in candidate.members[seed].reports if r.step <= step]
+            told = [value for r in reports if math.isfinite(value := float(r.metrics.get(metric, math.nan)))]
+            if told:
+                balances[metric][seed] = told[-1]
+    coefficient = math.nan if config.balance == "lossfree" else effective_coefficient(config, round(step))
+    return Point(candidate, coefficient, losses, balances)
+
+
+def _curves(candidate: CandidateRecord) -> dict[int, Curve]:
+    """As far as each member was trained: what stopped early may have collapsed, and its last value is no later one."""
+    return {seed: replace(curve, keeps=False) for seed, curve in curves(candidate, "steps").items()}
+
+
+def _change(points: list[Point], values: list[dict[int, float]], seeds: list[int]) -> Estimate:
+    """From the weakest to the strongest coefficient, along each seed's least-squares line."""
+    x = np.array([point.coefficient for point in points])
+    away = x - x.mean()
+    slopes = [float(away @ [mine[seed] for mine in values] / (away @ away)) for seed in seeds]
+    return over_seeds([slope * float(np.ptp(x)) for slope in slopes])
+
+
+def _scaled(estimate: Estimate, factor: float) -> Estimate:
+    return Estimate(estimate.value * factor, estimate.low * factor, estimate.high * factor)
+
+
+def _rank_correlation(points: list[Point], seeds: list[int]) -> Estimate:
+    from scipy.stats import rankdata
+
+    ranks = rankdata([point.coefficient for point in points])
+    losses = np.array([[point.losses[seed] for point in points] for seed in seeds])
+
+    def correlation(rows: NDArray[np.float64]) -> float:
+        means = rankdata(rows.mean(axis=0))
+        return float(np.corrcoef(ranks, means)[0, 1]) if np.ptp(means) else math.nan
+
+    return interval(correlation, losses, block=1)
+
+
+def _values(point: Point, control: Point | None) -> Iterator[tuple[str, Estimate | float]]:
+    named = {"loss": over_seeds(list(point.losses.values()))}
+    named |= {metric: over_seeds(list(mine.values())) for metric, mine in point.balances.items() if mine}
+    if control is not None and point is not control:
+        common = sorted(point.losses.keys() & control.losses.keys())
+        named["minus_control"] = over_seeds([point.losses[seed] - control.losses[seed] for seed in common])
+    if not math.isnan(point.coefficient):
+        yield value_of(point.candidate, "coefficient"), point.coefficient
+    for quantity, estimate in named.items():
+        yield value_of(point.candidate, quantity), estimate
+
+
+def _said(verdict: Verdict, cost: Estimate, num_seeds: int) -> str:
+    seeds = f"{num_seeds} seeds" if num_seeds > 1 else "one seed"
+    size = f"from the weakest to the strongest the loss changes by {shown(cost)} nats per token in {seeds}"
+    if verdict == "fail":
+        return f"More balance costs loss: {size}."
+    if verdict == "pass":
+        word = "is even rewarded" if cost.high < 0.0 else f"costs at most {NEARLY_FREE:g} nats"
+        return f"More balance {word}: {size}."
+    if cost.low > 0.0:
+        return f"More balance costs loss, though perhaps less than {NEARLY_FREE:g} nats: {size}."
+    few = ", and seeds are few" if num_seeds < _SEEDS_OF_NO_CLAIM else ""
+    return f"Whether more balance costs loss cannot be told: {size}{few}."
+
+
+def _bought(values: dict[str, Estimate | float]) -> str:
+    """What the coefficient did to the balance, as a sentence with a space behind."""
+    entropy = values.get("change_of_balance_entropy")
+    if not isinstance(entropy, Estimate):
+        return "What it does to the balance was not reported. "
+    text = f"What that bought: balance_entropy changes by {shown(entropy)}"
+    vio = values.get("change_of_max_vio")
+    return text + (f", max_vio by {shown(vio, 2)}. " if isinstance(vio, Estimate) else ". ")
+
+
+def _plots(points: list[Point], free: list[Point]) -> tuple[Plot, ...]:
+    losses = f"{LOSS} (nats per token)"
+    made = [_against_coefficient(points, "best loss so far", losses)]
+    told = [metric for metric in _BALANCES if any(point.balances[metric] for point in points)]
+    made += [_against_coefficient(points, metric, metric) for metric in told]
+    groups = {"auxiliary loss, or none": points, "loss-free balancing": free}
+    series = [_series(label, some, "balance_entropy") for label, some in groups.items()]
+    if known := tuple(one for one in series if one.x):
+        made.append(Plot("Loss against balance", "balance_entropy", losses, "points", known))
+    return tuple(made)
+
+
+def _against_coefficient(points: list[Point], what: str, y_label: str) -> Plot:
+    series = []
+    for point in points:
+        mine = point.balances.get(y_label, point.losses)
+        y = over_seeds(list(mine.values()))
+        series.append(Series(name(point.candidate), (point.coefficient,), (y.value,), (y.low,), (y.high,)))
+    return Plot(f"{what} against the coefficient", "mean coefficient so far", y_label, "points", tuple(series))
+
+
+def _series(label: str, points: list[Point], metric: str) -> Series:
+    told = [point for point in points if point.balances[metric]]
+    y = [over_seeds(list(point.losses.values())) for point in told]
+    x = tuple(over_seeds(list(point.balances[metric].values())).value for point in told)
+    return Series(label, x, tuple(e.value for e in y), tuple(e.low for e in y), tuple(e.high for e in y))
+
+
+DIAGNOSTIC = AuxTradeoff()

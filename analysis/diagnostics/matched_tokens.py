@@ -1,0 +1,212 @@
+"""At equal tokens, who is better: experts or a dense model?
+
+What it is: everybody that was trained to the end beside the control and beside the best dense model, at equal steps and
+at equal tokens (batch sizes may differ), paired by seed; and after how many tokens and seconds of training each was as
+good as those two in the end. Judged is one difference: the best one with experts less the best dense one, at equal
+tokens. What it is not: a claim (see `analysis.diagnostics.moe_runs`), or a measure of equal compute
+(`analysis.diagnostics.efficiency`). The course of each lead over the control is the report's table of matched steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Literal
+
+from analysis.api import Estimate, Finding, Plot, Series, Verdict
+from analysis.diagnostics.moe_runs import (
+    LOSS,
+    MILLION,
+    Clock,
+    Finished,
+    Paired,
+    closing,
+    curves,
+    doubted,
+    finished,
+    is_wide,
+    name,
+    over_seeds,
+    paired,
+    pairs_text,
+    reached,
+    value_of,
+)
+from analysis.diagnostics.verdicts import no_evidence, shown
+from analysis.matched_steps import matched_steps
+from analysis.record_types import CandidateRecord
+from analysis.records import Records
+
+AS_GOOD = 0.0
+"""Nats per token that the best one with experts may be worse by than the best dense one."""
+MAX_SHOWN = 6
+"""Candidates in the plot, the best ones; the control and the best dense one are always among them."""
+
+_BILLS: tuple[Clock, ...] = ("tokens", "seconds")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Whom to compare with, at equal places of which clocks; its loss at its end is one to reach."""
+
+    word: str
+    whose: CandidateRecord
+    clocks: tuple[Clock, ...] = ("steps", "tokens")
+
+
+class MatchedTokens:
+    """Values, a candidate each: ``minus_control_at_equal_steps``, ``minus_control_at_equal_tokens``,
+    ``minus_dense_at_equal_steps``, ``minus_dense_at_equal_tokens`` in nats per token (below zero: better than the
+    control, or than the best dense one); ``millions_of_tokens_to_control``, ``seconds_to_control``,
+    ``millions_of_tokens_to_dense``, ``seconds_to_dense``: where the mean over common seeds of the best loss so far
+    first is at most that one's at its end, NaN if it never is. Seconds are of training alone, of whatever machines the
+    run had.
+    """
+
+    name = "matched_tokens"
+    title = "Loss at equal tokens: experts against dense"
+    families = ("shared_moe",)
+    needs: Literal["records", "checkpoint"] = "records"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for the records of one run."""
+        records: Records = subject
+        there = finished(records)
+        if isinstance(there, str):
+            return no_evidence(self.name, there)
+        goals = [Goal("control", there.control, ("tokens",))]
+        goals += [Goal("dense", there.dense)] if there.dense is not None else []
+        values: dict[str, Estimate | float] = dict(_at_equal_steps(records, there))
+        for candidate in there.candidates:
+            values |= dict(_against(candidate, goals))
+        judged, verdict, threshold = _judge(there)
+        summary = " ".join([*judged, *_sooner(there, values), *_against_control(there), closing(there)])
+        return Finding(self.name, verdict, summary, values, threshold, (_plot(there),))
+
+
+def _against(candidate: CandidateRecord, goals: list[Goal]) -> Iterator[tuple[str, Estimate | float]]:
+    for goal in goals:
+        if goal.whose is not candidate:
+            for clock in goal.clocks:
+                found = paired(candidate, goal.whose, clock)
+                if found is not None:
+                    yield value_of(candidate, f"minus_{goal.word}_at_equal_{clock}"), found.difference
+        tokens, seconds = (_to_goal(candidate, goal.whose, clock) for clock in _BILLS)
+        yield value_of(candidate, f"millions_of_tokens_to_{goal.word}"), tokens / MILLION
+        yield value_of(candidate, f"seconds_to_{goal.word}"), seconds
+
+
+def _at_equal_steps(records: Records, there: Finished) -> Iterator[tuple[str, Estimate]]:
+    """The last differences to the control of the report's table of matched steps."""
+    rows = {row.candidate: row for row in matched_steps(records)}
+    for candidate in there.others:
+        if row := rows.get(candidate.id):
+            last = Estimate(row.difference[-1], row.low[-1], row.high[-1])
+            yield value_of(candidate, "minus_control_at_equal_steps"), last
+
+
+def _to_goal(candidate: CandidateRecord, whose: CandidateRecord, clock: Clock) -> float:
+    ours, theirs = curves(candidate, clock), curves(whose, clock)
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return math.nan
+    return reached([ours[seed] for seed in seeds], fmean(theirs[seed].values[-1] for seed in seeds))
+
+
+def _judge(there: Finished) -> tuple[list[str], Verdict, dict[str, float]]:
+    """What is said of the best one with experts beside the best dense one."""
+    best, dense = there.best, there.dense
+    if dense is None:
+        return ["No dense model was trained to the end, so experts are held against none."], "no_evidence", {}
+    if best is None:
+        return ["Only dense models were trained to the end."], "no_evidence", {}
+    found = paired(best, dense, "tokens")
+    if found is None:
+        return [f"{name(best)} and {name(dense)} have no seed in common."], "no_evidence", {}
+    verdict = doubted(found.difference, lambda value: value <= AS_GOOD)
+    words = {
+        "pass": "experts are at least as good at the same tokens",
+        "warn": "which of them is better at the same tokens cannot be told",
+        "fail": "experts do not reach the dense model at the same tokens",
+        "no_evidence": "the losses are not finite",
+    }[verdict]
+    said = (
+        f"After {found.place / MILLION:.4g} million tokens {name(best)}, the best with experts, is "
+        f"{_better(found)} than {name(dense)}, the best dense one ({pairs_text(len(found.ours))}): {words}."
+    )
+    return [said], verdict, {value_of(best, "minus_dense_at_equal_tokens"): AS_GOOD}
+
+
+def _against_control(there: Finished) -> list[str]:
+    """The best one at equal tokens beside the control."""
+    if not there.others:
+        return ["Nobody but the control was trained to the end."]
+    best = there.others[0]
+    if best is there.dense or not (found := paired(best, there.control, "tokens")):
+        return []
+    return [
+        f"Beside the control, {name(there.control)}, the best of {len(there.others)}, {name(best)}, is "
+        f"{_better(found)} ({pairs_text(len(found.ours))})."
+    ]
+
+
+def _sooner(there: Finished, values: dict[str, Estimate | float]) -> Iterator[str]:
+    """How much of the dense one's tokens the best with experts took to be as good."""
+    best, dense = there.best, there.dense
+    if best is None or dense is None:
+        return
+    ours, theirs = (values[value_of(c, "millions_of_tokens_to_dense")] for c in (best, dense))
+    assert isinstance(ours, float)
+    assert isinstance(theirs, float)
+    if math.isfinite(ours / theirs):
+        yield f"It was as good as the dense one in the end after {ours / theirs:.2f} of its tokens."
+
+
+def _better(found: Paired) -> str:
+    """``0.021 (0.018 to 0.024) nats per token better``."""
+    size, word = found.difference, "worse"
+    if size.value < 0.0:
+        size, word = Estimate(-size.value, -size.high, -size.low), "better"
+    return f"{shown(size)} nats per token {word}"
+
+
+def _plot(there: Finished) -> Plot:
+    """Mean over seeds, with the range from the best to the worst."""
+    first = there.candidates[:MAX_SHOWN]
+    late = [c for c in there.candidates[MAX_SHOWN:] if c is there.control or c is there.dense]
+    series = []
+    for candidate in (*first, *late):
+        by_seed = list(curves(candidate, "tokens").values())
+        if not by_seed:
+            continue
+        places = sorted({place for curve in by_seed for place in curve.places})
+        rows = [[value for c in by_seed if math.isfinite(value := c.at(place))] for place in places]
+        series.append(
+            Series(
+                name(candidate) + (", control" if candidate is there.control else ""),
+                tuple(place / MILLION for place in places),
+                tuple(over_seeds(row).value for row in rows),
+                tuple(min(row) for row in rows),
+                tuple(max(row) for row in rows),
+            )
+        )
+    lines = {}
+    if there.dense is not None:
+        lines["the best dense one at its end"] = over_seeds(
+            [curve.values[-1] for curve in curves(there.dense, "tokens").values()]
+        ).value
+    wide = is_wide([place for one in series for place in one.x])
+    return Plot(
+        "Best loss so far against tokens: mean over seeds, and their range",
+        "millions of tokens trained on",
+        f"{LOSS} (nats per token)",
+        "line",
+        tuple(series),
+        lines=lines,
+        log_x=wide,
+    )
+
+
+DIAGNOSTIC = MatchedTokens()

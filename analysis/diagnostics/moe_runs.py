@@ -1,0 +1,295 @@
+"""What the diagnostics of whole runs of `shared_moe` share: who finished, and curves that are compared at equal places.
+
+What it is: the best loss so far of each member along one of three clocks (optimiser steps, tokens, seconds of
+training), and differences between two candidates at a place that both have reached, paired by seed, with Student's t
+intervals. Batch sizes may differ, and then reports stand at other tokens: between two reports a curve is a straight
+line. As in `analysis.matched_steps`, which has the whole course of a lead in steps, a member that stopped early keeps
+its value, and a lost one leaves its pair; the findings say how many were lost.
+
+What it is not: a claim. Each interval has its coverage for one look, and those who are looked at were chosen for being
+good (`analysis.claims`).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from analysis.api import Estimate, Verdict
+from analysis.diagnostics.verdicts import verdict
+from analysis.distributions import t_quantile
+from analysis.gate_scores import gate_entries
+from analysis.record_types import CandidateRecord, MemberRecord, Report
+from analysis.records import Records
+from trainables.registry import build_config, get_family
+
+FAMILY = "shared_moe"
+LOSS = "eval_loss"
+"""The objective that thresholds in nats and in percent are meant for."""
+MILLION = 1e6
+WIDE = 10.0
+"""Largest over smallest place of a plot from which its axis is logarithmic."""
+ONE_LOOK = "Intervals are 95%, Student's t over seeds, for one look each"
+
+Clock = Literal["steps", "tokens", "seconds"]
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The best value so far of one member.
+
+    Attributes:
+        places: where it reported, rising.
+        values: there, never rising.
+        keeps: whether the last value holds from there on (it stopped early).
+    """
+
+    places: tuple[float, ...]
+    values: tuple[float, ...]
+    keeps: bool
+
+    @property
+    def end(self) -> float:
+        """The furthest place with a value; infinite for one that keeps it."""
+        return math.inf if self.keeps else self.places[-1]
+
+    def at(self, place: float) -> float:
+        """The value at a place, on a straight line between reports; NaN before the first and after the end."""
+        after = bisect_left(self.places, place)
+        if after == len(self.places):
+            return self.values[-1] if self.keeps else math.nan
+        if self.places[after] == place:
+            return self.values[after]
+        if not after:
+            return math.nan
+        (left, right), (low, high) = self.places[after - 1 : after + 1], self.values[after - 1 : after + 1]
+        return low + (high - low) * (place - left) / (right - left)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two candidates at one place, seed by seed.
+
+    Attributes:
+        place: on the clock.
+        ours, theirs: values of the seeds that both have there.
+    """
+
+    place: float
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...]
+
+    @property
+    def difference(self) -> Estimate:
+        """Ours less theirs: below zero, ours is better."""
+        return over_seeds([a - b for a, b in zip(self.ours, self.theirs, strict=True)])
+
+    @property
+    def percent(self) -> Estimate:
+        """The same as a percentage of theirs, seed by seed; NaN where theirs is zero."""
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return over_seeds([100.0 * (a - b) / b if b else math.nan for a, b in pairs])
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Those of a run that can be compared at its end.
+
+    Attributes:
+        candidates: scored at the end, best first, the control among them where it is.
+        scored: the same, and those that had lost every seed by then.
+        control: whether it has come to the end or not.
+        dense: the best of ``candidates`` without experts; None if there is none.
+    """
+
+    candidates: tuple[CandidateRecord, ...]
+    scored: tuple[CandidateRecord, ...]
+    control: CandidateRecord
+    dense: CandidateRecord | None
+
+    @property
+    def best(self) -> CandidateRecord | None:
+        """The best with experts."""
+        return next((c for c in self.candidates if is_dense(c) is False), None)
+
+    @property
+    def others(self) -> list[CandidateRecord]:
+        """All but the control, best first."""
+        return [c for c in self.candidates if c is not self.control]
+
+
+def settings(candidate: CandidateRecord) -> Any | None:
+    """The config as the family reads it; None if this version of the family does not take it."""
+    try:
+        return build_config(get_family(FAMILY), candidate.config)
+    except ValidationError:
+        return None
+
+
+def is_dense(candidate: CandidateRecord) -> bool | None:
+    """Whether it has no experts; None if its config cannot be read."""
+    config = settings(candidate)
+    return None if config is None else config.ffn == "dense"
+
+
+def finished(records: Records) -> Finished | str:
+    """Who is compared at the end of a run, or in a sentence why nobody can be."""
+    why = unfit(records)
+    if why:
+        return why
+    control = records.control
+    assert control is not None  # or it would not be fit
+    ended = tuple(records.candidates[entry.candidate] for entry in gate_entries(records)[-1])
+    alive = tuple(c for c in ended if members(c))
+    if not alive:
+        return "Nobody has reached the end of the last stage with a finite loss."
+    if not any(curves(candidate, "tokens") for candidate in alive):
+        return "Nobody who reached the end has reported on how many tokens it was trained."
+    return Finished(alive, ended, control, next((c for c in alive if is_dense(c)), None))
+
+
+def unfit(records: Records) -> str:
+    """Why candidates of this run cannot be compared, in a sentence; empty if they can."""
+    if records.objective != LOSS:
+        return f"The run is decided by {records.objective}, and this question is about {LOSS}."
+    if records.control is None:
+        return "There is no control to compare with" + (": it is a race of seeds." if records.kind == "race" else ".")
+    return ""
+
+
+def members(candidate: CandidateRecord) -> dict[int, MemberRecord]:
+    """Those that were not lost and have reported a finite loss, by seed."""
+    return {
+        seed: member
+        for seed, member in candidate.members.items()
+        if member.lost_stage is None and any(math.isfinite(report.value) for report in member.reports)
+    }
+
+
+def lost_text(candidates: Iterable[CandidateRecord]) -> str:
+    """Which seeds diverged or failed, and therefore have no pair, as a sentence with a space behind; may be empty."""
+    told = []
+    for candidate in candidates:
+        lost = sum(member.lost_stage is not None for member in candidate.members.values())
+        told += [f"{lost} of {len(candidate.members)} of {name(candidate)}"] if lost else []
+    return f"Seeds that were lost are left out: {', '.join(told)}. " if told else ""
+
+
+def closing(there: Finished) -> str:
+    """What to keep in mind about comparisons at the end of a run."""
+    everybody = {c.id: c for c in (there.control, *there.scored)}
+    lost = lost_text(everybody[one] for one in sorted(everybody))
+    return f"{lost}{ONE_LOOK}, and candidates were chosen for being good: no claim."
+
+
+def curves(candidate: CandidateRecord, clock: Clock) -> dict[int, Curve]:
+    """Of the members that were not lost, by seed; without those that never reported on this clock."""
+    found = {seed: _curve(member, clock) for seed, member in members(candidate).items()}
+    return {seed: curve for seed, curve in found.items() if curve.places}
+
+
+def matched(sides: Sequence[Mapping[int, Curve]]) -> tuple[float, list[int]]:
+    """The furthest place that all have reached on the seeds that all have, and those seeds with a value there.
+
+    NaN and no seed where they have none in common.
+    """
+    seeds = sorted(set.intersection(*(set(side) for side in sides))) if sides else []
+    if not seeds:
+        return math.nan, []
+    place = furthest([side[seed] for side in sides for seed in seeds])
+    return place, [seed for seed in seeds if not any(math.isnan(side[seed].at(place)) for side in sides)]
+
+
+def furthest(some: Sequence[Curve]) -> float:
+    """The last place at which all curves, at least one, have a value; the last report of all if all keep theirs."""
+    end = min(curve.end for curve in some)
+    return max(curve.places[-1] for curve in some) if math.isinf(end) else end
+
+
+def paired(one: CandidateRecord, other: CandidateRecord, clock: Clock) -> Paired | None:
+    """``one`` beside ``other`` at the furthest place that both have reached; None without a common seed."""
+    ours, theirs = curves(one, clock), curves(other, clock)
+    place, seeds = matched((ours, theirs))
+    if not seeds:
+        return None
+    return Paired(place, tuple(ours[s].at(place) for s in seeds), tuple(theirs[s].at(place) for s in seeds))
+
+
+def reached(some: Sequence[Curve], target: float) -> float:
+    """The first place where the mean of the curves is at most ``target``; NaN if it never is, or without curves."""
+    if not some:
+        return math.nan
+    first, last = max(curve.places[0] for curve in some), min(curve.end for curve in some)
+    places = sorted({place for curve in some for place in curve.places if first <= place <= last})
+    before: tuple[float, float] | None = None
+    for place in places:
+        value = fmean(curve.at(place) for curve in some)
+        if value <= target:
+            if before is None or value == target:
+                return place
+            left, high = before
+            return left + (place - left) * (high - target) / (high - value)
+        before = place, value
+    return math.nan
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """The mean with its 95% interval by Student's t; no bounds from one value, all NaN from none or from a NaN."""
+    mean = fmean(values) if values else math.nan
+    if len(values) < 2 or not math.isfinite(mean):
+        return Estimate(mean, math.nan, math.nan)
+    half = t_quantile(0.5 + 0.5 * _LEVEL, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def doubted(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:
+    """As `analysis.diagnostics.verdicts.verdict`, and ``warn`` without an interval: one seed decides nothing."""
+    if math.isfinite(estimate.value) and math.isnan(estimate.low):
+        return "warn"
+    return verdict(estimate, passes)
+
+
+def name(candidate: CandidateRecord) -> str:
+    """``c0003 (half-notes)``; the id alone of one that was drawn."""
+    return f"{candidate.id} ({candidate.label})" if candidate.label else candidate.id
+
+
+def value_of(candidate: CandidateRecord, quantity: str) -> str:
+    """The name of a value that belongs to one candidate: ``c0003.loss``; reports make a row of each candidate."""
+    return f"{candidate.id}.{quantity}"
+
+
+def pairs_text(num: int) -> str:
+    """``3 seeds in pairs``."""
+    return f"{num} seeds in pairs" if num > 1 else "one pair of seeds"
+
+
+def is_wide(places: Sequence[float]) -> bool:
+    """Whether positive numbers span so much that their axis should be logarithmic."""
+    return bool(places) and min(places) > 0.0 and max(places) >= WIDE * min(places)
+
+
+def _curve(member: MemberRecord, clock: Clock) -> Curve:
+    places: list[float] = []
+    values: list[float] = []
+    seconds, best = 0.0, math.inf
+    for report in member.reports:
+        seconds += report.train_s
+        if math.isfinite(report.value):
+            best = min(best, report.value)
+        place = seconds if clock == "seconds" else _place(report, clock)
+        if math.isfinite(best) and math.isfinite(place) and (not places or place > places[-1]):
+            places.append(place)
+            values.append(best)
+    return Curve(tuple(places), tuple(values), member.status == "stopped")
+
+
+def _place(report: Report, clock: Clock) -> float:
+    return float(report.step) if clock == "steps" else float(report.metrics.get("tokens", math.nan))

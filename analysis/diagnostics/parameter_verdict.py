@@ -1,0 +1,183 @@
+"""What do fewer parameters cost in loss at the same tokens?
+
+What it is: everybody that was trained to the end beside the control at equal tokens, paired by seed, as a percentage of
+the control's loss, and the parameters beside it, all of them and those that a token is multiplied by, as shares of the
+control's. Judged is the best of those with clearly fewer parameters. What it is not: a comparison at equal compute; a
+smaller model mostly computes less as well, and then the gap is owed to both, which the finding says. No claim either
+(see `analysis.diagnostics.moe_runs`).
+
+The grades of the relative loss, in percent: below 3 is excellent, from 3 and below 7 good, from 7 to 10 fair, above 10
+weak.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from analysis.api import Estimate, Finding, Plot, Series, Verdict
+from analysis.diagnostics.moe_runs import (
+    MILLION,
+    Paired,
+    closing,
+    finished,
+    name,
+    paired,
+    pairs_text,
+    settings,
+    value_of,
+)
+from analysis.diagnostics.verdicts import no_evidence, shown
+from analysis.record_types import CandidateRecord
+from analysis.records import Records
+from trainables.shared_moe.accounting import count_params, matmul_params
+
+FEWER = 0.9
+"""Share of the control's parameters below which a candidate is judged."""
+EXCELLENT, GOOD, FAIR = 3.0, 7.0, 10.0
+"""Percent of the control's loss at which the next grade begins (fair ends)."""
+SAME_COMPUTE = 0.05
+"""How far from the control's the matrix entries a token may be before the gap is said to be owed to both."""
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """A candidate beside the control.
+
+    Attributes:
+        found: losses at equal tokens.
+        params, matmul: shares of the control's parameters, and of its matrix entries that a token is multiplied by.
+    """
+
+    candidate: CandidateRecord
+    found: Paired
+    params: float
+    matmul: float
+
+    @property
+    def percent(self) -> Estimate:
+        """The loss above the control's, in percent of it."""
+        return self.found.percent
+
+
+class ParameterVerdict:
+    """Values, a candidate each: ``percent_above_control``, its loss at equal tokens above the control's in percent of
+    it; ``share_of_parameters`` and ``share_of_matmul_parameters``, of the control's; ``millions_of_parameters``.
+    """
+
+    name = "parameter_verdict"
+    title = "What fewer parameters cost"
+    families = ("shared_moe",)
+    needs: Literal["records", "checkpoint"] = "records"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for the records of one run."""
+        records: Records = subject
+        there = finished(records)
+        if isinstance(there, str):
+            return no_evidence(self.name, there)
+        rows = list(_beside(there.others, there.control))
+        if not rows:
+            return no_evidence(self.name, "Nobody but the control was trained to the end on a common seed.")
+        smaller = sorted(
+            (row for row in rows if row.params < FEWER),
+            key=lambda row: (math.isnan(row.percent.value), row.percent.value),
+        )
+        values = dict(_values(rows))
+        if not smaller:
+            least = min(rows, key=lambda row: row.params)
+            why = (
+                f"Nobody that was trained to the end has fewer than {FEWER:g} of the control's parameters: "
+                f"{name(least.candidate)} has {least.params:.2f} of them."
+            )
+            return Finding(self.name, "no_evidence", why, values, {}, _plots(rows))
+        best = smaller[0]
+        verdict, grade = _graded(best.percent)
+        threshold = {value_of(row.candidate, "percent_above_control"): GOOD for row in smaller}
+        limits = {"excellent": EXCELLENT, "good": GOOD, "fair": FAIR, "share_of_parameters": FEWER}
+        summary = f"{_said(best, there.control, grade)} {_rest(smaller)}{closing(there)}"
+        return Finding(self.name, verdict, summary, values, {**threshold, **limits}, _plots(rows))
+
+
+def _beside(others: list[CandidateRecord], control: CandidateRecord) -> Iterator[Smaller]:
+    """Those whose config can be read and who have a seed in common with the control."""
+    reference = settings(control)
+    for candidate in others:
+        config, found = settings(candidate), paired(candidate, control, "tokens")
+        if reference is None or config is None or found is None:
+            continue
+        shares = (count(config) / count(reference) for count in (count_params, matmul_params))
+        yield Smaller(candidate, found, *shares)
+
+
+def _graded(percent: Estimate) -> tuple[Verdict, str]:
+    """The verdict and the grade in words; every grade that the interval reaches, where it crosses a limit."""
+    ends = [percent.value if math.isnan(end) else end for end in (percent.low, percent.high)]
+    first, last = map(_grade, ends)
+    if math.isnan(percent.value):
+        return "no_evidence", "unknown, the losses are not finite"
+    if math.isnan(percent.low):
+        return "warn", f"{_grade(percent.value)}, by one seed, which decides nothing"
+    if first != last:
+        return "warn", f"{_grade(percent.value)}, with an interval from {first} to {last}"
+    verdicts: dict[str, Verdict] = {"excellent": "pass", "good": "pass", "fair": "warn", "weak": "fail"}
+    return verdicts[first], first
+
+
+def _grade(percent: float) -> str:
+    if percent < EXCELLENT:
+        return "excellent"
+    if percent < GOOD:
+        return "good"
+    return "fair" if percent <= FAIR else "weak"
+
+
+def _values(rows: list[Smaller]) -> Iterator[tuple[str, Estimate | float]]:
+    for row in rows:
+        yield value_of(row.candidate, "percent_above_control"), row.percent
+        yield value_of(row.candidate, "share_of_parameters"), row.params
+        yield value_of(row.candidate, "share_of_matmul_parameters"), row.matmul
+        yield value_of(row.candidate, "millions_of_parameters"), count_params(settings(row.candidate)) / MILLION
+
+
+def _said(best: Smaller, control: CandidateRecord, grade: str) -> str:
+    size, word = best.percent, "above"
+    if size.value < 0.0:
+        size, word = Estimate(-size.value, -size.high, -size.low), "below"
+    text = (
+        f"With {best.params:.2f} of the parameters of {name(control)}, the control, {name(best.candidate)} ends "
+        f"{shown(size, 1)} percent {word} its loss at the same tokens ({pairs_text(len(best.found.ours))}): "
+        f"{grade}."
+    )
+    if abs(best.matmul - 1.0) > SAME_COMPUTE:
+        text += (
+            f" But a token is multiplied by {best.matmul:.2f} of the control's matrix entries: the gap confounds size "
+            "and compute."
+        )
+    return text
+
+
+def _rest(smaller: list[Smaller]) -> str:
+    others = [f"{name(row.candidate)} {row.percent.value:+.1f}" for row in smaller[1:]]
+    return f"It is the best of {len(smaller)}; the others: {', '.join(others)} percent. " if others else ""
+
+
+def _plots(rows: list[Smaller]) -> tuple[Plot, ...]:
+    series = [
+        Series(name(row.candidate), (row.params,), (row.percent.value,), (row.percent.low,), (row.percent.high,))
+        for row in rows
+    ]
+    plot = Plot(
+        "Loss against the control's at equal tokens, and size",
+        "share of the control's parameters",
+        "loss above the control's (%)",
+        "points",
+        tuple(series),
+        lines={"good ends": GOOD, "fair ends": FAIR, "the control": 0.0},
+    )
+    return (plot,)
+
+
+DIAGNOSTIC = ParameterVerdict()
