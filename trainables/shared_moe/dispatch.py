@@ -42,15 +42,14 @@ class Experts(nn.Module):
         """
         num, k = self.w_in.shape[0], chosen.shape[1]
         expert, order = chosen.flatten().sort(stable=True)
-        inverse = order.argsort()
-        counts = torch.zeros(num, dtype=torch.int32, device=x.device)
-        counts.scatter_add_(0, expert, torch.ones_like(expert, dtype=torch.int32))
-        ends = counts.cumsum(0, dtype=torch.int32)
+        inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
+        ends = torch.searchsorted(expert, torch.arange(1, num + 1, device=x.device), out_int32=True)
         inputs = _Copy.apply(x, order // k, inverse)  # type: ignore[no-untyped-call]
-        hidden = F.gelu(self._product(inputs, self.w_in, ends) + F.embedding(expert, self.b_in))
-        outputs = self._product(hidden, self.w_out, ends) + F.embedding(expert, self.b_out)
+        # In place: products are not needed again, and memory is what this layer waits for.
+        hidden = F.gelu(self._product(inputs, self.w_in, ends).add_(F.embedding(expert, self.b_in)))
+        outputs = self._product(hidden, self.w_out, ends).add_(F.embedding(expert, self.b_out))
         back = _Permute.apply(outputs, inverse, order).view(len(x), k, -1)  # type: ignore[no-untyped-call]
-        return (back * weights.unsqueeze(-1)).sum(dim=1), counts
+        return (back * weights.unsqueeze(-1)).sum(dim=1), ends.diff(prepend=ends.new_zeros(1))
 
     def _product(self, x: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
         """Rows of ``x`` up to ``ends[e]`` times matrix e, in the precision of autocast where that is on."""

@@ -67,12 +67,13 @@ def expert_loop(
     """
     mixed = torch.zeros_like(x)
     counts = []
-    for expert in range(len(experts.w_in)):
+    # Taken apart once: the gradient of `w_in[expert]` would be as large as all experts, for each of them.
+    parameters = (experts.w_in, experts.b_in, experts.w_out, experts.b_out)
+    for expert, (w_in, b_in, w_out, b_out) in enumerate(zip(*(p.unbind(0) for p in parameters), strict=True)):
         token, place = (chosen == expert).nonzero(as_tuple=True)
         counts.append(len(token))
-        hidden = F.gelu(x[token] @ experts.w_in[expert] + experts.b_in[expert])
-        output = hidden @ experts.w_out[expert] + experts.b_out[expert]
-        mixed = mixed.index_add(0, token, output * weights[token, place].unsqueeze(1))
+        output = torch.addmm(b_out, F.gelu(torch.addmm(b_in, x[token], w_in)), w_out)
+        mixed.index_add_(0, token, output * weights[token, place].unsqueeze(1))
     return mixed, torch.tensor(counts, dtype=torch.int32, device=x.device)
 
 
