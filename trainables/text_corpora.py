@@ -194,7 +194,7 @@ def open_corpus(corpus: Corpus, downloads: Path) -> Opened:
     if isinstance(origin, Bundled):
         documents, version, sha256 = pydoc_documents(), f"CPython {platform.python_version()}", ""
     elif isinstance(origin, text_wikitext.Hub):
-        documents, version, sha256 = text_wikitext.documents(origin, downloads), origin.revision, ""
+        documents, version, sha256 = text_wikitext.documents(origin, downloads), origin.revision or "", ""
     else:
         path, provenance = cached_documents(corpus.name, origin, _READERS[corpus.name], downloads)
         documents, version, sha256 = documents_in(path), provenance.version, provenance.sha256

@@ -9,9 +9,8 @@ shuffles.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,16 +228,15 @@ def _make(name: str, corpus: Corpus, vocab_size: int, data_dir: Path, progress: 
     """Fetch and pack a built-in set."""
     downloads = _downloads(data_dir)
     opened = text_corpora.open_corpus(corpus, downloads)
-    fetched: Callable[[], Tokenizer] | None = None
-    if corpus.tokenizer == "gpt2" and vocab_size == corpus.vocab_size:
-        fetched = partial(text_wikitext.gpt2_tokenizer, downloads)
+    comes_with_it = corpus.tokenizer == "gpt2" and vocab_size == corpus.vocab_size
+    pretrained = text_wikitext.gpt2_tokenizer(downloads) if comes_with_it else None
     text_pack.pack(
         opened.documents,
         _folder(name, data_dir),
         name=name,
         vocab_size=vocab_size,
         about=opened.about,
-        pretrained=fetched,
+        pretrained=pretrained,
         progress=progress,
     )
 

@@ -173,15 +173,16 @@ def _keep(whole: Path, downloads: Path) -> Path:
 
 
 def _run(words: Sequence[str], problem: str, folder: str | None = None) -> str:
-    """Standard output of a command; raises DataError with ``problem`` and the command's own last lines."""
+    """Standard output of a command; raises DataError with ``problem`` and the command's own words."""
     environment = os.environ | {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     except OSError as error:
         raise DataError(f"{problem} ({words[0]}: {error.strerror})") from error
     except subprocess.CalledProcessError as error:
-        said = " / ".join(str(error.stderr).strip().splitlines()[-3:])
-        raise DataError(f"{problem} ({said or f'exit code {error.returncode}'})") from error
+        said = " ".join(str(error.stderr).split())
+        begin = max(said.find(mark) for mark in ("ERROR: ", "E: ", "dpkg-deb: error: "))
+        raise DataError(f"{problem} ({said[max(begin, 0) :][:400] or f'exit code {error.returncode}'})") from error
     return done.stdout
 
 

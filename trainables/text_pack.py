@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -207,7 +207,7 @@ def pack(
     name: str,
     vocab_size: int,
     about: About,
-    pretrained: Callable[[], Tokenizer] | None = None,
+    pretrained: Tokenizer | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Make the data set ``name`` in ``folder``.
@@ -218,23 +218,24 @@ def pack(
         name: for messages and the side-car.
         vocab_size: of the tokenizer, the end of text included.
         about: what the documents are.
-        pretrained: gives the tokenizer; without it one is trained on the training split.
+        pretrained: a tokenizer of that size; without it one is trained on the training split.
         progress: called with (done, total) kB of text that the tokenizer has learnt from or encoded.
 
     Raises:
         DataError: a split would be empty, there is too little text, or ``vocab_size`` does not fit.
     """
     check_vocab_size(vocab_size)
+    if pretrained is not None and pretrained.get_vocab_size() != vocab_size:
+        raise DataError(f"vocab_size = {vocab_size}: the tokenizer given has {pretrained.get_vocab_size()}")
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".documents.{os.getpid()}.tmp"
     try:
         staged = stage(documents, temporary, name)
         _check_bytes(staged, name, about)
-        learnt = 0 if pretrained else staged.splits["train"].bytes
+        learnt = 0 if pretrained is not None else staged.splits["train"].bytes
         meter = Meter(progress, learnt + sum(count.bytes for count in staged.splits.values()))
-        if pretrained:
-            tokenizer = pretrained()
-        else:
+        tokenizer = pretrained
+        if tokenizer is None:
             tokenizer = trained_tokenizer(meter.count(text for _, text in staged.texts("train")), vocab_size)
         # From here on the files are not those that an older side-car vouches for.
         (folder / SIDECAR).unlink(missing_ok=True)

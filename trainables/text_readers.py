@@ -200,7 +200,7 @@ class _MainText(HTMLParser):
         if tag == "li" and not self._cell:
             self._line = _BULLET
         elif tag in _CELLS and self._line:
-            self._line += " | "
+            self._line = self._line.rstrip() + " | "
 
     def handle_endtag(self, tag: str) -> None:
         if not self._depth or tag in _VOID:

@@ -7,6 +7,7 @@ What it is not: a general reader of the hub.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,12 +32,12 @@ class Hub:
     Attributes:
         repository: its name, or a path.
         config: which of its configurations.
-        revision: commit of the repository.
+        revision: commit of the repository; None for a folder.
     """
 
     repository: str
     config: str
-    revision: str
+    revision: str | None
 
 
 WIKITEXT_103 = Hub("Salesforce/wikitext", "wikitext-103-raw-v1", "b08601e04326c79dfdd32d625aee71d232d685c3")
@@ -63,8 +64,7 @@ def documents(hub: Hub, downloads: Path) -> Iterator[Document]:
     # What the hub's client raises without a network differs from release to release; these are their common bases.
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"{hub.repository} ({hub.config}) cannot be had: {_last_line(error)}") from error
-    for rows in splits:
-        yield from articles(rows)
+    return itertools.chain.from_iterable(articles(rows) for rows in splits)
 
 
 def articles(rows: Iterable[str]) -> Iterator[Document]:

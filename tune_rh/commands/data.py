@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from trainables.api import CorpusSource, DataSetInfo, Family
-from trainables.errors import DataMissing
+from trainables.errors import DataCorrupt, DataMissing
 from trainables.registry import get_family
 from tune_rh import display
 from tune_rh.commands import options
@@ -77,6 +77,8 @@ def listed(family: Family, data_dir: Path) -> tuple[DataSetInfo, ...]:
             state = "made"
         except DataMissing:
             state = "not made"
+        except DataCorrupt:
+            state = "damaged"
         infos.append(DataSetInfo(name, "", "", 0.0, state))
     return tuple(infos)
 
