@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from tests import text_sets
 from tests.plans import fields
 from tune_rh.cli import COMMANDS, main
 from tune_rh.journal import RunLock, RunPaths
@@ -35,8 +36,10 @@ class Shell:
         return str(path)
 
     def __call__(self, *words: str) -> tuple[int, str, str]:
+        both = words[0] in ("search", "resume", "status", "export")
+        places = self.places if both else self.places[2:] if words[0] == "data" else []
         try:
-            code = main([*words, *(self.places if words[0] in ("search", "resume", "status", "export") else [])])
+            code = main([*words, *places])
         except SystemExit as error:
             code = int(error.code or 0)
         said = self._capsys.readouterr()
@@ -229,12 +232,79 @@ def test_export_says_why_it_cannot(shell: Shell) -> None:
 
 
 def test_data_lists_its_sets(shell: Shell) -> None:
+    code, out, _ = shell("data", "spacing_mdn")
+    assert code == 0
+    assert [line.split("│")[1:3] for line in out.splitlines() if "│" in line] == [
+        [f" {name:<9} ", " not made "] for name in ("first100k", "full", "gue")
+    ]
     code, _, err = shell("data", "spacing_mdn", "--size", "huge")
     assert code == 2
     assert "first100k" in err
     code, _, err = shell("data", "nothing")
     assert code == 2
-    assert "known: spacing_mdn" in err
+    assert "known: shared_moe, spacing_mdn" in err
+
+
+def test_data_lists_corpora_with_licence_and_state(shell: Shell) -> None:
+    code, out, _ = shell("data", "shared_moe", "--corpus", "pydoc", "--vocab-size", "300")
+    assert code == 0
+    assert "pydoc-300  sha256 " in out
+    assert "(PSF-2.0), https://docs.python.org/" in out
+    assert "train: " in out
+    code, out, _ = shell("data", "shared_moe")
+    assert code == 0
+    rows = {line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line}
+    assert "CC-BY-SA-4.0" in rows["wiki"]
+    assert "5 │" in rows["wiki"]
+    assert "not made" in rows["wiki"]
+    assert "made: " in rows["pydoc-300"]
+
+
+def test_data_of_a_folder_and_a_search_that_does_not_fit_it(shell: Shell) -> None:
+    files = text_sets.write_lines(shell.folder / "files", text_sets.documents())
+    lines = (files / "all.jsonl").read_text().replace('"text"', '"body"')
+    (files / "all.jsonl").write_text(lines)
+    given = ["data", "shared_moe", "--folder", str(files), "--name", "mine", "--vocab-size", "300"]
+    code, _, err = shell(*given)
+    assert code == 2
+    assert "all.jsonl, line 1: has no field 'text'" in err
+    code, out, _ = shell(*given, "--text-field", "body")
+    assert code == 0
+    assert "200 documents" in out
+    assert str(files) in out
+    assert "mine" in shell("data", "shared_moe")[1]
+    plan = shell.plan(
+        family="shared_moe", space="cpu-tiny", control="cpu-tiny", fixed={"data": "mine"}, diagnose=[], require=[]
+    )
+    code, _, err = shell("search", plan, "--dry-run")
+    assert code == 2
+    assert "preset 'cpu-tiny': vocab_size = 4096: data set 'mine' has 300" in err
+    assert "space 'cpu-tiny': vocab_size = 4096: data set 'mine' has 300" in err
+    code, _, err = shell("search", plan, "--runner", "local")
+    assert code == 2
+    assert "vocab_size = 4096" in err
+    assert not (shell.folder / "runs" / "scripted").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["spacing_mdn", "--vocab-size", "512"], "--vocab-size: for text only"),
+        (["spacing_mdn", "--folder", ".", "--name", "x"], "--folder, --name: for text only"),
+        (["shared_moe", "--corpus", "wiki", "--folder", "."], "--folder . and --corpus wiki: choose one of them"),
+        (["shared_moe", "--folder", "."], "--folder PATH and --name NAME: one needs the other"),
+        (["shared_moe", "--name", "x"], "--folder PATH and --name NAME: one needs the other"),
+        (["shared_moe", "--text-field", "x"], "--text-field x: belongs to --folder"),
+        (["shared_moe", "--vocab-size", "512"], "--vocab-size 512: belongs to --corpus or --folder"),
+        (["shared_moe", "--corpus", "novels"], "no corpus is called 'novels'; allowed: pydoc, wiki"),
+        (["shared_moe", "--corpus", "wiki", "--vocab-size", "12"], "vocab_size = 12: allowed are 257"),
+        (["shared_moe", "--folder", "/nowhere", "--name", "x"], "/nowhere: no such folder"),
+    ],
+)
+def test_data_says_what_does_not_go_together(shell: Shell, words: list[str], said: str) -> None:
+    code, _, err = shell("data", *words)
+    assert code == 2
+    assert said in err
 
 
 def test_families_shows_presets_spaces_metrics(shell: Shell) -> None:
