@@ -1,4 +1,4 @@
-"""Diagnostics by name, in the order of reports, and put to a model or a run. A new one is a file and a line.
+"""Diagnostics by name, in the order of reports, and who puts them to a model or a run. A new one is a file and a line.
 
 Importing this loads none of them: what each is for stands in the table, the rest is ``"module:attr"`` until it is asked
 for. What they are is in `analysis.api`; what they look at is in `analysis.subject` and `analysis.records`.
@@ -52,9 +52,11 @@ _OF_SPACING_MDN = (
 
 DIAGNOSTICS: dict[str, Listed] = {
     **_list(_OF_SPACING_MDN, "spacing_mdn"),
+    **_list(("routing_balance", "depth_specialisation", "expert_importance"), "shared_moe"),
 }
 
 GOLDEN: dict[str, str] = {
+    "shared_moe": "trainables.shared_moe.golden:draw",
     "spacing_mdn": "trainables.spacing_mdn.golden:draw",
 }
 """Family -> what draws the fixed sample of its data that diagnostics look at, from a task."""

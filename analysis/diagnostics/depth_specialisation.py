@@ -1,0 +1,155 @@
+"""Does a shared block send tokens to other experts at other depths?
+
+What it is: the Jensen-Shannon distance (base 2: 0 for equal loads, 1 for disjoint ones) of each depth's load to the
+mean load, averaged over depths, against what chance alone gives. Finite samples are never quite alike, so the distance
+is never zero; the null hypothesis is that it does not matter at which depth a choice was made. In each golden sequence
+the depths' assignments are shuffled among depths, all of its tokens together, since tokens of one text go the same
+ways: a permutation test, exact if sequences are independent. ``by_chance`` is the 99% quantile under it.
+What it is not: a judgement. Experts that serve every depth alike are no fault; but then a block that is told its depth,
+or more experts, may be of no use. And routers differ between depths by a little even in untrained models:
+``moved_share`` says by how much. Hence a model passes or gets a warning, and never fails.
+
+Source: J. Lin, IEEE Trans. Inf. Theory 37 (1991), 145-151 (the divergence); D. M. Endres and J. E. Schindelin, IEEE
+Trans. Inf. Theory 49 (2003), 1858-1860 (its root is a metric).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from analysis.api import Finding, Plot, Series
+from analysis.bootstrap import interval
+from analysis.diagnostics.moe_look import (
+    ALL_CHOSEN,
+    BLOCK,
+    DENSE,
+    FEWEST,
+    NOT_FINITE,
+    TOO_FEW,
+    Array,
+    Counts,
+    load,
+    look,
+)
+from analysis.diagnostics.verdicts import no_evidence, shown
+from trainables.shared_moe.routing import jensen_shannon
+
+CHANCE = 0.01
+"""Share of models whose depths are alike that nevertheless pass."""
+
+_SHUFFLES = 1000
+_RESAMPLES = 500
+_SEED = 161
+
+
+class DepthSpecialisation:
+    """Values: ``depth_specialisation``, the mean distance, and ``depth_<i>`` of each application, between 0 and 1;
+    ``by_chance``, which it exceeds in 1 of 100 models whose depths are alike; ``moved_share``, the share of assignments
+    that would have to go elsewhere for all depths to be alike (mean total variation distance).
+
+    Resampled distances lean upwards, by about as much as chance alone gives, and so do the intervals.
+    """
+
+    name = "depth_specialisation"
+    title = "depth specialisation of routing"
+    families = ("shared_moe",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `shared_moe`."""
+        config = subject.config
+        if config.ffn == "dense":
+            return no_evidence(self.name, DENSE)
+        if config.blocks == "indexed":
+            return no_evidence(
+                self.name, "Each depth has experts of its own: that loads differ says nothing about them."
+            )
+        if config.depth == 1:
+            return no_evidence(self.name, "The block is applied once: there is one depth.")
+        if config.top_k == config.num_experts:
+            return no_evidence(self.name, ALL_CHOSEN)
+        if len(subject.golden.starts) < FEWEST:
+            return no_evidence(self.name, TOO_FEW)
+        seen = look(subject.golden)
+        if not math.isfinite(seen.nll.sum()):
+            return no_evidence(self.name, NOT_FINITE)
+        return self.judge(seen.counts)
+
+    def judge(self, counts: Counts) -> Finding:
+        """The finding on (sequences, depth, experts) assignments."""
+        found = interval(lambda drawn: float(distances(drawn).mean()), counts, BLOCK, _RESAMPLES)
+        moved = interval(_moved_share, counts, BLOCK, _RESAMPLES)
+        each, shuffled = distances(counts), shuffled_distances(counts)
+        by_chance, of_one = (float(np.quantile(null, 1.0 - CHANCE)) for null in (shuffled.mean(axis=1), shuffled))
+        above = found.value > by_chance
+        meaning = (
+            "depths send tokens to different experts"
+            if above
+            else "all depths use the experts alike, so that to tell depths apart gains nothing here"
+        )
+        return Finding(
+            self.name,
+            "pass" if above else "warn",
+            f"The load of a depth is {shown(found)} away from the mean load (0 is equal, 1 is disjoint; chance alone "
+            f"hardly exceeds {by_chance:.3f}), and {moved.value:.1%} of the assignments would have to go elsewhere for "
+            f"all depths to be alike: {meaning}.",
+            {
+                "depth_specialisation": found,
+                "by_chance": by_chance,
+                "moved_share": moved,
+                **{f"depth_{depth}": float(distance) for depth, distance in enumerate(each)},
+            },
+            {"depth_specialisation": by_chance},
+            _plots(counts, each, of_one),
+        )
+
+
+def distances(counts: Counts) -> Array:
+    """(depth,) of each depth's load to the mean load, over (sequences, depth, experts) ``counts``."""
+    loads = torch.from_numpy(load(counts))
+    result: Array = jensen_shannon(loads, loads.mean(dim=0)).numpy()
+    return result
+
+
+def shuffled_distances(counts: Counts, num: int = _SHUFFLES, seed: int = _SEED) -> Array:
+    """(num, depth) what `distances` gives if each sequence's depths are shuffled."""
+    rng = np.random.default_rng(seed)
+    sequences, depth, _ = counts.shape
+    rows, order = np.arange(sequences)[:, None], np.tile(np.arange(depth), (sequences, 1))
+    return np.stack([distances(counts[rows, rng.permuted(order, axis=1)]) for _ in range(num)])
+
+
+def _moved_share(counts: Counts) -> float:
+    loads = load(counts)
+    return float(np.abs(loads - loads.mean(axis=0)).sum(axis=1).mean() / 2.0)
+
+
+def _plots(counts: Counts, each: Array, of_one: float) -> tuple[Plot, ...]:
+    loads = load(counts)
+    depth, num = loads.shape
+    return (
+        Plot(
+            "Distance of each depth's load to the mean load",
+            "depth",
+            "Jensen-Shannon distance",
+            "bar",
+            (Series("golden sequences", tuple(range(depth)), tuple(each.tolist())),),
+            lines={"exceeded by chance in 1 of 100": of_one},
+            x_ticks=tuple(str(i) for i in range(depth)),
+        ),
+        Plot(
+            "Load by depth, less the mean load",
+            "expert",
+            "depth",
+            "heat",
+            grid=(loads - loads.mean(axis=0)).tolist(),
+            x_ticks=tuple(str(i) for i in range(num)),
+        ),
+    )
+
+
+DIAGNOSTIC = DepthSpecialisation()

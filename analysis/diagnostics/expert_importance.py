@@ -1,0 +1,202 @@
+"""What does the model lose when one expert is taken away, and does one carry everything?
+
+What it is: the change of the loss on golden sequences when no router may choose an expert, at any depth, so that tokens
+go to the next best; for each expert, paired sequence by sequence. The scale is what all experts are worth together: the
+change of the loss when no expert writes anything. One whose absence alone costs more than half of that carries the
+model. Experts whose cost cannot be told from zero are counted: a model of which most could go pays for parameters that
+it does not use.
+What it is not: a measure of work. Two that do the same cost nothing each, and everything both; an expert may be busy
+and easily replaced. Loads are drawn beside the costs.
+
+The costliest expert's share of the sum of all costs (``top_of_costs``) is reported and not judged: where experts stand
+in for each other well, that sum is small, and one expert for a few hard tokens makes up most of it in a healthy model.
+With gate ``prob`` the weights are shares of all experts' probability, so that to take away one that is never chosen
+still makes the others a little louder. Costs below `LEAST` count as none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from analysis.api import Estimate, Finding, Plot, Verdict
+from analysis.bootstrap import interval, mean_interval
+from analysis.diagnostics.moe_look import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, bar_series, worst
+from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from trainables.shared_moe.dispatch import Experts
+from trainables.shared_moe.golden import Golden
+from trainables.shared_moe.model import SharedMoE
+
+MAX_TOP_SHARE = 0.5
+MAX_IDLE_SHARE = 0.5
+MIN_WORTH = 0.01
+"""Nats per token that all experts have to be worth together, before a share of it means anything."""
+LEAST = 1e-4
+"""Nats per token; a cost whose interval reaches below is none."""
+JUDGED_FROM = 4
+"""Experts; of fewer, one may well do half of the work."""
+
+_MAX_TOKENS = 1 << 17  # of all passes together
+_FEWEST = 32
+
+
+class ExpertImportance:
+    """Values, costs in nats per token: ``top_share``, the largest cost of one expert over that of all, and
+    ``top_of_costs``, over the sum of all costs above zero (both left out if there is nothing to share); ``idle_share``
+    of the experts whose cost cannot be told from zero; ``none_left``, the cost of all; ``expert_<i>``, of each; ``nll``
+    with all of them; ``sequences``, on how many this rests.
+
+    The largest of several costs leans upwards, the more so the fewer the sequences.
+    """
+
+    name = "expert_importance"
+    title = "importance of single experts"
+    families = ("shared_moe",)
+    needs: Literal["records", "checkpoint"] = "checkpoint"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one checkpoint of `shared_moe`."""
+        config = subject.config
+        if config.ffn == "dense":
+            return no_evidence(self.name, DENSE)
+        if config.blocks == "indexed":
+            return no_evidence(self.name, "Each depth has experts of its own: none could be taken away everywhere.")
+        golden = affordable(subject.golden, config.num_experts + 2)
+        if len(golden.starts) < FEWEST:
+            return no_evidence(self.name, TOO_FEW)
+        own, costs, none_left, load = drop_each(golden)
+        if not np.isfinite(own).all():
+            return no_evidence(self.name, NOT_FINITE)
+        if not (np.isfinite(costs).all() and np.isfinite(none_left).all()):
+            return no_evidence(self.name, "The model's loss is not finite on golden sequences without some expert.")
+        return self.judge(own, costs, none_left, load)
+
+    def judge(self, own: Array, costs: Array, none_left: Array, load: Array) -> Finding:
+        """The finding on losses, and their changes, as `drop_each` returns them."""
+        num = len(costs)
+        each = [mean_interval(cost, BLOCK) for cost in costs]
+        idle = sum(estimate.low <= LEAST for estimate in each)
+        worth = mean_interval(none_left, BLOCK)
+        values: dict[str, Estimate | float] = {"idle_share": idle / num, "none_left": worth}
+        threshold = {"idle_share": MAX_IDLE_SHARE, "none_left": MIN_WORTH}
+        found: dict[str, Verdict] = {
+            "idle": "warn" if idle / num > MAX_IDLE_SHARE else "pass",
+            "worth": "pass" if verdict(worth, lambda value: value >= MIN_WORTH) == "pass" else "warn",
+        }
+        if found["worth"] == "pass" and idle < num:
+            pairs = np.column_stack([none_left, costs.T])
+            top = values["top_share"] = interval(_top_share, pairs, BLOCK)
+            values["top_of_costs"] = interval(_top_of_costs, costs.T, BLOCK)
+            if num >= JUDGED_FROM:
+                threshold["top_share"] = MAX_TOP_SHARE
+                found["top"] = verdict(top, lambda value: value <= MAX_TOP_SHARE)
+        costliest = max(range(num), key=lambda expert: each[expert].value)
+        return Finding(
+            self.name,
+            worst(found.values()),
+            f"Without any of its {num} experts the model loses {shown(worth)} nats per token; without number "
+            f"{costliest}, which is missed most, {shown(each[costliest])}. {idle} can be taken away, one at a time, "
+            f"without a loss that shows: {_meaning(found)}.",
+            {
+                **values,
+                **{f"expert_{expert}": cost for expert, cost in enumerate(each)},
+                "nll": mean_interval(own, BLOCK),
+                "sequences": float(len(own)),
+            },
+            threshold,
+            _plots(each, load),
+        )
+
+
+def affordable(golden: Golden, passes: int) -> Golden:
+    """As many of the sequences, evenly spread, as that many passes may take; at least `_FEWEST`."""
+    return golden.at_most(max(_FEWEST, _MAX_TOKENS // (passes * golden.task.config.context)))
+
+
+def drop_each(golden: Golden) -> tuple[Array, Array, Array, Array]:
+    """One pass with all experts, one without each, one without any.
+
+    Returns:
+        (sequences,) loss in nats per token; (experts, sequences) its change without each expert; (sequences,) its
+        change with none; (experts,) load with all of them, over all depths.
+    """
+    task, num = golden.task, golden.task.config.num_experts
+    nll, routing = task.score(golden.sequences)
+    assert routing is not None
+    own = nll.mean(dim=1)
+    absent = torch.eye(num, dtype=torch.bool, device=task.device)
+    without = torch.stack([task.score(golden.sequences, one)[0].mean(dim=1) for one in absent])
+    with silent(task.model):
+        nothing = task.score(golden.sequences)[0].mean(dim=1)
+    counts = routing.counts.sum(dim=0).double()
+    parts: list[Array] = [part.cpu().numpy() for part in (own, without - own, nothing - own, counts / counts.sum())]
+    return parts[0], parts[1], parts[2], parts[3]
+
+
+@contextmanager
+def silent(model: SharedMoE) -> Iterator[None]:
+    """No expert writes anything."""
+
+    def zero(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(output[0]), output[1]
+
+    hooks = [module.register_forward_hook(zero) for module in model.modules() if isinstance(module, Experts)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _top_share(pairs: Array) -> float:
+    """Of (sequences, 1 + experts) costs, of all experts and of each."""
+    means = pairs.mean(axis=0)
+    return float(means[1:].max() / means[0]) if means[0] > 0.0 else math.nan
+
+
+def _top_of_costs(costs: Array) -> float:
+    """Of (sequences, experts) costs."""
+    means = np.maximum(costs.mean(axis=0), 0.0)
+    total = float(means.sum())
+    return float(means.max()) / total if total > 0.0 else 0.0
+
+
+def _meaning(found: Mapping[str, Verdict]) -> str:
+    top = {"fail": ["one expert carries the model"], "warn": ["one expert may carry the model"]}
+    words = top.get(found.get("top", "pass"), [])
+    if found["worth"] == "warn":
+        words = [*words, "the experts together are worth next to nothing"]
+    elif found["idle"] == "warn":
+        words = [*words, "the model pays for experts that it does not use"]
+    return ", and ".join(words) or "the work is shared"
+
+
+def _plots(each: Sequence[Estimate], load: Array) -> tuple[Plot, ...]:
+    bars = bar_series("without the expert", each)
+    return (
+        Plot(
+            "Loss without one expert",
+            "expert",
+            "change of the loss (nats per token)",
+            "bar",
+            (bars,),
+            x_ticks=tuple(str(expert) for expert in range(len(each))),
+        ),
+        Plot(
+            "Cost of an expert's absence against its load",
+            "share of the assignments",
+            "change of the loss (nats per token)",
+            "points",
+            (replace(bars, label="expert", x=tuple(load.tolist())),),
+        ),
+    )
+
+
+DIAGNOSTIC = ExpertImportance()

@@ -1,0 +1,92 @@
+"""What routers do with golden sequences, kept sequence by sequence: the piece that diagnostics of experts share.
+
+What it is not: a measure, a threshold or a verdict. Those are each diagnostic's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from analysis.api import Estimate, Series, Verdict
+from trainables.shared_moe.golden import Golden
+from trainables.shared_moe.routing import Choice
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+DENSE = "The model is dense: it has no experts that tokens could be sent to."
+ALL_CHOSEN = "Every token goes to every expert (top_k = num_experts): the router chooses nothing."
+NOT_FINITE = "The model's loss is not finite on golden sequences."
+
+BLOCK = 2
+"""Adjacent golden sequences that the bootstrap draws together, since they may be of one document."""
+FEWEST = 8
+"""Sequences below which there is nothing to judge from."""
+TOO_FEW = f"The split has fewer than {FEWEST} sequences of this length: too few to tell a difference from chance."
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one pass over golden sequences showed.
+
+    Attributes:
+        counts: (sequences, depth, experts) assignments, as the routers chose.
+        nll: (sequences,) mean negative log likelihood in nats per token.
+        reached: share of the assignments that reached an expert.
+    """
+
+    counts: Counts
+    nll: Array
+    reached: float
+
+
+def look(golden: Golden) -> Look:
+    """One pass over the sequences of a model with experts; a model that says nothing finite has an NLL that is not."""
+    task = golden.task
+    config, routers = task.config, task.model.routers()
+    num, time = len(golden.sequences), golden.sequences.shape[1] - 1
+    chosen: list[Tensor] = []
+
+    def keep(router: nn.Module, inputs: Any, choice: Choice) -> None:
+        chosen.append(choice.experts.detach())
+
+    hooks = [router.register_forward_hook(keep) for router in routers]
+    try:
+        nll, routing = task.score(golden.sequences)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert routing is not None
+    # The routers were asked depth by depth for one batch of sequences, then for the next.
+    batches = [torch.stack(chosen[i : i + config.depth]) for i in range(0, len(chosen), config.depth)]
+    experts = torch.cat([batch.view(config.depth, -1, time * config.top_k) for batch in batches], dim=1)
+    counts = torch.zeros(config.depth, num, config.num_experts, dtype=torch.int64, device=experts.device)
+    counts.scatter_add_(2, experts, torch.ones_like(experts))
+    reached = routing.counts.sum().item() / (config.depth * config.top_k * num * time)
+    return Look(counts.transpose(0, 1).cpu().numpy(), nll.mean(dim=1).cpu().numpy(), reached)
+
+
+def load(counts: Counts) -> Array:
+    """(depth, experts) each expert's share of a depth's assignments, over all of (sequences, depth, experts)."""
+    total = counts.sum(axis=0)
+    shares: Array = total / total.sum(axis=1, keepdims=True)
+    return shares
+
+
+def bar_series(label: str, each: Sequence[Estimate]) -> Series:
+    """A bar for each estimate, at 0, 1, 2 ..., with its interval."""
+    low, high = (tuple(getattr(estimate, side) for estimate in each) for side in ("low", "high"))
+    return Series(label, tuple(range(len(each))), tuple(estimate.value for estimate in each), low, high)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """``fail`` if one is, else ``warn`` if one is, else ``pass``."""
+    given = set(verdicts)
+    return "fail" if "fail" in given else "warn" if "warn" in given else "pass"

@@ -1,0 +1,62 @@
+"""Golden sequences: the same sequences of one split for every model of the same data and context.
+
+What a diagnostic looks at. What it is not: the evaluation, which takes more of them (``eval_sequences``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from trainables.api import Split
+from trainables.shared_moe.sequences import Sequences
+from trainables.shared_moe.task import SharedMoETask
+
+NUM_SEQUENCES = 64
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The sample, in order of the text.
+
+    Attributes:
+        task: the model and its data.
+        split: which one.
+        starts: where each sequence starts in the split, in tokens.
+        sequences: each token but the first is a target.
+    """
+
+    task: SharedMoETask
+    split: Split
+    starts: Int[Tensor, " sequences"]
+    sequences: Int[Tensor, "sequences time"]
+
+    def record(self) -> dict[str, Any]:
+        """What is stored with a run: which sequences these are."""
+        config = self.task.config
+        return {"data": config.data, "split": self.split, "context": config.context, "starts": self.starts.tolist()}
+
+    def at_most(self, number: int) -> Golden:
+        """``number`` of them, evenly spread; all, if there are no more.
+
+        Raises:
+            ValueError: ``number`` is below 1.
+        """
+        if number < 1:
+            raise ValueError(f"at_most: number = {number}; allowed is 1 or more")
+        total = len(self.starts)
+        if total <= number:
+            return self
+        index = torch.arange(number) * total // number
+        return replace(self, starts=self.starts[index], sequences=self.sequences[index])
+
+
+def draw(task: SharedMoETask, split: Split = "val", number: int = NUM_SEQUENCES) -> Golden:
+    """Take ``number`` sequences (all there are, if fewer) without overlap, evenly spread over the split."""
+    source = Sequences(task.text(split).tokens, task.config.context)
+    starts = source.spread(number)
+    return Golden(task, split, starts, source.read(starts, torch.device("cpu")))
