@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from analysis.diagnostics import depth_specialisation, expert_importance, routin
 from analysis.diagnostics.expert_importance import affordable, drop_each
 from analysis.findings import from_json, to_json
 from analysis.registry import diagnose
+from analysis.subject import open_checkpoint
 from tests.analysis.moe_models import (
     BY_HAND,
     SURE,
@@ -30,6 +32,7 @@ from tests.analysis.moe_models import (
 )
 from tests.shared_moe.configs import DENSE, NO_AUX
 from tests.shared_moe.conftest import MakeTask, make_task, pydoc_dir
+from trainables import checkpoint
 from trainables.shared_moe.golden import draw
 
 __all__ = ["make_task", "pydoc_dir"]
@@ -247,3 +250,14 @@ def test_any_config_gets_its_findings(fields: dict[str, Any], make_task: MakeTas
         for estimate in finding.values.values():
             numbers = [estimate.value, estimate.low, estimate.high] if isinstance(estimate, Estimate) else [estimate]
             assert np.isfinite(numbers).all()
+
+
+def test_a_checkpoint_is_opened_and_diagnosed(make_task: MakeTask, pydoc_dir: Path, tmp_path: Path) -> None:
+    task = make_task(seed=3)
+    task.step()
+    facts = {"family": "shared_moe", "config_digest": task.config.digest(), "member": "c0001-s3"}
+    folder = checkpoint.save(tmp_path, 1, task.state_dict(), facts)
+    fields = task.config.model_dump(mode="json")
+    opened = open_checkpoint(folder, family="shared_moe", config=fields, seed=3, data_dir=pydoc_dir)
+    assert opened.golden.record() == draw(task).record()
+    assert diagnose(opened) == diagnose(subject(task))
