@@ -334,6 +334,9 @@ def test_a_step_copies_its_report_from_the_device_once_and_waits_for_nothing_els
     assert {"train_loss", "grad_norm", "train_ce", "train_aux", "train_z"} <= report.keys()
 
 
+# --- on a GPU --------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_wait_on_a_gpu(variant: str) -> None:

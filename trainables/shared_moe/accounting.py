@@ -38,12 +38,18 @@ def matmul_params(config: Any) -> int:
 
 
 def memory_per_token(config: Any) -> int:
-    """Numbers that one token's forward pass keeps for the backward pass, attention's scores left out (they are fused).
+    """Numbers of four bytes that one token's forward pass in float32 keeps for the backward pass.
 
-    Per layer: two normalised inputs, queries, keys and values, the attention's output, its projection, and k (or one)
-    times the copied input, the hidden units before and after the nonlinearity and the output. An estimate to set a
-    batch size by, of the order of what a profiler shows; logits and embeddings are counted once.
+    Per layer: the stream twice, both of its normalised forms, queries, keys and values, what attention mixed, each
+    token's n_heads log-sums of it, and four statistics of the norms. Of a dense layer, the hidden units before and
+    after the nonlinearity. Of a mixture: these, the copied input and the output, k times; the router's logits and
+    probabilities with their log-sum; k weights, and four times k indices of eight bytes. At the end the stream, its
+    norm and statistics, log-probabilities over the vocabulary and the target.
+
+    That is all that autograd keeps; attention's scores are never stored. While the loss is computed, logits and then
+    their gradient come on top (2 V). bfloat16 halves most of it.
     """
-    d, k = config.width, max(1, config.top_k)
-    layer = 2 * d + 3 * d + 2 * d + k * (2 * d + 2 * config.d_ff)
-    return int(config.depth * layer + 2 * config.vocab_size + d)
+    d, f, k = config.width, config.d_ff, config.top_k
+    layer = 8 * d + config.n_heads + 4
+    layer += k * (2 * d + 2 * f + 1 + 4 * 2) + 2 * config.num_experts + 1 if config.ffn == "moe" else 2 * f
+    return int(config.depth * layer + 2 * d + 2 + config.vocab_size + 2)
