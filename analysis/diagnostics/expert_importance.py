@@ -101,8 +101,8 @@ class ExpertImportance:
         return Finding(
             self.name,
             worst(found.values()),
-            f"Without any of its {num} experts the model loses {shown(worth)} nats per token; without number "
-            f"{costliest}, which is missed most, {shown(each[costliest])}. {idle} can be taken away, one at a time, "
+            f"Without any of the {num} experts the loss changes by {shown(worth)} nats per token; without number "
+            f"{costliest}, which is missed most, by {shown(each[costliest])}. {idle} can be taken away, one at a time, "
             f"without a loss that shows: {_meaning(found)}.",
             {
                 **values,
