@@ -53,6 +53,7 @@ _OF_SPACING_MDN = (
 DIAGNOSTICS: dict[str, Listed] = {
     **_list(_OF_SPACING_MDN, "spacing_mdn"),
     **_list(("routing_balance", "depth_specialisation", "expert_importance"), "shared_moe"),
+    **_list(("matched_tokens", "parameter_verdict", "aux_tradeoff", "efficiency"), "shared_moe", needs="records"),
 }
 
 GOLDEN: dict[str, str] = {

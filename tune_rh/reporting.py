@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from tune_rh.errors import JournalCorrupt, TuneError
 from tune_rh.journal import RunPaths
 
 if TYPE_CHECKING:
+    from analysis.api import Finding
     from analysis.records import Records
     from analysis.reports.search import OwnReport
 
@@ -25,8 +27,41 @@ _PICTURES = {
 }
 
 
+@dataclass(frozen=True)
+class AboutRun:
+    """What the diagnostics of whole runs say; ``seconds`` by their names."""
+
+    findings: Sequence[Finding]
+    seconds: Mapping[str, float]
+
+    def keep(self, paths: RunPaths) -> Path | None:
+        """Write it where reports and tables of the run read it: the path; None where nothing was asked."""
+        from analysis.reports.run_findings import keep
+
+        return keep(paths.report, self.findings, self.seconds) if self.findings else None
+
+
+def about_run(paths: RunPaths, names: Sequence[str] | None = None) -> AboutRun:
+    """Ask the diagnostics of whole runs about the run as it is now; nothing is written.
+
+    Args:
+        paths: of the run.
+        names: which ones; None: all of its family, which may have none.
+
+    Raises:
+        JournalCorrupt: plan or journal are damaged.
+        analysis.registry.UnknownDiagnostic: one of ``names`` does not exist, or is not for runs of this family.
+    """
+    from analysis.records import RunUnreadable, read_run
+
+    try:
+        return _asked(read_run(paths.root), names)
+    except RunUnreadable as error:
+        raise JournalCorrupt(str(error)) from error
+
+
 def write(paths: RunPaths, data_dir: Path, out: Path | None = None) -> Path:
-    """Write the report of a run; the path of its page.
+    """Write the report of a run, with what diagnostics say about all of it as it is now; the path of its page.
 
     Args:
         paths: of the run.
@@ -44,9 +79,28 @@ def write(paths: RunPaths, data_dir: Path, out: Path | None = None) -> Path:
         rungs, why = _ladder(paths, records, data_dir, keep=out is None)
         with TemporaryDirectory() as beside:
             own = _own_report(paths, records, paths.report if out is None else Path(beside))
-        return search.write(paths.root, out, writing=_is_written(paths), ladder=rungs, ladder_note=why, own=own)
+        about = _asked(records)
+        if out is None:
+            about.keep(paths)
+        return search.write(
+            paths.root,
+            out,
+            writing=_is_written(paths),
+            ladder=rungs,
+            ladder_note=why,
+            own=own,
+            about_run=about.findings,
+        )
     except RunUnreadable as error:
         raise JournalCorrupt(str(error)) from error
+
+
+def _asked(records: Records, names: Sequence[str] | None = None) -> AboutRun:
+    from analysis.registry import diagnose_run
+
+    took: dict[str, float] = {}
+    findings = diagnose_run(records, names, lambda finding, seconds: took.update({finding.name: seconds}))
+    return AboutRun(findings, took)
 
 
 def _is_written(paths: RunPaths) -> bool:

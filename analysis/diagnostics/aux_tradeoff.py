@@ -139,7 +139,8 @@ class AuxTradeoff:
             values |= dict(_values(point, control))
         summary = (
             f"{len(points)} candidates differ in nothing but balance, with mean coefficients from {min(xs):.3g} to "
-            f"{max(xs):.3g} over {step:,.0f} steps. {_said(verdict, cost, len(seeds))} {_bought(values)}"
+            f"{max(xs):.3g} over {step:,.0f} steps. {_said(verdict, cost, len(seeds))} "
+            f"{_lowest(points)}{_bought(values)}"
             f"{lost_text(point.candidate for point in (*points, *free))}{ONE_LOOK}."
         )
         return Finding(self.name, verdict, summary, values, {"cost": NEARLY_FREE}, _plots(points, free))
@@ -222,16 +223,21 @@ def _scaled(estimate: Estimate, factor: float) -> Estimate:
 
 
 def _rank_correlation(points: list[Point], seeds: list[int]) -> Estimate:
-    from scipy.stats import rankdata
-
-    ranks = rankdata([point.coefficient for point in points])
+    ranks = _ranks(np.array([point.coefficient for point in points]))
     losses = np.array([[point.losses[seed] for point in points] for seed in seeds])
 
     def correlation(rows: NDArray[np.float64]) -> float:
-        means = rankdata(rows.mean(axis=0))
+        means = _ranks(rows.mean(axis=0))
         return float(np.corrcoef(ranks, means)[0, 1]) if np.ptp(means) else math.nan
 
     return interval(correlation, losses, block=1)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean ranks, so that ties share one."""
+    below, ties = values[:, None] > values, values[:, None] == values
+    ranks: NDArray[np.float64] = below.sum(axis=1) + 0.5 * ties.sum(axis=1)
+    return ranks
 
 
 def _values(point: Point, control: Point | None) -> Iterator[tuple[str, Estimate | float]]:
@@ -260,6 +266,12 @@ def _said(verdict: Verdict, cost: Estimate, num_seeds: int) -> str:
     return f"Whether more balance costs loss cannot be told: {size}{few}."
 
 
+def _lowest(points: list[Point]) -> str:
+    """Where the mean is lowest, as a sentence with a space behind: a valley between the ends has no cost."""
+    best = min(points, key=lambda point: over_seeds(list(point.losses.values())).value)
+    return f"In the mean it is lowest at {best.coefficient:.3g}, with {name(best.candidate)}. "
+
+
 def _bought(values: dict[str, Estimate | float]) -> str:
     """What the coefficient did to the balance, as a sentence with a space behind."""
     entropy = values.get("change_of_balance_entropy")
@@ -272,7 +284,7 @@ def _bought(values: dict[str, Estimate | float]) -> str:
 
 def _plots(points: list[Point], free: list[Point]) -> tuple[Plot, ...]:
     losses = f"{LOSS} (nats per token)"
-    made = [_against_coefficient(points, "best loss so far", losses)]
+    made = [_against_coefficient(points, "Best loss so far", losses)]
     told = [metric for metric in _BALANCES if any(point.balances[metric] for point in points)]
     made += [_against_coefficient(points, metric, metric) for metric in told]
     groups = {"auxiliary loss, or none": points, "loss-free balancing": free}
@@ -288,7 +300,13 @@ def _against_coefficient(points: list[Point], what: str, y_label: str) -> Plot:
         mine = point.balances.get(y_label, point.losses)
         y = over_seeds(list(mine.values()))
         series.append(Series(name(point.candidate), (point.coefficient,), (y.value,), (y.low,), (y.high,)))
-    return Plot(f"{what} against the coefficient", "mean coefficient so far", y_label, "points", tuple(series))
+    return Plot(
+        f"{what} against the coefficient of the auxiliary loss",
+        "mean coefficient so far",
+        y_label,
+        "points",
+        tuple(series),
+    )
 
 
 def _series(label: str, points: list[Point], metric: str) -> Series:

@@ -50,6 +50,7 @@ _AXES = {
     COMPUTE: "millions of matrix entries a token is multiplied by",
     SIZE: "millions of parameters",
 }
+_SHORT = {SPEED: "speed", COMPUTE: "compute", SIZE: "size"}
 _NAMES = {SPEED: "tokens per second", COMPUTE: "matrix entries a token", SIZE: "parameters"}
 
 
@@ -69,9 +70,10 @@ class Priced:
 
 class Efficiency:
     """Values, a candidate each: ``loss`` at equal tokens (nats per token), ``tokens_per_s``, and in millions
-    ``matmul_parameters`` (entries that a token is multiplied by) and ``parameters``; ``frontier_by_`` each of these
-    three: 1 on the frontier, 0.5 may be on it, 0 off it. ``millions_of_tokens``: where losses are compared. ``pass``
-    where every place is clear, ``warn`` where seeds leave one open: it never fails, for nobody has to be cheap.
+    ``matmul_parameters`` (entries that a token is multiplied by) and ``parameters``; ``frontier_by_speed``,
+    ``frontier_by_compute``, ``frontier_by_size``: 1 on the frontier, 0.5 may be on it, 0 off it.
+    ``millions_of_tokens``: where losses are compared. ``pass`` where every place is clear, ``warn`` where seeds leave
+    one open: it never fails, for nobody has to be cheap.
     """
 
     name = "efficiency"
@@ -174,7 +176,7 @@ def _values(row: Priced, known: Mapping[str, Mapping[str, float]]) -> Iterator[t
         yield value_of(row.candidate, cost), estimate.value if exact else estimate
     for cost, places in known.items():
         if row.candidate.id in places:
-            yield value_of(row.candidate, f"frontier_by_{cost}"), places[row.candidate.id]
+            yield value_of(row.candidate, f"frontier_by_{_SHORT[cost]}"), places[row.candidate.id]
 
 
 def _said(cost: str, places: Mapping[str, float], rows: list[Priced]) -> str:

@@ -10,7 +10,7 @@ tokens. What it is not: a claim (see `analysis.diagnostics.moe_runs`), or a meas
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
@@ -26,9 +26,9 @@ from analysis.diagnostics.moe_runs import (
     curves,
     doubted,
     finished,
+    furthest,
     is_wide,
     name,
-    over_seeds,
     paired,
     pairs_text,
     reached,
@@ -83,7 +83,7 @@ class MatchedTokens:
             values |= dict(_against(candidate, goals))
         judged, verdict, threshold = _judge(there)
         summary = " ".join([*judged, *_sooner(there, values), *_against_control(there), closing(there)])
-        return Finding(self.name, verdict, summary, values, threshold, (_plot(there),))
+        return Finding(self.name, verdict, summary, values, threshold, _plots(there))
 
 
 def _against(candidate: CandidateRecord, goals: list[Goal]) -> Iterator[tuple[str, Estimate | float]]:
@@ -172,41 +172,35 @@ def _better(found: Paired) -> str:
     return f"{shown(size)} nats per token {word}"
 
 
-def _plot(there: Finished) -> Plot:
-    """Mean over seeds, with the range from the best to the worst."""
+def _plots(there: Finished) -> tuple[Plot, ...]:
+    """The whole course, and its second half, where the first descent does not flatten what is left."""
     first = there.candidates[:MAX_SHOWN]
     late = [c for c in there.candidates[MAX_SHOWN:] if c is there.control or c is there.dense]
+    drawn = [c for c in (*first, *late) if curves(c, "tokens")]
+    half = 0.5 * min(furthest(list(curves(c, "tokens").values())) for c in drawn)
+    what = "Best loss so far against tokens"
+    whole = _plot(there, drawn, f"{what}: mean over seeds, and their range", 0.0)
+    return whole, _plot(there, drawn, f"{what}: the second half", half)
+
+
+def _plot(there: Finished, some: Sequence[CandidateRecord], title: str, after: float) -> Plot:
     series = []
-    for candidate in (*first, *late):
+    for candidate in some:
         by_seed = list(curves(candidate, "tokens").values())
-        if not by_seed:
-            continue
-        places = sorted({place for curve in by_seed for place in curve.places})
+        places = sorted({place for curve in by_seed for place in curve.places if place >= after})
         rows = [[value for c in by_seed if math.isfinite(value := c.at(place))] for place in places]
         series.append(
             Series(
                 name(candidate) + (", control" if candidate is there.control else ""),
                 tuple(place / MILLION for place in places),
-                tuple(over_seeds(row).value for row in rows),
+                tuple(fmean(row) for row in rows),
                 tuple(min(row) for row in rows),
                 tuple(max(row) for row in rows),
             )
         )
-    lines = {}
-    if there.dense is not None:
-        lines["the best dense one at its end"] = over_seeds(
-            [curve.values[-1] for curve in curves(there.dense, "tokens").values()]
-        ).value
     wide = is_wide([place for one in series for place in one.x])
-    return Plot(
-        "Best loss so far against tokens: mean over seeds, and their range",
-        "millions of tokens trained on",
-        f"{LOSS} (nats per token)",
-        "line",
-        tuple(series),
-        lines=lines,
-        log_x=wide,
-    )
+    x_label, y_label = "millions of tokens trained on", f"{LOSS} (nats per token)"
+    return Plot(title, x_label, y_label, "line", tuple(series), log_x=wide)
 
 
 DIAGNOSTIC = MatchedTokens()

@@ -160,8 +160,13 @@ def _said(best: Smaller, control: CandidateRecord, grade: str) -> str:
 
 
 def _rest(smaller: list[Smaller]) -> str:
-    others = [f"{name(row.candidate)} {row.percent.value:+.1f}" for row in smaller[1:]]
-    return f"It is the best of {len(smaller)}; the others: {', '.join(others)} percent. " if others else ""
+    """The others with fewer parameters, as a sentence with a space behind."""
+    others = [
+        f"{name(row.candidate)} with {row.params:.2f} of the parameters {row.percent.value:+.1f} percent "
+        f"({_grade(row.percent.value)})"
+        for row in smaller[1:]
+    ]
+    return f"It is the best of {len(smaller)}; the others: {', '.join(others)}. " if others else ""
 
 
 def _plots(rows: list[Smaller]) -> tuple[Plot, ...]:

@@ -1,17 +1,18 @@
 """Findings side by side: a row a diagnostic, a verdict a candidate over its seeds, and pictures of one seed of each.
 
-What it is: rows for pages and Markdown from the findings that a run has on disk. What it is not: a judge; verdicts are
-the diagnostics' own.
+What it is: rows for pages and Markdown from the findings that a run has on disk, those about the whole run apart. What
+it is not: a judge; verdicts are the diagnostics' own.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from analysis.api import Estimate, Finding
+from analysis.api import Estimate, Finding, Plot
 from analysis.reports.plots import Picture, draw
+from analysis.reports.run_findings import tables as run_tables
 from analysis.reports.search_facts import Facts, called
 from analysis.reports.search_tables import Cell, Table, value_text
 from analysis.reports.tables import NONE, number
@@ -41,7 +42,7 @@ class Row:
         name, title: as the command line spells it, and for readers.
         cells: in the order of the section's columns.
         summaries: what it means for each that is shown, "c0001 seed 7: ...".
-        values: means over seeds side by side.
+        tables: of models, means over seeds side by side.
         pictures: of one seed of the best one, and of the control.
     """
 
@@ -49,57 +50,64 @@ class Row:
     title: str
     cells: Sequence[Judged]
     summaries: Sequence[str]
-    values: Table
+    tables: Sequence[Table]
     pictures: Sequence[Picture]
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The section: ``columns`` are candidates, or ``run`` for findings about the run; ``notes`` in words."""
+    """The section.
+
+    Attributes:
+        columns: candidates.
+        rows: what was asked of models.
+        run: what was asked of the whole run: rows with one cell.
+        notes: in words, about ``rows``.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Row]
+    run: Sequence[Row]
     notes: Sequence[str]
 
 
 def findings(facts: Facts) -> Findings:
-    """Everything that diagnostics have said about a run; without findings a note says why not."""
+    """Everything that diagnostics have said about a run; without findings about models a note says why not."""
     found = facts.run.found
+    budget = iter(range(MAX_PICTURES))
+    run = [_run_row(facts, finding, budget) for finding in _registered_first(found.get("", []))]
     members = [name for name, some in found.items() if some and name]
     candidates = list(dict.fromkeys(facts.records.members[name].candidate for name in members))
-    if not candidates and not found.get(""):
-        return Findings((), (), (_none(facts),))
+    if not candidates:
+        return Findings((), (), run, (_none(facts),))
     order = [s.id for s in facts.standings]
     candidates.sort(key=lambda name: order.index(name) if name in order else len(order))
     control = facts.records.control
     late = [c for c in candidates[MAX_COLUMNS:] if control is not None and c == control.id]
-    shown = [*candidates[: MAX_COLUMNS - len(late)], *late]  # the control is always among them
-    columns = [*shown, *(["run"] if found.get("") else [])]
-    by_column = {c: list(found[""]) if c == "run" else facts.findings(c) for c in columns}
-    names = dict.fromkeys(_registered_first(f.name for some in by_column.values() for f in some))
-    titles = {name: _title(name) for name in names}
-    budget = iter(range(MAX_PICTURES))
-    rows = [_row(facts, name, titles[name], by_column, budget) for name in names]
+    columns = [*candidates[: MAX_COLUMNS - len(late)], *late]  # the control is always among them
+    by_column = {c: facts.findings(c) for c in columns}
+    names = dict.fromkeys(f.name for f in _registered_first(f for some in by_column.values() for f in some))
+    rows = [_row(facts, name, by_column, budget) for name in names]
     notes = ["Verdicts are counted over seeds, values are means ± standard deviation over seeds."]
     if len(candidates) > MAX_COLUMNS:
         notes.append(f"{len(candidates) - MAX_COLUMNS} more candidates were diagnosed: see findings.csv.")
     if next(budget, None) is None:
         notes.append(f"Only the first {MAX_PICTURES} pictures are drawn; the data of all are in findings.json.")
-    return Findings(columns, rows, notes)
+    return Findings(columns, rows, run, notes)
 
 
 def _none(facts: Facts) -> str:
     if facts.state == "running":
         return "No findings yet: members are diagnosed when they have reached the end."
-    name = facts.records.root.name
-    return f"No diagnostic has looked at this run; `tune-rh diagnose {name}` looks at those that reached the end."
+    command = f"`tune-rh diagnose {facts.records.root.name}`"
+    return f"No diagnostic has looked at a model of this run; {command} looks at those that reached the end."
 
 
-def _registered_first(names: Iterator[str]) -> list[str]:
+def _registered_first(some: Iterable[Finding]) -> list[Finding]:
     from analysis.registry import DIAGNOSTICS
 
     order = list(DIAGNOSTICS)
-    return sorted(set(names), key=lambda name: (order.index(name) if name in order else len(order), name))
+    return sorted(some, key=lambda f: (order.index(f.name) if f.name in order else len(order), f.name))
 
 
 def _title(name: str) -> str:
@@ -112,23 +120,34 @@ def _title(name: str) -> str:
         return name
 
 
-def _row(facts: Facts, name: str, title: str, by_column: dict[str, list[Finding]], budget: Iterator[int]) -> Row:
+def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: Iterator[int]) -> Row:
     mine = {column: [f for f in some if f.name == name] for column, some in by_column.items()}
     shown = _samples(facts, name, by_column)
-    pictures = []
-    for label, finding in shown:
-        for plot in finding.plots:
-            if next(budget, None) is None:
-                break
-            pictures.append(draw(plot, f"{label}: {plot.title}"))
+    captions = [(plot, f"{label}: {plot.title}") for label, finding in shown for plot in finding.plots]
     return Row(
         name=name,
-        title=title,
+        title=_title(name),
         cells=[_judged(some) for some in mine.values()],
         summaries=[f"{label}: {finding.summary}" for label, finding in shown],
-        values=_values(mine),
-        pictures=pictures,
+        tables=[_values(mine)],
+        pictures=_drawn(captions, budget),
     )
+
+
+def _run_row(facts: Facts, finding: Finding, budget: Iterator[int]) -> Row:
+    return Row(
+        name=finding.name,
+        title=_title(finding.name),
+        cells=[_judged([finding])],
+        summaries=[finding.summary],
+        tables=run_tables(facts, [finding]),
+        pictures=_drawn([(plot, plot.title) for plot in finding.plots], budget),
+    )
+
+
+def _drawn(captions: Iterable[tuple[Plot, str]], budget: Iterator[int]) -> list[Picture]:
+    """As many as the budget has left."""
+    return [draw(plot, caption) for (plot, caption), _ in zip(captions, budget, strict=False)]
 
 
 def _judged(some: Sequence[Finding]) -> Judged:
@@ -147,11 +166,11 @@ def _said(verdict: str) -> str:
 
 
 def _samples(facts: Facts, name: str, by_column: dict[str, list[Finding]]) -> list[tuple[str, Finding]]:
-    """What is told in full: of the best one a seed with the worst verdict, of the control one seed, of the run all."""
+    """What is told in full: of the best one a seed with the worst verdict, of the control one seed."""
     control = facts.records.control
     wanted = [facts.best.id] if facts.best is not None else []
     wanted += [control.id] if control is not None and control.id not in wanted else []
-    wanted = [c for c in wanted if c in by_column] or [c for c in by_column if c != "run"][:1]
+    wanted = [c for c in wanted if c in by_column] or list(by_column)[:1]
     found = []
     for candidate in wanted:
         record = facts.records.candidates[candidate]
@@ -159,7 +178,6 @@ def _samples(facts: Facts, name: str, by_column: dict[str, list[Finding]]) -> li
         if mine:
             seed, finding = min(mine, key=lambda pair: _ORDER.index(pair[1].verdict))
             found.append((f"{candidate} ({called(facts.records, record)[:40]}), seed {seed}", finding))
-    found += [("the run", f) for f in by_column.get("run", ()) if f.name == name]
     return found
 
 

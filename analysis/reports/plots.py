@@ -37,6 +37,8 @@ WIDTH, HEIGHT = 7.2, 3.6
 
 _HATCHES = ("", "///", "\\\\\\", "xxx", "---", "++")  # no dots: each is a circle in SVG
 _MAX_TICKS = 40  # names on an axis; of more, every second, third ...
+_LEGEND_WIDTH = 88  # characters below a figure
+_HANDLE = 9  # as wide as so many, with the space around it
 _MAX_MARKED = 40  # points of a line that get markers
 _RC: dict[Any, Any] = {
     "text.parse_math": False,  # a dollar in a name is a dollar
@@ -174,11 +176,22 @@ def _series(axes: Axes, plot: Plot) -> None:
     frame(axes)
     labelled = [label for label in axes.get_legend_handles_labels()[1] if label]
     if len(labelled) > 1 or plot.lines:
-        axes.figure.legend(loc="outside lower center", ncols=min(4, len(labelled)), frameon=False)
+        axes.figure.legend(loc="outside lower center", ncols=_legend_columns(labelled), frameon=False)
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """As many as fit side by side below a figure, four at the most."""
+    return max(1, min(4, len(labels), _LEGEND_WIDTH // (max(map(len, labels)) + _HANDLE)))
+
+
+def _style(i: int) -> tuple[str, Any, str]:
+    """Of the i-th thing drawn; from the second round of colours on with another marker, so that no two are alike."""
+    colour, style, _ = STYLES[i % len(STYLES)]
+    return colour, style, STYLES[(i + i // len(STYLES)) % len(STYLES)][2]
 
 
 def _line(axes: Axes, series: Series, i: int, _num: int) -> None:
-    colour, style, marker = STYLES[i % len(STYLES)]
+    colour, style, marker = _style(i)
     many = len(series.x) > _MAX_MARKED
     axes.plot(
         series.x,
@@ -196,7 +209,7 @@ def _line(axes: Axes, series: Series, i: int, _num: int) -> None:
 
 
 def _points(axes: Axes, series: Series, i: int, _num: int) -> None:
-    colour, _, marker = STYLES[i % len(STYLES)]
+    colour, _, marker = _style(i)
     errors = _errors(series)
     style: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": 5, "elinewidth": 1.3, "capsize": 3}
     axes.errorbar(series.x, series.y, errors, label=series.label, zorder=3, **style)

@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.api import Finding
 from analysis.reports import search_figures as figures
 from analysis.reports import search_tables as tables
 from analysis.reports.findings_section import Findings, findings
 from analysis.reports.plots import Picture, png_element
+from analysis.reports.run_findings import renewed
 from analysis.reports.search_facts import Facts, gather
 from analysis.reports.search_sentences import Answer, answers, state_line
 from analysis.reports.search_tables import Table
@@ -66,6 +68,7 @@ def write(
     ladder: Sequence[Any] = (),
     ladder_note: str = "",
     own: OwnReport | None = None,
+    about_run: Sequence[Finding] = (),
 ) -> Path:
     """Write the report of the run in ``root`` as it is now; the path of the page.
 
@@ -75,6 +78,7 @@ def write(
         writing: whether some process is writing the run right now.
         ladder: baselines (``name``, ``nll``, ``note``) on test of the run's data; ``ladder_note`` says why none.
         own: what the run's own report says, for races and comparisons.
+        about_run: findings about the run as it is now, in place of those of these names that it has on disk.
 
     Raises:
         analysis.records.RunUnreadable: there is no run, or its plan or journal are damaged.
@@ -84,7 +88,9 @@ def write(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run = load(root)
-        _ = run.found  # unreadable findings warn when they are first looked at
+        found_now = renewed(about_run, run.found.get("", ()))  # unreadable findings warn when first looked at
+    if found_now:
+        run.found[""] = found_now
     notes = [f"{str(w.message).removeprefix(f'{root}/')}." for w in caught if issubclass(w.category, UserWarning)]
     facts = gather(run, _state(run.records, writing), _unit(run.records), ladder, ladder_note, notes)
     found = findings(facts)
@@ -125,9 +131,11 @@ def markdown(facts: Facts, said: Sequence[Answer], parts: Sequence[Section], fou
         text += [f"## {part.title}", ""]
         for words in part.words:
             text += [_prose(words), ""]
-        for table in part.tables:
-            text += [*([escaped(table.caption), ""] if table.caption else []), *_markdown_table(table), ""]
+        text += _markdown_tables(part.tables)
     text += ["## Findings", ""]
+    for row in found.run:
+        text += [f"### {escaped(row.title)}: {row.cells[0].text}", "", *map(escaped, row.summaries), ""]
+        text += _markdown_tables(row.tables)
     for words in found.notes:
         text += [_prose(words), ""]
     if found.rows:
@@ -135,7 +143,7 @@ def markdown(facts: Facts, said: Sequence[Answer], parts: Sequence[Section], fou
         text += [*markdown_table(["diagnostic", *found.columns], rows, len(found.columns) + 1), ""]
         for row in found.rows:
             text += [f"### {escaped(row.title)}", "", *(f"- {escaped(words)}" for words in row.summaries), ""]
-            text += [*_markdown_table(row.values), ""]
+            text += _markdown_tables(row.tables)
     for title, table in _last(facts):
         text += [f"## {title}", "", *_markdown_table(table), ""]
     return "\n".join(text)
@@ -271,6 +279,14 @@ def _last(facts: Facts) -> list[tuple[str, Table]]:
 def _prose(text: str) -> str:
     """A sentence of ours: its backticks are code, the rest stands as it is."""
     return "".join(f"`{part}`" if i % 2 else escaped(f"x{part}x")[1:-1] for i, part in enumerate(_split(text)))
+
+
+def _markdown_tables(some: Sequence[Table]) -> list[str]:
+    """Each with its caption before it and a blank line behind."""
+    lines = []
+    for table in some:
+        lines += [*([escaped(table.caption), ""] if table.caption else []), *_markdown_table(table), ""]
+    return lines
 
 
 def _markdown_table(table: Table) -> list[str]:

@@ -26,6 +26,8 @@ STATES = {
 }
 """What stands at the top, by `Facts.state`."""
 
+_BAD = (("fail", "fails"), ("warn", "is warned by"))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -162,6 +164,7 @@ def _doubts(facts: Facts) -> Iterator[str]:
     best = facts.best
     if best is not None:
         yield from _doubts_of_best(facts, best)
+    yield from _about_run(facts)
     yield from _losses(facts)
     if facts.records.kind == "search":
         yield from _gates(facts)
@@ -205,10 +208,18 @@ def _diagnosed(facts: Facts, best: Standing) -> str:
         word: [name for name, counts in verdicts.items() if counts[word]] for word in ("fail", "warn", "no_evidence")
     }
     bad["warn"] = [name for name in bad["warn"] if name not in bad["fail"]]
-    said = [f"{text} {listed(bad[word])}" for word, text in (("fail", "fails"), ("warn", "warned by")) if bad[word]]
+    said = [f"{text} {listed(bad[word])}" for word, text in _BAD if bad[word]]
     if not said:
         return f"All {len(verdicts) - len(bad['no_evidence'])} diagnostics with evidence pass; that is no proof."
-    return f"Of {counted(len(verdicts), 'diagnostic')}, on some seed it {', and is '.join(said)}."
+    return f"Of {counted(len(verdicts), 'diagnostic')}, on some seed it {', and '.join(said)}."
+
+
+def _about_run(facts: Facts) -> Iterator[str]:
+    found = facts.run.found.get("", ())
+    bad = [(text, [f.name for f in found if f.verdict == word]) for word, text in _BAD]
+    said = [f"{text} {listed(names)}" for text, names in bad if names]
+    if said:
+        yield f"Of the questions about the whole run, it {', and '.join(said)}."
 
 
 def _losses(facts: Facts) -> Iterator[str]:

@@ -1,12 +1,13 @@
-"""Diagnose what survived: members of a run, an exported folder, or one checkpoint.
+"""Diagnose what survived: a run and its members, an exported folder, or one checkpoint.
 
-RUN alone takes every member that reached the last stage; findings go to the members' folders, where reports read them.
+RUN alone takes every member that reached the last stage, and then the run as a whole, where its family has questions
+about that; findings go to the members' folders and to report/, where reports read them.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from tune_rh.errors import DONE, JournalCorrupt, PlanError
 if TYPE_CHECKING:
     from analysis.api import Finding
     from analysis.subject import Subject
+    from tune_rh.journal import RunPaths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +34,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See the module."""
+    from trainables.exported import INDEX
+    from tune_rh import runs
+
+    if args.config is not None or (Path(args.what) / INDEX).is_file():
+        _diagnose_models([_outside_runs(args)], args.only)
+        return DONE
+    paths = runs.find(args.what, args.runs_dir.absolute())
+    of_models, of_run = _split(args.only, args.member is None)
+    members: list[str] = []
+    if of_models is None or of_models:
+        members = _chosen(args, paths)
+        if not members and (of_models or not _has_questions(paths)):
+            raise PlanError(f"{args.what}: nobody has reached the last stage yet; --member ID takes another one")
+    _diagnose_models(_opened(args, paths, members), of_models)
+    if of_run is None or of_run:
+        _diagnose_run(paths, of_run)
+    return DONE
+
+
+def _split(only: Sequence[str] | None, whole_run: bool) -> tuple[list[str] | None, list[str] | None]:
+    """Which names are asked of models and which of the run; None: all there are. What nobody knows goes to models."""
+    from analysis.registry import DIAGNOSTICS
+
+    if not whole_run:
+        return (None if only is None else list(only)), []
+    if only is None:
+        return None, None
+    of_run = [name for name in only if name in DIAGNOSTICS and DIAGNOSTICS[name].needs == "records"]
+    return [name for name in only if name not in of_run], of_run
+
+
+def _has_questions(paths: RunPaths) -> bool:
+    """Whether the run's family has diagnostics of whole runs."""
+    from analysis.registry import offered
+    from tune_rh import runs
+
+    plan, _ = runs.replay(paths)
+    return bool(offered(plan.family, "records"))
+
+
+def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Sequence[str] | None) -> None:
     from analysis.findings import to_json
     from analysis.registry import UnknownDiagnostic, diagnose
     from tune_rh import display
     from tune_rh.diagnosis import FINDINGS, keep
 
     to = display.console()
-    for subject, folder in _subjects(args):
+    for subject, folder in subjects:
         took: dict[str, float] = {}
 
         def done(finding: Finding, seconds: float, took: dict[str, float] = took) -> None:
@@ -46,56 +89,67 @@ def run(args: argparse.Namespace) -> int:
 
         with to.status(f"{subject.member}: diagnosing"):
             try:
-                findings = diagnose(subject, args.only, done)
+                findings = diagnose(subject, names, done)
             except UnknownDiagnostic as error:
                 raise PlanError(f"--only: {error}") from error
         to.print(display.findings_table(subject.member, findings))
         to.print(f"{subject.member}: {sum(took.values()):.0f} s", soft_wrap=True)
-        if folder is not None and not args.only:
+        if folder is not None and not names:
             keep(folder, subject, to_json(findings, took))
             to.print(f"Written: {folder / FINDINGS}", soft_wrap=True)
-    return DONE
 
 
-def _subjects(args: argparse.Namespace) -> Iterator[tuple[Subject, Path | None]]:
-    """What is to be diagnosed, and the folder that its findings belong to."""
+def _diagnose_run(paths: RunPaths, names: Sequence[str] | None) -> None:
+    from analysis.registry import UnknownDiagnostic
+    from tune_rh import display
+    from tune_rh.reporting import about_run
+
+    to = display.console()
+    try:
+        about = about_run(paths, names)
+    except UnknownDiagnostic as error:
+        raise PlanError(f"--only: {error}") from error
+    if about.findings:
+        to.print(display.findings_table("the whole run", about.findings))
+    if not names and (path := about.keep(paths)):
+        to.print(f"Written: {path}", soft_wrap=True)
+
+
+def _outside_runs(args: argparse.Namespace) -> tuple[Subject, None]:
+    """An export or a checkpoint: its findings belong to no folder."""
     from analysis.subject import open_checkpoint, open_export
     from trainables.exported import INDEX
+    from tune_rh.configs import given, resolved
 
     path, data_dir = Path(args.what), options.data_dir(args)
     if (path / INDEX).is_file():
-        yield open_export(path, data_dir, args.device), None
-        return
-    if args.config is None:
-        yield from _members(args, data_dir)
-        return
-    from tune_rh.configs import given, resolved
-
+        return open_export(path, data_dir, args.device), None
     config = given(args.config, args.family, args.runs_dir.absolute())
     fields = resolved(config).model_dump(mode="json")
-    yield (
-        open_checkpoint(
-            path, family=config.family, config=fields, seed=args.seed, data_dir=data_dir, device=args.device
-        ),
-        None,
+    subject = open_checkpoint(
+        path, family=config.family, config=fields, seed=args.seed, data_dir=data_dir, device=args.device
     )
+    return subject, None
 
 
-def _members(args: argparse.Namespace, data_dir: Path) -> Iterator[tuple[Subject, Path]]:
-    from analysis.records import RunUnreadable
-    from analysis.subject import open_member
+def _chosen(args: argparse.Namespace, paths: RunPaths) -> list[str]:
+    """The members that were named, or else all that reached the last stage."""
     from tune_rh import runs
 
-    paths = runs.find(args.what, args.runs_dir.absolute())
     _, history = runs.replay(paths)
     members = {str(m.id): m for c in history.candidates.values() for m in c.members.values()}
-    chosen = args.member or [name for name, m in members.items() if m.tested is not None]
-    if not chosen:
-        raise PlanError(f"{args.what}: nobody has reached the last stage yet; --member ID takes another one")
-    for name in chosen:
+    for name in args.member or ():
         if name not in members:
             raise PlanError(f"--member {name}: is not in this run; it has {', '.join(members)}")
+    return args.member or [name for name, m in members.items() if m.tested is not None]
+
+
+def _opened(args: argparse.Namespace, paths: RunPaths, names: Sequence[str]) -> Iterator[tuple[Subject, Path]]:
+    from analysis.records import RunUnreadable
+    from analysis.subject import open_member
+
+    for name in names:
         try:
-            yield open_member(paths.root, name, data_dir, args.device), paths.member(name)
+            yield open_member(paths.root, name, options.data_dir(args), args.device), paths.member(name)
         except RunUnreadable as error:
             raise JournalCorrupt(str(error)) from error

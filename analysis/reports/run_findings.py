@@ -1,0 +1,110 @@
+"""Findings about a whole run: what they say as tables with a row a candidate, and the file that they are kept in.
+
+What it is: ``report/findings.json`` read, renewed and laid out. What it is not: a judge, or what asks the diagnostics
+(`analysis.registry.diagnose_run`).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from analysis.api import Estimate, Finding
+from analysis.findings import from_json, to_json
+from analysis.reports.search_facts import Facts, called
+from analysis.reports.search_tables import Cell, Table
+from analysis.reports.tables import NONE, decimals, interval, number, write_text
+
+FILE = "findings.json"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Between the ends of an interval, so that a narrow cell breaks before it and not inside."""
+
+_LABEL = 40  # characters of a config
+
+
+def renewed(new: Iterable[Finding], old: Iterable[Finding]) -> list[Finding]:
+    """``new``, and of ``old`` what no new one replaces: findings of another version, or put there by somebody."""
+    found = list(new)
+    names = {finding.name for finding in found}
+    return [*found, *(finding for finding in old if finding.name not in names)]
+
+
+def keep(folder: Path, findings: Sequence[Finding], seconds: Mapping[str, float]) -> Path:
+    """Write findings about a run into ``folder`` (its ``report/``), where pages and tables look for them; the path.
+
+    What is there already under other names stays; a file that cannot be read is replaced with a warning.
+    """
+    path = folder / FILE
+    try:
+        old = from_json(path.read_text())
+    except FileNotFoundError:
+        old = []
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{path}: replaced: {error}", stacklevel=2)
+        old = []
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, to_json(renewed(findings, old), seconds))
+    return path
+
+
+def tables(facts: Facts, findings: Sequence[Finding]) -> list[Table]:
+    """What was measured: a row for each candidate that values are named after (``c0003.loss``), and the rest."""
+    values = {name: value for finding in findings for name, value in finding.values.items()}
+    limits = {name: limit for finding in findings for name, limit in finding.threshold.items()}
+    by_candidate: dict[str, dict[str, Estimate | float]] = {}
+    alone: dict[str, Estimate | float] = {}
+    for name, value in values.items():
+        candidate, dot, quantity = name.partition(".")
+        if dot and candidate in facts.records.candidates:
+            by_candidate.setdefault(candidate, {})[quantity] = value
+        else:
+            alone[name] = value
+    made = []
+    if by_candidate:
+        made.append(_of_candidates(facts, by_candidate, _limits(limits, alone)))
+    if alone:
+        rows = [[Cell(_words(name)), _cell(value), _cell(limits.get(name, math.nan))] for name, value in alone.items()]
+        made.append(Table(("value", "run (95% interval)", "held against"), rows, 1))
+    return made
+
+
+def _of_candidates(facts: Facts, found: Mapping[str, Mapping[str, Estimate | float]], caption: str) -> Table:
+    quantities = list(dict.fromkeys(quantity for mine in found.values() for quantity in mine))
+    rows = []
+    for name in sorted(found):
+        candidate = facts.records.candidates[name]
+        control = " (control)" if candidate is facts.records.control else ""
+        cells = [_cell(found[name].get(quantity, math.nan)) for quantity in quantities]
+        rows.append([Cell(name), Cell(called(facts.records, candidate)[:_LABEL] + control), *cells])
+    return Table(("candidate", "config", *map(_words, quantities)), rows, 2, caption)
+
+
+def _limits(limits: Mapping[str, float], alone: Mapping[str, Estimate | float]) -> str:
+    """Thresholds that no cell of the other table shows, in words: those of candidates by their quantity."""
+    by_name: dict[str, list[str]] = {}
+    for name, limit in limits.items():
+        if name not in alone:
+            candidate, dot, quantity = name.partition(".")
+            of = candidate if dot else ""
+            by_name.setdefault(f"{_words(quantity if dot else name)} {limit:g}", []).append(of)
+    told = [f"{text} ({', '.join(of)})" if any(of) else text for text, of in by_name.items()]
+    return f"Held against: {'; '.join(told)}." if told else ""
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _cell(value: Estimate | float) -> Cell:
+    """``0.060 (0.045 to 0.075)``; a number without an interval with three digits, or all before the point."""
+    if not isinstance(value, Estimate):
+        text = f"{value:.3g}" if abs(value) < 1000.0 else f"{value:,.0f}"
+        return Cell(NONE if math.isnan(value) else text, value)
+    half = 0.5 * (value.high - value.low)
+    if not half > 0.0:
+        return _cell(value.value)
+    places = decimals(half)
+    ends = interval(value.low, value.high, places).replace(" ", NO_BREAK)
+    return Cell(f"{number(value.value, places)} ({ends})", value.value)
