@@ -83,8 +83,11 @@ def _conclude_comparison(paths: RunPaths, history: History, data_dir: Path, to: 
 
 
 def _say_page(paths: RunPaths, data_dir: Path, to: Console) -> None:
-    from tune_rh.reporting import write
+    from tune_rh.reporting import about_run, write
 
+    about = about_run(paths)
+    if about.findings:
+        to.print(display.findings_table("the whole run", about.findings))
     to.print(f"Report: {write(paths, data_dir)}", soft_wrap=True)
 
 
