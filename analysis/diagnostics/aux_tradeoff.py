@@ -5,7 +5,8 @@ have reached on the seeds that all of them have. Their effective coefficient (th
 coefficient over the steps until then; 0 without an auxiliary loss) stands against loss and balance. Judged is the cost:
 in each seed a straight line of the best loss so far over the coefficients, from the weakest to the strongest, with
 Student's t over seeds. A line, because the auxiliary loss enters in proportion to its coefficient; a valley between the
-ends shows in the plot and in the differences to the control, not in the cost.
+ends shows in the plot and in the differences to the control, not in the cost. Where a stronger coefficient did not
+visibly raise the balance, there is no pass: then nothing was shown to cost nothing.
 
 The rank correlation has a percentile interval by a bootstrap over seeds, which is only reported: such an interval of a
 mean covers 0.75 instead of 0.95 with 3 normal seeds and 0.84 with 5 (20,000 simulated samples; Colas et al. 2018, arXiv
@@ -62,7 +63,7 @@ PER = 0.01
 """Unit of the coefficient that slopes are given for."""
 
 _BALANCES = ("balance_entropy", "max_vio")
-_SEEDS_OF_NO_CLAIM = 3  # fewer are said to be few
+_FEW_SEEDS = 3  # fewer are said to be few
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,6 @@ class AuxTradeoff:
         xs = [point.coefficient for point in points]
         width = max(xs) - min(xs)
         cost = _change(points, [point.losses for point in points], seeds)
-        verdict = doubted(cost, lambda value: value <= NEARLY_FREE)
         values: dict[str, Estimate | float] = {
             "cost": cost,
             "cost_per_0.01": _scaled(cost, PER / width),
@@ -133,13 +133,18 @@ class AuxTradeoff:
         for metric in _BALANCES:
             if all(len(point.balances[metric]) == len(seeds) for point in points):
                 values[f"change_of_{metric}"] = _change(points, [point.balances[metric] for point in points], seeds)
+        verdict = doubted(cost, lambda value: value <= NEARLY_FREE)
+        entropy = values.get("change_of_balance_entropy")
+        balanced = not isinstance(entropy, Estimate) or entropy.low > 0.0
+        if verdict == "pass" and not balanced:
+            verdict = "warn"  # that nothing costs nothing says nothing
         assert records.control is not None
         control = next((p for p in (*points, *free) if p.candidate is records.control), None)
         for point in (*points, *free):
             values |= dict(_values(point, control))
         summary = (
             f"{len(points)} candidates differ in nothing but balance, with mean coefficients from {min(xs):.3g} to "
-            f"{max(xs):.3g} over {step:,.0f} steps. {_said(verdict, cost, len(seeds))} "
+            f"{max(xs):.3g} over {step:,.0f} steps. {_said(verdict, cost, len(seeds), balanced)} "
             f"{_lowest(points)}{_bought(values)}"
             f"{lost_text(point.candidate for point in (*points, *free))}{ONE_LOOK}."
         )
@@ -252,18 +257,22 @@ def _values(point: Point, control: Point | None) -> Iterator[tuple[str, Estimate
         yield value_of(point.candidate, quantity), estimate
 
 
-def _said(verdict: Verdict, cost: Estimate, num_seeds: int) -> str:
+def _said(verdict: Verdict, cost: Estimate, num_seeds: int, balanced: bool) -> str:
+    """What the verdict means; ``balanced``: whether a stronger coefficient visibly raised the balance."""
     seeds = f"{num_seeds} seeds" if num_seeds > 1 else "one seed"
     size = f"from the weakest to the strongest the loss changes by {shown(cost)} nats per token in {seeds}"
+    what = "More balance" if balanced else "A stronger coefficient, without visibly more balance,"
     if verdict == "fail":
-        return f"More balance costs loss: {size}."
+        return f"{what} costs loss: {size}."
     if verdict == "pass":
         word = "is even rewarded" if cost.high < 0.0 else f"costs at most {NEARLY_FREE:g} nats"
-        return f"More balance {word}: {size}."
-    if cost.low > 0.0:
-        return f"More balance costs loss, though perhaps less than {NEARLY_FREE:g} nats: {size}."
-    few = ", and seeds are few" if num_seeds < _SEEDS_OF_NO_CLAIM else ""
-    return f"Whether more balance costs loss cannot be told: {size}{few}."
+        return f"{what} {word}: {size}."
+    if cost.low > 0.0 and cost.high > NEARLY_FREE:
+        return f"{what} costs loss, though perhaps less than {NEARLY_FREE:g} nats: {size}."
+    why = ", and seeds are few" if num_seeds < _FEW_SEEDS else ""
+    if cost.high <= NEARLY_FREE:
+        why = ", and a stronger coefficient did not visibly raise the balance"
+    return f"Whether more balance costs loss cannot be told: {size}{why}."
 
 
 def _lowest(points: list[Point]) -> str:

@@ -44,7 +44,7 @@ from trainables.shared_moe.accounting import count_params, matmul_params
 
 SPEED, COMPUTE, SIZE = "tokens_per_s", "matmul_parameters", "parameters"
 ON, MAYBE, OFF = 1.0, 0.5, 0.0
-_WORDS = {ON: "on the frontier", MAYBE: "may be on it", OFF: "off it"}
+_WORDS = {ON: "on the frontier", MAYBE: "perhaps on it", OFF: "off it"}
 _AXES = {
     SPEED: "tokens per second of training",
     COMPUTE: "millions of matrix entries a token is multiplied by",
@@ -181,15 +181,10 @@ def _values(row: Priced, known: Mapping[str, Mapping[str, float]]) -> Iterator[t
 
 def _said(cost: str, places: Mapping[str, float], rows: list[Priced]) -> str:
     named = {row.candidate.id: name(row.candidate) for row in rows}
-    sides = {place: [named[who] for who, its in places.items() if its == place] for place in _WORDS}
-    told = [f"{listed(who)} {_verb(place, len(who))}" for place, who in sides.items() if who]
-    return f"By {_NAMES[cost]}: {'; '.join(told)}."
-
-
-def _verb(place: float, num: int) -> str:
-    if place == MAYBE:
-        return "may be on it"
-    return f"{'is' if num == 1 else 'are'} {_WORDS[place]}"
+    on, maybe, off = ([named[who] for who, its in places.items() if its == place] for place in (ON, MAYBE, OFF))
+    text = f"On the frontier by {_NAMES[cost]}: {listed(on) if on else 'nobody for certain'}"
+    text += f"; perhaps: {listed(maybe)}" if maybe else ""
+    return text + (f"; not: {listed(off)}." if off else ".")
 
 
 def _plot(cost: str, places: Mapping[str, float], rows: list[Priced]) -> Plot:

@@ -87,6 +87,25 @@ def test_a_cost_that_is_not_there_is_not_claimed(tmp_path: Path) -> None:
     assert (small.verdict, "perhaps less than 0.01" in small.summary) == ("warn", True)
 
 
+@pytest.mark.parametrize(
+    ("slope", "verdict", "words"),
+    [
+        (0.0, "warn", "cannot be told: from the weakest to the strongest the loss changes by 0.000 (0.000 to 0.000)"),
+        (5.0, "fail", "A stronger coefficient, without visibly more balance, costs loss:"),
+    ],
+)
+def test_what_did_not_change_the_balance_shows_no_price_of_it(
+    tmp_path: Path, slope: float, verdict: str, words: str
+) -> None:
+    def metrics(label: str, seed: int, step: int) -> dict[str, float]:
+        c = COEFFICIENTS[label]
+        return told(4.0 + ALIKE[seed] + slope * c, step, balance_entropy=0.8 + 0.1 * OWN[seed] * c)
+
+    found = AUX(moe_run(tmp_path / "run", {label: aux(c) for label, c in COEFFICIENTS.items() if c != 0.01}, metrics))
+    assert (found.verdict, words in found.summary) == (verdict, True)
+    assert ("did not visibly raise the balance" in found.summary) == (verdict == "warn")
+
+
 def test_one_seed_leaves_it_open_however_large_it_looks(tmp_path: Path) -> None:
     found = AUX(auxes(tmp_path / "run", slope=3.0, own=0.0, stages=[{"until_step": 100, "num_seeds": 1}]))
     assert found.verdict == "warn"

@@ -232,10 +232,8 @@ def test_the_frontier_is_who_no_other_beats_on_both_sides(tmp_path: Path) -> Non
     assert places["speed"] == [1.0, 1.0, 0.0, 0.5, 1.0]
     assert places["compute"] == places["size"] == [0.5, 1.0, 0.0, 0.5, 1.0]
     assert found.verdict == "warn"
-    speeds = (
-        "c0004 (big), c0000 (cpu-tiny) and c0001 (small) are on the frontier; c0003 (tied) may be on it; c0002 (same)"
-    )
-    assert f"By tokens per second: {speeds} is off it." in found.summary
+    speeds = "c0004 (big), c0000 (cpu-tiny) and c0001 (small); perhaps: c0003 (tied); not: c0002 (same)."
+    assert f"On the frontier by tokens per second: {speeds}" in found.summary
     assert "other work may have shared" in found.summary
     assert is_close(estimate(found, "c0001.tokens_per_s"), 2000.0, T * 0.1 / math.sqrt(3))
     assert number(found, "c0004.parameters") == count_params(config_of(d_ff=512)) / 1e6
@@ -250,6 +248,7 @@ def test_a_frontier_that_seeds_tell_apart_passes_and_one_seed_leaves_it_open(tmp
     found = PRICE(moe_run(tmp_path / "one", configs, priced, stages=stages))
     assert found.verdict == "warn"
     assert [found.values[f"c000{i}.frontier_by_speed"] for i in range(3)] == [0.5] * 3
+    assert "On the frontier by tokens per second: nobody for certain; perhaps: c0002 (big)," in found.summary
     # Sizes are known without seeds: nobody is smaller than the smallest.
     assert [found.values[f"c000{i}.frontier_by_size"] for i in range(3)] == [0.5, 1.0, 0.5]
 
