@@ -74,9 +74,9 @@ _CPU: dict[str, Any] = {
     "num_experts": 16,
     "batch_size": 8,
     "lr": 1e-3,
-    "schedule_steps": 1200,
-    "warmup": 36,
-    "eval_sequences": 128,
+    "schedule_steps": 600,
+    "warmup": 18,
+    "eval_sequences": 64,
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -87,7 +87,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "midsize": {"width": 640, "depth": 16, "n_heads": 10},
     "half-matched": {"num_experts": 19, "tied": True},
     "cpu-tiny": _CPU,
-    "cpu-tiny-dense": {**_CPU, **_NO_EXPERTS, "blocks": "indexed", "d_ff": 512},
+    # A baseline at a learning rate of its own: at the others' 1e-3 it ends 0.13 nats worse.
+    "cpu-tiny-dense": {**_CPU, **_NO_EXPERTS, "blocks": "indexed", "d_ff": 512, "lr": 3e-3},
     # For tests of whatever handles tasks: every mechanism that keeps state is on, and a step takes milliseconds.
     "tiny": {
         **_CPU,
