@@ -120,7 +120,7 @@ def gate_regret(records: Records, seed: int = 0) -> Regret:
         records: of a search or race; of a comparison there are no gates, and of one stage none either.
         seed: of bootstrap and simulation.
     """
-    entries = [[e for e in es if not e.is_control and math.isfinite(e.score)] for es in gate_entries(records)]
+    entries = [[e for e in es if e.rank is not None and math.isfinite(e.score)] for es in gate_entries(records)]
     by_merit, audited = [], set[str]()
     for arrived in entries:
         by_merit.append([e for e in arrived if e.candidate not in audited])

@@ -28,9 +28,11 @@ class Entry:
         values: by seed.
         score: over seeds; NaN where nobody at the gate has a value.
         se, df: standard error of the mean and its degrees of freedom; NaN and 0 where there is nothing to tell from.
-        rank: 0-based among ``num_scored``; None for the control, which takes no rank.
+        rank: 0-based among ``num_scored``; None for those that do not compete here: the control, references, and
+            follow-ups on their way to a later gate.
         successes: seeds that found the good minimum, where a line is drawn.
         reason: of the promotion, empty for those that did not go on.
+        is_control: whether it is what others must beat.
     """
 
     gate: int
@@ -46,11 +48,12 @@ class Entry:
     successes: int | None
     promoted: bool
     reason: str
+    is_control: bool
 
     @property
-    def is_control(self) -> bool:
-        """Whether it is what others must beat."""
-        return self.rank is None
+    def may_win(self) -> bool:
+        """Whether it is the control or competes with it: references never do."""
+        return self.is_control or self.rank is not None
 
     @property
     def num_lost(self) -> int:
@@ -60,7 +63,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class FunnelRow:
-    """How many candidates (members of a race; the control left out) entered a stage, were scored and passed."""
+    """How many candidates (members of a race) entered a stage, were scored and passed; control, references left out."""
 
     until_step: int
     num_seeds: int
@@ -78,19 +81,19 @@ def gate_entries(records: Records) -> list[list[Entry]]:
 
 def funnel(records: Records) -> list[FunnelRow]:
     """One row a stage; those that passed only to audit a gate are counted apart."""
-    control = records.control
-    others = [c for c in records.candidates.values() if c is not control]
+    control, last = records.control, len(records.stages) - 1
+    others = {c.id: c for c in records.candidates.values() if c is not control and c.enters <= last}
     rows = []
     for gate, entries in enumerate(gate_entries(records)):
-        stage, ranked = records.stages[gate], [e for e in entries if not e.is_control]
+        stage, scored = records.stages[gate], [e for e in entries if e.candidate in others]
         if records.kind == "race":
             entered = sum(m.stage >= gate for m in records.members.values())
         else:
-            entered = sum(c.stage >= gate for c in others)
-        audited = sum(e.reason == AUDIT for e in ranked)
-        passed = len(ranked) if gate == len(records.stages) - 1 else sum(e.promoted for e in ranked) - audited
+            entered = sum(c.stage >= gate for c in others.values())
+        audited = sum(e.reason == AUDIT for e in scored)
+        passed = len(scored) if gate == last else sum(e.promoted for e in scored) - audited
         lost = sum(e.num_lost for e in entries)
-        rows.append(FunnelRow(stage["until_step"], stage["num_seeds"], entered, len(ranked), passed, audited, lost))
+        rows.append(FunnelRow(stage["until_step"], stage["num_seeds"], entered, len(scored), passed, audited, lost))
     return rows
 
 
@@ -110,12 +113,11 @@ def _entries(records: Records, gate: int) -> list[Entry]:
     found = []
     for order, ((candidate, seed), values) in enumerate(arrived.items()):
         score = scores.score(values)
-        is_control = control is not None and candidate == control.id
-        found.append((math.isnan(score), score, order, is_control, (candidate, seed), values))
+        found.append((math.isnan(score), score, order, _competes(records, candidate, gate), (candidate, seed), values))
     found.sort(key=lambda row: row[:3])
-    num_scored = sum(not row[3] for row in found)
+    num_scored = sum(row[3] for row in found)
     entries, rank = [], 0
-    for _, score, _, is_control, (candidate, seed), values in found:
+    for _, score, _, competes, (candidate, seed), values in found:
         decision: Decision | None = promoted.get((candidate, seed))
         se, df = scores.error(values)
         entries.append(
@@ -128,15 +130,22 @@ def _entries(records: Records, gate: int) -> list[Entry]:
                 score=records.sign * score,
                 se=se,
                 df=df,
-                rank=None if is_control else rank,
+                rank=rank if competes else None,
                 num_scored=num_scored,
                 successes=scores.successes(values),
                 promoted=decision is not None,
                 reason=decision.reason if decision else "",
+                is_control=control is not None and candidate == control.id,
             )
         )
-        rank += not is_control
+        rank += competes
     return entries
+
+
+def _competes(records: Records, candidate: str, gate: int) -> bool:
+    """Whether it takes a rank at the gate."""
+    control = records.control
+    return records.candidates[candidate].enters <= gate and (control is None or candidate != control.id)
 
 
 def _arrived(records: Records, gate: int) -> dict[tuple[str, int | None], Values]:
@@ -182,8 +191,7 @@ class _Scores:
         success = None if given is None else records.sign * given
         self._seeds = SeedScores(objective, scoring.get("k", 3), success, records.stage_seeds(gate))
         self._worst = max(_finite(arrived.values()), default=math.nan)
-        control = records.control
-        others = [values for (name, _), values in arrived.items() if control is None or name != control.id]
+        others = [values for (name, _), values in arrived.items() if _competes(records, name, gate)]
         # Where a plan asks for nothing that needs a common variance, the search uses each candidate's own.
         learns = scoring.get("band", 0.3) > 0 or scoring.get("extra_seeds", 0.2) > 0 or objective != "mean"
         if learns and records.kind == "search":

@@ -78,7 +78,14 @@ class MemberRecord:
 
 @dataclass
 class CandidateRecord:
-    """A config under test; ``extra_seeds`` says by gate which seeds were added beside the stage's."""
+    """A config under test.
+
+    Attributes:
+        origin: ``control``, ``reference``, ``preset``, ``sampler``, ``follow_up`` or ``probe``.
+        parent: of a follow-up, the winner around whose config it was made.
+        enters: the stage from whose gate on it competes; below it takes no rank (a reference: everywhere).
+        extra_seeds: by gate, which seeds were added beside the stage's.
+    """
 
     id: str
     origin: str
@@ -86,6 +93,8 @@ class CandidateRecord:
     config: Mapping[str, Any]
     params: Mapping[str, Any]
     distributions: Mapping[str, str]
+    parent: str | None = None
+    enters: int = 0
     stage: int = 0
     audited: bool = False
     members: dict[int, MemberRecord] = field(default_factory=dict)

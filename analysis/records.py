@@ -108,6 +108,8 @@ class Records:
             config=event["config"],
             params=event.get("params", {}),
             distributions=event.get("distributions", {}),
+            parent=event.get("parent"),
+            enters=event.get("enters", 0),
         )
         self.candidates[candidate.id] = candidate
         for seed in self.stage_seeds(0):
@@ -233,6 +235,7 @@ class Records:
 _HANDLERS = {
     "RunCreated": Records._ignore,
     "SpaceExhausted": Records._ignore,
+    "FollowUpSkipped": Records._ignore,
     "SessionStarted": Records._on_session_started,
     "SessionEnded": Records._on_session_ended,
     "CandidateAdded": Records._on_candidate_added,

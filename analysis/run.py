@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MEMBERS = ("member", "candidate", "seed", "status", "reason", "stage", "steps", "best", "best_step")
 _CURVES = ("member", "candidate", "seed", "step", "stage")
 _CURVES_END = ("train_s", "eval_s", "diverged", "member_s", "total_steps", "total_s")
-_CANDIDATES = ("candidate", "label", "origin", "params", "config", "control", "stage", "gate")
+_CANDIDATES = ("candidate", "label", "origin", "parent", "params", "config", "control", "stage", "gate")
 _CANDIDATES_END = ("score", "se", "std", "rank", "num_seeds", "num_lost", "successes", "steps", "seconds", "audited")
 _DECISIONS = ("kind", "candidate", "gate", "reason", "seed", "score", "rank", "num_scored", "chance")
 _GATES = ("gate", "until_step", "candidate", "seed", "control", "score", "se", "df", "rank", "num_scored")
@@ -223,7 +223,7 @@ class Run:
         tests = [m.tested[records.test_metric] for m in members if m.tested and records.test_metric in m.tested]
         control = records.control
         return {
-            **{name: getattr(candidate, name) for name in ("origin", "params", "config", "stage", "audited")},
+            **{name: getattr(candidate, name) for name in ("origin", "parent", "params", "config", "stage", "audited")},
             "label": candidate.label or drawn(candidate.params),
             "candidate": candidate.id,
             "control": control is candidate,

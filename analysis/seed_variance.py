@@ -62,7 +62,7 @@ def seed_variance(records: Records) -> list[SeedVariance]:
         return []
     rows = []
     for gate, entries in enumerate(gate_entries(records)):
-        others = [e for e in entries if not e.is_control]
+        others = [e for e in entries if e.rank is not None]
         table = [{s: v for s, v in e.values.items() if v is not None} for e in others]
         table = [row for row in table if row]  # best first, as the entries are
         between, within, common, share, low, high = _split(table, records.stage_seeds(gate))

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainables.registry import build_config, get_family
-from tune_rh import compare
+from tune_rh import compare, follow_ups
 from tune_rh.configs import named_config
 from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
     Event,
+    FollowUpSkipped,
     JobEnded,
     JobStarted,
     MemberId,
+    Origin,
     Promoted,
     Reported,
     SessionStarted,
@@ -33,6 +35,7 @@ from tune_rh.plan import SearchPlan
 from tune_rh.policy import (
     AddSeed,
     AskCandidate,
+    AskFollowUp,
     Continue,
     Decision,
     Finish,
@@ -68,6 +71,7 @@ class Simulation:
         slots: jobs at a time.
         order: seed of the order in which running members report.
         space: how many configs there are to draw.
+        refused: numbers of follow-ups whose config is refused.
     """
 
     def __init__(
@@ -79,9 +83,10 @@ class Simulation:
         slots: int = 1,
         order: int = 0,
         space: int = 10**9,
+        refused: Collection[int] = (),
     ) -> None:
         self.plan, self.metrics, self.fates = plan, metrics, fates or {}
-        self.slots, self.space = slots, space
+        self.slots, self.space, self.refused = slots, space, refused
         self.history = History(plan)
         self.events: list[Event] = []
         self.decisions: list[Decided] = []
@@ -108,6 +113,8 @@ class Simulation:
             decision = self.decide(None)
             if isinstance(decision, AskCandidate):
                 self.ask()
+            elif isinstance(decision, AskFollowUp):
+                self.follow_up(decision)
             elif isinstance(decision, RunMember):
                 self.start(decision)
             else:
@@ -130,16 +137,27 @@ class Simulation:
             self.record(decision.event)
 
     def ask(self) -> None:
-        """A new candidate: the control first."""
-        index = len(self.history.candidates)
+        """A new candidate: the control first, then references."""
+        index, num_references = len(self.history.candidates), len(self.plan.references)
         if self.plan.compare is not None:
             self.record(self._compared(index))
             return
-        if index > self.space:
+        if index > self.space + num_references:
             self.record(SpaceExhausted(1))
             return
-        origin: Literal["sampler", "control"] = "sampler" if index else "control"
-        self.record(CandidateAdded(f"c{index:04d}", {"index": index}, f"digest-{index}", origin))
+        origin: Origin = "control" if not index else "reference" if index <= num_references else "sampler"
+        enters = len(self.plan.stages) if origin == "reference" else 0
+        self.record(CandidateAdded(f"c{index:04d}", {"index": index}, f"digest-{index}", origin, enters=enters))
+
+    def follow_up(self, asked: AskFollowUp) -> None:
+        """A candidate around a winner, or a note that there is no such config."""
+        change, index = follow_ups.changes(self.plan)[asked.number], len(self.history.candidates)
+        label = follow_ups.label(asked.parent, change.fields)
+        if asked.number in self.refused:
+            self.record(FollowUpSkipped(asked.parent, label, "refused"))
+            return
+        facts: dict[str, Any] = {"label": label, "parent": asked.parent, "enters": change.follow_up.enters}
+        self.record(CandidateAdded(f"c{index:04d}", {"index": index}, f"digest-{index}", "follow_up", **facts))
 
     def _compared(self, index: int) -> CandidateAdded:
         """Of a comparison: A, then B, then the probe that is wanted."""
@@ -201,8 +219,8 @@ class Simulation:
             self.start(decision)
 
     def others(self) -> list[Candidate]:
-        """All candidates but the control."""
-        return [c for c in self.history.candidates.values() if c.index]
+        """All candidates but the control and references."""
+        return [c for c in self.history.candidates.values() if c.index and not c.is_reference]
 
     def promoted(self) -> list[Promoted]:
         """The promotions, in order."""
@@ -249,13 +267,15 @@ def check_accounts(sim: Simulation) -> None:
             member = candidate.members[seed]
             assert member.lost or member.status == "stopped" or member.step == until
             assert (member.tested is not None) == (candidate.stage == last and not member.lost)
-    control = history.control
-    assert control is not None
-    assert control.stage == last
-    assert control.members.keys() == set(plan.seeds[: plan.stages[-1].num_seeds])
-    assert all(m.lost or m.step == plan.stages[-1].until_step for m in control.members.values())
-    assert not any(m.status == "stopped" for m in control.members.values())
+    assert history.control is not None
+    assert len(history.references) == len(plan.references)
+    for candidate in (history.control, *history.references):
+        assert candidate.stage == last
+        assert candidate.members.keys() == set(plan.seeds[: plan.stages[-1].num_seeds])
+        assert all(m.lost or m.step == plan.stages[-1].until_step for m in candidate.members.values())
+        assert not any(m.status == "stopped" for m in candidate.members.values())
     check_gates(sim)
+    check_follow_ups(sim)
 
 
 def check_gates(sim: Simulation) -> None:
@@ -263,15 +283,36 @@ def check_gates(sim: Simulation) -> None:
     plan, history = sim.plan, sim.history
     capped = any(stage.at_most is not None for stage in plan.stages)
     for k, (stage, gate) in enumerate(zip(plan.stages[:-1], history.gates, strict=False)):
-        through = [c for c in sim.others() if c.stage > k]
-        assert gate.num_promoted == len(through)
+        went_on = {p.candidate for p in sim.promoted() if p.gate == k}
+        audited = {p.candidate for p in sim.promoted() if p.gate == k and p.reason == "audit"}
+        competed = [c for c in sim.others() if c.added.enters <= k and c.id in went_on]
+        assert {c.id for c in competed} == {c.id for c in sim.others() if c.stage > k >= c.added.enters}
+        assert (gate.num_promoted, gate.num_lost_later) == (len(competed), sum(map(history.is_out, competed)))
+        through = [c for c in competed if c.id not in audited]
         assert stage.at_most is None or len(through) <= stage.at_most
-        dead = sum(g.num_out for g in history.gates[k + 1 :])
+        dead = sum(map(history.is_out, through))
         if not capped:
             assert not gate.waiting or len(through) - dead >= min(stage.at_least, stage.top or stage.at_least)
         if stage.top is not None:
             assert len(through) <= stage.top + dead
-            assert not gate.waiting or len(through) >= stage.top
+            assert not gate.waiting or len(through) >= min(stage.top, stage.at_most or stage.top)
+        assert not gate.passing
+        assert gate.guests.keys() == {c.index for c in history.candidates.values() if c.stage >= k < c.added.enters}
     finished = [c for c in sim.others() if c.stage == plan.last_stage and not all(m.lost for m in c.members.values())]
     if any(gate.waiting for gate in history.gates[:-1]) and not capped:
         assert finished
+
+
+def check_follow_ups(sim: Simulation) -> None:
+    """Every follow-up was made or passed over, unless the budget was spent; all of a table around one winner."""
+    plan, history = sim.plan, sim.history
+    changes, followed = follow_ups.changes(plan), history.followed
+    assert len(followed) == len(history.follow_ups) + len(history.skipped)
+    assert len(followed) == len(changes) or history.is_over_budget
+    tables = [change.table for change in changes[: len(followed)]]
+    assert len(set(zip(tables, followed, strict=True))) == len(set(tables))
+    for parent in followed:
+        assert not history.candidates[parent].is_reference
+    for promotion in sim.promoted():
+        enters = history.candidates[promotion.candidate].added.enters
+        assert (promotion.reason in ("follow_up", "reference")) == (promotion.gate < enters)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.plans import plan
-from tune_rh.cost import StageCost, expected, ungated_steps
+from tune_rh.cost import StageCost, expected, follow_up_steps, ungated_steps
 
 
 def test_the_quota_stage_by_stage() -> None:
@@ -54,3 +54,27 @@ def test_gates_never_cost_more() -> None:
         {"until_step": 120, "num_seeds": 3},
     ]
     assert sum(c.steps for c in expected(plan(stages=everybody))) == ungated_steps(plan())
+
+
+def test_follow_ups_run_every_stage_below_the_one_they_enter_and_compete_from_there() -> None:
+    stages = [
+        {"until_step": 20, "num_seeds": 1, "top": 2},
+        {"until_step": 60, "num_seeds": 1, "eta": 2.0},
+        {"until_step": 120, "num_seeds": 1},
+    ]
+    tables: list[dict[str, Any]] = [
+        {"after": 0, "changes": [{"rate": 0.1}]},
+        {"after": 0, "enters": 1, "changes": [{"rate": 0.2}, {"rate": 0.3}]},
+        {"after": 0, "enters": 2, "changes": [{"rate": 0.4}]},
+    ]
+    planned = plan(num_candidates=3, stages=stages, follow_ups=tables, references=["good"])
+    # Control, reference, three candidates and all four follow-ups; the best two of four, three beside them; of those
+    # four that compete two, and the one that enters last.
+    assert [row.num_candidates for row in expected(planned)] == [2 + 3 + 4, 2 + 2 + 3, 2 + 2 + 1]
+    steps = [9 * 20, 7 * 40, 5 * 60]
+    assert [row.steps for row in expected(planned)] == steps
+    plain = plan(num_candidates=3, stages=stages, references=["good"])
+    assert [row.num_candidates for row in expected(plain)] == [5, 4, 3]
+    assert follow_up_steps(planned) == sum(steps) - (5 * 20 + 4 * 40 + 3 * 60)
+    assert follow_up_steps(plain) == 0
+    assert ungated_steps(planned) == 9 * 120

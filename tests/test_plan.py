@@ -9,6 +9,7 @@ import pytest
 import tomli_w
 
 from tests.plans import fields, plan
+from trainables.config import canonical_digest
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_file import find_plan, load_plan, resolve_plan
@@ -21,6 +22,7 @@ def stages(*pairs: tuple[int, int], **first: Any) -> list[dict[str, Any]]:
 
 
 TWO = ((20, 2), (60, 2))
+AROUND: dict[str, Any] = {"after": 0, "changes": [{"rate": 0.5}]}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,31 @@ TWO = ((20, 2), (60, 2))
         (
             {"unit": "member", "num_candidates": 0, "rules": {"gap": {}}},
             ["rules.gap", "a race or a comparison has none"],
+        ),
+        (
+            {"unit": "member", "num_candidates": 0, "references": ["good"]},
+            ["references", "a race or a comparison has none"],
+        ),
+        (
+            {"space": "", "presets": ["good"], "num_candidates": 1, "compare": {}, "follow_ups": [AROUND]},
+            ["follow_ups", "a race or a comparison has none"],
+        ),
+        ({"references": ["good", "good"]}, ["references: 'good' is named more than once"]),
+        ({"references": ["control"]}, ["references: 'control' is named more than once"]),
+        ({"references": ["good"], "presets": ["good"]}, ["references: 'good' is named more than once"]),
+        ({"references": ["nosuch"]}, ["preset 'nosuch'", "known: control, diverging, failing, good"]),
+        ({"follow_ups": [AROUND], "gates": "stop"}, ["follow_ups", "cuts on arrival"]),
+        ({"follow_ups": [{"after": 0, "changes": []}]}, ["follow_ups.0.changes = []", "at least 1 item"]),
+        ({"follow_ups": [{"after": 0, "changes": [{}]}]}, ["follow_ups.0.changes.0 = {}", "at least 1 item"]),
+        ({"follow_ups": [{**AROUND, "after": 2}]}, ["follow_ups[0].after = 2", "stage 2 is the last and has no gate"]),
+        ({"follow_ups": [{**AROUND, "enters": 3}]}, ["follow_ups[0].enters = 3", "the last stage is 2"]),
+        (
+            {"follow_ups": [{**AROUND, "after": 1}, AROUND]},
+            ["follow_ups[1].after = 0 is below 1", "gate by gate"],
+        ),
+        (
+            {"follow_ups": [{**AROUND, "after": 1}], "stages": stages(*TWO, (120, 3), top=2)},
+            ["follow_ups[0].enters = 0", "gate 0 has taken its top", "enter at 1 or above"],
         ),
         ({"rules": {"gap": {"first": -0.1}}}, ["rules.gap.first = -0.1", "greater than or equal to 0"]),
         ({"rules": {"stop": {"slope_steps": 10}}}, ["rules.stop.slope_steps = 10", "at least 20"]),
@@ -206,6 +233,8 @@ def test_set_refuses_what_is_not_there(tmp_path: Path, override: str, said: str)
 
 RICH: dict[str, Any] = {
     "presets": ["good"],
+    "references": ["same-as-control"],
+    "follow_ups": [AROUND, {"after": 1, "enters": 1, "changes": [{"rate": 0.25, "kind": "bent"}, {"bend": 0.5}]}],
     "fixed": {"noise": 0.25},
     "save_every": 20,
     "stages": stages((20, 2), (60, 2), (120, 3), top=4, at_most=5),
@@ -266,7 +295,9 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         "budget": {"max_steps": 5000, "max_slot_hours": 1.25},
         "sampler": {"name": "random", "seed": 4},
         "configs": {"mine": {"preset": "good", "fields": {"rate": 0.5}, "patience_steps": 60}},
-        "gates": "stop",
+        "references": ["failing"],
+        "follow_ups": [AROUND],
+        "gates": None,
         "scoring": {"objective": "best_of_k", "k": 3, "success": 0.5},
         "unit": None,
         "compare": None,
@@ -288,10 +319,19 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         ("family", "spacing_mdn"),
         ("diagnose", ("ladder",)),
         ("require", ("ladder",)),
+        ("gates", "stop"),
         ("objective", "val_nll"),
         ("mode", "max"),
     ):
         assert first.model_copy(update={field: value}).fingerprint() != first.fingerprint()
+
+
+def test_a_key_that_is_not_used_leaves_the_fingerprint_as_it_was() -> None:
+    """A run that was begun before there were follow-ups goes on with the version that has them."""
+    first = plan()
+    dumped = first.model_dump(mode="json", exclude={"name", "resources", "follow_ups", "references"})
+    del dumped["rules"]["gap"]
+    assert first.fingerprint() == canonical_digest(dumped)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.plans import plan
 from tests.simulated import SEEDS, STAGES, Fate, Simulation, check_accounts, curve, fates_by_seed, staged
+from tune_rh import follow_ups
 from tune_rh.events import Event, JobEnded, JobStarted, Reported, SessionStarted
 from tune_rh.events import Tested as ReadOfTest
 from tune_rh.history import History, fold
@@ -23,6 +24,8 @@ def everything(history: History) -> list[Any]:
     """All that decisions read, as plain values."""
     return [
         [(g.order, g.waiting, g.num_promoted, g.num_out, g.control_score()) for g in history.gates],
+        [(g.guests, g.passing, g.num_lost_later) for g in history.gates],
+        [c.barred for c in history.candidates.values()],
         history.incomplete,
         history.pending,
         sorted(history.running),
@@ -54,11 +57,31 @@ def check_no_slot_waited(sim: Simulation) -> None:
             or history.space_exhausted
             or sim.plan.budget != (type(sim.plan.budget)())
         )
+        check_no_follow_up_waited(history)
         for stage, gate in zip(sim.plan.stages[:-1], history.gates, strict=False):
             full = stage.at_most is not None and gate.num_promoted >= stage.at_most
             quota = math.ceil(len(gate.order) / (stage.eta or sim.plan.eta))
             if not full and stage.top is None:
                 assert [r for r in gate.waiting if gate.rank(r.entry) < quota] == []
+
+
+def check_no_follow_up_waited(history: History) -> None:
+    """No follow-up is due, none that is to be brought up waits, and gates that none can reach any more are filled."""
+    plan = history.plan
+    assert not any(gate.passing for gate in history.gates)
+    others = [c for c in history.candidates.values() if not c.is_reference]
+    changes = follow_ups.changes(plan)
+    num = len(history.followed)
+    left = [] if history.is_over_budget else changes[num:]
+    if left:
+        assert not num or changes[num - 1].table != left[0].table
+        assert [c for c in others if c.stage <= left[0].follow_up.after and not history.is_complete(c)]
+    for k, (stage, gate) in enumerate(zip(plan.stages[:-1], history.gates, strict=False)):
+        on_the_way = [c for c in others if c.stage <= k and not history.is_complete(c)]
+        to_come = [c for c in left if c.follow_up.after <= k]
+        if stage.top and not on_the_way and not to_come:
+            full = stage.at_most is not None and gate.num_promoted >= stage.at_most
+            assert not gate.waiting or full or gate.num_promoted >= stage.top
 
 
 PLANS: dict[str, dict[str, Any]] = {
@@ -86,6 +109,26 @@ PLANS: dict[str, dict[str, Any]] = {
         "scoring": {"band": 0.3, "extra_seeds": 0.4},
         "num_candidates": 14,
         "rules": {"gap": {"first": 0.4, "widening": 0.0}, "promote": {"margin": 0.2}, "patience_steps": 30},
+    },
+    "references": {"references": ["good", "diverging"], "rules": {"patience_steps": 30, "gap": {"first": 0.25}}},
+    "follow-ups": {
+        "num_candidates": 3,
+        "stages": [{**STAGES[0], "top": 2}, {**STAGES[1], "top": 2}, STAGES[2]],
+        "follow_ups": [
+            {"after": 0, "changes": [{"rate": 0.1}]},
+            {"after": 0, "enters": 1, "changes": [{"rate": 0.2}, {"rate": 0.3}]},
+            {"after": 1, "enters": 1, "changes": [{"rate": 0.4}]},
+        ],
+    },
+    "follow-ups by quota": {
+        "stages": staged(eta=2.0),
+        "scoring": {"band": 0.3, "extra_seeds": 0.4},
+        "references": ["good"],
+        "follow_ups": [
+            {"after": 0, "enters": 2, "changes": [{"rate": 0.1}, {"rate": 0.2}]},
+            {"after": 1, "changes": [{"rate": 0.3}, {"rate": 0.4}]},
+        ],
+        "rules": {"gap": {"first": 0.6}, "health": [{"metric": "pulse", "at_least": 0.25, "in_a_row": 2}]},
     },
     "health": {
         "rules": {
@@ -213,7 +256,7 @@ def test_with_barriers_at_every_gate_the_order_of_completion_does_not_matter() -
 
 def interrupt(sim: Simulation, cut: int) -> Simulation:
     """The same search after its driver died at ``cut`` and another took it over."""
-    again = Simulation(sim.plan, sim.metrics, fates=sim.fates, slots=sim.slots, space=sim.space)
+    again = Simulation(sim.plan, sim.metrics, fates=sim.fates, slots=sim.slots, space=sim.space, refused=sim.refused)
     for event in sim.events[:cut]:
         again.record(event)
     again.record(SessionStarted(2, 0.0, "simulated", sim.slots))
@@ -222,10 +265,10 @@ def interrupt(sim: Simulation, cut: int) -> Simulation:
     return again
 
 
-@pytest.mark.parametrize("name", ["three stages", "rules", "top", "one stage"])
+@pytest.mark.parametrize("name", ["three stages", "rules", "top", "one stage", "gap", "health", "follow-ups"])
 def test_a_driver_may_die_after_any_event(name: str) -> None:
     """Also between a report and what follows from it: parked, stopped, diverged and completed are not run again."""
-    sim = Simulation(plan(**{**PLANS[name], "num_candidates": 5}), curve, fates=fates_by_seed(2, 0.2)).run()
+    sim = Simulation(plan(**{**PLANS[name], "num_candidates": 4}), curve, fates=fates_by_seed(2, 0.2)).run()
 
     def outcome(of: Simulation) -> list[Any]:
         return [

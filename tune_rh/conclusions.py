@@ -21,7 +21,7 @@ from tune_rh.history import History
 from tune_rh.journal import RunPaths
 from tune_rh.members import Candidate, Member
 from tune_rh.runs import dataset
-from tune_rh.summary import ranking, test_metric
+from tune_rh.summary import contenders, test_metric
 
 if TYPE_CHECKING:
     from analysis.reports.comparison import Bisection, Comparison, Side
@@ -43,7 +43,7 @@ def _conclude_search(paths: RunPaths, history: History, data_dir: Path, to: Cons
     to.print(display.funnel_table(history))
     to.print(display.ranking_table(history))
     to.print(display.cost_line(history), soft_wrap=True)
-    kept = [row for row in ranking(history) if row.num_lost < row.num_seeds]
+    kept = contenders(history)
     if not kept:
         to.print("No candidate finished with a finite score: nothing to export.")
         return

@@ -20,24 +20,35 @@ class StageCost:
 
 
 def expected(plan: SearchPlan) -> list[StageCost]:
-    """Each stage's cost if every gate promotes its quota. A seed that joins late trains from step 0."""
+    """Each stage's cost if every gate promotes its quota. A seed that joins late trains from step 0.
+
+    References run every stage; a follow-up runs those before it competes, and then counts like any candidate.
+    """
     if plan.unit == "member":
         return _race(plan)
     costs: list[StageCost] = []
-    num = plan.num_candidates
-    before = (0, 0)
+    enters = [table.enters for table in plan.follow_ups for _ in table.changes]
+    beside = plan.has_control + len(plan.references)
+    passed, before = plan.num_candidates, (0, 0)
     for i, stage in enumerate(plan.stages):
         old_seeds, old_step = before
-        entering = num + plan.has_control
+        competing = passed + enters.count(i)
+        entering = beside + competing + sum(k > i for k in enters)
         steps = entering * (
             old_seeds * (stage.until_step - old_step) + (stage.num_seeds - old_seeds) * stage.until_step
         )
         costs.append(StageCost(stage.until_step, stage.num_seeds, entering, entering * stage.num_seeds, steps))
         before = (stage.num_seeds, stage.until_step)
         if i < plan.last_stage:
-            num = stage.top or max(stage.at_least, math.ceil(num / (stage.eta or plan.eta)))
-            num = min(num, stage.at_most or num, entering - plan.has_control)
+            quota = stage.top or max(stage.at_least, math.ceil(competing / (stage.eta or plan.eta)))
+            passed = min(quota, stage.at_most or quota, competing)
     return costs
+
+
+def follow_up_steps(plan: SearchPlan) -> int:
+    """How many of the expected steps are those of follow-ups."""
+    without = plan.model_copy(update={"follow_ups": ()})
+    return sum(row.steps for row in expected(plan)) - sum(row.steps for row in expected(without))
 
 
 def _race(plan: SearchPlan) -> list[StageCost]:
@@ -51,9 +62,11 @@ def _race(plan: SearchPlan) -> list[StageCost]:
 
 
 def ungated_steps(plan: SearchPlan, num_candidates: int | None = None) -> int:
-    """Steps to run every candidate (control included) to the end with all seeds of the last stage."""
-    last = plan.stages[-1]
-    num = plan.num_candidates + plan.has_control if num_candidates is None else num_candidates
+    """Steps to run every candidate (control, references, follow-ups included) to the end with all of its seeds."""
+    last, num = plan.stages[-1], num_candidates
+    if num is None:
+        follow_ups = sum(len(table.changes) for table in plan.follow_ups)
+        num = plan.num_candidates + plan.has_control + len(plan.references) + follow_ups
     if plan.unit == "member":
         num = 1
     return num * last.num_seeds * last.until_step

@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_rh import compare
-from tune_rh.cost import StageCost, ungated_steps
+from tune_rh.cost import StageCost, follow_up_steps, ungated_steps
 from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
     Event,
+    FollowUpSkipped,
     JobEnded,
     JobStarted,
     MemberId,
@@ -27,6 +28,7 @@ from tune_rh.events import (
     SeedAdded,
     Tested,
 )
+from tune_rh.follow_ups import changes, label
 from tune_rh.history import History
 from tune_rh.members import Member
 from tune_rh.plan import SearchPlan
@@ -71,8 +73,9 @@ class Progress:
     def _render(self) -> Group:
         history = self._history
         elapsed = time.monotonic() - self._began
+        more = f" and {len(history.follow_ups)} follow-ups" if history.follow_ups else ""
         head = Text(
-            f"{history.plan.name}: {history.num_candidates()}/{history.plan.num_candidates} candidates, "
+            f"{history.plan.name}: {history.num_candidates()}/{history.plan.num_candidates} candidates{more}, "
             f"{len(history.running)}/{self._slots} slots busy, {history.steps_spent} steps, {_minutes(elapsed)}"
         )
         return Group(head, candidates_table(history, limit=_ROWS))
@@ -96,9 +99,15 @@ def candidates_table(history: History, limit: int | None = None) -> Table:
     return table
 
 
+def passed_over(event: FollowUpSkipped) -> str:
+    """Which follow-up was not made, and why."""
+    return f"passed over: {event.label} ({' '.join(event.reason.split())})"
+
+
 def funnel_table(history: History) -> Table:
     """Who entered and passed each gate."""
-    table = Table("stage", "until step", "seeds", "entered", "scored", "passed", title="Funnel (control left out)")
+    left_out = "control and references" if history.plan.references else "control"
+    table = Table("stage", "until step", "seeds", "entered", "scored", "passed", title=f"Funnel ({left_out} left out)")
     for i, row in enumerate(funnel(history)):
         table.add_row(*(str(x) for x in (i + 1, row.until_step, row.num_seeds, row.entered, row.scored, row.passed)))
     return table
@@ -183,10 +192,20 @@ def print_plan(plan: SearchPlan, costs: Sequence[StageCost], to: Console) -> Non
     to.print(table)
     total, full = sum(row.steps for row in costs), ungated_steps(plan)
     if plan.compare is None:
+        _print_follow_ups(plan, to)
         to.print(f"About {total} steps if each gate promotes its quota; {full} without gates ({total / full:.0%}).")
     else:
         probes = f"; a bisection may run {plan.compare.max_probes} configs more" if plan.compare.bisect else ""
         to.print(f"At most {total} steps for A and B{probes}.")
+
+
+def _print_follow_ups(plan: SearchPlan, to: Console) -> None:
+    for change in changes(plan):
+        table = change.follow_up
+        competes = f", competes from gate {table.enters + 1} on" if table.enters else ""
+        to.print(f"After gate {table.after + 1}: {label('its winner', change.fields)}{competes}.", soft_wrap=True)
+    if plan.follow_ups:
+        to.print(f"Follow-ups are about {follow_up_steps(plan)} of the steps.")
 
 
 def _kind(plan: SearchPlan) -> str:
@@ -196,13 +215,17 @@ def _kind(plan: SearchPlan) -> str:
         return (
             f"B = {plan.presets[0]} against A = {plan.control}, test {plan.compare.test}, alpha {plan.compare.alpha:g}"
         )
-    return f"space {plan.space}, control {plan.control}, sampler {plan.sampler.name}"
+    beside = f", references {', '.join(plan.references)}" if plan.references else ""
+    drawn = f"space {plan.space}, " if plan.space else "named configs, "
+    return f"{drawn}control {plan.control}{beside}, sampler {plan.sampler.name}"
 
 
 def _line(history: History, event: Event) -> str:
     match event:
         case CandidateAdded(origin="probe"):
             return f"{event.candidate}  {_probe(history)}: {event.label}"
+        case FollowUpSkipped():
+            return passed_over(event)
         case CandidateAdded():
             return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}"
         case JobStarted(purpose="train"):

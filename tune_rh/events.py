@@ -13,9 +13,11 @@ from typing import Any, Literal, NamedTuple
 from trainables.member_job import Purpose
 
 Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "diverged", "failed", "interrupted"]
-Origin = Literal["control", "preset", "sampler", "probe"]
+Origin = Literal["control", "preset", "sampler", "probe", "follow_up", "reference"]
 EndReason = Literal["finished", "interrupted", "failed"]
-Reason = Literal["control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit"]
+Reason = Literal[
+    "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference"
+]
 
 
 class MemberId(NamedTuple):
@@ -58,7 +60,10 @@ class SessionStarted:
 class CandidateAdded:
     """A config under test. ``params`` and ``distributions`` are Optuna's, empty for a preset outside the space.
 
-    ``patience_steps`` is a patience of its own, in place of the plan's.
+    Attributes:
+        patience_steps: a patience of its own, in place of the plan's.
+        parent: of a follow-up, the winner around whose config it was made.
+        enters: the stage from whose gate on it competes (0-based). At gates below it takes no rank and no quota.
     """
 
     candidate: str
@@ -69,6 +74,17 @@ class CandidateAdded:
     params: Mapping[str, Any] = field(default_factory=dict)
     distributions: Mapping[str, str] = field(default_factory=dict)
     patience_steps: int | None = None
+    parent: str | None = None
+    enters: int = 0
+
+
+@dataclass(frozen=True)
+class FollowUpSkipped:
+    """A follow-up around ``parent`` that was not made: its config is known, or there is no such config."""
+
+    parent: str
+    label: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -170,6 +186,7 @@ Event = (
     RunCreated
     | SessionStarted
     | CandidateAdded
+    | FollowUpSkipped
     | SpaceExhausted
     | Promoted
     | SeedAdded

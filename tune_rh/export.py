@@ -74,7 +74,9 @@ def export(
 
 
 def _choose(history: History, candidate: str | None, despite: bool) -> Ranked:
-    rows = [row for row in ranking(history) if row.num_lost < row.num_seeds]
+    # A reference is there to be compared with, and is taken only where it is asked for.
+    finished = [row for row in ranking(history) if row.num_lost < row.num_seeds]
+    rows = [row for row in finished if candidate is not None or not row.is_reference]
     if not rows:
         raise ExportError("nobody has finished the last stage yet; `tune-rh status` shows how far the run is")
     failing = {} if despite else {row.candidate: failed_requirements(history, row.candidate) for row in rows}

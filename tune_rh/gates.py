@@ -40,8 +40,10 @@ class Gate:
         self.cut: list[Rank] = []  # where gates stop at once: those that were below the cut when they arrived
         self.held: list[Rank] = []  # those that wait for a seed more or for a diagnosis
         self.healthier: list[Rank] = []  # those of `waiting` that are healthier than the control, by the rule
+        self.guests: dict[int, Values] = {}  # those that are scored, and take no rank and no quota
+        self.passing: list[int] = []  # guests that wait to go on
         self.num_promoted = 0
-        self.num_out = 0
+        self.num_lost_later = 0
         self.num_extra = 0
         self.control: Values | None = None
         self.control_health: Mapping[str, float] = {}
@@ -60,6 +62,7 @@ class Gate:
         self._eligible: set[int] = set()
         self._held: set[int] = set()
         self._extra: set[int] = set()
+        self._out: set[int] = set()
         self._with_failures: set[int] = set()
         self._worst = -math.inf
         self._later: Gate | None = None
@@ -85,7 +88,7 @@ class Gate:
         if eligible:
             self._eligible.add(index)
         else:
-            self.num_out += 1
+            self._out.add(index)
         if None in values.values():
             self._with_failures.add(index)
         self._insert(index)
@@ -96,6 +99,21 @@ class Gate:
         self._see(values)
         self._learn()
 
+    def arrive_guest(self, index: int, values: Values, *, eligible: bool) -> None:
+        """A candidate that does not compete here is complete; if it is ``eligible`` it goes on, whatever its score."""
+        self._held.discard(index)
+        self.guests[index] = dict(values)
+        if eligible:
+            insort(self.passing, index)
+        else:
+            self._out.add(index)
+        self._see(values)
+
+    def arrive_reference(self, index: int, values: Values) -> None:
+        """A reference is complete here: it is scored, and goes on like the control."""
+        self.guests[index] = dict(values)
+        self._see(values)
+
     def arrive_control(self, values: Values, health: Mapping[str, float] = MappingProxyType({})) -> None:
         """The control is complete here; arguments as for a candidate."""
         self.control = dict(values)
@@ -105,6 +123,9 @@ class Gate:
 
     def promote(self, index: int) -> None:
         """Candidate ``index`` goes on."""
+        if index in self.guests:
+            self.passing = [other for other in self.passing if other != index]
+            return
         if index in self._eligible:
             self._leave(index)
             self._eligible.discard(index)
@@ -114,6 +135,10 @@ class Gate:
 
     def hold(self, index: int) -> None:
         """Candidate ``index`` keeps its rank, and waits for a seed more or for a diagnosis before it may go on."""
+        if index in self.guests:
+            self.passing.remove(index)
+            self._held.add(index)
+            return
         if index in self._eligible:
             self._leave(index)
         else:
@@ -141,11 +166,20 @@ class Gate:
 
     def score(self, index: int) -> float:
         """Score of an arrived candidate."""
-        return self._scores[index]
+        return self._scores[index] if index in self._scores else self._score(self.guests[index])
 
     def has(self, index: int) -> bool:
         """Whether candidate ``index`` has arrived and waits for no seed."""
-        return index in self._scores and index not in self._held
+        return (index in self._scores or index in self.guests) and index not in self._held
+
+    def is_out(self, index: int) -> bool:
+        """Whether candidate ``index`` has arrived and may go no further."""
+        return index in self._out
+
+    @property
+    def num_out(self) -> int:
+        """How many have arrived and may go no further, whatever their rank."""
+        return len(self._out)
 
     def had_extra(self, index: int) -> bool:
         """Whether candidate ``index`` was given one more seed here."""
@@ -153,11 +187,11 @@ class Gate:
 
     def values(self, index: int) -> Values:
         """What ``index`` arrived with, one entry a seed."""
-        return self._values[index]
+        return self._values[index] if index in self._values else self.guests[index]
 
     def error(self, index: int) -> tuple[float, float]:
         """Standard error of a candidate's mean over seeds, moderated over all, and its degrees of freedom."""
-        return self._error(self._values[index])
+        return self._error(self.values(index))
 
     def control_score(self) -> float | None:
         """The control's score, or None while it is on its way."""
@@ -169,7 +203,7 @@ class Gate:
 
     def successes(self, index: int | None) -> int | None:
         """How many seeds of a candidate (None: of the control) found the good minimum; None where no line is drawn."""
-        values = self.control if index is None else self._values[index]
+        values = self.control if index is None else self.values(index)
         return None if values is None else self._seeds.successes(values)
 
     @property
@@ -178,7 +212,7 @@ class Gate:
         return self._seeds.success
 
     def rank(self, index: int) -> int:
-        """0-based place among all that have arrived."""
+        """0-based place among all that have arrived to compete (a guest: the place that it would have)."""
         return bisect_left(self.order, self._rank(index))
 
     def chance(self, index: int) -> float:
@@ -213,7 +247,7 @@ class Gate:
         return self._seeds.score(values, self._worst if self._worst > -math.inf else math.inf)
 
     def _rank(self, index: int) -> Rank:
-        return Rank(self._scores[index], index)
+        return Rank(self.score(index), index)
 
     def _insert(self, index: int) -> None:
         self._scores[index] = self._score(self._values[index])

@@ -17,6 +17,7 @@ from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
     Event,
+    FollowUpSkipped,
     JobEnded,
     JobStarted,
     MemberId,
@@ -41,11 +42,15 @@ class History:
     def __init__(self, plan: SearchPlan) -> None:
         self.plan = plan
         self.candidates: dict[str, Candidate] = {}
-        self._known: set[tuple[str, int | None]] = set()
+        self._known: dict[tuple[str, int | None], str] = {}
         self.gates = [Gate(plan, stage) for stage in range(len(plan.stages))]
         self.incomplete = [0 for _ in plan.stages]
         self.pending: list[Pending] = []
         self.running: dict[MemberId, Member] = {}
+        self.references: list[Candidate] = []
+        self.follow_ups: list[Candidate] = []
+        self.followed: list[str] = []  # of each of the plan's follow-ups so far the winner, made or passed over
+        self.skipped: list[FollowUpSkipped] = []
         self.num_sampled = 0
         self.space_exhausted = False
         self.max_stage = 0
@@ -72,12 +77,29 @@ class History:
         return self.candidate_at(index), None
 
     def num_candidates(self) -> int:
-        """How many candidates there are, the control left out."""
-        return max(0, len(self._by_index) - self.plan.has_control)
+        """How many candidates there are; the control, references and follow-ups left out."""
+        beside = self.plan.has_control + len(self.references) + len(self.follow_ups)
+        return max(0, len(self._by_index) - beside)
+
+    @property
+    def is_over_budget(self) -> bool:
+        """Whether the plan's budget lets no new candidate start any more."""
+        budget = self.plan.budget
+        return (budget.max_steps is not None and self.steps_spent >= budget.max_steps) or (
+            budget.max_slot_hours is not None and self.slot_seconds >= budget.max_slot_hours * 3600
+        )
+
+    def is_out(self, candidate: Candidate) -> bool:
+        """Whether the candidate has come to the gate of its stage and may go no further."""
+        return self.gates[candidate.stage].is_out(candidate.index)
 
     def knows(self, config_digest: str, patience_steps: int | None = None) -> bool:
         """Whether a candidate has that config (and that patience of its own)."""
-        return (config_digest, patience_steps) in self._known
+        return self.named(config_digest, patience_steps) is not None
+
+    def named(self, config_digest: str, patience_steps: int | None = None) -> str | None:
+        """The first candidate with that config (and that patience of its own)."""
+        return self._known.get((config_digest, patience_steps))
 
     def member(self, member: MemberId) -> Member:
         """The member of that id."""
@@ -120,6 +142,9 @@ class History:
                 self.hand_back_all()
             case SpaceExhausted():
                 self.space_exhausted = True
+            case FollowUpSkipped():
+                self.followed.append(event.parent)
+                self.skipped.append(event)
             case RunCreated():
                 self.created = event
             case SessionEnded():
@@ -129,9 +154,18 @@ class History:
         candidate = Candidate(event, len(self._by_index) + (not self.plan.has_control))
         self._by_index.append(candidate)
         self.candidates[event.candidate] = candidate
-        self._known.add((event.config_digest, event.patience_steps))
+        self._known.setdefault((event.config_digest, event.patience_steps), event.candidate)
         self.num_sampled += event.origin == "sampler"
-        self.incomplete[0] += 1 if self.plan.unit == "candidate" else len(self.plan.seeds)
+        if event.origin == "reference":
+            self.references.append(candidate)
+        elif event.origin == "follow_up":
+            assert event.parent is not None
+            self.follow_ups.append(candidate)
+            self.followed.append(event.parent)
+        if self.plan.unit == "member":
+            self.incomplete[0] += len(self.plan.seeds)
+        else:
+            self.incomplete[0] += candidate.competes
         for seed in self.plan.stage_seeds(0):
             self._require(candidate, seed)
 
@@ -216,7 +250,8 @@ class History:
     def ending(self, member: Member) -> tuple[Literal["diverged", "completed", "stopped"], str] | None:
         """How a running member ends with its last report, and why; None if it goes on or waits at a gate."""
         candidate = self.candidates[member.id.candidate]
-        protected = candidate is self.control and self.plan.compare is None
+        protected = candidate is self.control or candidate.is_reference
+        protected &= self.plan.compare is None
         return ending(self.plan, member.curve, candidate.added.patience_steps, member.diverged, protected)
 
     def _arrive(self, candidate: Candidate, member: Member) -> None:
@@ -234,21 +269,37 @@ class History:
         if not all(map(self.has_reached, members)) or self._waits_for_control(candidate):
             return
         values = {m.id.seed: m.value for m in members}
-        self.incomplete[candidate.stage] -= 1
+        self.incomplete[candidate.stage] -= candidate.competes
         if candidate is self.control:
             gate.arrive_control(values, health(self.plan, candidate))
             if self.plan.rules.gap is not None:
                 for other in self._by_index[1:]:
                     if other.stage == candidate.stage:
                         self._arrive(other, other.members[seeds[0]])
-            return
+        elif candidate.is_reference:
+            gate.arrive_reference(candidate.index, values)
+        else:
+            self._arrive_candidate(candidate, values)
+
+    def _arrive_candidate(self, candidate: Candidate, values: Values) -> None:
+        gate = self.gates[candidate.stage]
         candidate.barred = self._bar(candidate, values)
         eligible = not candidate.barred and candidate.look != "failed" and any(v is not None for v in values.values())
-        gate.arrive(candidate.index, values, eligible=eligible, health=health(self.plan, candidate))
-        if eligible and candidate.look == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
+        if candidate.competes:
+            gate.arrive(candidate.index, values, eligible=eligible, health=health(self.plan, candidate))
+        else:
+            gate.arrive_guest(candidate.index, values, eligible=eligible)
+        if not eligible:
+            self._lose(candidate.added.enters, candidate.stage)
+        elif candidate.look == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
             self._want_look(candidate)
-        if candidate.stage:
+        if candidate.stage and candidate.competes:
             self.gates[candidate.stage - 1].look_later(gate)
+
+    def _lose(self, enters: int, stage: int) -> None:
+        """Somebody who passed the gates from ``enters`` on by competing goes no further than that of ``stage``."""
+        for passed in self.gates[enters:stage]:
+            passed.num_lost_later += 1
 
     def _want_look(self, candidate: Candidate) -> None:
         """The candidate's best member is diagnosed before it may pass the gate to the last stage."""
@@ -256,7 +307,7 @@ class History:
         best = min(known, key=lambda m: (m.curve.best, self.plan.seeds.index(m.id.seed)))
         candidate.look, candidate.look_seed = "wanted", best.id.seed
         self.gates[candidate.stage].hold(candidate.index)
-        self.incomplete[candidate.stage] += 1
+        self.incomplete[candidate.stage] += candidate.competes
         self._offer(candidate, best)
 
     def _diagnose(self, event: Diagnosed) -> None:
@@ -281,6 +332,8 @@ class History:
             self.incomplete[member.stage] -= 1
             eligible = member.value is not None and not bar_by_health(self.plan, member.stage, [member])
             gate.arrive(index, {member.id.seed: member.value}, eligible=eligible)
+            if not eligible:
+                self._lose(0, member.stage)
 
     def _bar(self, candidate: Candidate, values: Values) -> str:
         """Why the candidate may not pass the gate that it has come to, whatever its rank; empty if it may."""
@@ -293,9 +346,9 @@ class History:
 
     def _waits_for_control(self, candidate: Candidate) -> bool:
         """Whether the control must be at the candidate's gate first, for the gap between the two."""
-        has_gap = self.plan.rules.gap is not None and candidate.stage < self.plan.last_stage
-        control = self.control
-        return has_gap and control not in (None, candidate) and self.gates[candidate.stage].control is None
+        if self.plan.rules.gap is None or candidate.stage == self.plan.last_stage or candidate.is_reference:
+            return False
+        return self.control not in (None, candidate) and self.gates[candidate.stage].control is None
 
     def _promote(self, event: Promoted) -> None:
         candidate = self.candidates[event.candidate]
@@ -305,7 +358,7 @@ class History:
         candidate.audited |= event.reason == "audit"
         candidate.extra_seed = None
         self.max_stage = max(self.max_stage, candidate.stage)
-        self.incomplete[candidate.stage] += 1
+        self.incomplete[candidate.stage] += candidate.competes
         seeds = self.plan.stage_seeds(candidate.stage)
         for seed in seeds:
             self._require(candidate, seed)
@@ -328,6 +381,8 @@ class History:
         self.gates[event.gate].add_seed(candidate.index)
         self.incomplete[event.gate] += 1
         self._require(candidate, event.seed)
+        # That seed may be there from the gate before, and lost: then nothing of it is to come.
+        self._arrive(candidate, candidate.members[event.seed])
 
 
 def fold(plan: SearchPlan, events: Iterable[Event]) -> History:

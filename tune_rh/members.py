@@ -74,3 +74,13 @@ class Candidate:
         self.look_seed: int | None = None
         self.extra_seed: int | None = None
         """The seed that was added at the gate of the present stage."""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is run for comparison only: never stopped, and in nobody's way."""
+        return self.added.origin == "reference"
+
+    @property
+    def competes(self) -> bool:
+        """Whether it takes rank and quota at the gate of its stage, or is what others must beat there."""
+        return self.stage >= self.added.enters

@@ -131,6 +131,20 @@ class Scoring(FrozenConfig):
     extra_seeds: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
+class FollowUp(FrozenConfig):
+    """Candidates around the winner of a gate, beside ``num_candidates``: its config with some fields changed.
+
+    Attributes:
+        after: index of the stage at whose gate the winner is known, once nobody else can arrive there or below.
+        changes: config fields; each table is one candidate.
+        enters: index of the stage that they are brought to whatever gates say below it; from its gate on they compete.
+    """
+
+    after: Annotated[int, Field(ge=0)]
+    changes: Annotated[tuple[Annotated[dict[str, Any], Field(min_length=1)], ...], Field(min_length=1)]
+    enters: Annotated[int, Field(ge=0)] = 0
+
+
 class Compare(FrozenConfig):
     """A against B, paired by seed: the control is A, the one preset is B.
 
@@ -157,6 +171,9 @@ class SearchPlan(FrozenConfig):
     ``require`` those that a candidate must not fail to be exported as the best. ``audit`` many of those that were cut
     at a gate, drawn at random, run to the end when all else is done: would one of them have won?
 
+    ``references`` are configs that run to the end beside the control and never compete: no gate stops them, and they
+    take nobody's place.
+
     With ``unit = "member"`` it is a race: gates choose among the seeds of one config, the one that ``control`` names.
     With ``[compare]`` it is a comparison of the control with the one preset.
     """
@@ -167,6 +184,7 @@ class SearchPlan(FrozenConfig):
     space: str = ""
     control: str
     presets: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
     configs: dict[str, Variant] = Field(default_factory=dict)
     fixed: dict[str, Any] = Field(default_factory=dict)
     num_candidates: Annotated[int, Field(ge=0)]
@@ -177,6 +195,7 @@ class SearchPlan(FrozenConfig):
     eval_every: PositiveInt
     save_every: PositiveInt | None = None
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    follow_ups: tuple[FollowUp, ...] = ()
     scoring: Scoring = Scoring()
     compare: Compare | None = None
     rules: Rules = Rules()
@@ -206,8 +225,7 @@ class SearchPlan(FrozenConfig):
                 f"rules.stop.slope_steps = {fitted}: a line needs three reports, and they are {self.eval_every} steps "
                 f"apart; at least {2 * self.eval_every}"
             )
-        if self.rules.gap is not None and (self.unit == "member" or self.compare is not None):
-            raise ValueError("rules.gap: is about candidates beside a control; a race or a comparison has none")
+        self._check_beside()
         if self.unit == "member":
             self._check_race()
         elif self.compare is not None:
@@ -216,9 +234,39 @@ class SearchPlan(FrozenConfig):
             raise ValueError(
                 f"num_candidates = {self.num_candidates}: {len(self.presets)} presets and no space to draw from"
             )
-        elif not self.num_candidates:
+        elif not self.num_candidates and not self.follow_ups:
             raise ValueError("num_candidates = 0: the control alone is no search")
         return self
+
+    def _check_beside(self) -> None:
+        """What needs candidates beside a control, gates between them, and time to wait at a gate."""
+        is_search = self.unit == "candidate" and self.compare is None
+        needs = {"rules.gap": self.rules.gap, "references": self.references, "follow_ups": self.follow_ups}
+        wrong = [name for name, value in needs.items() if value]
+        if wrong and not is_search:
+            raise ValueError(f"{wrong[0]}: is about candidates beside a control; a race or a comparison has none")
+        names = (self.control, *self.presets, *self.references)
+        for name in self.references:
+            if names.count(name) > 1:
+                raise ValueError(f"references: {name!r} is named more than once among control, presets and references")
+        if self.follow_ups and self.gates == "stop":
+            raise ValueError('follow_ups: gates = "stop" cuts on arrival, before a winner is known; let gates promote')
+        before = 0
+        for i, table in enumerate(self.follow_ups):
+            where, after, enters = f"follow_ups[{i}]", table.after, table.enters
+            if after >= self.last_stage:
+                raise ValueError(f"{where}.after = {after}: stage {self.last_stage} is the last and has no gate")
+            if enters > self.last_stage:
+                raise ValueError(f"{where}.enters = {enters}: the last stage is {self.last_stage}")
+            if after < before:
+                raise ValueError(f"{where}.after = {after} is below {before}, the table before: they go gate by gate")
+            taken = [k for k in range(enters, after) if self.stages[k].top is not None]
+            if taken:
+                raise ValueError(
+                    f"{where}.enters = {enters}: gate {taken[0]} has taken its top before the winner of gate {after} "
+                    f"is known; let them enter at {taken[-1] + 1} or above"
+                )
+            before = after
 
     def _check_race(self) -> None:
         if self.presets or self.num_candidates or self.compare or self.audit:
@@ -297,7 +345,12 @@ class SearchPlan(FrozenConfig):
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that decisions depend on; name and resources are left out."""
-        return canonical_digest(self.model_dump(mode="json", exclude={"name", "resources"}))
+        fields = self.model_dump(mode="json", exclude={"name", "resources"})
+        # Keys that came later are not in it where they are not used: a run that was begun without them goes on.
+        for inside, key in ((fields, "references"), (fields, "follow_ups"), (fields["rules"], "gap")):
+            if not inside[key]:
+                del inside[key]
+        return canonical_digest(fields)
 
     def toml(self) -> str:
         """The resolved plan as TOML (fields that are None are left out)."""

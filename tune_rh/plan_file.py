@@ -105,7 +105,8 @@ def _check_family(plan: SearchPlan, family: Family) -> list[str]:
     if plan.objective not in ("", family.objective.name):
         problems.append(f"objective = {plan.objective!r}: {plan.family} is judged by {family.objective.name!r}")
     known = ", ".join(sorted(family.presets))
-    made_from = [plan.configs[n].preset if n in plan.configs else n for n in (plan.control, *plan.presets) if n]
+    names = [name for name in (plan.control, *plan.presets, *plan.references) if name]
+    made_from = [plan.configs[name].preset if name in plan.configs else name for name in names]
     made_from += [variant.preset for variant in plan.configs.values()]
     problems += [
         f"preset {preset!r}: {plan.family} has no such preset; known: {known}"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainables.member_job import Purpose
-from tune_rh import compare
+from tune_rh import compare, follow_ups
 from tune_rh.events import MemberId, Outcome, Promoted, Reason, SeedAdded
 from tune_rh.gates import Gate
 from tune_rh.history import History
@@ -53,6 +53,14 @@ class AskCandidate:
 
 
 @dataclass(frozen=True)
+class AskFollowUp:
+    """Make the plan's follow-up ``number`` to the config of ``parent``, record it (or why not) and ask again."""
+
+    number: int
+    parent: str
+
+
+@dataclass(frozen=True)
 class Wait:
     """Nothing may start before something that runs has reported."""
 
@@ -87,7 +95,7 @@ class Stop:
 _NEAR = 0.3
 """Chance of being above the cut from which, and up to one minus which, a candidate counts as near it."""
 
-Decision = RunMember | Promote | AddSeed | AskCandidate | Wait | Finish
+Decision = RunMember | Promote | AddSeed | AskCandidate | AskFollowUp | Wait | Finish
 Verdict = Continue | Park | Stop
 
 
@@ -108,7 +116,8 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
 
     In this order: read the test split for a member that is done; finish the control's stage; advance members of
     promoted candidates; let candidates pass the gates, highest first, or give one near the cut a seed more; missing
-    seeds; a new candidate; promotions that only an idle slot justifies; wait; audits; finish.
+    seeds; a new candidate; a follow-up whose winner is known; promotions that only an idle slot justifies; wait;
+    audits; finish.
 
     Args:
         plan: the plan.
@@ -120,19 +129,36 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
     pending = history.pending[0] if history.pending else None
     if pending and pending.kind <= ADVANCE:
         return _run(plan, history.pending, prefer)
-    passed = _promote_control(history) or _at_gates(plan, history)
+    passed = _keep_up(history) or _bring_up(history) or _at_gates(plan, history)
     if passed:
         return passed
     if pending:
         return _run(plan, history.pending, prefer)
-    if not history.candidates or _may_ask(plan, history):
+    if not history.candidates or len(history.references) < len(plan.references) or _may_ask(plan, history):
         return AskCandidate()
-    promotion = _at_gates(plan, history, idle=True) or _close_gates(plan, history)
-    if promotion is None and plan.audit:
-        promotion = _audit(plan, history)
-    if promotion:
-        return promotion
+    further = _follow_up(plan, history) or _idle(plan, history, plan.last_stage)
+    if further is None and plan.audit and not follow_ups.remaining(plan, history):
+        further = _audit(plan, history)
+    if further:
+        return further
     return Wait() if history.running else Finish()
+
+
+def _follow_up(plan: SearchPlan, history: History) -> Promote | AddSeed | AskFollowUp | None:
+    """The next follow-up; before its winner is known, whoever may still pass a gate below the winner's."""
+    left = follow_ups.remaining(plan, history)
+    if not left:
+        return None
+    below = _idle(plan, history, left[0].follow_up.after)
+    if below:
+        return below
+    due = follow_ups.due(plan, history)
+    return None if due is None else AskFollowUp(*due)
+
+
+def _idle(plan: SearchPlan, history: History, until: int) -> Promote | AddSeed | None:
+    """What a slot that would idle lets through the gates below ``until``."""
+    return _at_gates(plan, history, until=until, idle=True) or _close_gates(plan, history, until)
 
 
 def _next_of_comparison(plan: SearchPlan, history: History, prefer: MemberId | None) -> Decision:
@@ -162,33 +188,40 @@ def _run(plan: SearchPlan, pending: Sequence[Pending], prefer: MemberId | None) 
 
 
 def _may_ask(plan: SearchPlan, history: History) -> bool:
-    budget = plan.budget
-    return (
-        history.num_candidates() < plan.num_candidates
-        and not history.space_exhausted
-        and (budget.max_steps is None or history.steps_spent < budget.max_steps)
-        and (budget.max_slot_hours is None or history.slot_seconds < budget.max_slot_hours * 3600)
-    )
+    return history.num_candidates() < plan.num_candidates and not history.space_exhausted and not history.is_over_budget
 
 
-def _promote_control(history: History) -> Promote | None:
-    """The control keeps up with the foremost candidate, whatever its score."""
-    control = history.control
-    if control is None or control.stage >= history.max_stage or not history.is_complete(control):
-        return None
-    return _control_promotion(history, control)
+def _keep_up(history: History) -> Promote | None:
+    """The control and the references keep up with the foremost candidate, whatever their scores."""
+    for candidate in (history.control, *history.references):
+        if candidate is not None and candidate.stage < history.max_stage and history.is_complete(candidate):
+            return _pass(history, candidate)
+    return None
 
 
-def _control_promotion(history: History, control: Candidate) -> Promote:
-    gate = history.gates[control.stage]
-    score = gate.control_score()
+def _bring_up(history: History) -> Promote | None:
+    """Follow-ups are brought to the stage at which they begin to compete."""
+    for k, gate in enumerate(history.gates[:-1]):
+        if gate.passing:
+            return _promotion(history, k, gate.passing[0], "follow_up")
+    return None
+
+
+def _pass(history: History, candidate: Candidate) -> Promote:
+    """The control or a reference goes on."""
+    gate, is_control = history.gates[candidate.stage], candidate is history.control
+    score = gate.control_score() if is_control else gate.score(candidate.index)
     shown = None if score is None or math.isinf(score) else history.shown(score)
-    return Promote(Promoted(control.id, control.stage, "control", shown, 0, len(gate.order)))
+    reason: Reason = "control" if is_control else "reference"
+    rank = 0 if is_control else gate.rank(candidate.index)
+    return Promote(Promoted(candidate.id, candidate.stage, reason, shown, rank, len(gate.order)))
 
 
-def _at_gates(plan: SearchPlan, history: History, *, idle: bool = False) -> Promote | AddSeed | None:
-    """What the gates allow as they stand, highest first: quota, rules, the band around the cut."""
-    for k in reversed(range(plan.last_stage)):
+def _at_gates(
+    plan: SearchPlan, history: History, *, until: int | None = None, idle: bool = False
+) -> Promote | AddSeed | None:
+    """What the gates (those below ``until``) allow as they stand, highest first: quota, rules, the band at the cut."""
+    for k in reversed(range(plan.last_stage if until is None else until)):
         gate, stage = history.gates[k], plan.stages[k]
         if not gate.waiting or stage.top is not None or _is_full(stage, gate):
             continue
@@ -253,25 +286,25 @@ def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Prom
     return None
 
 
-def _close_gates(plan: SearchPlan, history: History) -> Promote | None:
-    """Fill ``top`` and ``at_least`` at the first gate that still lacks somebody and that nobody else can reach.
+def _close_gates(plan: SearchPlan, history: History, until: int) -> Promote | None:
+    """Fill ``top`` and ``at_least`` at the first gate (below ``until``) that lacks somebody and nobody else can reach.
 
     Whoever went on and was lost does not count towards ``at_least``: the next best takes the place.
     """
-    for k in range(plan.last_stage):
-        if history.incomplete[k]:
+    for k in range(until):
+        if history.incomplete[k] or follow_ups.are_awaited(plan, history, k):
             return None
         gate, stage = history.gates[k], plan.stages[k]
         line = gate.waiting or gate.cut
         if line and not _is_full(stage, gate):
             if stage.top and gate.num_promoted < stage.top:
                 return _promotion(history, k, line[0].entry, "top")
-            alive = gate.num_promoted - sum(later.num_out for later in history.gates[k + 1 :])
+            alive = gate.num_promoted - gate.num_lost_later
             if alive < min(stage.at_least, stage.top or stage.at_least):
                 return _promotion(history, k, line[0].entry, "at_least")
-        control = history.control
-        if control is not None and control.stage == k:
-            return _control_promotion(history, control)
+        for candidate in (history.control, *history.references):
+            if candidate is not None and candidate.stage == k and history.is_complete(candidate):
+                return _pass(history, candidate)
     return None
 
 

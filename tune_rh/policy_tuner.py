@@ -1,7 +1,7 @@
 """This project's policy as a `tune_rh.simulate.Tuner`: the decisions of a search, taken on a table's configs.
 
 A candidate is a config of the table, a member one of its replicates. Of the plan, stages, seeds, eta, rules on the
-objective, sampler, budget and number of candidates count.
+objective, follow-ups, sampler, budget and number of candidates count.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from search_spaces.api import Space, Trial
+from tune_rh import follow_ups
 from tune_rh.errors import PlanError
 from tune_rh.events import (
     CandidateAdded,
     Event,
+    FollowUpSkipped,
     JobEnded,
     JobStarted,
     MemberId,
@@ -30,7 +32,7 @@ from tune_rh.events import (
 from tune_rh.history import History
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_rules import Rules
-from tune_rh.policy import AskCandidate, Continue, Finish, RunMember, Stop, Wait, next_job, verdict
+from tune_rh.policy import AskCandidate, AskFollowUp, Continue, Finish, RunMember, Stop, Wait, next_job, verdict
 from tune_rh.simulate import Clock, Conditions, Table, Trace, Work, eval_grid
 
 
@@ -72,6 +74,8 @@ class PolicyTuner:
             decision = next_job(self.plan, self.history, prefer)
             if isinstance(decision, AskCandidate):
                 self._add()
+            elif isinstance(decision, AskFollowUp):
+                self._follow_up(decision)
             elif isinstance(decision, RunMember):
                 member = decision.member
                 self._record(JobStarted(str(member), decision.stage, decision.until_step, 0.0, decision.purpose))
@@ -151,14 +155,30 @@ class PolicyTuner:
             self._record(SpaceExhausted(len(self._tried)))
             return
         config, distributions = drawn
-        candidate = f"c{len(history.candidates):04d}"
-        self._tried[candidate] = config
         origin: Origin = "control" if self.plan.has_control and not history.candidates else "sampler"
-        fields, label = dict(self.table.configs[config]), self.table.labels[config]
         # The sampler learns about the config that ran, not about the one that it drew.
+        fields = self.table.configs[config]
         params = {name: fields[name] for name in distributions if name in fields}
         distributions = {name: distributions[name] for name in params}
-        self._record(CandidateAdded(candidate, fields, f"config-{config}", origin, label, params, distributions))
+        self._try(config, origin, self.table.labels[config], params=params, distributions=distributions)
+
+    def _follow_up(self, asked: AskFollowUp) -> None:
+        """The config of the table that is nearest to the winner's with the change, among those not tried yet."""
+        change = follow_ups.changes(self.plan)[asked.number]
+        label = follow_ups.label(asked.parent, change.fields)
+        if len(self._tried) == len(self.table.configs):
+            self._record(FollowUpSkipped(asked.parent, label, f"{self.table.name} has no other config"))
+            return
+        wanted = {**self.table.configs[self.config_of(asked.parent)], **change.fields}
+        config = self.table.nearest(wanted, set(self._tried.values()))
+        label = f"{label}: {self.table.labels[config]}"
+        self._try(config, "follow_up", label, parent=asked.parent, enters=change.follow_up.enters)
+
+    def _try(self, config: int, origin: Origin, label: str, **facts: Any) -> None:
+        candidate = f"c{len(self.history.candidates):04d}"
+        self._tried[candidate] = config
+        fields = dict(self.table.configs[config])
+        self._record(CandidateAdded(candidate, fields, f"config-{config}", origin, label, **facts))
 
     def _draw(self) -> tuple[int, dict[str, str]] | None:
         if len(self._tried) == len(self.table.configs):
@@ -214,7 +234,7 @@ def space(table: Table) -> Space:
 
 
 def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
-    """The plan as it is simulated: objective and mode of the table, no presets, and only rules that it can feed."""
+    """The plan as it is simulated: objective and mode of the table, nobody by name, and only rules that it can feed."""
     promote = plan.rules.promote
     if promote is not None:
         promote = promote.model_copy(update={"tolerance": None, "healthier": ()})
@@ -223,6 +243,7 @@ def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
             "objective": table.objective,
             "mode": table.mode,
             "presets": (),
+            "references": (),
             "diagnose": (),
             "rules": Rules(promote=promote, patience_steps=plan.rules.patience_steps, gap=plan.rules.gap),
             "sampler": plan.sampler.model_copy(update={"seed": seed}),
@@ -251,6 +272,13 @@ def check(plan: SearchPlan, table: Table) -> None:
     if plan.sampler.name not in ("random", "tpe"):
         raise PlanError(f"sampler.name = {plan.sampler.name!r}: on recorded configs it is random or tpe")
     check_steps(plan, table)
+    for change in follow_ups.changes(plan):
+        unknown = [name for name in change.fields if name not in table.parameters]
+        if unknown:
+            raise PlanError(
+                f"follow_ups[{change.table}].changes: {unknown[0]} is no parameter of {table.name}, which has "
+                f"{', '.join(table.parameters) or 'none'}; --set follow_ups=[] leaves follow-ups out"
+            )
     last = plan.stages[-1]
     needed = plan.num_candidates + plan.has_control
     if needed > len(table.configs):

@@ -21,6 +21,7 @@ from trainables.errors import DataCorrupt, DataError, DataMissing
 from trainables.registry import build_config, get_family, resolve
 from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, PreflightRefused
+from tune_rh.follow_up_check import check_follow_ups
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_file import explain
 
@@ -34,7 +35,10 @@ def check_plan(plan: SearchPlan) -> None:
     data: dict[str, str] = {}
     if not plan.control:
         problems.append("control: missing; a search needs something that others must beat")
-    built = [_named(plan, name, problems, data) for name in (plan.control, *plan.presets) if name]
+    built = [_named(plan, name, problems, data) for name in (plan.control, *plan.presets, *plan.references) if name]
+    for name, made in zip(plan.references, built[len(built) - len(plan.references) :], strict=True):
+        if made is not None and built.count(made) > 1:
+            problems.append(f"references: {name!r} is the same config as another that the plan names")
     if plan.compare is not None and built[0] is not None and built[0] == built[1]:
         problems.append(f"presets: {plan.presets[0]!r} and the control {plan.control!r} are the same config")
     drawn = _check_space(plan, problems, data) if plan.space else set()
@@ -45,6 +49,8 @@ def check_plan(plan: SearchPlan) -> None:
     if len(set(data.values())) > 1:
         which = ", ".join(f"{where}: {name}" for where, name in data.items())
         problems.append(f"data differs ({which}): set fixed.data, or no comparison would mean anything")
+    if plan.follow_ups and not problems:
+        problems += check_follow_ups(plan, list(_winners(plan)))
     if problems:
         raise PlanError("\n".join(dict.fromkeys(problems)))
 
@@ -62,7 +68,8 @@ def check_data(plan: SearchPlan, data_dir: Path) -> None:
     if not isinstance(source, ConfigCheck):
         return
     problems = []
-    for where, config in _configs(plan):
+    references = [(f"reference {name!r}", named_config(plan, name)[0]) for name in plan.references]
+    for where, config in (*_winners(plan), *references):
         try:
             source.check(config, data_dir)
         except (DataMissing, DataCorrupt):
@@ -93,8 +100,8 @@ def check_machine(plan: SearchPlan, runs_dir: Path, *, local: bool) -> None:
         raise PreflightRefused("\n".join(problems))
 
 
-def _configs(plan: SearchPlan) -> Iterator[tuple[str, Any]]:
-    """Configs of a plan that `check_plan` has passed, with where each comes from."""
+def _winners(plan: SearchPlan) -> Iterator[tuple[str, Any]]:
+    """Configs that may win, of a plan that `check_plan` has passed, with where each comes from."""
     for name in (plan.control, *plan.presets):
         yield f"{'config' if name in plan.configs else 'preset'} {name!r}", named_config(plan, name)[0]
     if plan.space:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from search_spaces.registry import get_space
 from trainables.member_job import MemberJob
 from trainables.registry import build_config, get_family
-from tune_rh import compare, sampler
+from tune_rh import compare, follow_ups, sampler
 from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, StorageFull
 from tune_rh.events import (
@@ -23,6 +23,7 @@ from tune_rh.events import (
     Diagnosed,
     EndReason,
     Event,
+    FollowUpSkipped,
     JobEnded,
     JobStarted,
     MemberId,
@@ -38,6 +39,7 @@ from tune_rh.plan_file import explain
 from tune_rh.policy import (
     AddSeed,
     AskCandidate,
+    AskFollowUp,
     Continue,
     Decision,
     Finish,
@@ -91,6 +93,8 @@ class Search:
             decision = self._decide(prefer)
             if isinstance(decision, AskCandidate):
                 self._add_candidate()
+            elif isinstance(decision, AskFollowUp):
+                self._add_follow_up(decision)
             elif isinstance(decision, RunMember):
                 self._start(decision)
                 return self._job(decision)
@@ -213,10 +217,13 @@ class Search:
         )
 
     def _add_candidate(self) -> None:
-        """The control first, then the plan's presets, then probes or draws; what is known already is passed over."""
+        """The control first, then references, presets, probes or draws; what is known already is passed over."""
         history, plan = self.history, self.plan
         if not history.candidates:
             self._add_named(plan.control, "control" if plan.has_control else "preset")
+            return
+        for name in plan.references[len(history.references) :]:
+            self._add_named(name, "reference")
             return
         for name in plan.presets:
             config, patience = named_config(plan, name)
@@ -226,7 +233,9 @@ class Search:
         if plan.compare is not None:
             self._add_probe()
             return
-        assert self._space is not None
+        if self._space is None:  # presets that were passed over leave some of num_candidates open
+            self._record(SpaceExhausted(0))
+            return
         for attempt in range(sampler.MAX_DRAWS):
             draw = sampler.draw(plan.sampler, self._space, history, attempt)
             config = self._resolve(draw.config, self._space.base)
@@ -237,7 +246,8 @@ class Search:
 
     def _add_named(self, name: str, origin: Origin) -> None:
         config, patience = named_config(self.plan, name)
-        self._add(config, origin, name, patience_steps=patience)
+        enters = len(self.plan.stages) if origin == "reference" else 0
+        self._add(config, origin, name, patience_steps=patience, enters=enters)
 
     def _add_probe(self) -> None:
         keys = compare.next_probe(self.history)
@@ -247,6 +257,23 @@ class Search:
         label = f"{self.plan.control} with {', '.join(sorted(keys))} of {self.plan.presets[0]}"
         self._add(build_config(self._family, fields), "probe", label, patience_steps=patience)
 
+    def _add_follow_up(self, asked: AskFollowUp) -> None:
+        """Around the winner's resolved config and with its patience; one that cannot be made, or is known, is noted."""
+        history, change = self.history, follow_ups.changes(self.plan)[asked.number]
+        parent = history.candidates[asked.parent].added
+        label, patience = follow_ups.label(asked.parent, change.fields), parent.patience_steps
+        try:
+            config = build_config(self._family, parent.config, change.fields)
+        except ValidationError as error:
+            self._record(FollowUpSkipped(asked.parent, label, explain(error, label)))
+            return
+        known = history.named(config.digest(), patience)
+        if known is not None:
+            self._record(FollowUpSkipped(asked.parent, label, f"{known} is the same config"))
+            return
+        enters = change.follow_up.enters
+        self._add(config, "follow_up", label, patience_steps=patience, parent=asked.parent, enters=enters)
+
     def _add(
         self,
         config: Any,
@@ -254,15 +281,16 @@ class Search:
         label: str = "",
         draw: sampler.Draw | None = None,
         patience_steps: int | None = None,
+        parent: str | None = None,
+        enters: int = 0,
     ) -> None:
         candidate = f"c{len(self.history.candidates):04d}"
         fields = config.model_dump(mode="json")
         draw = draw or self._as_draw(config)
         params = draw.params if draw else {}
         distributions = draw.distributions if draw else {}
-        self._record(
-            CandidateAdded(candidate, fields, config.digest(), origin, label, params, distributions, patience_steps)
-        )
+        facts = (candidate, fields, config.digest(), origin, label, params, distributions)
+        self._record(CandidateAdded(*facts, patience_steps, parent, enters))
         self._mirror.update(self.history.candidates[candidate])
 
     def _as_draw(self, config: Any) -> sampler.Draw | None:

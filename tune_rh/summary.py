@@ -15,7 +15,7 @@ from tune_rh.members import Candidate, Member
 
 @dataclass(frozen=True)
 class FunnelStage:
-    """How many candidates entered a stage, were scored at its gate and passed it (the control left out)."""
+    """How many candidates entered a stage, were scored at its gate and passed it; control and references left out."""
 
     until_step: int
     num_seeds: int
@@ -38,6 +38,7 @@ class Ranked:
         pessimistic: ``val`` one standard error to the worse: what the ranking goes by. With ``best_of_k`` the score.
         test, test_std: the same checkpoints on test.
         successes: seeds that found the good minimum, where a line is drawn.
+        is_reference: whether it ran for comparison only, and is never the best.
     """
 
     candidate: str
@@ -51,6 +52,7 @@ class Ranked:
     test: float
     test_std: float
     successes: int | None = None
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,20 @@ class Spent:
 def funnel(history: History) -> list[FunnelStage]:
     """One row a stage."""
     plan = history.plan
-    others = [c for c in history.candidates.values() if c.index]
+    others = [c for c in history.candidates.values() if c.index and not c.is_reference]
     rows = []
     for k, stage in enumerate(plan.stages):
         gate = history.gates[k]
         entered = sum(c.stage >= k for c in others)
-        passed = gate.num_promoted if k < plan.last_stage else len(gate.order)
-        rows.append(FunnelStage(stage.until_step, stage.num_seeds, entered, len(gate.order), passed))
+        guests = [c for c in others if c.index in gate.guests]
+        scored = len(gate.order) + len(guests)
+        passed = gate.num_promoted + sum(c.stage > k for c in guests) if k < plan.last_stage else scored
+        rows.append(FunnelStage(stage.until_step, stage.num_seeds, entered, scored, passed))
     return rows
 
 
 def ranking(history: History) -> list[Ranked]:
-    """Those that finished the last stage, control included, best first by the pessimistic bound.
+    """Those that finished the last stage, control and references included, best first by the pessimistic bound.
 
     Of a race: its one config, over the members that ran to the end.
     """
@@ -89,6 +93,11 @@ def ranking(history: History) -> list[Ranked]:
     rows = [_rank(history, c) for c in finished]
     sign = 1.0 if history.plan.mode == "min" else -1.0
     return sorted(rows, key=lambda r: (math.isnan(r.pessimistic), sign * r.pessimistic, r.candidate))
+
+
+def contenders(history: History) -> list[Ranked]:
+    """Those of the ranking that may be the best: some seed came through, and they are no reference."""
+    return [row for row in ranking(history) if row.num_lost < row.num_seeds and not row.is_reference]
 
 
 def spent(history: History) -> Spent:
@@ -128,9 +137,9 @@ def failed_requirements(history: History, candidate: str) -> list[str]:
 
 
 def describe(candidate: Candidate) -> str:
-    """A preset's name, or the drawn parameters."""
-    if candidate.added.origin == "control":
-        return f"control: {candidate.added.label}"
+    """A preset's name, of a follow-up its winner and what is changed, or the drawn parameters."""
+    if candidate.added.origin in ("control", "reference", "follow_up"):
+        return f"{candidate.added.origin.replace('_', '-')}: {candidate.added.label}"
     return candidate.added.label or drawn(candidate.added.params)
 
 
@@ -181,6 +190,7 @@ def _row(
         test=fmean(tests) if tests else math.nan,
         test_std=stdev(tests) if len(tests) > 1 else math.nan,
         successes=successes,
+        is_reference=candidate.is_reference,
     )
 
 

@@ -141,7 +141,7 @@ class Facts:
     @property
     def second(self) -> Standing | None:
         """The next best, whatever it fails."""
-        return next((s for s in self.standings if s is not self.best), None)
+        return next((s for s in self.standings if s is not self.best and s.entry.may_win), None)
 
     def verdicts(self, candidate: str) -> dict[str, Counter[str]]:
         """Diagnostic -> how many of the candidate's seeds got each verdict."""
@@ -167,7 +167,7 @@ def gather(
     """
     records = run.records
     standings, is_end = _standings(records)
-    scored = [s for s in standings if math.isfinite(s.val.mean)]
+    scored = [s for s in standings if math.isfinite(s.val.mean) and s.entry.may_win]
     best = next((s for s in scored if not s.failed), scored[0] if scored else None)
     second = next((s for s in scored if s is not best and not s.entry.is_control), None)
     control = next((s for s in scored if s is not best and s.entry.is_control), None)
@@ -201,14 +201,16 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def called(records: Records, candidate: CandidateRecord) -> str:
-    """A preset's name, or what was drawn."""
+    """A preset's name, of a follow-up its winner and what was changed, or what was drawn."""
+    if candidate.origin == "follow_up":
+        return f"follow-up: {candidate.label}"
     return candidate.label or drawn(candidate.params) or candidate.id
 
 
 def _standings(records: Records) -> tuple[list[Standing], bool]:
     """Those of the furthest gate where somebody beside the control has a score, best bound first."""
     gates = [[e for e in entries if e.seed is None] for entries in gate_entries(records)]
-    told = [k for k, es in enumerate(gates) if any(math.isfinite(e.score) and not e.is_control for e in es)]
+    told = [k for k, es in enumerate(gates) if any(math.isfinite(e.score) and e.rank is not None for e in es)]
     if not told:
         told = [k for k, es in enumerate(gates) if any(math.isfinite(e.score) for e in es)]
     if not told:

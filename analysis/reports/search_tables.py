@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.record_types import CandidateRecord
+from analysis.records import Records
 from analysis.reports.search_facts import Facts, called, spread
 from analysis.reports.search_sentences import pm, shown
 from analysis.reports.tables import NONE, duration, interval, number, write_text
@@ -58,11 +59,11 @@ def ladder_table(facts: Facts) -> Table:
     """Baselines on test with the best one and the control among them, worst first."""
     rungs = [(float(rung.nll), rung.name, rung.note, math.nan) for rung in facts.ladder]
     best = facts.best
-    ours = [s for s in facts.standings if s is best or s.entry.is_control]
+    ours = [s for s in facts.standings if s is best or s.entry.is_control or not s.entry.may_win]
     for s in ours:
         if not math.isnan(s.test.mean):
-            what = "this run's best" if s is best else "this run's control"
-            rungs.append((s.test.mean, f"{s.id} {s.label}", f"{what}, {s.test.num} seeds", s.test.std))
+            what = "best" if s is best else "control" if s.entry.is_control else "reference"
+            rungs.append((s.test.mean, f"{s.id} {s.label}", f"this run's {what}, {s.test.num} seeds", s.test.std))
     rungs.sort(key=lambda row: -row[0])
     rows = [
         [Cell(name), Cell(note), Cell(number(value, facts.places), value), Cell(number(std, facts.places), std)]
@@ -136,7 +137,7 @@ def candidates_table(facts: Facts) -> Table:
         rows.append(
             [
                 Cell(candidate.id),
-                Cell(called(records, candidate) + (" (control)" if row["control"] else "")),
+                Cell(called(records, candidate) + _role(records, candidate)),
                 Cell(fate(facts, candidate)),
                 Cell(NONE if math.isnan(at) else f"{at:,}", at),
                 Cell(number(row["score"], facts.places), row["score"]),
@@ -152,6 +153,12 @@ def candidates_table(facts: Facts) -> Table:
             bold = place
     head = ("candidate", "config", "what became of it", "at step", records.objective, "std", "seeds", "lost", "test")
     return Table((*head, "steps", "slot time"), rows, 3, sortable=True, bold=bold)
+
+
+def _role(records: Records, candidate: CandidateRecord) -> str:
+    if candidate is records.control:
+        return " (control)"
+    return " (reference)" if candidate.origin == "reference" else ""
 
 
 def members_table(facts: Facts) -> Table:

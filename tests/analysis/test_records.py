@@ -22,6 +22,17 @@ from tune_rh.history import History, fold
 STATUS = {"waiting": "idle", "parked": "idle"}
 
 
+BESIDE: dict[str, Any] = {
+    "num_candidates": 6,
+    "references": ["good"],
+    "follow_ups": [
+        {"after": 0, "changes": [{"rate": 0.5}]},
+        {"after": 0, "enters": 2, "changes": [{"rate": 0.25}, {"rate": 0.125}]},
+    ],
+}
+MANY: dict[str, Any] = {"num_candidates": 15}
+
+
 def noisy(index: int, seed: int, step: int) -> dict[str, float]:
     """`curve`, with seeds that do something to everybody and something to each."""
     common = 0.1 * SEEDS.index(seed)
@@ -40,9 +51,12 @@ def assert_same_gates(folder: Path, history: History) -> None:
         found = {e.candidate: e for e in entries}
         others = {c.id: c.index for c in history.candidates.values() if gate.has(c.index)}
         assert {name for name, e in found.items() if not e.is_control} == set(others)
+        assert {name for name, e in found.items() if e.rank is not None} == {
+            name for name, index in others.items() if index not in gate.guests
+        }
         for name, index in others.items():
             assert found[name].score == pytest.approx(sign * gate.score(index), abs=1e-12)
-            assert found[name].rank == gate.rank(index)
+            assert found[name].rank == (None if index in gate.guests else gate.rank(index))
             assert found[name].values == {
                 seed: None if v is None else sign * v for seed, v in gate.values(index).items()
             }
@@ -66,8 +80,13 @@ def assert_same_gates(folder: Path, history: History) -> None:
         {"scoring": {"objective": "best_of_k"}, "metrics": two_kinds, "num_candidates": 20},
         {"scoring": {"objective": "best_of_k"}, "num_candidates": 12},
         {"fates": fates_by_seed(3, 0.25)},
+        BESIDE,
+        {**BESIDE, "fates": fates_by_seed(3, 0.25), "scoring": {"band": 0.3, "extra_seeds": 0.5}},
     ],
-    ids=["plain", "maximised", "extra seeds", "given success", "found success", "expected best", "lost seeds"],
+    ids=[
+        *("plain", "maximised", "extra seeds", "given success", "found success", "expected best", "lost seeds"),
+        *("follow-ups", "follow-ups with lost seeds"),
+    ],
 )
 def test_scores_and_ranks_are_those_that_the_search_decided_by(tmp_path: Path, changes: dict[str, Any]) -> None:
     metrics = changes.get("metrics", noisy)
@@ -77,7 +96,7 @@ def test_scores_and_ranks_are_those_that_the_search_decided_by(tmp_path: Path, c
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_funnel_is_that_of_the_search(tmp_path: Path, seed: int) -> None:
-    history = simulate(tmp_path / "run", noisy, fates=fates_by_seed(seed, 0.2), num_candidates=15)
+    history = simulate(tmp_path / "run", noisy, fates=fates_by_seed(seed, 0.2), **(BESIDE if seed else MANY))
     rows = [(r.until_step, r.num_seeds, r.entered, r.scored, r.passed) for r in funnel(read_run(tmp_path / "run"))]
     assert rows == [(r.until_step, r.num_seeds, r.entered, r.scored, r.passed) for r in summary.funnel(history)]
 

@@ -1,7 +1,8 @@
 """Try a plan on recorded learning curves before any machine time is spent: regret and steps against virtual time.
 
-The plan's stages, seeds, eta, rules, scoring, sampler, budget and number of candidates count; its family, space and
-presets do not: candidates are the configs of the curves. With --record, the curves of a run are written instead.
+The plan's stages, seeds, eta, rules, scoring, sampler, follow-ups, budget and number of candidates count; its family,
+space, presets and references do not: candidates are the configs of the curves. With --record, the curves of a run are
+written instead.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ def _view(paths: RunPaths) -> Group:
     running = ", ".join(str(member) for member in history.running)
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
     parts: list[RenderableType] = [head, display.candidates_table(history)]
+    parts += [display.passed_over(event) for event in history.skipped]
     if plan.compare is not None:
         parts.append(f"B against A: {compare.claim(history).verdict}; {compare.claim(history).reason}")
     elif plan.unit == "candidate":
