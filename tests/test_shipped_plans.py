@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from search_spaces.registry import get_space
-from trainables.shared_moe.accounting import count_params
+from trainables.shared_moe.accounting import active_ffn, count_params, matmul_params
+from tune_rh import cost
 from tune_rh.cli import main
 from tune_rh.configs import named_config
 from tune_rh.plan import SearchPlan
@@ -26,7 +27,7 @@ def config(plan: SearchPlan, name: str) -> Any:
 
 
 def configs(plan: SearchPlan) -> dict[str, Any]:
-    return {name: config(plan, name) for name in (plan.control, *plan.presets)}
+    return {name: config(plan, name) for name in (plan.control, *plan.presets, *plan.references)}
 
 
 def changed(plan: SearchPlan, name: str) -> dict[str, Any]:
@@ -84,3 +85,48 @@ def test_half_the_parameters_may_not_fall_behind_the_control() -> None:
     assert space.check is not None
     assert plan.num_candidates > len(plan.presets)
     assert set(plan.presets) - space.outside.keys() == {"half-matched"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if shipped(name).rules.promote])
+def test_a_rule_of_promotion_has_a_gate_to_act_at(name: str) -> None:
+    # A gate that takes exactly its top asks no rule.
+    assert any(stage.top is None for stage in shipped(name).stages[:-1])
+
+
+def test_the_lean_matrix_is_the_same_at_both_sizes() -> None:
+    large, small = shipped("lean-moe"), shipped("lean-moe-tiny")
+    assert large.presets == small.presets == ("aux-0", "aux-0.005", "aux-0.02")
+    for name in large.presets:
+        assert changed(large, name) == changed(small, name)
+        assert {field for field in changed(large, name) if field != "balance"} == {
+            "aux_loss_coef_start",
+            "aux_loss_coef_end",
+        }
+    assert large.rules.promote == small.rules.promote
+    assert large.rules.health == small.rules.health
+    assert {c.data for c in configs(large).values()} == {"wikitext-103"}
+    assert {c.data for c in configs(small).values()} == {"wiki"}
+
+
+@pytest.mark.parametrize("name", ["lean-moe", "lean-moe-tiny"])
+def test_follow_ups_ask_for_one_expert_then_for_fewer_and_more(name: str) -> None:
+    plan = shipped(name)
+    routing, number = plan.follow_ups
+    assert (routing.after, routing.enters, routing.changes) == (0, 0, ({"top_k": 1, "gate": "prob"},))
+    assert (number.after, number.enters) == (0, 1)
+    experts = config(plan, plan.control).num_experts
+    assert [change["num_experts"] / experts for change in number.changes] == [0.5, 1.5]
+
+
+@pytest.mark.parametrize("name", ["lean-moe", "lean-moe-tiny"])
+def test_the_dense_reference_costs_a_token_what_the_control_costs(name: str) -> None:
+    plan = shipped(name)
+    control, (dense,) = config(plan, plan.control), (config(plan, name) for name in plan.references)
+    assert (dense.ffn, dense.blocks) == ("dense", "indexed")
+    assert active_ffn(dense) == active_ffn(control)
+    assert matmul_params(dense) == pytest.approx(matmul_params(control), rel=0.01)
+
+
+def test_the_small_matrix_fits_a_coffee_break() -> None:
+    # Ten steps a second of 8 x 128 tokens, on each of two cores.
+    assert sum(stage.steps for stage in cost.expected(shipped("lean-moe-tiny"))) <= 10_000
