@@ -216,8 +216,8 @@ def _kind(plan: SearchPlan) -> str:
             f"B = {plan.presets[0]} against A = {plan.control}, test {plan.compare.test}, alpha {plan.compare.alpha:g}"
         )
     beside = f", references {', '.join(plan.references)}" if plan.references else ""
-    drawn = f"space {plan.space}, " if plan.space else "named configs, "
-    return f"{drawn}control {plan.control}{beside}, sampler {plan.sampler.name}"
+    named = f"control {plan.control}{beside}"
+    return f"space {plan.space}, {named}, sampler {plan.sampler.name}" if plan.space else f"named configs, {named}"
 
 
 def _line(history: History, event: Event) -> str:
