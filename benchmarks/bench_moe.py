@@ -3,8 +3,10 @@
 On a CPU, one thread: forward, backward and AdamW of one layer with its router at width 128 and two experts a token, and
 whole steps of preset ``cpu-tiny`` with as many experts. Variants take turns, each round begins with another one, and a
 ratio is the median over rounds of two times of the same round. Time is CPU time of this process, so that what else the
-machine does counts only where it empties caches. On a GPU besides: preset ``half-notes`` in bfloat16 against a dense
-model of the same active width.
+machine does counts only where it empties caches. Freed memory stays with the process: otherwise a variant would pay or
+not for pages that are given back and zeroed again, as its sizes happen to fall. What that costs by default is said.
+
+On a GPU besides: preset ``half-notes`` in bfloat16 against a dense model of the same active width.
 
 Tokens are random: how long a step takes hangs on how evenly the router spreads them, which it does before training.
 The peer is the layer of Mixtral in transformers, which is optional and not in the lock file:
@@ -17,11 +19,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.results import hardware, record, table
+from benchmarks.turns import Variant, keep_memory, page_faults, seconds, speed
 from trainables.loop import OptimStep, parameter_group
 from trainables.registry import build_config, get_family
 from trainables.shared_moe.accounting import active_ffn, count_params, matmul_params, memory_per_token
@@ -43,8 +43,6 @@ WIDTH, HIDDEN, TOKENS, TOP_K = 128, 256, 2048, 2
 LOOP, DISPATCH, DENSE = "loop over experts", "sorted dispatch", "dense layer of the same active width"
 GOAL = 0.8
 """Tokens a second of `half-notes` on a GPU, as a ratio to a dense model of the same active width."""
-
-Phase = Callable[[], object]
 
 
 class Loop(Experts):
@@ -67,15 +65,6 @@ class IndexedLoop(Experts):
             output = hidden @ self.w_out[expert] + self.b_out[expert]
             mixed.index_add_(0, token, output * weights[token, place].unsqueeze(1))
         return mixed, torch.bincount(chosen.flatten(), minlength=len(self.w_in))
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Something to time: the phases of one step, one after the other, and how many tokens a step takes."""
-
-    name: str
-    phases: Sequence[Phase]
-    tokens: int
 
 
 def config_of(preset: str, **fields: Any) -> SharedMoEConfig:
@@ -229,42 +218,7 @@ def kept_per_token(config: SharedMoEConfig, batch: int = 2) -> float:
     return sum(kept.values()) / 4 / ids[:, 1:].numel()
 
 
-# --- timing ----------------------------------------------------------------------------------------------------------
-
-
-def clock(device: str) -> float:
-    """Seconds: of CPU time in this process, or by the clock once the GPU is done."""
-    if device == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def seconds(variants: Sequence[Variant], rounds: int, device: str = "cpu") -> dict[str, list[list[float]]]:
-    """For each variant and round, when each phase of a step was over, from the step's start."""
-    times: dict[str, list[list[float]]] = {variant.name: [] for variant in variants}
-    for turn in range(rounds + 2):
-        first = turn % len(variants)
-        for variant in (*variants[first:], *variants[:first]):
-            start = clock(device)
-            ends = []
-            for phase in variant.phases:
-                phase()
-                ends.append(clock(device) - start)
-            if turn >= 2:  # kernels and allocators are warm
-                times[variant.name].append(ends)
-    return times
-
-
-def speed(variants: Sequence[Variant], times: Mapping[str, list[list[float]]], phase: int) -> dict[str, list[float]]:
-    """For each variant: thousands of tokens a second up to the end of ``phase``, and the ratio to the first one's."""
-    base = [ends[phase] for ends in times[variants[0].name]]
-    found = {}
-    for variant in variants:
-        mine = [ends[phase] for ends in times[variant.name]]
-        ratio = statistics.median(theirs / own for theirs, own in zip(base, mine, strict=True))
-        found[variant.name] = [variant.tokens / statistics.median(mine) / 1e3, ratio]
-    return found
+# --- the section -----------------------------------------------------------------------------------------------------
 
 
 def compared(what: str, by_size: Mapping[int, Mapping[str, list[float]]]) -> str:
@@ -279,12 +233,11 @@ def compared(what: str, by_size: Mapping[int, Mapping[str, list[float]]]) -> str
     return table(header, rows)
 
 
-# --- the section -----------------------------------------------------------------------------------------------------
-
-
 def on_a_cpu(rounds: int) -> str:
     """Layers, models and memory, on one thread."""
     torch.set_num_threads(1)
+    faults, share = page_faults(model_step(DISPATCH, config_of("cpu-tiny")))
+    kept = "stays with the process" if keep_memory() else "is the allocator's, since it is not glibc's"
     passes, steps, whole = {}, {}, {}
     for num in EXPERTS:
         torch.manual_seed(num)
@@ -305,7 +258,9 @@ def on_a_cpu(rounds: int) -> str:
         f"{2 * rounds} rounds. {peer}\n\n{compared('forward and backward', passes)}\n\n"
         f"{compared('and AdamW', steps)}\n\n"
         f"Preset `cpu-tiny` with other numbers of experts, whole optimiser steps; median of {rounds} rounds.\n\n"
-        f"{compared('model', whole)}\n\nWhat autograd keeps for a token, in numbers of four bytes, and the closed form "
+        f"{compared('model', whole)}\n\nFreed memory {kept}. By default, a step of `cpu-tiny` has {faults:,.0f} page "
+        f"faults, and {share:.0%} of its CPU time is the system's.\n\n"
+        f"What autograd keeps for a token, in numbers of four bytes, and the closed form "
         f"(`accounting.memory_per_token`).\n\n{memory()}"
     )
 
