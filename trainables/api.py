@@ -116,6 +116,15 @@ class ConfigCheck(Protocol):
         ...
 
 
+@runtime_checkable
+class Accompanied(Protocol):
+    """A `DataSource` with files that a model trained on its data is of no use without, such as a tokenizer."""
+
+    def companions(self, name: str, data_dir: Path) -> Mapping[str, Path]:
+        """What they are called in an export of the model, and where they lie; raises as `DataSource.digest`."""
+        ...
+
+
 @dataclass(frozen=True)
 class DataSetInfo:
     """A data set as a list shows it.

@@ -9,7 +9,7 @@ shuffles.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,6 +208,12 @@ class TextSource:
                     f"context = {context}: the {split} split of data set {data.name!r} has {num_tokens} tokens and a "
                     f"window takes one more than its context; allowed is at most {num_tokens - 1}"
                 )
+
+    def companions(self, name: str, data_dir: Path) -> Mapping[str, Path]:
+        """The tokenizer, and the side-car with licence and sources; raises as `load`."""
+        _verified(name, data_dir)
+        folder = _folder(name, data_dir)
+        return {file: folder / file for file in (text_sidecar.TOKENIZER, text_sidecar.SIDECAR)}
 
     def set_name(self, corpus: str, vocab_size: int) -> str:
         """The name of the set that a corpus makes in a vocabulary; raises `DataError` if there is no such corpus."""

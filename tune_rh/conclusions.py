@@ -20,7 +20,7 @@ from tune_rh.export import export
 from tune_rh.history import History
 from tune_rh.journal import RunPaths
 from tune_rh.members import Candidate, Member
-from tune_rh.runs import dataset
+from tune_rh.runs import companions, dataset
 from tune_rh.summary import contenders, test_metric
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _conclude_search(paths: RunPaths, history: History, data_dir: Path, to: Cons
     if ladder:
         to.print(display.ladder_table(ladder, kept[0]))
         to.print(display.ladder_line(ladder, kept[0]), soft_wrap=True)
-    _export(paths, history, to, ladder)
+    _export(paths, history, data_dir, to, ladder)
     _say_page(paths, data_dir, to)
 
 
@@ -68,7 +68,7 @@ def _conclude_race(paths: RunPaths, history: History, data_dir: Path, to: Consol
         to.print(line, soft_wrap=True)
     race.write(found, paths.report)
     if any(member.tested for c in history.candidates.values() for member in c.members.values()):
-        _export(paths, history, to, ())
+        _export(paths, history, data_dir, to, ())
     _say_page(paths, data_dir, to)
 
 
@@ -91,10 +91,10 @@ def _say_page(paths: RunPaths, data_dir: Path, to: Console) -> None:
     to.print(f"Report: {write(paths, data_dir)}", soft_wrap=True)
 
 
-def _export(paths: RunPaths, history: History, to: Console, ladder: Any) -> None:
+def _export(paths: RunPaths, history: History, data_dir: Path, to: Console, ladder: Any) -> None:
     shutil.rmtree(paths.best, ignore_errors=True)
     try:
-        chosen = export(paths, history, paths.best, ladder=ladder)
+        chosen = export(paths, history, paths.best, ladder=ladder, companions=companions(history.plan, data_dir))
     except ExportError as error:
         to.print(f"Nothing exported: {error}", soft_wrap=True)
         return

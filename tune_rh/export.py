@@ -13,8 +13,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -35,6 +36,7 @@ def export(
     candidate: str | None = None,
     ladder: Sequence[Any] = (),
     despite: bool = False,
+    companions: Mapping[str, Path] = MappingProxyType({}),
 ) -> Ranked:
     """Write the best candidate (or ``candidate``) of a run to the folder ``out``; it appears whole or not at all.
 
@@ -45,6 +47,7 @@ def export(
         candidate: choose another one that has finished the last stage.
         ladder: baselines (``name``, ``nll``, ``note``) on the same data, for the model card.
         despite: also where it fails a diagnostic that the plan requires.
+        companions: files to go with it, by their names there (`tune_rh.runs.companions`).
 
     Raises:
         ExportError: nobody finished the last stage, ``candidate`` did not, it fails what the plan requires, or ``out``
@@ -64,7 +67,9 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        _fill(temporary, paths, history, chosen, member, best, ladder)
+        _fill(temporary, paths, history, chosen, member, best, ladder, tuple(companions))
+        for name, source in companions.items():
+            shutil.copyfile(source, temporary / name)
         if out.exists():
             out.rmdir()
         os.rename(temporary, out)
@@ -108,6 +113,7 @@ def _fill(
     member: MemberId,
     best: Path,
     ladder: Sequence[Any],
+    companions: Sequence[str],
 ) -> None:
     plan, added = history.plan, history.candidates[chosen.candidate].added
     tested = history.member(member).tested
@@ -133,7 +139,7 @@ def _fill(
         "plan_fingerprint": plan.fingerprint(),
     }
     write_atomic(folder / INDEX, json.dumps(index, indent=1))
-    write_atomic(folder / CARD, _card(history, chosen, member, metrics, step, ladder))
+    write_atomic(folder / CARD, _card(history, chosen, member, metrics, step, ladder, companions))
 
 
 def _seeds_csv(history: History, candidate: str) -> str:
@@ -150,7 +156,13 @@ def _seeds_csv(history: History, candidate: str) -> str:
 
 
 def _card(
-    history: History, chosen: Ranked, member: MemberId, metrics: dict[str, float], step: int, ladder: Sequence[Any]
+    history: History,
+    chosen: Ranked,
+    member: MemberId,
+    metrics: dict[str, float],
+    step: int,
+    ladder: Sequence[Any],
+    companions: Sequence[str],
 ) -> str:
     plan = history.plan
     objective, test = plan.objective, test_metric(plan.objective)
@@ -194,6 +206,8 @@ def _card(
         f"`{CONFIG}` resolved config; `{WEIGHTS}` weights; `metrics.json` both splits; `seeds.csv` every seed;",
         "`provenance.json` code, libraries, data and machine; `export.json` digests.",
     ]
+    if companions:
+        lines.append(f"Of the data: {', '.join(f'`{name}`' for name in companions)}.")
     return "\n".join(lines) + "\n"
 
 

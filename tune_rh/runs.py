@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.api import DataSource, Family
+from trainables.api import Accompanied, DataSource, Family
 from trainables.config import canonical_digest
 from trainables.registry import get_family, resolve
 from tune_rh import provenance
@@ -131,6 +132,12 @@ def data_source(family: Family) -> DataSource:
     """The family's data."""
     source: DataSource = resolve(family.data)
     return source
+
+
+def companions(plan: SearchPlan, data_dir: Path) -> Mapping[str, Path]:
+    """Files of the data set that belong to an exported model, by their names there; none for most families."""
+    source = data_source(get_family(plan.family))
+    return source.companions(dataset(plan), data_dir) if isinstance(source, Accompanied) else {}
 
 
 def _facts(plan: SearchPlan, data_dir: Path) -> RunCreated:
