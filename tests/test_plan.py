@@ -331,6 +331,8 @@ def test_a_key_that_is_not_used_leaves_the_fingerprint_as_it_was() -> None:
     first = plan()
     dumped = first.model_dump(mode="json", exclude={"name", "resources", "follow_ups", "references"})
     del dumped["rules"]["gap"]
+    for stage in dumped["stages"]:
+        del stage["when_idle"]
     assert first.fingerprint() == canonical_digest(dumped)
 
 

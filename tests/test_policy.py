@@ -60,7 +60,8 @@ def check_no_slot_waited(sim: Simulation) -> None:
         check_no_follow_up_waited(history)
         for stage, gate in zip(sim.plan.stages[:-1], history.gates, strict=False):
             full = stage.at_most is not None and gate.num_promoted >= stage.at_most
-            quota = math.ceil(len(gate.order) / (stage.eta or sim.plan.eta))
+            share = len(gate.order) / (stage.eta or sim.plan.eta)
+            quota = math.ceil(share) if stage.when_idle else math.floor(share)
             if not full and stage.top is None:
                 assert [r for r in gate.waiting if gate.rank(r.entry) < quota] == []
 
@@ -92,6 +93,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "one seed": {"stages": [{**s, "num_seeds": 1} for s in STAGES]},
     "top": {"stages": staged(top=3)},
     "at_least": {"stages": staged(eta=9.0, at_least=4)},
+    "nobody for being quick": {"stages": staged(eta=4.0, when_idle=False)},
     "at_most": {"stages": staged(eta=1.5, at_most=2)},
     "eta": {"stages": staged(eta=2.0), "num_candidates": 12},
     "stop at once": {"gates": "stop", "num_candidates": 14},

@@ -280,7 +280,13 @@ def test_a_reference_wins_no_gate_and_a_lost_one_stops_nothing() -> None:
 # --- everything together ---------------------------------------------------------------------------------------------
 
 GATES = st.fixed_dictionaries(
-    {}, optional={"top": st.integers(1, 4), "at_least": st.integers(1, 3), "at_most": st.integers(3, 5)}
+    {},
+    optional={
+        "top": st.integers(1, 4),
+        "at_least": st.integers(1, 3),
+        "at_most": st.integers(3, 5),
+        "when_idle": st.booleans(),
+    },
 )
 TABLES = st.lists(
     st.fixed_dictionaries(

@@ -58,6 +58,8 @@ def test_the_quota_is_a_share_of_those_that_arrived() -> None:
         ({"eta": 4.0}, {"c0001": "quota", "c0002": "idle"}),
         ({"eta": 6.0}, {"c0001": "quota"}),
         ({"eta": 50.0}, {"c0001": "idle"}),
+        ({"eta": 50.0, "when_idle": False}, {"c0001": "at_least"}),
+        ({"eta": 4.0, "when_idle": False}, {"c0001": "quota"}),
         ({"eta": 50.0, "at_least": 3}, {"c0001": "idle", "c0002": "at_least", "c0003": "at_least"}),
         ({"eta": 50.0, "at_least": 9}, {"c0001": "idle", **{f"c000{i}": "at_least" for i in range(2, 7)}}),
         ({"eta": 1.2, "at_most": 2}, {"c0001": "quota", "c0002": "quota"}),

@@ -32,6 +32,8 @@ class Stage(FrozenConfig):
         at_least: how many the gate promotes in any case, once nobody else can arrive; whoever is lost after it is
             replaced by the next best.
         at_most: how many it promotes at the most.
+        when_idle: rather than stand idle, a slot may take the best up to the next whole number above 1 / eta. False
+            where few candidates come to the gate, so that the first of them does not go on for having been quick.
     """
 
     until_step: PositiveInt
@@ -40,6 +42,7 @@ class Stage(FrozenConfig):
     top: PositiveInt | None = None
     at_least: PositiveInt = 1
     at_most: PositiveInt | None = None
+    when_idle: bool = True
 
     @model_validator(mode="after")
     def _bounds(self) -> Stage:
@@ -326,8 +329,10 @@ class SearchPlan(FrozenConfig):
                 )
             previous = stage
         last = self.stages[-1]
-        if last.top or last.at_most or last.eta:
-            raise ValueError(f"stages[{len(self.stages) - 1}]: the last stage has no gate; remove top, at_most and eta")
+        if last.top or last.at_most or last.eta or not last.when_idle:
+            raise ValueError(
+                f"stages[{len(self.stages) - 1}]: the last stage has no gate; remove top, at_most, eta and when_idle"
+            )
 
     @property
     def last_stage(self) -> int:
@@ -350,6 +355,9 @@ class SearchPlan(FrozenConfig):
         for inside, key in ((fields, "references"), (fields, "follow_ups"), (fields["rules"], "gap")):
             if not inside[key]:
                 del inside[key]
+        for stage in fields["stages"]:
+            if stage["when_idle"]:
+                del stage["when_idle"]
         return canonical_digest(fields)
 
     def toml(self) -> str:

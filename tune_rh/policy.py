@@ -239,7 +239,7 @@ def _at_gates(
             return by_rule
         if _is_in_band(plan.scoring, gate, first):
             return _promotion(history, k, first, "band")
-        if idle and gate.rank(first) < math.ceil(share):
+        if idle and stage.when_idle and gate.rank(first) < math.ceil(share):
             return _promotion(history, k, first, "idle")
     return None
 
