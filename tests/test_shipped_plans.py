@@ -103,7 +103,10 @@ def test_the_lean_matrix_is_the_same_at_both_sizes() -> None:
             "aux_loss_coef_end",
         }
     assert large.rules.promote == small.rules.promote
-    assert large.rules.health == small.rules.health
+    # What collapse is does not depend on the size; when it can be told from the beginning does.
+    assert [b.model_copy(update={"after_step": 0}) for b in large.rules.health] == [
+        b.model_copy(update={"after_step": 0}) for b in small.rules.health
+    ]
     assert {c.data for c in configs(large).values()} == {"wikitext-103"}
     assert {c.data for c in configs(small).values()} == {"wiki"}
 
