@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.results import hardware, record, table
-from benchmarks.turns import Variant, keep_memory, page_faults, seconds, speed
+from benchmarks.turns import Variant, page_faults, seconds, speed
+from trainables.allocator import keep_freed_memory
 from trainables.loop import OptimStep, parameter_group
 from trainables.registry import build_config, get_family
 from trainables.shared_moe.accounting import active_ffn, count_params, matmul_params, memory_per_token
@@ -237,7 +238,7 @@ def on_a_cpu(rounds: int) -> str:
     """Layers, models and memory, on one thread."""
     torch.set_num_threads(1)
     faults, share = page_faults(model_step(DISPATCH, config_of("cpu-tiny")))
-    kept = "stays with the process" if keep_memory() else "is the allocator's, since it is not glibc's"
+    kept = "stays with the process" if keep_freed_memory() else "is the allocator's, since it is not glibc's"
     passes, steps, whole = {}, {}, {}
     for num in EXPERTS:
         torch.manual_seed(num)

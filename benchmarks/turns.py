@@ -5,7 +5,6 @@ What it is not: what is timed. Time is CPU time of this process, or by the clock
 
 from __future__ import annotations
 
-import ctypes
 import resource
 import statistics
 import time
@@ -53,15 +52,6 @@ def seconds(variants: Sequence[Variant], rounds: int, device: str = "cpu") -> di
             if turn:  # in the first, kernels are chosen
                 times[variant.name].append(ends)
     return times
-
-
-def keep_memory() -> bool:
-    """Make the C library's allocator keep what is freed; False where it is not glibc's."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    trim_threshold, mmap_max = -1, -4  # as malloc.h numbers them
-    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(mmap_max, 0))
 
 
 def page_faults(variant: Variant, steps: int = 20) -> tuple[float, float]:

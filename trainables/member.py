@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainables import checkpoint
+from trainables.allocator import keep_freed_memory
 from trainables.api import TrainTask
 from trainables.errors import CheckpointError, CheckpointMismatch
 from trainables.files import write_atomic
@@ -61,6 +62,8 @@ class MemberRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "lease").write_text(job.lease)
         family = get_family(job.family)
+        if job.device == "cpu":
+            keep_freed_memory()
         self._rates = [metric for metric in family.metrics if metric.rate_of]
         config = build_config(family, job.config)
         self.task: TrainTask = resolve(family.task)(

@@ -48,10 +48,11 @@ def _conclude_search(paths: RunPaths, history: History, data_dir: Path, to: Cons
         to.print("No candidate finished with a finite score: nothing to export.")
         return
     assert history.created is not None
+    first = next(iter(history.candidates.values()))  # whose targets the baselines are scored on: everybody's
     ladder = kept_ladder(
         paths.report / "ladder.json",  # the report reads it there
         history.created.data_digest,
-        lambda: ladder_for(history.plan.family, dataset(history.plan), data_dir),
+        lambda: ladder_for(history.plan.family, dataset(history.plan), data_dir, first.added.config),
     )
     if ladder:
         to.print(display.ladder_table(ladder, kept[0]))

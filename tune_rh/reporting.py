@@ -125,7 +125,9 @@ def _ladder(paths: RunPaths, records: Records, data_dir: Path, *, keep: bool) ->
         return (), "provenance.json does not say which data it was trained on"
 
     def make() -> Sequence[Any]:
-        return ladder_for(family, name, _folder_of_data(family, name, digest, (data_dir, Path(data["folder"]))))
+        first = next(iter(records.candidates.values()), None)
+        folder = _folder_of_data(family, name, digest, (data_dir, Path(data["folder"])))
+        return ladder_for(family, name, folder, None if first is None else first.config)
 
     try:
         return kept_ladder(paths.report / "ladder.json", digest, make, keep=keep), ""

@@ -50,6 +50,8 @@ def test_the_defaults_are_the_control() -> None:
         ({"schedule_steps": 500}, "warmup", "600", "at most schedule_steps = 500"),
         ({"num_experts": 1, "top_k": 1, "gate": "prob"}, "num_experts", "1", "at least 2 with ffn = 'moe'"),
         ({"num_experts": 0}, "num_experts", "0", "at least 2 with ffn = 'moe'"),
+        ({"d_ff": 2047}, "d_ff", "2047", "a multiple of 8 with ffn = 'moe'"),
+        ({"width": 36, "n_heads": 4}, "width", "36", "a multiple of 8 with ffn = 'moe'"),
         ({"top_k": 41}, "top_k", "41", "1 to num_experts = 40"),
         ({"top_k": 0}, "top_k", "0", "1 to num_experts = 40"),
         ({"top_k": 1}, "gate", "'topk_softmax'", "'prob' or 'sigmoid' with top_k = 1"),
@@ -156,27 +158,27 @@ def test_the_half_size_model_has_exactly_this_many() -> None:
 
 
 def test_the_counts_of_a_small_model_by_hand() -> None:
-    size = {"vocab_size": 7, "context": 5, "width": 4, "n_heads": 2, "depth": 3, "d_ff": 6, "num_experts": 3}
+    size = {"vocab_size": 7, "context": 5, "width": 8, "n_heads": 2, "depth": 3, "d_ff": 16, "num_experts": 3}
     config = build_config(FAMILY, size)
-    # Attention 4 x 4 x 4 and 4 x 4 biases; two norms of 2 x 4; router 4 x 3 and 3; expert 4 x 6, 6, 6 x 4, 4.
-    block = (64 + 16) + (8 + 8) + (12 + 3) + 3 * (24 + 6 + 24 + 4)
-    tables = 7 * 4 + 5 * 4
-    assert count_params(config) == tables + block + 8 + 7 * 4 == 369
+    # Attention 4 x 8 x 8 and 4 x 8 biases; two norms of 2 x 8; router 8 x 3 and 3; expert 8 x 16, 16, 16 x 8, 8.
+    block = (256 + 32) + (16 + 16) + (24 + 3) + 3 * (128 + 16 + 128 + 8)
+    tables = 7 * 8 + 5 * 8
+    assert count_params(config) == tables + block + 16 + 7 * 8 == 1355
     changed = {
-        "tied": -28,
-        "depth_embedding": 3 * 4,
+        "tied": -56,
+        "depth_embedding": 3 * 8,
     }
     for name, difference in changed.items():
-        assert count_params(config.model_copy(update={name: True})) == 369 + difference
-    assert count_params(config.model_copy(update={"blocks": "indexed"})) == 369 + 2 * block
+        assert count_params(config.model_copy(update={name: True})) == 1355 + difference
+    assert count_params(config.model_copy(update={"blocks": "indexed"})) == 1355 + 2 * block
     dense = build_config(FAMILY, size | DENSE)
-    assert count_params(dense) == tables + (80 + 16 + 58) + 8 + 28
-    # A token: attention 64, two experts of 48, the router 12, three times over; the head.
-    assert active_ffn(config) == 96
-    assert matmul_params(config) == 3 * (64 + 96 + 12) + 28
+    assert count_params(dense) == tables + (288 + 32 + 280) + 16 + 56
+    # A token: attention 256, two experts of 256, the router 24, three times over; the head.
+    assert active_ffn(config) == 512
+    assert matmul_params(config) == 3 * (256 + 512 + 24) + 56
     assert matmul_params(config.model_copy(update={"tied": True})) == matmul_params(config)
-    assert active_ffn(dense) == 48
-    assert matmul_params(dense) == 3 * (64 + 48) + 28
+    assert active_ffn(dense) == 256
+    assert matmul_params(dense) == 3 * (256 + 256) + 56
 
 
 def test_sharing_costs_no_compute_and_experts_cost_what_a_token_meets() -> None:

@@ -98,6 +98,9 @@ class SharedMoEConfig(FrozenConfig):
         return self
 
     def _check_experts(self) -> None:
+        for name in ("width", "d_ff"):
+            value = getattr(self, name)
+            _require(value % 8 == 0, name, value, "a multiple of 8 with ffn = 'moe': grouped matrix products need it")
         _require(self.num_experts >= 2, "num_experts", self.num_experts, "at least 2 with ffn = 'moe'")
         _require(1 <= self.top_k <= self.num_experts, "top_k", self.top_k, f"1 to num_experts = {self.num_experts}")
         _require(

@@ -25,7 +25,9 @@ def run(args: argparse.Namespace) -> int:
 
     paths = runs.find(args.run, args.runs_dir.absolute())
     plan, history = runs.replay(paths)
-    ladder = ladder_for(plan.family, runs.dataset(plan), options.data_dir(args))
+    first = next(iter(history.candidates.values()), None)
+    config = None if first is None else first.added.config
+    ladder = ladder_for(plan.family, runs.dataset(plan), options.data_dir(args), config)
     companions = runs.companions(plan, options.data_dir(args))
     chosen = export(paths, history, args.out, args.candidate, ladder, args.despite, companions)
     to = display.console()
