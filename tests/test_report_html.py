@@ -144,7 +144,7 @@ def test_a_baseline_that_is_better_is_said_before_anything_else(tmp_path: Path) 
     answer = page.words.partition("Baseline ladder")[0]
     assert "better than 1 of 2 baselines" in answer
     assert "worse than clever" in answer
-    assert "1 baseline without any training is better." in answer
+    assert "1 baseline without a network is better." in answer
     ladder = next(table for table in page.tables if table[0][0] == "predictor")
     values = [float(row[2]) for row in ladder[1:]]
     assert values == sorted(values, reverse=True)

@@ -59,6 +59,10 @@ class Lead:
     high: float
     num_pairs: int
 
+    def turned(self) -> Lead:
+        """The other one's lead over the best."""
+        return Lead(self.other, -self.mean, -self.high, -self.low, self.num_pairs)
+
     @property
     def is_clear(self) -> bool:
         """Whether the interval lies above zero."""
@@ -104,6 +108,7 @@ class Facts:
         standings: those at the furthest gate that anybody was scored at, best first; of the end if ``is_end``.
         best: that meets what the plan requires (the first of all if nobody does); None if nobody has a score.
         over_second, over_control: its leads; None where there is no such other.
+        over_references: its leads over configs that ran beside the control only to be compared with.
         ladder: rungs (``name``, ``nll``, ``note``) on test; ``ladder_note`` says why there are none.
         notes: what could not be read, in words.
     """
@@ -116,6 +121,7 @@ class Facts:
     best: Standing | None
     over_second: Lead | None
     over_control: Lead | None
+    over_references: tuple[Lead, ...]
     ladder: Sequence[Any]
     ladder_note: str
     ledger: Ledger
@@ -171,6 +177,8 @@ def gather(
     best = next((s for s in scored if not s.failed), scored[0] if scored else None)
     second = next((s for s in scored if s is not best and not s.entry.is_control), None)
     control = next((s for s in scored if s is not best and s.entry.is_control), None)
+    references = [s for s in standings if math.isfinite(s.val.mean) and not s.entry.may_win]
+    leads = [_lead(records, best, other) for other in references]
     return Facts(
         run=run,
         state=state,
@@ -180,6 +188,7 @@ def gather(
         best=best,
         over_second=_lead(records, best, second),
         over_control=_lead(records, best, control),
+        over_references=tuple(lead for lead in leads if lead is not None and lead.num_pairs),
         ladder=ladder,
         ladder_note=ladder_note,
         ledger=ledger(records),

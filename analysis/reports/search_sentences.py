@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.reports.search_facts import Facts, Lead, Spread, Standing
+from analysis.reports.search_facts import Facts, Lead, Spread, Standing, called
 from analysis.reports.tables import counted, decimals, duration, interval, listed, number, with_unit
 
 FEW_SEEDS = 5
@@ -54,7 +54,7 @@ def answers(facts: Facts) -> list[Answer]:
     return [
         Answer("Best", _best(facts, best)),
         Answer("How sure", _how_sure(facts, best)),
-        Answer("What it beat", _beaten(facts, best)),
+        Answer("What it beat", " ".join((_beaten(facts, best), *_beside(facts)))),
         Answer("Cost", _cost(facts)),
         _doubt(facts),
     ]
@@ -132,6 +132,17 @@ def _beaten(facts: Facts, best: Standing) -> str:
     return text + (f"; worse than {listed(above)}." if above else "; worse than none.")
 
 
+def _beside(facts: Facts) -> Iterator[str]:
+    """How it stands to each reference, on val."""
+    for lead in facts.over_references:
+        label = called(facts.records, facts.records.candidates[lead.other])
+        who = f"the reference {lead.other}" + (f" ({label})" if label != lead.other else "")
+        if lead.mean > 0.0:
+            yield f"It is ahead of {who} by {lead_text(lead, facts.places)}."
+        else:
+            yield f"{who[0].upper()}{who[1:]} is ahead of it by {lead_text(lead.turned(), facts.places)}."
+
+
 def _cost(facts: Facts) -> str:
     bill, slots = facts.ledger, facts.records.slots
     text = f"{bill.steps:,} steps, {duration(bill.slot_seconds)} of slot time"
@@ -182,6 +193,9 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
         yield f"Its lead over {facts.over_second.other} may be chance: the interval reaches zero, or there is none."
     if facts.over_control is not None and not facts.over_control.is_clear:
         yield "Its lead over the control may be chance: the interval reaches zero, or there is none."
+    behind = [lead.other for lead in facts.over_references if not lead.mean > 0.0]
+    if behind:
+        yield f"What the plan compares it with is at least as good in the mean: {listed(behind)}."
     if best.val.num < FEW_SEEDS:
         yield (
             f"{counted(best.val.num, 'seed').capitalize()}: a claim takes {FEW_SEEDS} in pairs, "
@@ -195,7 +209,7 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
     above, tied = better_rungs(facts, best), tied_rungs(facts, best)
     if facts.ladder and not math.isnan(best.test.mean) and above:
         verb = "are" if above[1:] else "is"
-        yield f"{counted(len(above), 'baseline').capitalize()} without any training {verb} better."
+        yield f"{counted(len(above), 'baseline').capitalize()} without a network {verb} better."
     if tied:
         yield f"A tie on test, within its own spread: {listed(tied)}."
 
