@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.record_types import CandidateRecord, Decision, MemberRecord, Report
+from trainables.api import test_metric
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 AUDIT = "audit"
@@ -50,8 +51,8 @@ class Records:
 
     @property
     def test_metric(self) -> str:
-        """``val_nll`` -> ``test_nll``: how tasks name the same metric on the other split."""
-        return "test_" + self.objective.removeprefix("val_")
+        """Name of the same metric on the test split."""
+        return test_metric(self.objective)
 
     @property
     def sign(self) -> float:

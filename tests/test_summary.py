@@ -10,11 +10,11 @@ import pytest
 
 from tests.plans import plan
 from tests.simulated import Simulation
+from trainables.api import test_metric as name_on_test
 from tune_rh.events import CandidateAdded
 from tune_rh.history import History
 from tune_rh.members import Candidate
 from tune_rh.summary import FunnelStage, Spent, best_member, describe, drawn, funnel, ranking, spent
-from tune_rh.summary import test_metric as name_on_test
 
 SEEDS = (7, 42, 1337)
 # Spread over seeds around a candidate's level: wide for the second.

@@ -36,6 +36,11 @@ class Metric:
     rate_of: str = ""
 
 
+def test_metric(objective: str) -> str:
+    """``val_nll`` -> ``test_nll``, ``eval_loss`` -> ``test_eval_loss``: how tasks name the objective on test."""
+    return "test_" + objective.removeprefix("val_")
+
+
 @dataclass(frozen=True)
 class HealthCheck:
     """A bound on a reported metric; a candidate outside of it is never promoted.

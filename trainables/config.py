@@ -19,6 +19,12 @@ class FrozenConfig(BaseModel):
         return canonical_digest(self.model_dump(mode="json"))
 
 
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """For a config's validators: raise ValueError with the field, its value and what is allowed, unless ``holds``."""
+    if not holds:
+        raise ValueError(f"{name} = {value!r}: allowed is {allowed}")
+
+
 def canonical_digest(value: Any) -> str:
     """SHA-256 of canonical JSON: sorted keys, no spaces, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

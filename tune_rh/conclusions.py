@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from analysis.ladders import ladder_for
 from analysis.reports.ladder_file import kept_ladder
+from trainables.api import test_metric
 from trainables.registry import get_family
 from tune_rh import compare, display
 from tune_rh.errors import ExportError
@@ -21,7 +22,7 @@ from tune_rh.history import History
 from tune_rh.journal import RunPaths
 from tune_rh.members import Candidate, Member
 from tune_rh.runs import companions, dataset
-from tune_rh.summary import contenders, test_metric
+from tune_rh.summary import contenders
 
 if TYPE_CHECKING:
     from analysis.reports.comparison import Bisection, Comparison, Side
@@ -47,18 +48,24 @@ def _conclude_search(paths: RunPaths, history: History, data_dir: Path, to: Cons
     if not kept:
         to.print("No candidate finished with a finite score: nothing to export.")
         return
-    assert history.created is not None
-    first = next(iter(history.candidates.values()))  # whose targets the baselines are scored on: everybody's
-    ladder = kept_ladder(
-        paths.report / "ladder.json",  # the report reads it there
-        history.created.data_digest,
-        lambda: ladder_for(history.plan.family, dataset(history.plan), data_dir, first.added.config),
-    )
+    ladder = run_ladder(paths, history, data_dir, keep=True)
     if ladder:
         to.print(display.ladder_table(ladder, kept[0]))
         to.print(display.ladder_line(ladder, kept[0]), soft_wrap=True)
     _export(paths, history, data_dir, to, ladder)
     _say_page(paths, data_dir, to)
+
+
+def run_ladder(paths: RunPaths, history: History, data_dir: Path, *, keep: bool) -> Sequence[Any]:
+    """The baselines on the run's data: as they were kept beside its report, else made, and then kept if ``keep``."""
+    first = next(iter(history.candidates.values()), None)  # whose targets the baselines are scored on: everybody's
+    config = None if first is None else first.added.config
+    return kept_ladder(
+        paths.report / "ladder.json",  # the report reads it there
+        "" if history.created is None else history.created.data_digest,
+        lambda: ladder_for(history.plan.family, dataset(history.plan), data_dir, config),
+        keep=keep,
+    )
 
 
 def _conclude_race(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:

@@ -21,12 +21,13 @@ from typing import Any
 import tomli_w
 
 from trainables import checkpoint
+from trainables.api import test_metric
 from trainables.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
 from tune_rh.errors import ExportError
 from tune_rh.events import MemberId
 from tune_rh.history import History
 from tune_rh.journal import RunPaths, write_atomic
-from tune_rh.summary import Ranked, best_member, failed_requirements, ranking, test_metric
+from tune_rh.summary import Ranked, best_member, failed_requirements, ranking
 
 
 def export(

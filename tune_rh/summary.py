@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
+from trainables.api import test_metric
 from tune_rh import cost
 from tune_rh.events import MemberId
 from tune_rh.history import History
@@ -192,8 +193,3 @@ def _row(
         successes=successes,
         is_reference=candidate.is_reference,
     )
-
-
-def test_metric(objective: str) -> str:
-    """``val_nll`` -> ``test_nll``: how tasks name the same metric on the other split."""
-    return "test_" + objective.removeprefix("val_")

@@ -15,7 +15,6 @@ Trans. Inf. Theory 49 (2003), 1858-1860 (its root is a metric).
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import numpy as np
@@ -27,13 +26,10 @@ from analysis.diagnostics.moe_look import (
     ALL_CHOSEN,
     BLOCK,
     DENSE,
-    FEWEST,
-    NOT_FINITE,
-    TOO_FEW,
     Array,
     Counts,
+    enough,
     load,
-    look,
 )
 from analysis.diagnostics.verdicts import no_evidence, shown
 from trainables.shared_moe.routing import jensen_shannon
@@ -72,11 +68,9 @@ class DepthSpecialisation:
             return no_evidence(self.name, "The block is applied once: there is one depth.")
         if config.top_k == config.num_experts:
             return no_evidence(self.name, ALL_CHOSEN)
-        if len(subject.golden.starts) < FEWEST:
-            return no_evidence(self.name, TOO_FEW)
-        seen = look(subject.golden)
-        if not math.isfinite(seen.nll.sum()):
-            return no_evidence(self.name, NOT_FINITE)
+        seen = enough(subject.golden)
+        if isinstance(seen, str):
+            return no_evidence(self.name, seen)
         return self.judge(seen.counts)
 
     def judge(self, counts: Counts) -> Finding:

@@ -73,6 +73,14 @@ def look(golden: Golden) -> Look:
     return Look(counts.transpose(0, 1).cpu().numpy(), nll.mean(dim=1).cpu().numpy(), reached)
 
 
+def enough(golden: Golden) -> Look | str:
+    """One pass over the sequences, or why there is nothing to judge from in them."""
+    if len(golden.starts) < FEWEST:
+        return TOO_FEW
+    seen = look(golden)
+    return seen if np.isfinite(seen.nll.sum()) else NOT_FINITE
+
+
 def load(counts: Counts) -> Array:
     """(depth, experts) each expert's share of a depth's assignments, over all of (sequences, depth, experts)."""
     total = counts.sum(axis=0)

@@ -15,7 +15,6 @@ that both limits mean about the same; at its end it is ln k / ln E, ``max_vio`` 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -28,13 +27,10 @@ from analysis.diagnostics.moe_look import (
     ALL_CHOSEN,
     BLOCK,
     DENSE,
-    FEWEST,
-    NOT_FINITE,
-    TOO_FEW,
     Counts,
     bar_series,
+    enough,
     load,
-    look,
     worst,
 )
 from analysis.diagnostics.verdicts import no_evidence, verdict
@@ -67,11 +63,9 @@ class RoutingBalance:
             return no_evidence(self.name, DENSE)
         if config.top_k == config.num_experts:
             return no_evidence(self.name, ALL_CHOSEN)
-        if len(subject.golden.starts) < FEWEST:
-            return no_evidence(self.name, TOO_FEW)
-        seen = look(subject.golden)
-        if not math.isfinite(seen.nll.sum()):
-            return no_evidence(self.name, NOT_FINITE)
+        seen = enough(subject.golden)
+        if isinstance(seen, str):
+            return no_evidence(self.name, seen)
         return self.judge(seen.counts, config.top_k, shared=config.blocks == "shared", token_drop=1.0 - seen.reached)
 
     def judge(self, counts: Counts, top_k: int, *, shared: bool, token_drop: float = 0.0) -> Finding:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config import FrozenConfig
+from trainables.config import FrozenConfig, require
 
 Gate = Literal["topk_softmax", "prob", "sigmoid"]
 Balance = Literal["aux", "lossfree", "none"]
@@ -80,14 +80,14 @@ class SharedMoEConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _require(self.width % self.n_heads == 0, "n_heads", self.n_heads, f"a divisor of width = {self.width}")
-        _require(
+        require(self.width % self.n_heads == 0, "n_heads", self.n_heads, f"a divisor of width = {self.width}")
+        require(
             self.batch_size % self.accumulation == 0,
             "accumulation",
             self.accumulation,
             f"a divisor of batch_size = {self.batch_size}",
         )
-        _require(
+        require(
             self.warmup <= self.schedule_steps, "warmup", self.warmup, f"at most schedule_steps = {self.schedule_steps}"
         )
         if self.ffn == "moe":
@@ -100,10 +100,10 @@ class SharedMoEConfig(FrozenConfig):
     def _check_experts(self) -> None:
         for name in ("width", "d_ff"):
             value = getattr(self, name)
-            _require(value % 8 == 0, name, value, "a multiple of 8 with ffn = 'moe': grouped matrix products need it")
-        _require(self.num_experts >= 2, "num_experts", self.num_experts, "at least 2 with ffn = 'moe'")
-        _require(1 <= self.top_k <= self.num_experts, "top_k", self.top_k, f"1 to num_experts = {self.num_experts}")
-        _require(
+            require(value % 8 == 0, name, value, "a multiple of 8 with ffn = 'moe': grouped matrix products need it")
+        require(self.num_experts >= 2, "num_experts", self.num_experts, "at least 2 with ffn = 'moe'")
+        require(1 <= self.top_k <= self.num_experts, "top_k", self.top_k, f"1 to num_experts = {self.num_experts}")
+        require(
             self.top_k > 1 or self.gate != "topk_softmax",
             "gate",
             self.gate,
@@ -114,36 +114,29 @@ class SharedMoEConfig(FrozenConfig):
     def _check_dense(self) -> None:
         for name, off in (("num_experts", 0), ("top_k", 0), ("gate", "topk_softmax"), ("balance", "none")):
             value = getattr(self, name)
-            _require(value == off, name, value, f"{off!r} with ffn = 'dense', which has no experts")
-        _require(
-            self.z_loss_coef == 0.0, "z_loss_coef", self.z_loss_coef, "0.0 with ffn = 'dense', which has no router"
-        )
+            require(value == off, name, value, f"{off!r} with ffn = 'dense', which has no experts")
+        require(self.z_loss_coef == 0.0, "z_loss_coef", self.z_loss_coef, "0.0 with ffn = 'dense', which has no router")
 
     def _check_schedule(self) -> None:
         start, end = self.aux_loss_coef_start, self.aux_loss_coef_end
         if self.balance == "aux":
-            _require(start > 0.0, "aux_loss_coef_start", start, "above 0.0 with balance = 'aux'; 'none' is without it")
+            require(start > 0.0, "aux_loss_coef_start", start, "above 0.0 with balance = 'aux'; 'none' is without it")
         else:
             for name in ("aux_loss_coef_start", "aux_warmup_frac", "aux_decay_end_frac"):
                 value = getattr(self, name)
-                _require(value == 0.0, name, value, f"0.0 with balance = {self.balance!r}")
-        _require(
+                require(value == 0.0, name, value, f"0.0 with balance = {self.balance!r}")
+        require(
             end <= start, "aux_loss_coef_end", end, f"at most aux_loss_coef_start = {start}: the coefficient decays"
         )
-        _require(
+        require(
             self.aux_warmup_frac <= self.aux_decay_end_frac or start == end,
             "aux_decay_end_frac",
             self.aux_decay_end_frac,
             f"at least aux_warmup_frac = {self.aux_warmup_frac}",
         )
-        _require(
+        require(
             start != end or self.aux_warmup_frac == self.aux_decay_end_frac == 0.0,
             "aux_decay_end_frac" if self.aux_decay_end_frac else "aux_warmup_frac",
             self.aux_decay_end_frac or self.aux_warmup_frac,
             f"0.0 with a coefficient that stays at {start}",
         )
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} = {value!r}: allowed is {allowed}")

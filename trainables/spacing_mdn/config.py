@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config import FrozenConfig
+from trainables.config import FrozenConfig, require
 
 Layout = Literal["none", "prefix", "postfix"]
 SlotIdMode = Literal["fixed", "off", "permute_per_batch"]
@@ -107,16 +107,16 @@ class SpacingConfig(FrozenConfig):
 
     def _check_sequence(self) -> None:
         postfix = self.layout == "postfix"
-        _require(self.eval_tail <= self.context, "eval_tail", self.eval_tail, f"at most context = {self.context}")
-        _require(
+        require(self.eval_tail <= self.context, "eval_tail", self.eval_tail, f"at most context = {self.context}")
+        require(
             2 * self.query_cuts <= self.context,
             "query_cuts",
             self.query_cuts,
             f"at most half of context = {self.context}",
         )
-        _require(postfix or self.query_cuts == 1, "query_cuts", self.query_cuts, "1 unless layout = 'postfix'")
+        require(postfix or self.query_cuts == 1, "query_cuts", self.query_cuts, "1 unless layout = 'postfix'")
         # Mean and scale of the whole window would tell a position before its end about its future.
-        _require(
+        require(
             not self.block_norm or (postfix and self.query_cuts == 1),
             "block_norm",
             self.block_norm,
@@ -127,9 +127,9 @@ class SpacingConfig(FrozenConfig):
     def _check_slots(self) -> None:
         slots, postfix = self.layout != "none", self.layout == "postfix"
         if slots:
-            _require(self.n_slots >= 1, "n_slots", self.n_slots, f"at least 1 with layout = {self.layout!r}")
+            require(self.n_slots >= 1, "n_slots", self.n_slots, f"at least 1 with layout = {self.layout!r}")
         else:
-            _require(self.n_slots == 0, "n_slots", self.n_slots, "0 with layout = 'none'")
+            require(self.n_slots == 0, "n_slots", self.n_slots, "0 with layout = 'none'")
         for name, off in (
             ("slot_id_mode", "fixed"),
             ("eval_slot_id_mode", "fixed"),
@@ -139,28 +139,28 @@ class SpacingConfig(FrozenConfig):
             ("norm_cap", 0.0),
         ):
             value = getattr(self, name)
-            _require(slots or value == off, name, value, f"{off!r} with layout = 'none', which has no slots")
+            require(slots or value == off, name, value, f"{off!r} with layout = 'none', which has no slots")
         permuted = self.slot_id_mode == "permute_per_batch"
-        _require(
+        require(
             permuted or self.perm_warmup_steps == 0,
             "perm_warmup_steps",
             self.perm_warmup_steps,
             "0 unless slot_id_mode = 'permute_per_batch'",
         )
-        _require(
+        require(
             postfix or self.aux_mode == "off",
             "aux_mode",
             self.aux_mode,
             "'off' unless layout = 'postfix': only there do slots see the data",
         )
-        _require(postfix or self.ortho_weight == 0.0, "ortho_weight", self.ortho_weight, "0 unless layout = 'postfix'")
-        _require(
+        require(postfix or self.ortho_weight == 0.0, "ortho_weight", self.ortho_weight, "0 unless layout = 'postfix'")
+        require(
             self.aux_mode == "off" or self.context >= MIN_AUX_CONTEXT,
             "context",
             self.context,
             f"at least {MIN_AUX_CONTEXT} with aux_mode = {self.aux_mode!r}",
         )
-        _require(
+        require(
             self.aux_ramp_first_steps <= self.aux_ramp_steps,
             "aux_ramp_first_steps",
             self.aux_ramp_first_steps,
@@ -168,18 +168,13 @@ class SpacingConfig(FrozenConfig):
         )
 
     def _check_training(self) -> None:
-        _require(self.width % self.n_heads == 0, "width", self.width, f"a multiple of n_heads = {self.n_heads}")
-        _require(
+        require(self.width % self.n_heads == 0, "width", self.width, f"a multiple of n_heads = {self.n_heads}")
+        require(
             self.batch_size % self.accumulation == 0,
             "batch_size",
             self.batch_size,
             f"a multiple of accumulation = {self.accumulation}",
         )
-        _require(
+        require(
             self.warmup <= self.schedule_steps, "warmup", self.warmup, f"at most schedule_steps = {self.schedule_steps}"
         )
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} = {value!r}: allowed is {allowed}")

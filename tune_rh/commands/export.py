@@ -20,14 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See the module."""
-    from analysis.ladders import ladder_for
+    from tune_rh.conclusions import run_ladder
     from tune_rh.export import export
 
     paths = runs.find(args.run, args.runs_dir.absolute())
     plan, history = runs.replay(paths)
-    first = next(iter(history.candidates.values()), None)
-    config = None if first is None else first.added.config
-    ladder = ladder_for(plan.family, runs.dataset(plan), options.data_dir(args), config)
+    ladder = run_ladder(paths, history, options.data_dir(args), keep=False)
     companions = runs.companions(plan, options.data_dir(args))
     chosen = export(paths, history, args.out, args.candidate, ladder, args.despite, companions)
     to = display.console()
