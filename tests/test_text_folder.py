@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,10 @@ def test_another_field(tmp_path: Path) -> None:
         ("a.jsonl", '"x"\n', "a.jsonl, line 1: is no JSON record with a field 'text'"),
         ("a.json", '[{"text": "x"}, {}]', "a.json, record 2: has no field 'text'; there are none"),
         ("a.json", "{", "a.json: is no JSON"),
+        ("a.json", "[" * 100_000, "a.json: is no JSON (maximum recursion depth exceeded"),
         ("a.txt", b"\xff\xfe", "a.txt: is not UTF-8"),
+        # Far behind what is read at once.
+        ("a.jsonl", b'{"text": "x"}\n' * 9_999 + b'{"text": "\xff"}\n', "a.jsonl, line 10000: is not UTF-8"),
         ("a.parquet", b"PAR1", "a.parquet: is no parquet file"),
         ("a.doc", "x", "holds no documents; allowed are .txt, .md, .json, .jsonl, .ndjson, .parquet"),
     ],
@@ -97,6 +102,34 @@ def test_columns_of_a_table_are_named(tmp_path: Path) -> None:
         texts_in(tmp_path)
     with pytest.raises(DataError, match=r"a\.parquet, row 1: id = '1' is no text"):
         texts_in(tmp_path, "id")
+
+
+def test_a_null_is_a_document_without_text_in_every_form(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"text": null}, {"text": "one"}]')
+    (tmp_path / "b.jsonl").write_text('{"text": "two"}\n{"text": null}\n')
+    parquet.write_table(pyarrow.table({"text": [None, "three"]}), tmp_path / "c.parquet")
+    assert texts_in(tmp_path) == ["", "one", "two", "", "", "three"]
+
+
+def test_what_is_there_and_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"b\.txt: cannot be read \(.*No such file"):
+        texts_in(tmp_path)
+    (tmp_path / "b.txt").unlink()
+    (tmp_path / "sub").mkdir()
+    scandir = os.scandir
+
+    def forbidden(path: Any) -> Any:
+        """As for somebody who is not root: root may read every folder."""
+        if Path(path).name == "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    for folder in (tmp_path, tmp_path / "sub"):
+        with pytest.raises(DataError, match=r"/sub: cannot be read \(.*Permission denied"):
+            texts_in(folder)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

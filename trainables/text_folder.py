@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,7 @@ def documents(folder: Path, text_field: str) -> Iterator[Document]:
     Raises:
         DataError: the folder is not there or holds nothing readable, or a file is not what its name says.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    paths = [path for path in sorted(folder.rglob("*")) if _is_wanted(path.relative_to(folder)) and path.is_file()]
+    paths = _paths(folder)
     if not paths:
         raise DataError(f"{folder}: holds no documents; allowed are {', '.join(_KINDS)}")
     for path in paths:
@@ -39,13 +38,37 @@ def documents(folder: Path, text_field: str) -> Iterator[Document]:
             for text in _KINDS[path.suffix.lower()](path, text_field):
                 yield _content_key(text), text
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from error
+            raise DataError(f"{path}: {_not_utf8(error)}") from error
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error})") from error
 
 
-def _is_wanted(path: Path) -> bool:
-    return path.suffix.lower() in _KINDS and not any(part.startswith(".") for part in path.parts)
+def _paths(folder: Path) -> list[Path]:
+    """The files to read. A folder or a link that cannot be followed is an error: a set without it would be another."""
+    found = []
+    try:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder")
+        for at, folders, names in os.walk(folder, onerror=_unreadable):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            visible = (Path(at, name) for name in names if not name.startswith("."))
+            found += [path for path in visible if path.suffix.lower() in _KINDS and _holds_text(path)]
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read ({error})") from error
+    return sorted(found)
+
+
+def _unreadable(error: OSError) -> None:
+    raise error
+
+
+def _holds_text(path: Path) -> bool:
+    """Not of pipes and sockets, which have no end; of a link to nothing, so that reading it says so."""
+    return path.is_file() or path.is_symlink()
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"is not UTF-8 ({error.reason} at byte {error.start})"
 
 
 def _content_key(text: str) -> str:
@@ -65,11 +88,16 @@ def _json_file(path: Path, field: str) -> Iterator[str]:
 
 
 def _json_lines(path: Path, field: str) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig") as file:
+    # Decoded line by line: a decoder of the whole file tells a byte's place in its buffer, not in the file.
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if line.strip():
-                where = f"{path}, line {number}"
-                yield _field_of(_parsed(line, where), field, where)
+            where = f"{path}, line {number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{where}: {_not_utf8(error)}") from error
+            if text.strip():
+                yield _field_of(_parsed(text, where), field, where)
 
 
 def _table(path: Path, field: str) -> Iterator[str]:
@@ -85,8 +113,7 @@ def _table(path: Path, field: str) -> Iterator[str]:
         for batch in table.iter_batches(columns=[field]):
             for value in batch.column(0).to_pylist():
                 row += 1
-                # A null is a document without text.
-                yield _text_of(value if value is not None else "", field, f"{path}, row {row}")
+                yield _text_of(value, field, f"{path}, row {row}")
     except arrow.ArrowException as error:
         raise DataError(f"{path}: is no parquet file ({error})") from error
 
@@ -94,7 +121,7 @@ def _table(path: Path, field: str) -> Iterator[str]:
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: is no JSON ({error})") from error
 
 
@@ -108,6 +135,9 @@ def _field_of(record: Any, field: str, where: str) -> str:
 
 
 def _text_of(value: Any, field: str, where: str) -> str:
+    """``value`` if it is text; a null is a document without any."""
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise DataError(f"{where}: {field} = {str(value)[:40]!r} is no text; choose another with --text-field")
     return value
