@@ -98,7 +98,7 @@ def test_the_first_screen_says_what_the_whole_run_fails(tmp_path: Path) -> None:
     run = load(tmp_path / "run")
     run.found[""] = [Finding("one", "fail", "."), Finding("two", "warn", "."), Finding("three", "pass", ".")]
     (doubts,) = [a.points for a in answers(gather(run, "finished")) if a.word == "What to doubt"]
-    assert "Of the questions about the whole run, it fails one, and is warned by two." in doubts
+    assert "Of the questions about the whole run, one fails, and two warns." in doubts
     run.found[""] = [Finding("three", "pass", "."), Finding("four", "no_evidence", ".")]
     (doubts,) = [a.points for a in answers(gather(run, "finished")) if a.word == "What to doubt"]
     assert not [point for point in doubts if "whole run" in point]

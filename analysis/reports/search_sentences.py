@@ -26,7 +26,9 @@ STATES = {
 }
 """What stands at the top, by `Facts.state`."""
 
+_CONTROL = "the control"
 _BAD = (("fail", "fails"), ("warn", "is warned by"))
+_BAD_OF_RUN = (("fail", ("fails", "fail")), ("warn", ("warns", "warn")))  # of one question, of several
 
 
 @dataclass(frozen=True)
@@ -89,34 +91,66 @@ def better_rungs(facts: Facts, best: Standing) -> list[str]:
 def _best(facts: Facts, best: Standing) -> str:
     records = facts.records
     who = f"{best.id}, the control {best.label}" if best.entry.is_control else f"{best.id}: {best.label}"
-    num = len(records.candidates)
+    beside = sum(candidate.origin == "reference" for candidate in records.candidates.values())
+    num = counted(len(records.candidates) - beside, "candidate")
+    among = f"{num} ({counted(beside, 'reference')} beside them)" if beside else num
     where = "" if facts.is_end else f", ahead at step {best.entry.until_step:,} (nobody was scored at the end)"
-    text = f"{who}, of {counted(num, 'candidate')}{where}."
-    if best.entry.is_control and num > 1:
-        text += " Nothing that was tried is better than the control."
+    text = f"{who}, of {among}{where}."
+    if best.entry.is_control and facts.over_second is not None:
+        text += " Nobody else who was scored at that step ranks above the control."
     return text
 
 
 def _how_sure(facts: Facts, best: Standing) -> str:
-    places, lost = facts.places, best.entry.num_lost
-    seeds = f"{counted(len(best.entry.values), 'seed')} ({f'{lost} lost' if lost else 'none lost'})"
-    value = with_unit(pm(best.val, places), facts.unit)
-    scoring = facts.records.plan.get("scoring", {})
-    of_k = scoring.get("objective", "mean") == "best_of_k"
-    what = f"value of the best of {scoring.get('k', 3)} seeds" if of_k else "mean"
+    lost, of_k = best.entry.num_lost, _of_k(facts)
+    counts_as = "a failure" if of_k else "the worst value at that gate"
+    gone = f"{lost} lost: {counts_as}, and not in the deviation" if lost else "none lost"
+    seeds = f"{counted(len(best.entry.values), 'seed')} ({gone})"
+    value = with_unit(pm(best.val, facts.places), facts.unit)
+    what = f"value of the best of {of_k} seeds" if of_k else "mean"
     text = f"{facts.records.objective} {value}, {what} ± standard deviation over {seeds}"
     if best.entry.successes is not None:
         text += f"; {best.entry.successes} found the good minimum"
-    ahead = []
+    leads = list(_leads(facts))
+    ahead = [f"{_next(who)} by {lead_text(lead, facts.places)}" for who, lead in leads if lead.mean > 0.0]
+    said = [f"{text}."]
+    said += [f"{'In the mean ahead' if of_k else 'Ahead'} of {listed(ahead)}."] if ahead else []
+    said += [_not_ahead(facts, who, lead) for who, lead in leads if not lead.mean > 0.0]
+    return " ".join(said if leads else [*said, "Nobody else was scored at that step."])
+
+
+def _leads(facts: Facts) -> Iterator[tuple[str, Lead]]:
+    """Whom the best one is held against among those that compete, and its lead."""
     if facts.over_second is not None:
-        ahead.append(f"the next, {facts.over_second.other}, by {lead_text(facts.over_second, places)}")
+        yield facts.over_second.other, facts.over_second
     if facts.over_control is not None:
-        ahead.append(f"the control by {lead_text(facts.over_control, places)}")
+        yield _CONTROL, facts.over_control
+
+
+def _next(who: str) -> str:
+    return who if who == _CONTROL else f"the next, {who},"
+
+
+def _not_ahead(facts: Facts, who: str, lead: Lead) -> str:
+    """Places go by score; in pairs of seeds that came through it can be otherwise."""
+    if not lead.num_pairs:
+        return f"How far it is from {who} is unknown: no seed came through in both."
+    by = "" if lead.mean == 0.0 else f" by {lead_text(lead.turned(), facts.places)}"
+    text = f"In pairs of seeds {_next(who)} is {f'ahead of it{by}' if by else 'level with it'}"
+    other = next(s for s in facts.standings if s.id == lead.other)
+    if other.failed:
+        return f"{text}, but fails {listed(other.failed)}."
+    if _of_k(facts):
+        return f"{text}: what ranks is the value of the best of {_of_k(facts)}."
     return (
-        f"{text}. {'In the mean ahead' if of_k else 'Ahead'} of {listed(ahead)}."
-        if ahead
-        else f"{text}. Nobody else was scored at that step."
+        f"{text}: what ranks is the mean one standard error to the worse, where a lost seed counts as the worst value."
     )
+
+
+def _of_k(facts: Facts) -> int:
+    """Of how many seeds the best is what counts; 0 where the mean is."""
+    scoring = facts.records.plan.get("scoring", {})
+    return int(scoring.get("k", 3)) if scoring.get("objective", "mean") == "best_of_k" else 0
 
 
 def _beaten(facts: Facts, best: Standing) -> str:
@@ -154,7 +188,7 @@ def _cost(facts: Facts) -> str:
     if facts.records.kind == "search" and bill.ungated_steps:
         share = bill.steps / bill.ungated_steps
         text += (
-            f"; {share:.0%} of the {bill.ungated_steps:,} steps that all "
+            f"; {share:.0%} of the {bill.ungated_steps:,} steps that "
             f"{counted(len(facts.records.candidates), 'candidate')} would have taken to the end with all seeds "
             f"(about {duration(bill.ungated_slot_seconds)})"
         )
@@ -189,10 +223,9 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
     if passed_over and not best.failed:
         yield f"Passed over because they fail what the plan requires: {listed(passed_over)}."
     yield _diagnosed(facts, best)
-    if facts.over_second is not None and not facts.over_second.is_clear:
-        yield f"Its lead over {facts.over_second.other} may be chance: the interval reaches zero, or there is none."
-    if facts.over_control is not None and not facts.over_control.is_clear:
-        yield "Its lead over the control may be chance: the interval reaches zero, or there is none."
+    for who, lead in _leads(facts):
+        if not lead.is_clear:
+            yield _doubted_lead(who, lead)
     behind = [lead.other for lead in facts.over_references if not lead.mean > 0.0]
     if behind:
         yield f"What the plan compares it with is at least as good in the mean: {listed(behind)}."
@@ -214,6 +247,15 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
         yield f"A tie on test, within its own spread: {listed(tied)}."
 
 
+def _doubted_lead(who: str, lead: Lead) -> str:
+    if not lead.num_pairs:
+        return f"It cannot be held against {who}: no seed came through in both."
+    if not lead.mean > 0.0:
+        return f"In pairs of seeds it is not ahead of {who}."
+    why = "the interval reaches zero" if lead.num_pairs > 1 else "it rests on one pair of seeds"
+    return f"Its lead over {who} may be chance: {why}."
+
+
 def _diagnosed(facts: Facts, best: Standing) -> str:
     verdicts = facts.verdicts(best.id)
     if not verdicts:
@@ -230,10 +272,10 @@ def _diagnosed(facts: Facts, best: Standing) -> str:
 
 def _about_run(facts: Facts) -> Iterator[str]:
     found = facts.run.found.get("", ())
-    bad = [(text, [f.name for f in found if f.verdict == word]) for word, text in _BAD]
-    said = [f"{text} {listed(names)}" for text, names in bad if names]
+    bad = [(verbs, [f.name for f in found if f.verdict == word]) for word, verbs in _BAD_OF_RUN]
+    said = [f"{listed(names)} {verbs[len(names) > 1]}" for verbs, names in bad if names]
     if said:
-        yield f"Of the questions about the whole run, it {', and '.join(said)}."
+        yield f"Of the questions about the whole run, {', and '.join(said)}."
 
 
 def _losses(facts: Facts) -> Iterator[str]:
