@@ -124,7 +124,10 @@ def test_a_lead_that_chance_can_give_is_said_to_be_one() -> None:
 def test_lost_seeds_are_named_and_their_part_in_the_test_is_said() -> None:
     said = comparison.lines(compared(A, [*B[:6], None, None]))
     assert "Lost: B 2 seeds (48 and 49)." in said[2]
-    assert said[-1] == "In doubt: A lost seed counts in the test as the worst value that any seed has shown."
+    assert said[-1] == (
+        "In doubt: A lost seed counts, in the test and in the mean difference, as worse than every run that came "
+        "through, by as much as the best and the worst of those are apart."
+    )
 
 
 def test_doubts_repeat_what_the_numbers_show() -> None:

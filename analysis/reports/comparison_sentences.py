@@ -51,7 +51,10 @@ def doubts(comparison: Comparison) -> list[str]:
         if 1.0 - MEANINGFUL < claim.probability_better < MEANINGFUL:
             made.append(f"Neither side wins {MEANINGFUL:.0%} of the pairs: a difference of means, not of most runs.")
     if any(lost(side) for side in (comparison.a, comparison.b)):
-        made.append("A lost seed counts in the test as the worst value that any seed has shown.")
+        made.append(
+            "A lost seed counts, in the test and in the mean difference, as worse than every run that came through, by "
+            "as much as the best and the worst of those are apart."
+        )
     if {"a", "b"} <= set(comparison.tests) and mean * (comparison.tests["b"][0] - comparison.tests["a"][0]) < 0.0:
         made.append("On the test split the difference is the other way round.")
     if comparison.bisection is not None:
