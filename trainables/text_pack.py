@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,8 +46,10 @@ DEFAULT_VOCAB_SIZE = 4096
 VOCAB_BOUNDS = (257, 1_000_000)
 """The 256 bytes and the end of text; above 65,536 a token takes four bytes."""
 _MIN_FREQUENCY = 2
-_BATCH_BYTES = 1 << 20
+# In characters. A batch is enough for all cores; a piece is what one of them takes.
+_BATCH, _PIECE = 1 << 20, 1 << 16
 _BLANK_LINES = re.compile(r"\n{3,}")
+_BETWEEN_WORDS = re.compile(r"(?<=\S)(?= \S)")
 
 
 @dataclass
@@ -151,6 +153,20 @@ def stage(documents: Iterable[Document], path: Path, name: str) -> Staged:
     return Staged(path, counts, duplicates, empty)
 
 
+def pieces(text: str, size: int) -> Iterator[str]:
+    """``text`` in pieces of ``size`` characters or little more, that have the tokens of the whole.
+
+    The tokenizer takes a hundred times the memory of what it is given at once, so that long documents come in pieces.
+    They are cut before a single blank between two words, where the word pattern of GPT-2 always cuts.
+    """
+    start = 0
+    while start < len(text):
+        found = _BETWEEN_WORDS.search(text, start + size)
+        end = found.start() if found else len(text)
+        yield text[start:end]
+        start = end
+
+
 def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE of exactly ``vocab_size`` tokens, the end of text first; the same texts give the same one.
 
@@ -236,7 +252,8 @@ def pack(
         meter = Meter(progress, learnt + sum(count.bytes for count in staged.splits.values()))
         tokenizer = pretrained
         if tokenizer is None:
-            tokenizer = trained_tokenizer(meter.count(text for _, text in staged.texts("train")), vocab_size)
+            learnt_from = (piece for _, text in staged.texts("train") for piece in pieces(text, _PIECE))
+            tokenizer = trained_tokenizer(meter.count(learnt_from), vocab_size)
         # From here on the files are not those that an older side-car vouches for.
         (folder / SIDECAR).unlink(missing_ok=True)
         write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
@@ -273,13 +290,15 @@ def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, meter: Meter) ->
         with ExitStack() as stack:
             files = {name: stack.enter_context(path.open("wb")) for name, path in temporaries.items()}
             for batch in _batches(staged.texts(*SPLITS)):
-                encodings = tokenizer.encode_batch_fast([text for _, text in batch], add_special_tokens=False)
-                for (split, text), encoding in zip(batch, encodings, strict=True):
-                    count = staged.splits[split]
-                    files[f"{split}.starts"].write(np.array([count.tokens], dtype="<i8").tobytes())
-                    files[f"{split}.bin"].write(np.array([*encoding.ids, end], dtype=dtype).tobytes())
-                    count.tokens += len(encoding.ids) + 1
-                    meter.add(len(text.encode()))
+                encodings = tokenizer.encode_batch_fast([piece.text for piece in batch], add_special_tokens=False)
+                for piece, encoding in zip(batch, encodings, strict=True):
+                    count = staged.splits[piece.split]
+                    if piece.begins:
+                        files[f"{piece.split}.starts"].write(np.array([count.tokens], dtype="<i8").tobytes())
+                    tokens = [*encoding.ids, end] if piece.ends else encoding.ids
+                    files[f"{piece.split}.bin"].write(np.array(tokens, dtype=dtype).tobytes())
+                    count.tokens += len(tokens)
+                    meter.add(len(piece.text.encode()))
             for file in files.values():
                 _flush(file)
         for name, path in temporaries.items():
@@ -301,15 +320,27 @@ def _flush(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def _batches(texts: Iterable[tuple[SplitName, str]]) -> Iterator[list[tuple[SplitName, str]]]:
-    """About a megabyte of documents at a time: enough for all cores, and memory stays flat."""
+class _Piece(NamedTuple):
+    """Part of a document, or all of it."""
+
+    split: SplitName
+    text: str
+    begins: bool
+    ends: bool
+
+
+def _batches(texts: Iterable[tuple[SplitName, str]]) -> Iterator[list[_Piece]]:
+    """About a megabyte at a time, so that memory stays flat."""
     batch, size = [], 0
     for split, text in texts:
-        batch.append((split, text))
-        size += len(text)
-        if size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
+        at = 0
+        for piece in pieces(text, _PIECE):
+            batch.append(_Piece(split, piece, begins=at == 0, ends=at + len(piece) == len(text)))
+            at += len(piece)
+            size += len(piece)
+            if size >= _BATCH:
+                yield batch
+                batch, size = [], 0
     if batch:
         yield batch
 
