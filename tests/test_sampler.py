@@ -15,9 +15,9 @@ from optuna.trial import TrialState
 from search_spaces.api import RandomTrial, Space
 from tests.plans import plan
 from tests.scripted import EMPTY, SMALL, SPACE
-from tests.simulated import Simulation, curve
+from tests.simulated import SEEDS, Simulation, curve
 from trainables.registry import build_config, get_family
-from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, Reported, SpaceExhausted, encode
+from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, Promoted, Reported, SpaceExhausted, encode
 from tune_rh.history import History, fold
 from tune_rh.plan import Sampler, SearchPlan
 from tune_rh.sampler import Draw, as_trial, draw, inside
@@ -265,6 +265,26 @@ def test_a_candidate_on_its_way_is_running_and_one_that_went_on_counts_with_its_
         (TrialState.PRUNED, {20: 1.0}),
         (TrialState.RUNNING, {}),
     ]
+
+
+@pytest.mark.parametrize("name", ["c0000", "c0001"])
+def test_one_that_was_first_at_the_last_gate_and_lost_all_there_is_a_failure(name: str) -> None:
+    """Nobody has shown a value there, so its score is no number; the next draw must not stumble over it."""
+    searched = plan(num_candidates=9)
+    empty = fold(searched, [])
+    events: list[Event] = [added(number, draw(Sampler(), SPACE, empty, number)) for number in range(3)]
+    for stage, until in ((0, 20), (1, 60)):
+        events += [*arrive(name, 1.0, until), Promoted(name, stage, "quota", 1.0, 0, 1)]
+    for seed in SEEDS:
+        member = f"{name}-s{seed}"
+        events += [JobStarted(member, 2, 120, 0.0), JobEnded(member, "failed", "out of memory", 0.0)]
+    history = fold(searched, events)
+    lost = history.candidates[name]
+    assert (lost.stage, history.is_complete(lost)) == (2, True)
+    trial = as_trial(lost, history)
+    assert trial is not None
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.FAIL, None, {20: 1.0, 60: 1.0})
+    draw(Sampler(), SPACE, history)
 
 
 def test_a_preset_outside_of_the_space_teaches_nothing() -> None:

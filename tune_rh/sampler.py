@@ -79,13 +79,15 @@ def as_trial(candidate: Candidate, history: History) -> FrozenTrial | None:
     params = dict(added.params)
     distributions = parse_distributions(added.distributions)
     values = intermediate_values(candidate, history)
+    last = history.plan.stages[-1].until_step
     state, value = TrialState.RUNNING, None
-    if values:
-        state = TrialState.PRUNED
-        if candidate.stage == history.plan.last_stage and history.is_complete(candidate):
-            state, value = TrialState.COMPLETE, values[history.plan.stages[-1].until_step]
+    # Lost first: who lost every seed may have come to the last gate without a score, if nobody has shown a value there.
     if all(m.lost for m in candidate.members.values()):
-        state, value = TrialState.FAIL, None
+        state = TrialState.FAIL
+    elif last in values:
+        state, value = TrialState.COMPLETE, values[last]
+    elif values:
+        state = TrialState.PRUNED
     return create_trial(
         state=state, value=value, params=params, distributions=distributions, intermediate_values=values
     )
