@@ -135,3 +135,41 @@ def test_the_score_of_equal_seeds_is_their_value(value: float) -> None:
     gate = Gate(PLAN, 0)
     gate.arrive(1, by_seed((value,) * 3), eligible=True)
     assert gate.score(1) == pytest.approx(value)
+
+
+def test_where_gates_cut_on_arrival_a_lost_seed_counts_as_the_worst_seen_with_those_that_arrive() -> None:
+    gate = Gate(plan(seeds=[0, 1, 2], gates="stop", eta=1.5), 0)
+    gate.arrive(1, by_seed((5.0, 5.0, 5.0)), eligible=True)
+    # With the worst before it, 5, its score were 4.67 and it would lead; with its own, 9, it is 6.
+    gate.arrive(2, by_seed((0.0, 9.0, None)), eligible=True)
+    gate.arrive(3, by_seed((7.0, 7.0, 7.0)), eligible=True)
+    assert gate.order == [Rank(5.0, 1), Rank(6.0, 2), Rank(7.0, 3)]
+    gate = Gate(plan(seeds=[0, 1, 2], gates="stop", eta=3.0), 0)
+    gate.arrive(1, by_seed((5.0, 5.0, 5.0)), eligible=True)
+    gate.arrive(2, by_seed((0.0, 9.0, None)), eligible=True)
+    assert [rank.entry for rank in gate.waiting] == [1]
+    assert gate.cut == [Rank(6.0, 2)]
+
+
+BEST_OF_K = plan(seeds=[0, 1, 2], scoring={"objective": "best_of_k", "k": 2, "success": 1.0})
+
+
+def test_with_a_line_given_the_first_at_a_gate_has_a_score_whoever_it_is() -> None:
+    """Also the control, a reference or a guest where nobody competes: a score goes into the journal as a number."""
+    gate = Gate(BEST_OF_K, 0)
+    gate.arrive_control(by_seed((0.5, 2.0)))
+    gate.arrive_reference(1, by_seed((0.5, 2.0)))
+    gate.arrive_guest(2, by_seed((0.5, None)), eligible=True)
+    scores = [gate.control_score(), gate.score(1), gate.score(2)]
+    assert all(score is not None and math.isfinite(score) for score in scores), scores
+
+
+def test_with_a_line_given_it_does_not_matter_when_the_control_shows_the_worst() -> None:
+    first, last = Gate(BEST_OF_K, 0), Gate(BEST_OF_K, 0)
+    first.arrive_control(by_seed((0.5, 9.0)))
+    for gate in (first, last):
+        gate.arrive(1, by_seed((0.25, None)), eligible=True)
+        gate.arrive(2, by_seed((0.5, 0.5)), eligible=True)
+    last.arrive_control(by_seed((0.5, 9.0)))
+    assert first.order == last.order
+    assert first.control_score() == last.control_score()

@@ -78,6 +78,7 @@ class Gate:
         One that is not ``eligible`` (all seeds lost, or a failing health check) goes no further: it is out. A
         candidate that was held arrives a second time, with one seed more.
         """
+        self._see(values)
         if index in self._held:
             self._held.discard(index)
             self._eligible.discard(index)
@@ -96,7 +97,6 @@ class Gate:
             self._leave(index)
             self._eligible.discard(index)
             insort(self.cut, self._rank(index))
-        self._see(values)
         self._learn()
 
     def arrive_guest(self, index: int, values: Values, *, eligible: bool) -> None:
@@ -107,19 +107,19 @@ class Gate:
             insort(self.passing, index)
         else:
             self._out.add(index)
-        self._see(values)
+        self._see_beside(values)
 
     def arrive_reference(self, index: int, values: Values) -> None:
         """A reference is complete here: it is scored, and goes on like the control."""
         self.guests[index] = dict(values)
-        self._see(values)
+        self._see_beside(values)
 
     def arrive_control(self, values: Values, health: Mapping[str, float] = MappingProxyType({})) -> None:
         """The control is complete here; arguments as for a candidate."""
         self.control = dict(values)
         self.control_health = health
         self.healthier = [rank for rank in self.waiting if self._is_healthier(rank.entry)]
-        self._see(values)
+        self._see_beside(values)
 
     def promote(self, index: int) -> None:
         """Candidate ``index`` goes on."""
@@ -275,6 +275,12 @@ class Gate:
         if worst > self._worst:
             self._worst = worst
             self._rescore(self._with_failures)
+
+    def _see_beside(self, values: Values) -> None:
+        """As `_see`, for one that does not compete: it may be the first here, or show a new worst to learn from."""
+        self._see(values)
+        if self._seeds.shifts:
+            self._learn()
 
     def _learn(self) -> None:
         num = len(self.order)
