@@ -340,3 +340,12 @@ def test_a_member_that_is_out_of_bounds_stops_where_the_bound_says_so() -> None:
 )
 def test_a_gap_may_be_so_wide_at_first_and_widen_so_far(first: list[float], now: list[float], said: str | None) -> None:
     assert too_far_behind(GapRule(first=0.125, widening=0.0625), first, now) == said
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_nobodys_best(odd: float) -> None:
+    made = Curve()
+    for step, value in ((10, 2.0), (20, odd), (30, 1.5)):
+        made.add(step, value, {})
+    assert (made.best, made.best_step) == (1.5, 30)
+    assert made.best_before(1) == 2.0

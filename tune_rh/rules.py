@@ -47,13 +47,13 @@ class Curve:
         self.steps.append(step)
         self.values.append(value)
         self.metrics.append(metrics)
-        if value < self.best:
+        if -math.inf < value < self.best:
             self.best, self.best_step = value, step
         return True
 
     def best_before(self, count: int) -> float:
-        """The best value leaving out the last ``count`` reports."""
-        return min((v for v in self.values[:-count] if not math.isnan(v)), default=math.inf)
+        """The lowest finite value leaving out the last ``count`` reports, +inf if none."""
+        return min((v for v in self.values[:-count] if math.isfinite(v)), default=math.inf)
 
 
 def ending(
