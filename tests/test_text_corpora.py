@@ -20,7 +20,7 @@ from trainables import text_fetch, text_readers, text_wikitext
 from trainables.errors import DataError
 from trainables.text_corpora import CORPORA, Mixed, open_corpus, parse_set_name, set_name
 from trainables.text_data import SOURCE
-from trainables.text_fetch import PyPI, cached_documents, documents_in
+from trainables.text_fetch import Provenance, PyPI, cached_documents, documents_in
 from trainables.text_pack import trained_tokenizer
 
 PAGE = """
@@ -254,9 +254,8 @@ def test_a_mixture_of_too_few_parts_is_refused_by_name(
     downloads.mkdir(parents=True)
     origin = CORPORA["wiki"].origin
     assert isinstance(origin, PyPI)
-    header = {"readers": text_fetch.READERS, "version": origin.version, "sha256": origin.sha256}
-    lines = [header, *([f"wiki/{n}", text] for n, text in enumerate(text_sets.documents()))]
-    (downloads / "wiki.documents.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    texts = ((f"wiki/{n}", text) for n, text in enumerate(text_sets.documents()))
+    text_fetch._write_documents(downloads / "wiki.documents.jsonl", Provenance(origin.version, origin.sha256), texts)
     opened = open_corpus(CORPORA["mix"], downloads)
     assert [source.name for source in opened.about.sources] == ["wiki"]
     assert list(opened.about.missing) == ["books", "python3.11-doc", "linux-doc-6.1", "dict-gcide", "wordnet-base"]

