@@ -48,13 +48,18 @@ class SeedScores:
         self.success: float | None = self._given
         self._success_value = self._failure_value = math.nan
         self._blocks: dict[int, float] = {}
-        self.prior = Prior(0.0, math.nan)
-        self._df_share = 1.0
+        self._prior = Prior(0.0, math.nan)
+        self._df_share, self._pooled_df = 1.0, math.inf
 
     @property
     def shifts(self) -> bool:
         """Whether a new fit moves the scores of all candidates, and not only of those with seeds of their own."""
         return not self._is_mean
+
+    @property
+    def prior(self) -> Prior:
+        """What this gate knows of the variance of one seed: worth no more than the degrees of freedom it rests on."""
+        return Prior(min(self._prior.df, self._pooled_df), self._prior.variance)
 
     def fit(self, arrived: Collection[Values], worst: float) -> None:
         """Learn from all that have arrived: effects of seeds, their variance, the line between good and bad seeds."""
@@ -69,9 +74,9 @@ class SeedScores:
             return
         fit = two_way_fit(rows, self._seeds)
         self._blocks = fit.blocks
-        self.prior = fit_prior(fit.variances, fit.dfs)
+        self._prior, self._pooled_df = fit_prior(fit.variances, fit.dfs), math.fsum(fit.dfs)
         free = sum(len(row) - 1 for row in rows)
-        self._df_share = math.fsum(fit.dfs) / free if free else 0.0
+        self._df_share = self._pooled_df / free if free else 0.0
 
     def score(self, values: Values, worst: float) -> float:
         """A candidate's score."""
@@ -102,6 +107,9 @@ class SeedScores:
         Seeds that were lost tell nothing about the spread of the others: then the others' variance stands alone.
         Where this gate has one seed a candidate and so no variance at all, that of ``elsewhere`` (the next gate)
         serves. (NaN, 0) where there is nothing to tell from.
+
+        There are never more degrees of freedom than all candidates have together: where variances differ by no more
+        than sampling makes them, the prior's are infinite, which few candidates do not show (limma bounds them so).
         """
         variance, df = math.nan, 0.0
         if None not in values.values() and len(values) > 1:
@@ -109,10 +117,10 @@ class SeedScores:
             mean = fmean(rest)
             df = (len(rest) - 1) * self._df_share
             variance = math.fsum((r - mean) ** 2 for r in rest) / df if df else math.nan
-        prior = self.prior
+        prior, most = self._prior, self._pooled_df
         if not prior.df + df and elsewhere is not None:
-            prior = elsewhere
-        total = prior.df + df
+            prior, most = elsewhere, elsewhere.df
+        total = min(prior.df + df, most)
         if not total:
             return math.nan, 0.0
         pooled = moderated(prior, variance, df) if prior.df else variance
