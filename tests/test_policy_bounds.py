@@ -11,7 +11,7 @@ from tests.plans import plan
 from tests.simulated import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
 from tests.test_policy_gates import levels, passed
 from tune_rh.display import candidates_table, console
-from tune_rh.events import MemberId, SessionStarted
+from tune_rh.events import MemberId, SeedAdded, SessionStarted
 from tune_rh.policy import Stop
 
 # --- health ----------------------------------------------------------------------------------------------------------
@@ -98,6 +98,30 @@ def test_in_a_race_a_member_that_is_out_of_bounds_does_not_go_on() -> None:
 
     sim = Simulation(raced, metrics).run()
     assert [(p.seed, p.reason) for p in sim.promoted()] == [(42, "top"), (1337, "top")]
+
+
+def test_a_seed_that_an_earlier_gate_bought_has_no_say_at_a_gate_that_it_did_not_reach() -> None:
+    """It stands where that gate was: its last reports are of another step than those of the seeds that went on."""
+    promote = {"margin": 9.0, "tolerance": 9.0, "healthier": [{"metric": "pulse", "margin": 0.0}]}
+    rules = {"health": [{"metric": "pulse", "at_least": 0.5}], "promote": promote}
+
+    def metrics(index: int, seed: int, step: int) -> dict[str, float]:
+        pulse = 1.0 if step > 20 else -2.0 if seed == 1337 else 2.0
+        return {"val_loss": float(index or 9), "pulse": pulse}
+
+    sim = Simulation(plan(num_candidates=1, stages=staged(top=1), rules=rules), metrics)
+    for event in Simulation(sim.plan, metrics).run().events:
+        sim.record(event)
+        if sim.history.gates[0].waiting:
+            break
+    sim.record(SeedAdded("c0001", 0, 1337, 0.5))
+    while sim.fill():
+        sim.advance(min(sim.history.running))
+    candidate = sim.history.candidates["c0001"]
+    assert (candidate.stage, candidate.barred) == (2, "")
+    assert sim.history.gates[0].values(1).keys() == set(SEEDS)
+    assert sim.history.gates[1].health(1) == {"pulse": 1.0}
+    check_accounts(sim)
 
 
 # --- the gap to the control -------------------------------------------------------------------------------------------

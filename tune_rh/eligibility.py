@@ -17,7 +17,10 @@ from tune_rh.rules import out_of_bounds, too_far_behind
 
 
 def bar_by_health(plan: SearchPlan, stage: int, members: Iterable[Member]) -> str:
-    """Why a candidate with these members (of a race: a member) may not pass the gate of ``stage``; empty if it may."""
+    """Why a candidate with these members at the gate of ``stage`` (of a race: a member) may not pass; empty if it may.
+
+    One that an earlier gate had bought and that stayed there is not among them: it reported on another step.
+    """
     if stage == plan.last_stage:
         return ""
     return out_of_bounds(plan.rules.health, [m.curve for m in members if not m.lost]) or ""
@@ -45,10 +48,10 @@ def bar_by_gap(plan: SearchPlan, candidate: Candidate, values: Values, control: 
     return too_far_behind(rule, first, now) or ""
 
 
-def health(plan: SearchPlan, candidate: Candidate) -> dict[str, float]:
-    """The promote rule's metrics: the mean over the candidate's live members of their last reports."""
+def health(plan: SearchPlan, members: Iterable[Member]) -> dict[str, float]:
+    """The promote rule's metrics: the mean over a candidate's live members at a gate of their last reports."""
     rule = plan.rules.promote
-    last = [m.curve.metrics[-1] for m in candidate.members.values() if m.curve.metrics and not m.lost]
+    last = [m.curve.metrics[-1] for m in members if m.curve.metrics and not m.lost]
     if rule is None or not last:
         return {}
     return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from analysis.seed_scores import Values
@@ -268,10 +268,10 @@ class History:
         gate = self.gates[candidate.stage]
         if not all(map(self.has_reached, members)) or self._waits_for_control(candidate):
             return
-        values = {m.id.seed: m.value for m in members}
+        values = _values(members)
         self.incomplete[candidate.stage] -= candidate.competes
         if candidate is self.control:
-            gate.arrive_control(values, health(self.plan, candidate))
+            gate.arrive_control(values, health(self.plan, members))
             if self.plan.rules.gap is not None:
                 for other in self._by_index[1:]:
                     if other.stage == candidate.stage:
@@ -279,20 +279,21 @@ class History:
         elif candidate.is_reference:
             gate.arrive_reference(candidate.index, values)
         else:
-            self._arrive_candidate(candidate, values)
+            self._arrive_candidate(candidate, members)
 
-    def _arrive_candidate(self, candidate: Candidate, values: Values) -> None:
+    def _arrive_candidate(self, candidate: Candidate, members: Sequence[Member]) -> None:
         gate = self.gates[candidate.stage]
-        candidate.barred = self._bar(candidate, values)
+        values = _values(members)
+        candidate.barred = self._bar(candidate, members)
         eligible = not candidate.barred and candidate.look != "failed" and any(v is not None for v in values.values())
         if candidate.competes:
-            gate.arrive(candidate.index, values, eligible=eligible, health=health(self.plan, candidate))
+            gate.arrive(candidate.index, values, eligible=eligible, health=health(self.plan, members))
         else:
             gate.arrive_guest(candidate.index, values, eligible=eligible)
         if not eligible:
             self._lose(candidate.added.enters, candidate.stage)
         elif candidate.look == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
-            self._want_look(candidate)
+            self._want_look(candidate, members)
         if candidate.stage and candidate.competes:
             self.gates[candidate.stage - 1].look_later(gate)
 
@@ -301,9 +302,9 @@ class History:
         for passed in self.gates[enters:stage]:
             passed.num_lost_later += 1
 
-    def _want_look(self, candidate: Candidate) -> None:
-        """The candidate's best member is diagnosed before it may pass the gate to the last stage."""
-        known = [m for m in candidate.members.values() if m.value is not None]
+    def _want_look(self, candidate: Candidate, members: Sequence[Member]) -> None:
+        """The candidate's best member at the gate is diagnosed before it may pass the gate to the last stage."""
+        known = [m for m in members if m.value is not None]
         best = min(known, key=lambda m: (m.curve.best, self.plan.seeds.index(m.id.seed)))
         candidate.look, candidate.look_seed = "wanted", best.id.seed
         self.gates[candidate.stage].hold(candidate.index)
@@ -335,14 +336,14 @@ class History:
             if not eligible:
                 self._lose(0, member.stage)
 
-    def _bar(self, candidate: Candidate, values: Values) -> str:
-        """Why the candidate may not pass the gate that it has come to, whatever its rank; empty if it may."""
+    def _bar(self, candidate: Candidate, members: Sequence[Member]) -> str:
+        """Why the candidate may not pass the gate that it has come to with ``members``; empty if it may."""
         control = self.control
         at_gate = self.gates[candidate.stage].control
-        unhealthy = bar_by_health(self.plan, candidate.stage, candidate.members.values())
+        unhealthy = bar_by_health(self.plan, candidate.stage, members)
         if unhealthy or control is None or at_gate is None:
             return unhealthy
-        return bar_by_gap(self.plan, candidate, values, control, at_gate)
+        return bar_by_gap(self.plan, candidate, _values(members), control, at_gate)
 
     def _waits_for_control(self, candidate: Candidate) -> bool:
         """Whether the control must be at the candidate's gate first, for the gap between the two."""
@@ -383,6 +384,10 @@ class History:
         self._require(candidate, event.seed)
         # That seed may be there from the gate before, and lost: then nothing of it is to come.
         self._arrive(candidate, candidate.members[event.seed])
+
+
+def _values(members: Iterable[Member]) -> Values:
+    return {m.id.seed: m.value for m in members}
 
 
 def fold(plan: SearchPlan, events: Iterable[Event]) -> History:
