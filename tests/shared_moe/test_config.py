@@ -79,6 +79,8 @@ def test_the_defaults_are_the_control() -> None:
             "0.2",
             "at least aux_warmup_frac = 0.3",
         ),
+        (DECAY, "aux_decay_end_frac", "0.0", "above 0.0 with a coefficient that falls from 0.05 to 0.01"),
+        ({"aux_loss_coef_start": 0.02}, "aux_decay_end_frac", "0.0", "falls from 0.02 to 0.01: its start would never"),
         ({"aux_decay_end_frac": 0.2}, "aux_decay_end_frac", "0.2", "0.0 with a coefficient that stays at 0.01"),
         ({"aux_warmup_frac": 0.1}, "aux_warmup_frac", "0.1", "0.0 with a coefficient that stays at 0.01"),
     ],

@@ -115,28 +115,36 @@ class SharedMoEConfig(FrozenConfig):
         for name, off in (("num_experts", 0), ("top_k", 0), ("gate", "topk_softmax"), ("balance", "none")):
             value = getattr(self, name)
             require(value == off, name, value, f"{off!r} with ffn = 'dense', which has no experts")
-        require(self.z_loss_coef == 0.0, "z_loss_coef", self.z_loss_coef, "0.0 with ffn = 'dense', which has no router")
+        self._require_zero(("z_loss_coef",), "ffn = 'dense', which has no router")
 
     def _check_schedule(self) -> None:
         start, end = self.aux_loss_coef_start, self.aux_loss_coef_end
         if self.balance == "aux":
             require(start > 0.0, "aux_loss_coef_start", start, "above 0.0 with balance = 'aux'; 'none' is without it")
         else:
-            for name in ("aux_loss_coef_start", "aux_warmup_frac", "aux_decay_end_frac"):
-                value = getattr(self, name)
-                require(value == 0.0, name, value, f"0.0 with balance = {self.balance!r}")
+            self._require_zero(
+                ("aux_loss_coef_start", "aux_warmup_frac", "aux_decay_end_frac"), f"balance = {self.balance!r}"
+            )
         require(
             end <= start, "aux_loss_coef_end", end, f"at most aux_loss_coef_start = {start}: the coefficient decays"
         )
+        if start == end:
+            self._require_zero(("aux_warmup_frac", "aux_decay_end_frac"), f"a coefficient that stays at {start}")
+            return
+        decay_end = self.aux_decay_end_frac
         require(
-            self.aux_warmup_frac <= self.aux_decay_end_frac or start == end,
+            decay_end > 0.0,
             "aux_decay_end_frac",
-            self.aux_decay_end_frac,
+            decay_end,
+            f"above 0.0 with a coefficient that falls from {start} to {end}: its start would never hold",
+        )
+        require(
+            self.aux_warmup_frac <= decay_end,
+            "aux_decay_end_frac",
+            decay_end,
             f"at least aux_warmup_frac = {self.aux_warmup_frac}",
         )
-        require(
-            start != end or self.aux_warmup_frac == self.aux_decay_end_frac == 0.0,
-            "aux_decay_end_frac" if self.aux_decay_end_frac else "aux_warmup_frac",
-            self.aux_decay_end_frac or self.aux_warmup_frac,
-            f"0.0 with a coefficient that stays at {start}",
-        )
+
+    def _require_zero(self, names: tuple[str, ...], why: str) -> None:
+        for name in names:
+            require(getattr(self, name) == 0.0, name, getattr(self, name), f"0.0 with {why}")
