@@ -115,6 +115,17 @@ def test_evaluation_is_the_mean_cross_entropy_over_spread_sequences(make_task: M
     assert report["token_drop"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("loss", "ppl"), [(2.0, math.exp(2.0)), (1e4, math.inf), (math.inf, math.inf), (math.nan, math.nan)]
+)
+def test_the_perplexity_of_a_loss_beyond_floats_or_of_none(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, loss: float, ppl: float
+) -> None:
+    task = make_task(0, **DENSE)
+    monkeypatch.setattr(task, "score", lambda _sequences: (torch.tensor([[loss]], dtype=torch.float64), None))
+    assert task.evaluate()["eval_ppl"] == pytest.approx(ppl, nan_ok=True)
+
+
 def test_val_and_test_are_other_sequences_under_other_names(make_task: MakeTask) -> None:
     task = make_task()
     val, test = task.evaluate("val"), task.evaluate("test")

@@ -100,7 +100,7 @@ class SharedMoETask:
         text = self.text(split)
         report = {
             "eval_loss": loss,
-            "eval_ppl": math.exp(loss) if loss < 700.0 else math.inf,
+            "eval_ppl": math.inf if loss >= 700.0 else math.exp(loss),
             "eval_bits_per_byte": loss / math.log(2.0) * len(text.tokens) / text.num_bytes,
         }
         if routing is not None:
