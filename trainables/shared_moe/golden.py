@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from trainables.api import Split
-from trainables.shared_moe.sequences import Sequences
+from trainables.shared_moe.sequences import Sequences, evenly
 from trainables.shared_moe.task import SharedMoETask
 
 NUM_SEQUENCES = 64
@@ -51,7 +51,7 @@ class Golden:
         total = len(self.starts)
         if total <= number:
             return self
-        index = torch.arange(number) * total // number
+        index = evenly(number, total)
         return replace(self, starts=self.starts[index], sequences=self.sequences[index])
 
 

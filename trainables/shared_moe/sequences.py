@@ -1,8 +1,8 @@
 """Sequences of tokens out of one packed split: which ones, and in what order.
 
 What it is not: the packing (`trainables.text_data`). Training takes sequences that follow one upon the other, each once
-in an epoch, in an order and from an offset that are the epoch's own, so that no token is wasted and none is favoured.
-Where training stands is the seed and a count.
+in an epoch, in an order and from an offset that are the epoch's own: an epoch leaves out less than two windows at the
+ends, and over epochs no token is favoured. Where training stands is the seed and a count.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ class Sequences:
 
     def spread(self, number: int) -> Int[Tensor, " windows"]:
         """Starts of at most ``number`` windows without overlap, evenly spread."""
-        number = min(number, self.num_windows)
-        chosen = torch.arange(number) * self.num_windows // number
-        return chosen * self.context
+        return evenly(min(number, self.num_windows), self.num_windows) * self.context
 
     def read(self, starts: Int[Tensor, " batch"], device: torch.device) -> Int[Tensor, "batch time"]:
         """``context`` + 1 tokens from each start: inputs are all but the last, targets all but the first."""
         rows = [self._tokens[start : start + self.context + 1] for start in starts.tolist()]
         return torch.from_numpy(np.stack(rows).astype(np.int64)).to(device, non_blocking=True)
+
+
+def evenly(number: int, total: int) -> Int[Tensor, " number"]:
+    """``number`` indices below ``total``, evenly spread and in order; ``number`` is at most ``total``."""
+    return torch.arange(number) * total // number
 
 
 class Order:
