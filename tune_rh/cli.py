@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from tune_rh import __version__
+
+_OURS = ("tune_rh", "trainables", "analysis", "search_spaces")
 
 COMMANDS = {
     "search": "run the search that a plan describes",
@@ -44,12 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = import_module(f"tune_rh.commands.{chosen}")
     command = argparse.ArgumentParser(prog=f"tune-rh {chosen}", description=module.__doc__)
     module.add_arguments(command)
-    return _guarded(module.run, command.parse_args(words[1:]))
+    args = command.parse_args(words[1:])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the terminal or the log cannot spell a sign (LC_ALL=C), a question mark beats losing the table.
+        sys.stdout.reconfigure(errors="replace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _plainly(warnings.showwarning)
+        return _guarded(module.run, args)
 
 
 def _guarded(run: object, args: argparse.Namespace) -> int:
     from trainables.errors import TrainableError
-    from tune_rh.errors import INTERRUPTED, TuneError
+    from tune_rh.errors import DONE, INTERRUPTED, TuneError
 
     assert callable(run)
     try:
@@ -64,9 +78,31 @@ def _guarded(run: object, args: argparse.Namespace) -> int:
         print("tune-rh: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has seen enough.
-        sys.stderr.close()
-        return 0
+        # The reader of a pipe (head, less) has seen enough. What is still buffered has nowhere to go.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        # A path that was given cannot be read or written: the file says all there is to say, a traceback nothing.
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"tune-rh: {where}{error.strerror or error}", file=sys.stderr)
+        return TuneError.exit_code
+
+
+def _plainly(show: Callable[..., None]) -> Callable[..., None]:
+    """``warnings.showwarning``: ours as everything else is said, those of libraries as ``show`` has them."""
+    here = Path(__file__).parents[1]
+
+    def said(message: Warning | str, category: type[Warning], filename: str, *more: Any) -> None:
+        path = Path(filename)
+        if path.is_relative_to(here) and path.relative_to(here).parts[0] in _OURS:
+            print(f"tune-rh: warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, filename, *more)
+
+    return said
 
 
 if __name__ == "__main__":

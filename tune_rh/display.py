@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -38,10 +39,19 @@ from tune_rh.summary import Ranked, describe, funnel, ranking, spent
 _ROWS = 16
 
 
+class _Console(Console):
+    """Says BrokenPipeError when nobody reads any more; rich itself ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):
+            super().on_broken_pipe()  # silent from here on
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """The console of this process; wide enough for its tables where output is a file."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=140)
+    made = _Console(highlight=False)
+    return made if made.is_terminal else _Console(highlight=False, width=140)
 
 
 class Progress:
@@ -143,7 +153,7 @@ def ladder_table(ladder: Sequence[Any], chosen: Ranked | None, split: str = "tes
 def ladder_line(ladder: Sequence[Any], chosen: Ranked) -> str:
     """How many rungs the winner is above, and which are above it."""
     better = [rung.name for rung in ladder if not chosen.test < rung.nll]
-    rest = f"; better than it: {', '.join(better)}" if better else ""
+    rest = f"; better than it: {'; '.join(better)}" if better else ""
     return f"On test {chosen.candidate} beats {len(ladder) - len(better)} of {len(ladder)} baselines{rest}."
 
 
@@ -238,7 +248,7 @@ def _line(history: History, event: Event) -> str:
             rate = history.plan.eval_every / max(event.train_s, 1e-9)
             return (
                 f"{event.member}  step {event.step}: {history.plan.objective}={value:.4f} (best={best:.4f}) | "
-                f"train:{rate:.1f} s/s | eval:{event.eval_s:.1f} s{f' | {sick}' if sick else ''}"
+                f"train:{rate:.1f} steps/s | eval:{event.eval_s:.1f} s{f' | {sick}' if sick else ''}"
             )
         case Promoted():
             score = "" if event.score is None else f", score {event.score:.4f}"

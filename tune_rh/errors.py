@@ -12,6 +12,7 @@
     |   +-- StorageFull             5   the disk is full; what was written before is safe
     +-- ExportError                 2   there is nothing to export, or the folder is taken
     trainables.errors.TrainableError   2   data or checkpoints (see its own tree)
+    OSError                            2   a file or folder that was named cannot be read or written
 Two outcomes of a search are no exceptions: some members failed (exit code 4), and interrupted (130, resumable).
 """
 
