@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,10 @@ def _drive(run: OpenRun, runner: Any, to: Console) -> bool:
         with _clean_stop(search, to), display.Progress(search.history, to, runner.slots) as progress:
             search.watchers.append(progress)
             runner.run(search)
+    except BrokenPipeError:
+        # Who read the log has gone (`| head`): as if Ctrl-C had been pressed, with nobody left to tell.
+        search.close("interrupted")
+        return True
     except BaseException as error:
         search.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
@@ -117,23 +122,41 @@ def _drive(run: OpenRun, runner: Any, to: Console) -> bool:
 
 @contextmanager
 def _clean_stop(search: Any, to: Console) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks for a clean stop; a second one ends the process where it is."""
+    """The first SIGINT, SIGTERM or SIGHUP asks for a clean stop; a second one ends the process where it is.
+
+    A SIGHUP that is ignored already stays so: that is what nohup asks for.
+    """
 
     def stop(number: int, frame: object) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
         if search.stopping:
             raise KeyboardInterrupt
         search.request_stop()
-        to.print(f"{signal.Signals(number).name}: saving what runs; again to quit at once")
+        with suppress(RuntimeError):  # the signal came in the middle of a line that is being written
+            to.print(f"{signal.Signals(number).name}: saving what runs; again to quit at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """After a hang-up the terminal is gone, and every further word to it would be an error; files and pipes stay."""
+    for descriptor in (1, 2):
+        if os.isatty(descriptor):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
 def _say_how_to_resume(paths: RunPaths, to: Console) -> None:
