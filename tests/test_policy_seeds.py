@@ -137,6 +137,20 @@ def test_an_audit_brings_losers_to_the_end_once_all_else_is_done(slots: int) -> 
         assert next_job(sim.plan, fold(sim.plan, sim.events[: decided.num_events]), decided.prefer) == decided.decision
 
 
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("scoring", [{}, {"band": 0.3, "extra_seeds": 0.5}])
+def test_those_that_are_audited_open_no_gate_for_others(slots: int, scoring: dict[str, float]) -> None:
+    # Two come to the second gate and one goes on. Four audited ones make six there, of which two would be the quota.
+    stages = staged(eta=6.0, when_idle=False)
+    searched = plan(num_candidates=12, stages=stages, audit=4, scoring={"band": 0.0, "extra_seeds": 0.0, **scoring})
+    sim = Simulation(searched, levels(9, *range(1, 13)), slots=slots).run()
+    reasons = [e.reason for e in sim.promoted() if e.reason != "control"]
+    first = reasons.index("audit")
+    assert reasons[first:] == ["audit"] * 8
+    assert [c.id for c in sim.others() if c.stage == 2 and not c.audited] == ["c0001"]
+    check_accounts(sim)
+
+
 def test_an_audit_of_more_than_there_are_takes_all() -> None:
     sim = Simulation(plan(num_candidates=4, audit=99), levels(9, 1, 2, 3, 4)).run()
     assert all(c.stage == 2 for c in sim.others())

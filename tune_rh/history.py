@@ -52,6 +52,7 @@ class History:
         self.followed: list[str] = []  # of each of the plan's follow-ups so far the winner, made or passed over
         self.skipped: list[FollowUpSkipped] = []
         self.num_sampled = 0
+        self.num_audited = 0
         self.space_exhausted = False
         self.max_stage = 0
         self.steps_spent = 0
@@ -268,7 +269,7 @@ class History:
         gate = self.gates[candidate.stage]
         if not all(map(self.has_reached, members)) or self._waits_for_control(candidate):
             return
-        values = _values(members)
+        values = {m.id.seed: m.value for m in members}
         self.incomplete[candidate.stage] -= candidate.competes
         if candidate is self.control:
             gate.arrive_control(values, health(self.plan, members))
@@ -279,12 +280,11 @@ class History:
         elif candidate.is_reference:
             gate.arrive_reference(candidate.index, values)
         else:
-            self._arrive_candidate(candidate, members)
+            self._arrive_candidate(candidate, members, values)
 
-    def _arrive_candidate(self, candidate: Candidate, members: Sequence[Member]) -> None:
+    def _arrive_candidate(self, candidate: Candidate, members: Sequence[Member], values: Values) -> None:
         gate = self.gates[candidate.stage]
-        values = _values(members)
-        candidate.barred = self._bar(candidate, members)
+        candidate.barred = self._bar(candidate, members, values)
         eligible = not candidate.barred and candidate.look != "failed" and any(v is not None for v in values.values())
         if candidate.competes:
             gate.arrive(candidate.index, values, eligible=eligible, health=health(self.plan, members))
@@ -336,14 +336,14 @@ class History:
             if not eligible:
                 self._lose(0, member.stage)
 
-    def _bar(self, candidate: Candidate, members: Sequence[Member]) -> str:
+    def _bar(self, candidate: Candidate, members: Sequence[Member], values: Values) -> str:
         """Why the candidate may not pass the gate that it has come to with ``members``; empty if it may."""
         control = self.control
         at_gate = self.gates[candidate.stage].control
         unhealthy = bar_by_health(self.plan, candidate.stage, members)
         if unhealthy or control is None or at_gate is None:
             return unhealthy
-        return bar_by_gap(self.plan, candidate, _values(members), control, at_gate)
+        return bar_by_gap(self.plan, candidate, values, control, at_gate)
 
     def _waits_for_control(self, candidate: Candidate) -> bool:
         """Whether the control must be at the candidate's gate first, for the gap between the two."""
@@ -356,7 +356,9 @@ class History:
         if candidate is not self.control:
             self.gates[event.gate].promote(candidate.index)
         candidate.stage = event.gate + 1
-        candidate.audited |= event.reason == "audit"
+        if event.reason == "audit" and not candidate.audited:
+            candidate.audited = True
+            self.num_audited += 1
         candidate.extra_seed = None
         self.max_stage = max(self.max_stage, candidate.stage)
         self.incomplete[candidate.stage] += candidate.competes
@@ -384,10 +386,6 @@ class History:
         self._require(candidate, event.seed)
         # That seed may be there from the gate before, and lost: then nothing of it is to come.
         self._arrive(candidate, candidate.members[event.seed])
-
-
-def _values(members: Iterable[Member]) -> Values:
-    return {m.id.seed: m.value for m in members}
 
 
 def fold(plan: SearchPlan, events: Iterable[Event]) -> History:

@@ -129,14 +129,15 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
     pending = history.pending[0] if history.pending else None
     if pending and pending.kind <= ADVANCE:
         return _run(plan, history.pending, prefer)
-    passed = _keep_up(history) or _bring_up(history) or _at_gates(plan, history)
+    # Whoever is audited arrives at gates that have decided: nobody else passes them for that.
+    passed = _keep_up(history) or _bring_up(history) or (None if history.num_audited else _at_gates(plan, history))
     if passed:
         return passed
     if pending:
         return _run(plan, history.pending, prefer)
     if not history.candidates or len(history.references) < len(plan.references) or _may_ask(plan, history):
         return AskCandidate()
-    further = _follow_up(plan, history) or _idle(plan, history, plan.last_stage)
+    further = None if history.num_audited else _follow_up(plan, history) or _idle(plan, history, plan.last_stage)
     if further is None and plan.audit and not follow_ups.remaining(plan, history):
         further = _audit(plan, history)
     if further:
@@ -320,8 +321,7 @@ def _audit(plan: SearchPlan, history: History) -> Promote | None:
     under_way = [(k, entry) for k, entry in waiting if history.candidate_at(entry).audited]
     if under_way:
         return _promotion(history, *under_way[0], "audit")
-    num = sum(candidate.audited for candidate in history.candidates.values())
-    if num >= plan.audit or not waiting:
+    if history.num_audited >= plan.audit or not waiting:
         return None
     return _promotion(history, *min(waiting, key=lambda place: _lot(plan, history.candidate_at(place[1]).id)), "audit")
 
