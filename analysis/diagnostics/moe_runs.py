@@ -160,7 +160,9 @@ def unfit(records: Records) -> str:
     if records.objective != LOSS:
         return f"The run is decided by {records.objective}, and this question is about {LOSS}."
     if records.control is None:
-        return "There is no control to compare with" + (": it is a race of seeds." if records.kind == "race" else ".")
+        if records.kind == "race":
+            return "There is no control to compare with: it is a race of seeds."
+        return "The control has not begun." if records.plan.get("control") else "There is no control to compare with."
     return ""
 
 

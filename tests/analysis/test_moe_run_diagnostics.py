@@ -31,6 +31,7 @@ from tests.analysis.moe_folders import (
     estimate,
     falling,
     is_close,
+    moe_plan,
     moe_run,
     told,
 )
@@ -192,6 +193,11 @@ def test_runs_without_anything_give_no_evidence_and_no_exception(tmp_path: Path)
             finding = diagnostic(records)
             assert finding.verdict == "no_evidence", (state, finding)
             assert finding.summary
+
+
+def test_a_control_that_has_not_begun_is_not_called_missing(tmp_path: Path) -> None:
+    records = read_run(write_run(tmp_path / "run", moe_plan({"dense": DENSE}), []))
+    assert {diagnostic(records).summary for diagnostic in ALL} == {"The control has not begun."}
 
 
 def test_what_they_find_survives_the_way_to_disk(tmp_path: Path) -> None:
