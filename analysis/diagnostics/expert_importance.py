@@ -50,8 +50,9 @@ _FEWEST = 32
 class ExpertImportance:
     """Values, costs in nats per token: ``top_share``, the largest cost of one expert over that of all, and
     ``top_of_costs``, over the sum of all costs above zero (both left out if there is nothing to share); ``idle_share``
-    of the experts whose cost cannot be told from zero; ``none_left``, the cost of all; ``expert_<i>``, of each; ``nll``
-    with all of them; ``sequences``, on how many this rests.
+    of the experts whose cost cannot be told from zero; ``none_left``, the cost of all; ``nll`` with all of them;
+    ``sequences``, on how many this rests. The cost of each is in the plots: expert 3 of one seed has nothing to do with
+    expert 3 of another, and values are put side by side over seeds.
 
     The largest of several costs leans upwards, the more so the fewer the sequences.
     """
@@ -104,12 +105,7 @@ class ExpertImportance:
             f"Without any of the {num} experts the loss changes by {shown(worth)} nats per token; without number "
             f"{costliest}, which is missed most, by {shown(each[costliest])}. {idle} can be taken away, one at a time, "
             f"without a loss that shows: {_meaning(found)}.",
-            {
-                **values,
-                **{f"expert_{expert}": cost for expert, cost in enumerate(each)},
-                "nll": mean_interval(own, BLOCK),
-                "sequences": float(len(own)),
-            },
+            {**values, "nll": mean_interval(own, BLOCK), "sequences": float(len(own))},
             threshold,
             _plots(each, load),
         )
