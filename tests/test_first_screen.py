@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.api import Finding
+from analysis.findings import to_json
 from analysis.reports import search
 from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
+from tests.report_files import tokens
 from tests.simulated import Metrics, Simulation
 from tune_rh.events import Event, Reported
 
@@ -104,3 +107,16 @@ def test_that_the_control_is_best_is_said_of_those_that_were_scored(tmp_path: Pa
     said = first_screen(tmp_path / "run")
     assert "**Best**: c0000, the control" in said
     assert "Nothing that was tried" not in said
+
+
+def test_a_limit_that_each_model_has_for_itself_is_shown_as_a_range(tmp_path: Path) -> None:
+    simulate(tmp_path / "run", by_seed({}), num_candidates=1, stages=ONE_STAGE)
+    for seed, limit in ((7, 0.0312345), (42, 0.0456789)):
+        folder = tmp_path / "run" / "members" / f"c0001-s{seed}"
+        folder.mkdir(parents=True)
+        found = Finding("of_its_own", "pass", ".", {"far": 0.1, "near": 0.2}, {"far": limit, "near": 0.25})
+        (folder / "findings.json").write_text(to_json([found]))
+    search.write(tmp_path / "run")
+    rows = tokens(tmp_path / "run" / "report" / "report.md")[1]
+    assert ["far", "0.100", "0.0312 to 0.0457"] in rows
+    assert ["near", "0.200", "0.25"] in rows

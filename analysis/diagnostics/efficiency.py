@@ -97,6 +97,8 @@ class Efficiency:
             values |= dict(_values(row, known))
         is_open = any(place == MAYBE for places in known.values() for place in places.values())
         said = [_said(cost, places, rows) for cost, places in known.items()]
+        if known:
+            said.append("In the table 1 is on a frontier, 0.5 perhaps, 0 off it.")
         if SPEED in known:
             said.append("Tokens per second are wall-clock figures of machines that other work may have shared.")
         else:

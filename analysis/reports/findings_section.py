@@ -15,7 +15,7 @@ from analysis.reports.plots import Picture, draw
 from analysis.reports.run_findings import tables as run_tables
 from analysis.reports.search_facts import Facts, called
 from analysis.reports.search_tables import Cell, Table, value_text
-from analysis.reports.tables import NONE, number
+from analysis.reports.tables import NONE
 
 MAX_COLUMNS = 6
 """Candidates side by side; the rest are in findings.csv."""
@@ -189,9 +189,16 @@ def _values(mine: dict[str, list[Finding]]) -> Table:
         cells = [
             Cell(value_text([_number(f.values[value]) for f in some if value in f.values])) for some in mine.values()
         ]
-        limit = Cell(f"{thresholds[0]:g}" if thresholds else number(None, 0))
-        rows.append([Cell(value.replace("_", " ")), *cells, limit])
+        rows.append([Cell(value.replace("_", " ")), *cells, Cell(_limit(thresholds))])
     return Table(("value", *mine, "held against"), rows, 1)
+
+
+def _limit(thresholds: Sequence[float]) -> str:
+    """The limit; the lowest and the highest where each model has its own."""
+    if not thresholds:
+        return NONE
+    ends = [f"{end:.3g}" for end in (min(thresholds), max(thresholds))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def _number(value: Estimate | float) -> float:
