@@ -13,12 +13,10 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from rich.console import Console
 
 from tests import text_sets
 from tests.plans import fields
 from tune_rh.cli import COMMANDS, main
-from tune_rh.execute import _clean_stop
 from tune_rh.journal import RunLock, RunPaths
 
 ROOT = Path(__file__).parents[1]
@@ -346,59 +344,3 @@ def test_a_signal_saves_and_says_how_to_resume(tmp_path: Path, number: signal.Si
     )
     assert done.returncode == 0, done.stderr
     assert "Best: c" in done.stdout
-
-
-def test_a_folder_that_cannot_be_written_to_is_said_without_a_traceback(shell: Shell) -> None:
-    assert shell("search", shell.plan(), "--runner", "local")[0] == 0
-    in_the_way = shell.folder / "file"
-    in_the_way.touch()
-    code, _, error = shell("export", "scripted", "--out", str(in_the_way / "best"))
-    assert code == 2
-    assert str(in_the_way) in error
-    assert len(error.splitlines()) == 1
-
-
-def test_a_torn_journal_is_told_in_one_line(shell: Shell) -> None:
-    shell("search", shell.plan(), "--runner", "local")
-    with (shell.folder / "runs" / "scripted" / "journal.jsonl").open("a") as journal:
-        journal.write('{"event": "Rep')
-    code, _, error = shell("status", "scripted")
-    assert code == 0
-    assert error.startswith("tune-rh: warning: ")
-    assert "torn last line" in error
-    assert len(error.splitlines()) == 1
-
-
-def test_a_log_that_cannot_spell_every_sign_gets_the_tables_all_the_same(shell: Shell) -> None:
-    plan = shell.plan()
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    command = [sys.executable, "-m", "tune_rh", "search", plan, "--runner", "local", *shell.places]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, env=environment)
-    assert done.returncode == 0, done.stderr.decode()
-    assert b"mean ? std" in done.stdout
-
-
-def test_a_search_whose_log_has_no_reader_stops_cleanly(shell: Shell) -> None:
-    plan = shell.plan()
-    search = f"{sys.executable} -m tune_rh search {plan} --runner local {' '.join(shell.places)}"
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {search} | head -n 2"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (130, "")
-    journal = (shell.folder / "runs" / "scripted" / "journal.jsonl").read_text().splitlines()
-    assert json.loads(journal[-1])["reason"] == "interrupted"
-    assert shell("resume", "scripted", "--runner", "local")[0] == 0
-
-
-def test_nohup_is_heard() -> None:
-    """Whoever has SIGHUP ignored when a search starts goes on after the terminal is gone."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with _clean_stop(None, Console()):
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        with _clean_stop(None, Console()):
-            assert callable(signal.getsignal(signal.SIGHUP))
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGHUP, before)

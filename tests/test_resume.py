@@ -237,7 +237,7 @@ def test_a_journal_that_somebody_edited_is_refused(begun: RunPaths) -> None:
 
 
 def test_a_run_is_made_once_and_found_by_name(begun: RunPaths) -> None:
-    with pytest.raises(RunExists, match=r"run 'run' exists in .*go on with `tune-rh resume run`"):
+    with pytest.raises(RunExists, match=r"run 'run' exists in .*go on with `tune-rh resume run --runs-dir .*`"):
         make(begun.root, **SMALL)
     assert runs.find("run", begun.root.parent).root == begun.root
     with pytest.raises(RunNotFound, match=r"run 'other': not found in .*; there: run"):

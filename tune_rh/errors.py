@@ -8,7 +8,7 @@
     |   +-- RunNotFound             5   no run of that name is on disk
     |   +-- RunLocked               5   another process is writing it
     |   +-- RunMismatch             5   plan, data or schema are not those that the run began with
-    |   +-- JournalCorrupt          5   a line inside the journal (not the last one) cannot be read
+    |   +-- JournalCorrupt          5   the frozen plan, or a line inside the journal (not the last one), cannot be read
     |   +-- StorageFull             5   the disk is full; what was written before is safe
     +-- ExportError                 2   there is nothing to export, or the folder is taken
     trainables.errors.TrainableError   2   data or checkpoints (see its own tree)
@@ -66,7 +66,7 @@ class RunMismatch(RunError):
 
 
 class JournalCorrupt(RunError):
-    """A line inside the journal cannot be read."""
+    """The frozen plan, or a line inside the journal, cannot be read."""
 
 
 class StorageFull(RunError):

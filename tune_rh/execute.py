@@ -26,7 +26,7 @@ from tune_rh.history import History
 from tune_rh.journal import RunLock, RunPaths
 from tune_rh.plan import SearchPlan
 from tune_rh.policy import Finish, next_job
-from tune_rh.runs import OpenRun, data_source, dataset, open_run
+from tune_rh.runs import OpenRun, data_source, dataset, open_run, recorded_data_dir, resume_command
 
 
 def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: Console) -> int:
@@ -44,7 +44,7 @@ def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: C
         else:
             stopped = _run(run, runner, address, to)
         if stopped:
-            _say_how_to_resume(paths, to)
+            _say_how_to_resume(paths, data_dir, runner, address, to)
             return INTERRUPTED
         conclude(paths, run.history, data_dir, to)
     return SOME_MEMBERS_FAILED if _failed(run.history, to) else DONE
@@ -159,9 +159,11 @@ def _leave_terminal() -> None:
             os.close(null)
 
 
-def _say_how_to_resume(paths: RunPaths, to: Console) -> None:
-    where = "" if paths.root.parent == Path("runs").absolute() else f" --runs-dir {paths.root.parent}"
-    to.print(f"Stopped; everything is saved. Go on with:\n  tune-rh resume {paths.root.name}{where}", soft_wrap=True)
+def _say_how_to_resume(paths: RunPaths, data_dir: Path, runner: str, address: str, to: Console) -> None:
+    options = [] if runner == "ray" else ["--runner", runner]
+    options += [] if address == "local" else ["--address", address]
+    options += [] if data_dir == recorded_data_dir(paths) else ["--data-dir", str(data_dir)]
+    to.print(f"Stopped; everything is saved. Go on with:\n  {resume_command(paths, *options)}", soft_wrap=True)
 
 
 def _failed(history: History, to: Console) -> bool:

@@ -54,6 +54,7 @@ def export(
         ExportError: nobody finished the last stage, ``candidate`` did not, it fails what the plan requires, or ``out``
             is taken.
     """
+    out = out.resolve()  # "." has no name of its own to write beside
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"--out {out}: is there and not empty; choose another folder")
     chosen = _choose(history, candidate, despite)

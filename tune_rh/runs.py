@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from trainables.config import canonical_digest
 from trainables.registry import get_family, resolve
 from tune_rh import provenance
 from tune_rh.configs import named_config
-from tune_rh.errors import RunExists, RunLocked, RunMismatch, RunNotFound
+from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunLocked, RunMismatch, RunNotFound
 from tune_rh.events import RunCreated
 from tune_rh.history import History
 from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunLock, RunPaths, read, write_atomic
@@ -24,6 +25,21 @@ from tune_rh.plan_file import load_plan
 def default_data_dir() -> Path:
     """``$TUNE_RH_DATA_DIR``, or ``data`` in the working folder."""
     return Path(os.environ.get("TUNE_RH_DATA_DIR", "data")).absolute()
+
+
+def recorded_data_dir(paths: RunPaths) -> Path:
+    """Where the run's data lay when it was made; if that is gone (a run from elsewhere), `default_data_dir`."""
+    try:
+        folder = Path(json.loads(paths.provenance.read_text(encoding="utf-8"))["data"]["folder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return default_data_dir()
+    return folder if folder.is_dir() else default_data_dir()
+
+
+def resume_command(paths: RunPaths, *options: str) -> str:
+    """What to type to go on with the run from this folder, ``options`` included."""
+    place = () if paths.root.parent == Path("runs").absolute() else ("--runs-dir", str(paths.root.parent))
+    return shlex.join(("tune-rh", "resume", paths.root.name, *place, *options))
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,7 @@ def check_free(root: Path) -> None:
     """Raise `RunExists` if something is at ``root``."""
     if root.exists():
         raise RunExists(
-            f"run {root.name!r} exists in {root.parent}: go on with `tune-rh resume {root.name}`, "
+            f"run {root.name!r} exists in {root.parent}: go on with `{resume_command(RunPaths(root))}`, "
             "or choose another name with --name"
         )
 
@@ -87,8 +103,18 @@ def find(name: str, runs_dir: Path) -> RunPaths:
 
 
 def replay(paths: RunPaths, *, repair: bool = False) -> tuple[SearchPlan, History]:
-    """Plan and history of a run on disk; see `journal.read` for ``repair``."""
-    plan = load_plan(paths.plan)
+    """Plan and history of a run on disk; see `journal.read` for ``repair``.
+
+    Raises:
+        JournalCorrupt: the frozen plan or the journal are damaged.
+    """
+    try:
+        plan = load_plan(paths.plan)
+    except PlanError as error:
+        raise JournalCorrupt(
+            f"{error}\nThe plan of a run was changed by something else, or is of another version of tune-rh; "
+            "restore it from a copy"
+        ) from error
     history = History(plan)
     for event in read(paths.journal, repair=repair):
         history.apply(event)

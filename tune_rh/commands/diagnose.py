@@ -148,8 +148,9 @@ def _opened(args: argparse.Namespace, paths: RunPaths, names: Sequence[str]) -> 
     from analysis.records import RunUnreadable
     from analysis.subject import open_member
 
+    data_dir = options.data_dir(args, paths)
     for name in names:
         try:
-            yield open_member(paths.root, name, options.data_dir(args), args.device), paths.member(name)
+            yield open_member(paths.root, name, data_dir, args.device), paths.member(name)
         except RunUnreadable as error:
             raise JournalCorrupt(str(error)) from error

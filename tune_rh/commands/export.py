@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from tune_rh import display, runs
@@ -25,10 +26,12 @@ def run(args: argparse.Namespace) -> int:
 
     paths = runs.find(args.run, args.runs_dir.absolute())
     plan, history = runs.replay(paths)
-    ladder = run_ladder(paths, history, options.data_dir(args), keep=False)
-    companions = runs.companions(plan, options.data_dir(args))
+    folder = options.data_dir(args, paths)
+    ladder = run_ladder(paths, history, folder, keep=False)
+    companions = runs.companions(plan, folder)
     chosen = export(paths, history, args.out, args.candidate, ladder, args.despite, companions)
     to = display.console()
     to.print(f"{chosen.candidate} ({chosen.label}) exported to {args.out}", soft_wrap=True)
-    to.print(f"  python -c \"import trainables; print(trainables.load('{args.out}'))\"", soft_wrap=True)
+    code = f"import trainables; print(trainables.load({str(args.out)!r}))"
+    to.print(f"  python -c {shlex.quote(code)}", soft_wrap=True)
     return 0

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainables.errors import DataMissing
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan import SearchPlan
+
+if TYPE_CHECKING:
+    from tune_rh.journal import RunPaths
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +59,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def overrides(args: argparse.Namespace) -> list[str]:
     """``--set`` and ``--name`` as overrides of a plan."""
-    return [*args.overrides, *([f'name="{args.name}"'] if args.name else [])]
+    return [*args.overrides, *([] if args.name is None else [f"name={json.dumps(args.name)}"])]
 
 
 def safe_name(text: str) -> str:
@@ -113,11 +118,13 @@ def launch(plan: SearchPlan, args: argparse.Namespace) -> int:
         raise
 
 
-def data_dir(args: argparse.Namespace) -> Path:
-    """The folder of data sets that was asked for."""
-    from tune_rh.runs import default_data_dir
+def data_dir(args: argparse.Namespace, paths: RunPaths | None = None) -> Path:
+    """The folder of data sets that was asked for, else the one that the run at ``paths`` was made with."""
+    from tune_rh.runs import default_data_dir, recorded_data_dir
 
-    return args.data_dir.absolute() if args.data_dir else default_data_dir()
+    if args.data_dir:
+        return Path(args.data_dir).absolute()
+    return default_data_dir() if paths is None else recorded_data_dir(paths)
 
 
 def check_writable(folder: Path, option: str) -> None:

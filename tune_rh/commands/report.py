@@ -23,5 +23,5 @@ def run(args: argparse.Namespace) -> int:
     from tune_rh.reporting import write
 
     paths = runs.find(args.run, args.runs_dir.absolute())
-    print(f"Report: {write(paths, options.data_dir(args), args.out)}")
+    print(f"Report: {write(paths, options.data_dir(args, paths), args.out)}")
     return 0

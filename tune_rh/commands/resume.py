@@ -21,4 +21,4 @@ def run(args: argparse.Namespace) -> int:
     from tune_rh.execute import execute
 
     paths = runs.find(args.run, args.runs_dir.absolute())
-    return execute(paths, options.data_dir(args), runner=args.runner, address=args.address, to=display.console())
+    return execute(paths, options.data_dir(args, paths), runner=args.runner, address=args.address, to=display.console())

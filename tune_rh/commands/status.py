@@ -42,7 +42,7 @@ def _watch(paths: RunPaths, console: Console) -> None:
 def _view(paths: RunPaths) -> Group:
     plan, history = runs.replay(paths)
     finished = isinstance(next_job(plan, history), Finish)
-    state = "finished" if finished else "running" if runs.is_locked(paths) else f"stopped: tune-rh resume {plan.name}"
+    state = "finished" if finished else "running" if runs.is_locked(paths) else f"stopped: {runs.resume_command(paths)}"
     if state != "running":
         history.hand_back_all()
     running = ", ".join(str(member) for member in history.running)
