@@ -233,6 +233,17 @@ def test_the_interval_of_the_seeds_share_covers_it_as_often_as_it_says(tmp_path:
     assert covered >= 53  # 95% of 60 is 57, two standard errors below are 53.6
 
 
+def test_where_no_share_explains_how_alike_candidates_are_there_is_no_interval(tmp_path: Path) -> None:
+    def mirrored(index: int, seed: int, step: int) -> dict[str, float]:
+        return {"val_loss": 1.0 + (-1) ** index * {7: 0.5, 42: -0.5}[seed]}  # all means are equal, and no seed agrees
+
+    simulate(tmp_path / "run", mirrored, num_candidates=6, stages=[{"until_step": 10, "num_seeds": 2}], seeds=[7, 42])
+    (row,) = seed_variance(read_run(tmp_path / "run"))
+    assert row.seed_share == 1.0
+    assert math.isnan(row.low)
+    assert math.isnan(row.high)
+
+
 def test_one_seed_has_no_variance_and_a_race_no_candidates(tmp_path: Path) -> None:
     simulate(tmp_path / "one", curve, num_candidates=5, stages=ONE_SEED[:1])
     (row,) = seed_variance(read_run(tmp_path / "one"))
