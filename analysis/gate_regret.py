@@ -314,10 +314,11 @@ def _note(gates: Sequence[GateRegret], complete: bool) -> str:
     if not gates:
         return "One stage: there was no gate that could have stopped anybody."
     if not complete:
-        few = ", ".join(str(g.from_step) for g in gates if g.correlation is None)
+        few = [f"{g.from_step:,}" for g in gates if g.correlation is None]
+        where = f"gate{'s' if few[1:] else ''} at step{'s' if few[1:] else ''} {' and '.join(few)}"
         return (
-            f"Too few candidates reached two gates in a row (gate at step {few}) to say whether the best was stopped; "
-            "an audit would show it."
+            f"Too few candidates went on and were scored at the next gate as well ({where}) to say whether the best "
+            "was stopped; an audit would show it."
         )
     return (
         "Estimated from those that went on, for scores as they are at the next gate, noise of seeds included; the "

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from analysis.api import Plot, Series
 from analysis.reports import search
+from analysis.reports.ladder_file import Rung
+from analysis.reports.plots import draw
 from tests.analysis.run_folders import simulate
 from tests.test_report_html import STAGES
 
@@ -35,3 +39,25 @@ def test_how_the_best_stands_to_a_reference(tmp_path: Path, level: float, said: 
     assert re.search(said, first)
     doubt = "What the plan compares it with is at least as good in the mean: c0001."
     assert (doubt in first) == (level < 0.9)
+
+
+def test_a_reference_stands_among_the_baselines_in_table_and_figure(tmp_path: Path) -> None:
+    def losses(index: int, seed: int, step: int) -> dict[str, float]:
+        return {"val_loss": 1.0 + index + 0.1 * (seed % 3), "test_loss": 1.0 + index + 0.1 * (seed % 3)}
+
+    simulate(tmp_path / "run", losses, num_candidates=2, references=["good"], stages=STAGES[-1:])
+    page = search.write(tmp_path / "run", ladder=[Rung("guess", 9.0, "")]).read_text()
+    assert "control (square) and references (triangles)" in page or "best (diamond) and references (triangles)" in page
+    figure = page[page.index("<svg") : page.index("</svg>")]
+    text = (tmp_path / "run" / "report" / "report.md").read_text()
+    for whose in ("c0000", "c0001"):
+        assert whose in figure
+    assert "this run's reference, 3 seeds" in text
+    assert "control and references left out" in page
+
+
+def test_small_numbers_on_a_logarithmic_axis_are_plain() -> None:
+    plot = Plot("T", "x", "y", "line", (Series("one", (0.05, 0.2, 0.6), (1.0, 2.0, 3.0)),), log_x=True)
+    text = list(ElementTree.fromstring(draw(plot).markup).itertext())
+    assert "0.2" in text
+    assert not [word for word in text if re.search(r"\de[-+]?\d", word)]

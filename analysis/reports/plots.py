@@ -127,11 +127,17 @@ def logarithmic(axes: Axes, *, x: bool = False, y: bool = False) -> None:
     """Logarithmic axes whose numbers are plain: matplotlib's own are formulas, which we do not parse."""
     from matplotlib.ticker import FuncFormatter, LogFormatter
 
+    class Plain(LogFormatter):
+        """Matplotlib's choice of which ticks get a number, and the number as a reader writes it."""
+
+        def __call__(self, value: float, pos: int | None = None) -> str:
+            return f"{value:,.12g}" if super().__call__(value, pos) else ""
+
     for wanted, set_scale, axis in ((x, axes.set_xscale, axes.xaxis), (y, axes.set_yscale, axes.yaxis)):
         if wanted:
             set_scale("log")
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
-            axis.set_minor_formatter(LogFormatter())
+            axis.set_minor_formatter(Plain())
 
 
 def nothing(axes: Axes, why: str) -> None:

@@ -149,6 +149,16 @@ class Facts:
         """The next best, whatever it fails."""
         return next((s for s in self.standings if s is not self.best and s.entry.may_win), None)
 
+    @property
+    def on_ladder(self) -> list[tuple[Standing, str]]:
+        """Who stands among the baselines on test, and as what: ``best``, ``control`` or ``reference``."""
+        roles = [
+            (s, "best" if s is self.best else "control" if s.entry.is_control else "reference")
+            for s in self.standings
+            if s is self.best or s.entry.is_control or not s.entry.may_win
+        ]
+        return [(s, role) for s, role in roles if not math.isnan(s.test.mean)]
+
     def verdicts(self, candidate: str) -> dict[str, Counter[str]]:
         """Diagnostic -> how many of the candidate's seeds got each verdict."""
         found: dict[str, Counter[str]] = {}

@@ -12,9 +12,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from analysis.record_types import CandidateRecord, MemberRecord
-from analysis.reports.figures import BLACK, BLUE, GREY, ORANGE, RED
+from analysis.reports.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED
 from analysis.reports.plots import HEIGHT, STYLES, Picture, frame, logarithmic, nothing, picture
 from analysis.reports.search_facts import Facts, called
+from analysis.reports.tables import listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,19 +30,19 @@ _MANY_TIMES = 50  # as much cost as the first point's makes its axis logarithmic
 
 
 def ladder(facts: Facts) -> Picture | None:
-    """Baselines on test, and where the best one and the control stand among them; None without a ladder."""
-    best = facts.best
+    """Baselines on test, and where the best one, the control and references stand among them; None without a ladder."""
     if not facts.ladder:
         return None
-    ours = [s for s in facts.standings if (s is best or s.entry.is_control) and not math.isnan(s.test.mean)]
     rows = [(float(r.nll), str(r.name), math.nan, "") for r in facts.ladder]
-    rows += [(s.test.mean, _short(f"{s.id} {s.label}"), s.test.std, "best" if s is best else "control") for s in ours]
+    rows += [(s.test.mean, _short(f"{s.id} {s.label}"), s.test.std, role) for s, role in facts.on_ladder]
     rows.sort(key=lambda row: -row[0])
 
     def fill(figure: Figure) -> None:
         axes = figure.subplots()
         for at, (value, _, std, role) in enumerate(rows):
-            colour, marker = {"best": (BLUE, "D"), "control": (RED, "s")}.get(role, (BLACK, "o"))
+            colour, marker = {"best": (BLUE, "D"), "control": (RED, "s"), "reference": (GREEN, "^")}.get(
+                role, (BLACK, "o")
+            )
             axes.plot([value], [at], marker, color=colour, markersize=8 if role else 5, zorder=3)
             if std > 0.0:
                 axes.plot([value - std, value + std], [at, at], color=colour, linewidth=2.0, zorder=2)
@@ -53,7 +54,9 @@ def ladder(facts: Facts) -> Picture | None:
         frame(axes)
         axes.grid(axis="y", color="#EEEEEE")
 
-    caption = "Baselines (dots) on test, with this run's best (diamond) and its control (square), ± std over seeds."
+    shapes = {"best": "best (diamond)", "control": "control (square)", "reference": "references (triangles)"}
+    there = listed(text for role, text in shapes.items() if role in {row[3] for row in rows})
+    caption = f"Baselines (dots) on test, with this run's {there}, ± std over seeds."
     return picture(fill, caption, height=0.9 + 0.27 * len(rows))
 
 
@@ -74,7 +77,7 @@ def funnel(facts: Facts) -> Picture:
         axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(right=1.06 * max((row.entered for row in rows), default=0) or 1.0)
-        axes.set_xlabel("members" if facts.records.kind == "race" else "candidates, control left out")
+        axes.set_xlabel("members" if facts.records.kind == "race" else "candidates, control and references left out")
         frame(axes)
         axes.grid(visible=False)
         figure.legend(loc="outside upper left", ncols=3, frameon=False)
@@ -117,7 +120,10 @@ def curves(facts: Facts) -> Picture:
             panels[1].set_title("the last stage", loc="left")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False)
 
-    text = "Lines: mean over seeds of the best candidates and the control; bands: from the worst seed to the best"
+    text = (
+        "Lines: the best candidates and the control, at each step the mean over the seeds that reported there; bands: "
+    )
+    text += "from the worst of them to the best"
     text += "; thin grey: members of all others" if rest else ""
     text += ". Values as reported; the first descent and what is far from the best may lie outside the frame."
     return picture(fill, text, height=HEIGHT * 1.45, as_png=len(rest) > MAX_SVG_LINES)

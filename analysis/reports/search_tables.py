@@ -17,7 +17,7 @@ from analysis.record_types import CandidateRecord
 from analysis.records import Records
 from analysis.reports.search_facts import Facts, called, spread
 from analysis.reports.search_sentences import pm, shown
-from analysis.reports.tables import NONE, duration, interval, number, write_text
+from analysis.reports.tables import NONE, counted, duration, interval, number, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,14 +56,13 @@ class Table:
 
 
 def ladder_table(facts: Facts) -> Table:
-    """Baselines on test with the best one and the control among them, worst first."""
+    """Baselines on test with the best one, the control and references among them, worst first."""
     rungs = [(float(rung.nll), rung.name, rung.note, math.nan) for rung in facts.ladder]
     best = facts.best
-    ours = [s for s in facts.standings if s is best or s.entry.is_control or not s.entry.may_win]
-    for s in ours:
-        if not math.isnan(s.test.mean):
-            what = "best" if s is best else "control" if s.entry.is_control else "reference"
-            rungs.append((s.test.mean, f"{s.id} {s.label}", f"this run's {what}, {s.test.num} seeds", s.test.std))
+    for s, role in facts.on_ladder:
+        rungs.append(
+            (s.test.mean, f"{s.id} {s.label}", f"this run's {role}, {counted(s.test.num, 'seed')}", s.test.std)
+        )
     rungs.sort(key=lambda row: -row[0])
     rows = [
         [Cell(name), Cell(note), Cell(number(value, facts.places), value), Cell(number(std, facts.places), std)]
