@@ -11,7 +11,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, optimize, stats
@@ -30,6 +30,7 @@ DIFFERENCES = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), max_size=N
 # --- the pieces
 
 
+@settings(deadline=None)
 @given(DIFFERENCES)
 def test_sign_flips_are_counted_exactly(differences: list[float]) -> None:
     patterns = product((-1, 1), repeat=len(differences))
@@ -106,6 +107,7 @@ def test_holm() -> None:
             holm([0.5, p])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.5))
 def test_holm_rejects_what_its_steps_reject(p_values: list[float], alpha: float) -> None:
     rejected = 0
@@ -220,6 +222,7 @@ def test_what_is_refused() -> None:
 # --- futility
 
 
+@settings(deadline=None)
 @given(DIFFERENCES, st.integers(1, 4), st.sampled_from([0.02, 0.05, 0.2, 0.4]))
 def test_futility_is_exactly_that_no_completion_claims(seen: list[float], left: int, alpha: float) -> None:
     num_max = len(seen) + left

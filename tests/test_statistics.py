@@ -144,6 +144,7 @@ def test_a_prior_from_too_few() -> None:
         fit_prior([1.0, -1.0], [1.0, 1.0])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.0, 10.0), st.floats(0.5, 9.0)), max_size=20), st.randoms(use_true_random=False))
 def test_a_prior_does_not_depend_on_order(entries: list[tuple[float, float]], rng: random.Random) -> None:
     def fit(pairs: Sequence[tuple[float, float]]) -> Prior:
@@ -198,7 +199,7 @@ def test_the_fit_is_least_squares(extra: tuple[int, ...]) -> None:
     check_against_lstsq(rows, ())
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.dictionaries(st.integers(1, 5), FINITE, min_size=1), min_size=1, max_size=7),
     st.lists(st.integers(0, 6), max_size=3, unique=True),
@@ -243,6 +244,7 @@ def test_degenerate_designs() -> None:
             two_way_fit([{0: 1.0}, row], (0,))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.dictionaries(st.integers(0, 6), FINITE, min_size=1), max_size=8),
     st.lists(st.integers(0, 6), max_size=3, unique=True),
@@ -263,6 +265,7 @@ def test_the_order_of_rows_and_seeds_changes_no_bit(
 # --- the best of k
 
 
+@settings(deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=8), st.data())
 def test_the_expected_minimum_is_the_mean_over_all_subsets(values: list[float], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(values)))
@@ -322,6 +325,7 @@ def test_otsu_finds_the_gap() -> None:
         otsu([1.0, 2.0, 3.0, math.inf])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-20, 20).map(float), min_size=4, max_size=20), st.sampled_from([1.0, 1e-170, 1e150]))
 def test_otsu_is_the_best_of_all_cuts(values: list[float], scale: float) -> None:
     split = otsu([scale * v for v in values])
