@@ -36,8 +36,8 @@ class Ledger:
         price_per_hour: of a GPU, or where a job has none of a slot; None where no price is given.
         money: in the price's currency; None without a price.
         stages: the same by stage.
-        ungated_steps, ungated_slot_seconds, ungated_gpu_hours, ungated_money: estimated for everybody so far run to
-            the end with all seeds, each at its own speed.
+        ungated_steps, ungated_slot_seconds: estimated for everybody so far run to the end with all seeds, each at its
+            own speed.
     """
 
     steps: int
@@ -48,13 +48,6 @@ class Ledger:
     stages: tuple[StageSpent, ...]
     ungated_steps: int
     ungated_slot_seconds: float
-    ungated_gpu_hours: float
-    ungated_money: float | None
-
-    @property
-    def saved_share(self) -> float:
-        """Share of the ungated slot seconds that was not spent; NaN before anything ran."""
-        return 1.0 - self.slot_seconds / self.ungated_slot_seconds if self.ungated_slot_seconds else math.nan
 
 
 @dataclass(frozen=True)
@@ -64,17 +57,6 @@ class QualityPoint:
     value: float
     member: str
     step: int
-    total_steps: int
-    total_s: float
-
-
-@dataclass(frozen=True)
-class Reached:
-    """When a member first was as good as the target: its own step and seconds, and what the run had cost by then."""
-
-    member: str
-    step: int
-    member_s: float
     total_steps: int
     total_s: float
 
@@ -98,23 +80,16 @@ def ledger(records: Records, price_per_hour: float | None = None) -> Ledger:
         steps, spent = sum(m.steps for m in members), sum(m.seconds for m in members)
         seconds += seeds * until * (spent / steps if steps else mean_rate)
 
-    def hours(slot_seconds: float) -> float:
-        return slot_seconds / _HOUR_S * gpus
-
-    def money(slot_seconds: float) -> float | None:
-        return None if price is None else price * (hours(slot_seconds) if gpus else slot_seconds / _HOUR_S)
-
+    slot_hours = records.slot_seconds / _HOUR_S
     return Ledger(
         steps=records.steps,
         slot_seconds=records.slot_seconds,
-        gpu_hours=hours(records.slot_seconds),
+        gpu_hours=slot_hours * gpus,
         price_per_hour=price,
-        money=money(records.slot_seconds),
+        money=None if price is None else price * slot_hours * (gpus or 1.0),
         stages=tuple(_by_stage(records)),
         ungated_steps=len(records.candidates) * seeds * until,
         ungated_slot_seconds=seconds,
-        ungated_gpu_hours=hours(seconds),
-        ungated_money=money(seconds),
     )
 
 
@@ -127,25 +102,6 @@ def quality_against_cost(records: Records) -> list[QualityPoint]:
         if not points or records.sign * (report.value - points[-1].value) < 0.0:
             points.append(QualityPoint(report.value, member.id, report.step, report.total_steps, report.total_s))
     return points
-
-
-def to_target(records: Records, target: float) -> list[Reached]:
-    """Who was ever as good as ``target`` on val, in the order in which they got there; empty if nobody was."""
-    reached: dict[str, Reached] = {}
-    for member, report in _in_order(records):
-        if member.id not in reached and records.sign * (report.value - target) <= 0.0:
-            reached[member.id] = Reached(member.id, report.step, report.member_s, report.total_steps, report.total_s)
-    return list(reached.values())
-
-
-def control_target(records: Records) -> float | None:
-    """The mean over seeds of the control's best values: a natural target; None while it has none."""
-    control = records.control
-    if control is None:
-        return None
-    best = [records.best(m) for m in control.members.values() if m.lost_stage is None]
-    values = [report.value for report in best if report is not None]
-    return math.fsum(values) / len(values) if values else None
 
 
 def _by_stage(records: Records) -> Iterator[StageSpent]:

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from analysis.gate_regret import gate_regret
 from analysis.importance import ENOUGH, MIN_CANDIDATES, importance
-from analysis.ledger import control_target, ledger, quality_against_cost, to_target
+from analysis.ledger import ledger, quality_against_cost
 from analysis.matched_steps import matched_steps
 from analysis.records import Records, read_run
 from analysis.seed_variance import seed_variance
@@ -253,7 +253,6 @@ def test_one_seed_has_no_variance_and_a_race_no_candidates(tmp_path: Path) -> No
     race = read_run(tmp_path / "race")
     assert seed_variance(race) == []
     assert matched_steps(race) == []
-    assert control_target(race) is None
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
@@ -296,7 +295,6 @@ def test_the_bill_is_that_of_the_search_with_money_where_there_is_a_price(tmp_pa
     assert bill.ungated_slot_seconds == pytest.approx(spent.ungated_slot_seconds)
     assert bill.gpu_hours == pytest.approx(spent.slot_seconds / 3600 / 4)
     assert bill.money == pytest.approx(4.0 * bill.gpu_hours)
-    assert bill.saved_share == pytest.approx(1 - spent.slot_seconds / spent.ungated_slot_seconds)
     assert sum(stage.steps for stage in bill.stages) == bill.steps
     tested = 0.5 * sum(m.tested is not None for m in records.members.values())
     assert sum(stage.slot_seconds for stage in bill.stages) == pytest.approx(bill.slot_seconds - tested)
@@ -314,19 +312,6 @@ def test_quality_and_what_it_cost(tmp_path: Path) -> None:
     assert values == sorted(values, reverse=True)
     assert values[-1] == min(m.curve.best for c in history.candidates.values() for m in c.members.values())
     assert all(a.total_steps < b.total_steps and a.total_s < b.total_s for a, b in pairwise(points))
-    target = control_target(records)
-    assert target is not None
-    assert target == pytest.approx(history.gates[-1].control_score())
-    reached = to_target(records, target)
-    for one in reached:
-        member = records.members[one.member]
-        first = next(r for r in member.reports if r.value <= target)
-        assert (one.step, one.member_s) == (first.step, first.member_s)
-    assert {r.member for r in reached} == {
-        m.id for m in records.members.values() if (best := records.best(m)) is not None and best.value <= target
-    }
-    assert [r.total_steps for r in reached] == sorted(r.total_steps for r in reached)
-    assert to_target(records, -1e9) == []
 
 
 def test_everything_has_an_answer_for_a_run_without_anything(tmp_path: Path) -> None:
@@ -336,7 +321,5 @@ def test_everything_has_an_answer_for_a_run_without_anything(tmp_path: Path) -> 
     assert [math.isnan(row.seed_share) for row in seed_variance(records)] == [True] * 3
     assert matched_steps(records) == []
     assert quality_against_cost(records) == []
-    assert to_target(records, 1.0) == []
-    assert control_target(records) is None
     bill = ledger(records, 1.0)
-    assert (bill.steps, bill.money, math.isnan(bill.saved_share)) == (0, 0.0, True)
+    assert (bill.steps, bill.money) == (0, 0.0)
