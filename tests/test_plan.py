@@ -53,6 +53,12 @@ AROUND: dict[str, Any] = {"after": 0, "changes": [{"rate": 0.5}]}
         ({"stages": stages(*TWO, top=2, eta=2.0)}, ["stages.0", "top and eta exclude each other"]),
         ({"stages": stages(*TWO, at_least=3, at_most=2)}, ["stages.0", "at_least = 3 is above at_most = 2"]),
         ({"stages": stages((20, 2), top=1)}, ["stages[0]", "last stage has no gate"]),
+        ({"stages": [*stages(*TWO), {"until_step": 120, "num_seeds": 3, "at_least": 2}]}, ["stages[2]", "has no gate"]),
+        (
+            {"presets": ["good", "diverging"], "num_candidates": 1},
+            ["num_candidates = 1", "2 presets", "never run"],
+        ),
+        ({"scoring": {"success": 0.5}}, ["scoring", "success = 0.5", "best_of_k"]),
         ({"seeds": [7, 42, 7]}, ["seeds: [7] repeated", "may stand once"]),
         ({"save_every": 15}, ["save_every = 15", "multiple of eval_every = 10"]),
         ({"rules": {"patience_steps": 15}}, ["patience_steps = 15", "multiple of eval_every = 10"]),
@@ -64,8 +70,13 @@ AROUND: dict[str, Any] = {"after": 0, "changes": [{"rate": 0.5}]}
         ({"control": "nosuch"}, ["preset 'nosuch'", "known: control, diverging, failing, good"]),
         ({"presets": ["good", "bad"]}, ["preset 'bad'", "known: control"]),
         ({"objective": "test_loss"}, ["objective = 'test_loss'", "judged by 'val_loss'"]),
-        ({"rules": {"health": [{"metric": "bpm"}]}}, ["metric 'bpm'", "known: absent, health, lr, pulse"]),
+        ({"rules": {"health": [{"metric": "bpm", "at_least": 1}]}}, ["metric 'bpm'", "known: absent, health, lr"]),
         ({"rules": {"health": [{"metric": "health", "in_a_row": 0}]}}, ["in_a_row = 0", "greater than or equal to 1"]),
+        ({"rules": {"health": [{"metric": "health"}]}}, ["rules.health.0", "'health'", "at_least, at_most, or both"]),
+        (
+            {"rules": {"health": [{"metric": "health", "at_least": 2.0, "at_most": 1.0}]}},
+            ["rules.health.0", "'health'", "at_least = 2.0 is above at_most = 1.0"],
+        ),
         (
             {"rules": {"promote": {"tolerance": 0.1, "healthier": [{"metric": "bpm", "factor": 2.0}]}}},
             ["metric 'bpm'", "known: absent, health, lr"],
@@ -83,6 +94,10 @@ AROUND: dict[str, Any] = {"after": 0, "changes": [{"rate": 0.5}]}
         (
             {"unit": "member", "num_candidates": 0, "rules": {"gap": {}}},
             ["rules.gap", "a race or a comparison has none"],
+        ),
+        (
+            {"unit": "member", "num_candidates": 0, "rules": {"promote": {}}},
+            ["rules.promote", "a race or a comparison has none"],
         ),
         (
             {"unit": "member", "num_candidates": 0, "references": ["good"]},

@@ -133,6 +133,12 @@ class Scoring(FrozenConfig):
     band_quota: Annotated[float, Field(ge=1)] = 1.5
     extra_seeds: Annotated[float, Field(ge=0, le=1)] = 0.2
 
+    @model_validator(mode="after")
+    def _line(self) -> Scoring:
+        if self.success is not None and self.objective != "best_of_k":
+            raise ValueError(f'success = {self.success}: is of objective = "best_of_k"; a mean has no successes')
+        return self
+
 
 class FollowUp(FrozenConfig):
     """Candidates around the winner of a gate, beside ``num_candidates``: its config with some fields changed.
@@ -237,6 +243,10 @@ class SearchPlan(FrozenConfig):
             raise ValueError(
                 f"num_candidates = {self.num_candidates}: {len(self.presets)} presets and no space to draw from"
             )
+        elif len({*self.presets} - {self.control}) > self.num_candidates:
+            raise ValueError(
+                f"num_candidates = {self.num_candidates}: {len(self.presets)} presets are among them: some never run"
+            )
         elif not self.num_candidates and not self.follow_ups:
             raise ValueError("num_candidates = 0: the control alone is no search")
         return self
@@ -244,7 +254,8 @@ class SearchPlan(FrozenConfig):
     def _check_beside(self) -> None:
         """What needs candidates beside a control, gates between them, and time to wait at a gate."""
         is_search = self.unit == "candidate" and self.compare is None
-        needs = {"rules.gap": self.rules.gap, "references": self.references, "follow_ups": self.follow_ups}
+        needs: dict[str, object] = {"rules.gap": self.rules.gap, "rules.promote": self.rules.promote}
+        needs |= {"references": self.references, "follow_ups": self.follow_ups}
         wrong = [name for name, value in needs.items() if value]
         if wrong and not is_search:
             raise ValueError(f"{wrong[0]}: is about candidates beside a control; a race or a comparison has none")
@@ -329,9 +340,9 @@ class SearchPlan(FrozenConfig):
                 )
             previous = stage
         last = self.stages[-1]
-        if last.top or last.at_most or last.eta or not last.when_idle:
+        if last.top or last.at_most or last.eta or last.at_least > 1 or not last.when_idle:
             raise ValueError(
-                f"stages[{len(self.stages) - 1}]: the last stage has no gate; remove top, at_most, eta and when_idle"
+                f"stages[{self.last_stage}]: the last stage has no gate; remove top, at_least, at_most, eta, when_idle"
             )
 
     @property

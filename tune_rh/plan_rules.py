@@ -96,7 +96,7 @@ class HealthBound(FrozenConfig):
 
     Attributes:
         metric: that is reported. One that is NaN is out of bounds.
-        at_least, at_most: the bounds.
+        at_least, at_most: the bounds, one or both.
         in_a_row: out of bounds only if the last so many reports all are.
         after_step: reports up to this step do not count.
         required: a report without the metric is out of bounds; otherwise it does not count.
@@ -110,6 +110,14 @@ class HealthBound(FrozenConfig):
     after_step: Annotated[int, Field(ge=0)] = 0
     required: bool = True
     stops: bool = False
+
+    @model_validator(mode="after")
+    def _bounds(self) -> HealthBound:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError(f"{self.metric!r} has no bound; give at_least, at_most, or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"{self.metric!r}: at_least = {self.at_least} is above at_most = {self.at_most}")
+        return self
 
 
 class GapRule(FrozenConfig):
