@@ -254,9 +254,6 @@ def pack(
         if tokenizer is None:
             learnt_from = (piece for _, text in staged.texts("train") for piece in pieces(text, _PIECE))
             tokenizer = trained_tokenizer(meter.count(learnt_from), vocab_size)
-        # From here on the files are not those that an older side-car vouches for.
-        (folder / SIDECAR).unlink(missing_ok=True)
-        write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
         _encode(staged, tokenizer, folder, meter)
     finally:
         temporary.unlink(missing_ok=True)
@@ -281,7 +278,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, meter: Meter) -> None:
-    """Write tokens and starts of every split, and count tokens."""
+    """Write the tokenizer, and tokens and starts of every split, and count tokens; an older side-car goes."""
     # Documents are data: one that spells the end of text must not end.
     tokenizer.encode_special_tokens = True
     dtype, end = token_dtype(tokenizer.get_vocab_size()), _end_of_text(tokenizer)
@@ -301,6 +298,9 @@ def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, meter: Meter) ->
                     meter.add(len(piece.text.encode()))
             for file in files.values():
                 _flush(file)
+        # All that takes room is written. From here on the files are not those that an older side-car vouches for.
+        (folder / SIDECAR).unlink(missing_ok=True)
+        write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
         for name, path in temporaries.items():
             os.replace(path, folder / name)
     finally:
