@@ -138,6 +138,19 @@ def test_a_collapse_onto_two_experts_shows_in_every_measure() -> None:
     assert (values["dead_experts"], values["dead_share"]) == (E - 2, (E - 2) / E)
 
 
+def test_an_expert_is_dead_below_a_tenth_of_a_fair_share() -> None:
+    # Of 10,000 assignments to 8 experts a fair share is 1,250, a tenth of it 125.
+    values = balance_metrics(torch.tensor([[124, 125, 126, 1925, 1925, 1925, 1925, 1925]]), shared=True)
+    assert (values["dead_experts"], values["dead_share"]) == (1.0, 1 / 8)
+    assert values["load_min"] == 0.0124
+
+
+def test_what_is_said_of_experts_of_each_depth_is_the_mean_over_depths() -> None:
+    counts = torch.tensor([[10, 30], [20, 20]])
+    values = balance_metrics(counts, shared=False)
+    assert (values["load_min"], values["load_max"], values["max_vio"]) == pytest.approx((0.375, 0.625, 0.25))
+
+
 def test_depths_that_share_nothing_specialise_and_yet_balance_over_depth() -> None:
     counts = 10 * torch.eye(E, dtype=torch.int64)
     shared = balance_metrics(counts, shared=True)
