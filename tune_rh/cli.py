@@ -53,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = argparse.ArgumentParser(prog=f"tune-rh {chosen}", description=module.__doc__)
     module.add_arguments(command)
     args = command.parse_args(words[1:])
+    with suppress(FileNotFoundError):
+        # Families of one's own may lie where the command is typed; last, so that they shadow nothing.
+        sys.path += {os.getcwd()} - set(sys.path)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Where the terminal or the log cannot spell a sign (LC_ALL=C), a question mark beats losing the table.
         sys.stdout.reconfigure(errors="replace")

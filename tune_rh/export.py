@@ -23,6 +23,7 @@ import tomli_w
 from trainables import checkpoint
 from trainables.api import test_metric
 from trainables.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
+from trainables.registry import FAMILIES
 from tune_rh.errors import ExportError
 from tune_rh.events import MemberId
 from tune_rh.history import History
@@ -200,7 +201,7 @@ def _card(
         "model = trainables.load('.')  # this folder",
         "```",
         "",
-        f"`trainables/{plan.family}/README.md` says what goes in and what comes out."
+        f"{_where_it_says(plan.family)} says what goes in and what comes out."
         " `trainables.exported.evaluate('.', 'test', data_dir)` gives the recorded metric again.",
         "",
         "## Files",
@@ -211,6 +212,12 @@ def _card(
     if companions:
         lines.append(f"Of the data: {', '.join(f'`{name}`' for name in companions)}.")
     return "\n".join(lines) + "\n"
+
+
+def _where_it_says(family: str) -> str:
+    if family in FAMILIES:
+        return f"`trainables/{family}/README.md`"
+    return f"The module `{family.partition(':')[0]}`, which must be importable wherever this is loaded,"
 
 
 def _pm(mean: float, std: float) -> str:

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from search_spaces.api import RandomTrial, Space, Unsatisfiable
 from search_spaces.registry import UnknownSpace, get_space
 from trainables.api import ConfigCheck
+from trainables.config import FrozenConfig
 from trainables.errors import DataCorrupt, DataError, DataMissing
-from trainables.registry import build_config, get_family, resolve
+from trainables.registry import FAMILIES, build_config, get_family, resolve
 from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.follow_up_check import check_follow_ups
@@ -31,7 +32,9 @@ _DRAWS = 50
 
 def check_plan(plan: SearchPlan) -> None:
     """Raise `PlanError` unless control, presets and draws from the space all give valid configs on one data set."""
-    problems: list[str] = []
+    problems = _check_own_family(plan.family)
+    if problems:
+        raise PlanError("\n".join(problems))
     data: dict[str, str] = {}
     if not plan.control:
         problems.append("control: missing; a search needs something that others must beat")
@@ -98,6 +101,27 @@ def check_machine(plan: SearchPlan, runs_dir: Path, *, local: bool) -> None:
             )
     if problems:
         raise PreflightRefused("\n".join(problems))
+
+
+def _check_own_family(name: str) -> list[str]:
+    """What a family from outside (``"module:attr"``) lacks; those of this project are tested."""
+    if name in FAMILIES:
+        return []
+    family, problems, parts = get_family(name), [], {}
+    for part in ("config", "model", "task", "data"):
+        reference = getattr(family, part)
+        try:
+            parts[part] = resolve(reference)
+        except (ImportError, AttributeError, ValueError) as error:
+            problems.append(f"family {name}: {part} = {reference!r}: cannot be imported ({error})")
+    config = parts.get("config", FrozenConfig)
+    if not (isinstance(config, type) and issubclass(config, FrozenConfig)):
+        problems.append(f"family {name}: config = {family.config!r}: is no trainables.config.FrozenConfig")
+    elif "config" in parts and "data" not in config.model_fields:
+        problems.append(f"family {name}: config = {family.config!r}: has no field data, the name of its data set")
+    if family.objective.name not in {metric.name for metric in family.metrics}:
+        problems.append(f"family {name}: objective {family.objective.name!r} is not among its metrics")
+    return problems
 
 
 def _winners(plan: SearchPlan) -> Iterator[tuple[str, Any]]:

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from trainables.exported import INDEX
     from tune_rh import runs
 
+    _check_device(args.device)
     if args.config is not None or (Path(args.what) / INDEX).is_file():
         _diagnose_models([_outside_runs(args)], args.only)
         return DONE
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         members = _chosen(args, paths)
         if not members and (of_models or not _has_questions(paths)):
             raise PlanError(f"{args.what}: nobody has reached the last stage yet; --member ID takes another one")
+    _check_offered(runs.replay(paths)[0].family)
     _diagnose_models(_opened(args, paths, members), of_models)
     if of_run is None or of_run:
         _diagnose_run(paths, of_run)
@@ -63,6 +65,27 @@ def _split(only: Sequence[str] | None, whole_run: bool) -> tuple[list[str] | Non
         return None, None
     of_run = [name for name in only if name in DIAGNOSTICS and DIAGNOSTICS[name].needs == "records"]
     return [name for name in only if name not in of_run], of_run
+
+
+def _check_device(name: str) -> None:
+    """Raise PlanError unless torch can compute there."""
+    if name == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # without CUDA, torch asserts
+        raise PlanError(f"--device {name}: torch cannot use it here ({str(error).splitlines()[0]})") from error
+
+
+def _check_offered(family: str) -> None:
+    """Raise PlanError if there is nothing to ask of the family."""
+    from analysis.registry import DIAGNOSTICS, offered
+
+    if not offered(family) and not offered(family, "records"):
+        known = ", ".join(sorted({name for listed in DIAGNOSTICS.values() for name in listed.families}))
+        raise PlanError(f"family {family!r} has no diagnostics; those that have: {known}")
 
 
 def _has_questions(paths: RunPaths) -> bool:
@@ -123,8 +146,11 @@ def _outside_runs(args: argparse.Namespace) -> tuple[Subject, None]:
 
     path, data_dir = Path(args.what), options.data_dir(args)
     if (path / INDEX).is_file():
-        return open_export(path, data_dir, args.device), None
+        subject = open_export(path, data_dir, args.device)
+        _check_offered(subject.family)
+        return subject, None
     config = given(args.config, args.family, args.runs_dir.absolute())
+    _check_offered(config.family)
     fields = resolved(config).model_dump(mode="json")
     subject = open_checkpoint(
         path, family=config.family, config=fields, seed=args.seed, data_dir=data_dir, device=args.device

@@ -39,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
     metrics = Table("metric", "better", "unit", "what it is", title="Metrics")
     for metric in family.metrics:
         metrics.add_row(metric.name, metric.mode, metric.unit, metric.description)
-    to.print(presets, spaces, metrics)
+    to.print(presets, *([spaces] if spaces.row_count else []), metrics)
     return 0
