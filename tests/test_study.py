@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.test_sampler import added
 from tune_rh.history import History, fold
 from tune_rh.plan import Sampler
 from tune_rh.sampler import draw
-from tune_rh.study import StudyMirror
+from tune_rh.study import StudyMirror, _is_damaged
 
 LOST: dict[tuple[int, int], Any] = {(2, seed): ("diverge", 10) for seed in (7, 42, 1337)}
 
@@ -153,3 +154,23 @@ def test_a_trial_that_was_cut_off_while_it_was_added_is_passed_over(tmp_path: Pa
     trials = optuna.load_study(study_name="name", storage=f"sqlite:///{path}").get_trials()
     named = [t.user_attrs["candidate"] for t in trials if "candidate" in t.user_attrs]
     assert named == list(sim.history.candidates)
+
+
+def test_a_damaged_study_is_set_aside_and_made_again(tmp_path: Path) -> None:
+    sim = simulated()
+    whole, path = tmp_path / "whole.db", tmp_path / "study.db"
+    StudyMirror(whole, "name", sim.history).sync(finished=True)
+    path.write_bytes(b"no database" * 100)
+    with pytest.warns(UserWarning, match=r"study\.db: is damaged"):
+        StudyMirror(path, "name", sim.history).sync(finished=True)
+    assert facts(path) == facts(whole)
+    assert (tmp_path / "damaged-study.db").read_bytes() == b"no database" * 100
+
+
+def test_a_study_that_somebody_holds_is_not_damaged() -> None:
+    assert _is_damaged(RuntimeError()) is False
+    held = sqlite3.OperationalError("database is locked")
+    assert _is_damaged(held) is False
+    outer = RuntimeError("as a library wraps it")
+    outer.__cause__ = sqlite3.DatabaseError("file is not a database")
+    assert _is_damaged(outer) is True

@@ -8,10 +8,14 @@ an intermediate value; COMPLETE after the last stage, PRUNED when the search end
 from __future__ import annotations
 
 import logging
+import os
+import sqlite3
+import warnings
 from pathlib import Path
 
 import optuna
 from optuna.trial import Trial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from tune_rh.history import History
 from tune_rh.members import Candidate
@@ -25,6 +29,20 @@ class StudyMirror:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self._history = history
+        try:
+            self._open(path, name)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if not _is_damaged(error):
+                raise
+            aside = path.with_name(f"damaged-{path.name}")
+            os.replace(path, aside)
+            warnings.warn(
+                f"{path}: is damaged; it is made again from the journal ({aside.name}: as it was)", stacklevel=2
+            )
+            self._open(path, name)
+
+    def _open(self, path: Path, name: str) -> None:
+        history = self._history
         self._study = optuna.create_study(
             study_name=name,
             storage=f"sqlite:///{path}",
@@ -86,3 +104,12 @@ class StudyMirror:
     def _settle(self, candidate: Candidate, state: TrialState, value: float | None) -> None:
         self._study.tell(self._trials[candidate.id].number, value, state=state)
         self._settled.add(candidate.id)
+
+
+def _is_damaged(error: BaseException | None) -> bool:
+    """Whether the file itself is bad. One that is locked, say, is an OperationalError, and will be well again."""
+    while error is not None:
+        if type(error) is sqlite3.DatabaseError:
+            return True
+        error = error.__cause__
+    return False

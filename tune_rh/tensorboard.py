@@ -6,6 +6,7 @@ It is a copy for watching; nothing reads it back.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class TensorBoard:
     """
 
     def __init__(self, paths: RunPaths, history: History) -> None:
+        # A diverged member's NaN belongs into its curve, and its own line in the log says so already.
+        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
         self._folder = paths.tensorboard
         self._history = history
         self._writers: dict[MemberId, EventsWriter] = {}
