@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,25 @@ def test_a_search_whose_log_has_no_reader_stops_cleanly(place: Path) -> None:
     journal = (place / "runs" / "scripted" / "journal.jsonl").read_text().splitlines()
     assert json.loads(journal[-1])["reason"] == "interrupted"
     assert main(["resume", "scripted", "--runner", "local"]) == 0
+
+
+def test_watching_ends_with_the_run_or_with_ctrl_c(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def press(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    assert main(["search", "plan.toml", "--runner", "local"]) == 0
+    capsys.readouterr()
+    assert main(["status", "scripted", "--watch"]) == 0
+    assert capsys.readouterr().out.startswith("scripted: finished\n")
+    journal = place / "runs" / "scripted" / "journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:9]))
+    monkeypatch.setattr(time, "sleep", press)
+    assert main(["status", "scripted", "--watch"]) == 0
+    out, error = capsys.readouterr()
+    assert out.startswith("scripted: stopped: ")
+    assert error == ""
 
 
 def test_nohup_is_heard() -> None:

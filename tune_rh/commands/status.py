@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import nullcontext, suppress
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,7 +18,9 @@ from tune_rh.policy import Finish, next_job
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See the module."""
     parser.add_argument("run", help="name of a run, or its folder")
-    parser.add_argument("--watch", action="store_true", help="refresh every two seconds until Ctrl-C")
+    parser.add_argument(
+        "--watch", action="store_true", help="refresh every two seconds until the run is finished, or Ctrl-C"
+    )
     options.add_places(parser)
 
 
@@ -25,21 +28,32 @@ def run(args: argparse.Namespace) -> int:
     """See the module."""
     paths = runs.find(args.run, args.runs_dir.absolute())
     console = display.console()
-    if not args.watch:
-        console.print(_view(paths))
-        return 0
-    _watch(paths, console)
+    if args.watch:
+        with suppress(KeyboardInterrupt):
+            _watch(paths, console)
+    else:
+        console.print(_view(paths)[0])
     return 0
 
 
 def _watch(paths: RunPaths, console: Console) -> None:
-    with Live(_view(paths), console=console, auto_refresh=False) as live:
+    """Until the run is finished. Where there is no terminal to write over, what has changed is printed below."""
+    live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    seen = -1
+    with live or nullcontext():
         while True:
+            size = paths.journal.stat().st_size
+            if live is not None or size != seen:
+                view, finished = _view(paths)
+                live.update(view, refresh=True) if live is not None else console.print(view)
+                if finished:
+                    return
+            seen = size
             time.sleep(2)
-            live.update(_view(paths), refresh=True)
 
 
-def _view(paths: RunPaths) -> Group:
+def _view(paths: RunPaths) -> tuple[Group, bool]:
+    """How the run stands, and whether it is finished."""
     plan, history = runs.replay(paths)
     finished = isinstance(next_job(plan, history), Finish)
     state = "finished" if finished else "running" if runs.is_locked(paths) else f"stopped: {runs.resume_command(paths)}"
@@ -55,4 +69,4 @@ def _view(paths: RunPaths) -> Group:
         parts.append(display.funnel_table(history))
         if finished:
             parts.append(display.ranking_table(history))
-    return Group(*parts, display.cost_line(history))
+    return Group(*parts, display.cost_line(history)), finished
