@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Literal, NamedTuple
 
-from analysis.statistics import Prior, moderated, proportion_interval, t_cdf, t_quantile
+from analysis.statistics import Prior, mean_interval, moderated, proportion_interval, t_cdf, t_quantile
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 """Of B against A."""
@@ -201,7 +201,7 @@ def judge(
     _check(differences)
     _check_arguments(len(differences), num_max, test, alpha, region)
     n = len(differences)
-    low, high = _interval(differences, alpha)
+    mean, low, high = mean_interval(differences, 1.0 - alpha)
     if test == "e_process":
         outcome = _e_process(differences, num_max, alpha, region, prior)
     else:
@@ -212,7 +212,7 @@ def judge(
         verdict=outcome.verdict,
         num_pairs=n,
         num_max=num_max,
-        difference=math.fsum(differences) / n if n else math.nan,
+        difference=mean,
         low=low,
         high=high,
         probability_better=wins / n if n else math.nan,
@@ -250,7 +250,7 @@ def _fixed(differences: Sequence[float], num_max: int, test: Test, alpha: float,
             reason = f"after {n} of {num_max} pairs no outcome of the rest can give a claim at alpha = {alpha:g}"
             return _Outcome("undecided", True, reason, p_value)
         return _Outcome("undecided", False, f"{n} of {num_max} pairs: the {name} test is read at the last", p_value)
-    if _is_inside(_interval(differences, alpha), region):
+    if _is_inside(differences, alpha, region):
         return _Outcome("equivalent", True, _inside(n, alpha, region), p_value)
     if p_value <= alpha:
         verdict: Verdict = "better" if below < above else "worse"
@@ -311,29 +311,21 @@ def _e_process(
     for count in range(min(_FIRST_LOOK, n), n + 1):
         seen = differences[:count]
         e = e_value(seen, prior)
-        if count >= _FIRST_LOOK and e >= 1.0 / alpha and not _is_inside(_interval(seen, alpha), region):
+        if count >= _FIRST_LOOK and e >= 1.0 / alpha and not _is_inside(seen, alpha, region):
             verdict: Verdict = "better" if math.fsum(seen) < 0.0 else "worse"
             return _Outcome(verdict, True, f"E = {e:.3g} >= {1.0 / alpha:g} at {count} pairs", min(1.0, 1.0 / e), e)
     p_value = min(1.0, 1.0 / e)
     if n < num_max:
         reason = f"E = {e:.3g} after {n} of {num_max} pairs; a claim takes {1.0 / alpha:g}"
         return _Outcome("undecided", False, reason, p_value, e)
-    if _is_inside(_interval(differences, alpha), region):
+    if _is_inside(differences, alpha, region):
         return _Outcome("equivalent", True, _inside(n, alpha, region), p_value, e)
     return _Outcome("undecided", True, f"E = {e:.3g} at all {n} pairs; a claim takes {1.0 / alpha:g}", p_value, e)
 
 
-def _interval(differences: Sequence[float], alpha: float) -> tuple[float, float]:
-    n = len(differences)
-    if n < 2:
-        return math.nan, math.nan
-    mean = math.fsum(differences) / n
-    half = t_quantile(1.0 - alpha / 2.0, n - 1.0) * math.sqrt(variance(differences) / n)
-    return mean - half, mean + half
-
-
-def _is_inside(interval: tuple[float, float], region: float) -> bool:
-    return region > 0.0 and -region <= interval[0] and interval[1] <= region
+def _is_inside(differences: Sequence[float], alpha: float, region: float) -> bool:
+    _, low, high = mean_interval(differences, 1.0 - alpha)
+    return region > 0.0 and -region <= low and high <= region
 
 
 def _inside(n: int, alpha: float, region: float) -> str:

@@ -11,14 +11,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
-from analysis.distributions import t_quantile
 from analysis.gate_scores import gate_entries
 from analysis.record_types import CandidateRecord, MemberRecord
 from analysis.records import Records
-
-_LEVEL = 0.95
+from analysis.statistics import mean_interval
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def _compare(records: Records, candidate: CandidateRecord, control: CandidateRec
         values = [(one.at(step), other.at(step)) for one, other in sides]
         differences = [a - b for a, b in values if a is not None and b is not None]
         if differences:
-            rows.append((step, *_interval(differences), len(differences)))
+            rows.append((step, *mean_interval(differences), len(differences)))
     if not rows:
         return None
     steps, difference, low, high, num_pairs = zip(*rows, strict=True)
@@ -107,15 +104,6 @@ class _BestSoFar:
         if not place or (step > self.steps[-1] and not self._keeps):
             return None
         return self._values[place - 1]
-
-
-def _interval(differences: Sequence[float]) -> tuple[float, float, float]:
-    mean = fmean(differences)
-    num = len(differences)
-    if num < 2:
-        return mean, math.nan, math.nan
-    half = t_quantile(0.5 + 0.5 * _LEVEL, num - 1) * stdev(differences) / math.sqrt(num)
-    return mean, mean - half, mean + half
 
 
 def _negative_from(steps: Sequence[int], values: Sequence[float]) -> int | None:

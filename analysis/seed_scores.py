@@ -12,6 +12,7 @@ from statistics import fmean
 
 from analysis.distributions import t_cdf
 from analysis.statistics import (
+    SEPARATED,
     Prior,
     best_of_k,
     expected_min,
@@ -24,8 +25,6 @@ from analysis.statistics import (
 Values = Mapping[int, float | None]
 """Seed -> best value so far, None for a seed that was lost."""
 
-_SEPARATED = 0.8
-"""Share of variance between two groups from which values count as bimodal (a Gaussian has 0.64, a uniform 0.75)."""
 _MIN_VALUES = 16
 """With so few values 7% of normal samples are as separated as that by chance; with half as many 32%."""
 
@@ -129,7 +128,7 @@ class SeedScores:
     def _fit_success(self, finite: list[float], worst: float) -> None:
         if self._given is None:
             split = otsu(finite) if len(finite) >= _MIN_VALUES else None
-            self.success = split.threshold if split and split.separation >= _SEPARATED else None
+            self.success = split.threshold if split and split.separation >= SEPARATED else None
         if self.success is None:
             return
         good = [v for v in finite if v <= self.success]

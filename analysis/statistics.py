@@ -16,7 +16,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from statistics import NormalDist, fmean
+from statistics import NormalDist, fmean, variance
 from typing import NamedTuple
 
 from analysis.distributions import digamma as digamma
@@ -254,6 +254,12 @@ def success_probability(successes: int, failures: int, k: int, a: float = 0.5, b
     return 1.0 - math.prod((b + failures + j) / (a + b + n + j) for j in range(k))
 
 
+SEPARATED = 0.8
+"""Share of variance between two groups, from which on values may count as two groups: a normal distribution cut in two
+has 0.64, a uniform one 0.75. Few values need more: four normal draws fall apart so in 74% of cases, eight in 32%,
+sixteen in 7%."""
+
+
 class Split(NamedTuple):
     """Two classes of values.
 
@@ -329,6 +335,28 @@ def best_of_k(
     probability = success_probability(len(good), len(values) - len(good) + lost, k)
     value = fmean(good) if good else success_value
     return BestOfK(probability * value + (1.0 - probability) * failure_value, probability, len(good))
+
+
+class MeanInterval(NamedTuple):
+    """A mean with the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
+    """The mean with Student's t interval: exact for independent normal values, at one look.
+
+    Returns:
+        No bounds (NaN) from one value or from values that are not finite, all NaN from none.
+    """
+    n = len(values)
+    mean = math.fsum(values) / n if n else math.nan
+    if n < 2 or not math.isfinite(mean):
+        return MeanInterval(mean, math.nan, math.nan)
+    half = t_quantile(0.5 + 0.5 * level, n - 1.0) * math.sqrt(variance(values) / n)
+    return MeanInterval(mean, mean - half, mean + half)
 
 
 def proportion_interval(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:

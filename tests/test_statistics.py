@@ -24,6 +24,7 @@ from analysis.statistics import (
     expected_min_interval,
     fit_prior,
     inverse_trigamma,
+    mean_interval,
     moderated,
     otsu,
     proportion_interval,
@@ -365,3 +366,16 @@ def test_a_proportion_of_nothing_and_of_halves() -> None:
     assert low + high == pytest.approx(1.0)
     with pytest.raises(ValueError, match="successes=6 of n=5"):
         proportion_interval(6, 5)
+
+
+@pytest.mark.parametrize("values", [(1.0, 3.0), (0.1, 0.2, 0.4), (5.0, 5.0, 5.0, 9.0, -3.0)])
+def test_the_interval_of_a_mean_is_scipys(values: tuple[float, ...]) -> None:
+    error = stats.sem(values)
+    expected = stats.t.interval(0.9, len(values) - 1, loc=np.mean(values), scale=error)
+    assert mean_interval(values, 0.9) == pytest.approx((np.mean(values), *expected))
+
+
+def test_the_interval_of_a_mean_of_one_of_none_and_of_what_is_not_finite() -> None:
+    assert mean_interval([2.0]) == pytest.approx((2.0, math.nan, math.nan), nan_ok=True)
+    assert all(map(math.isnan, mean_interval([])))
+    assert all(map(math.isnan, mean_interval([1.0, math.nan])))

@@ -16,17 +16,17 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from analysis.api import Estimate, Verdict
 from analysis.diagnostics.verdicts import verdict
-from analysis.distributions import t_quantile
 from analysis.gate_scores import gate_entries
 from analysis.record_types import CandidateRecord, MemberRecord, Report
 from analysis.records import Records
+from analysis.statistics import mean_interval
 from trainables.registry import build_config, get_family
 
 FAMILY = "shared_moe"
@@ -38,7 +38,6 @@ WIDE = 10.0
 ONE_LOOK = "Intervals are 95%, Student's t over seeds, for one look each"
 
 Clock = Literal["steps", "tokens", "seconds"]
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -244,11 +243,7 @@ def reached(some: Sequence[Curve], target: float) -> float:
 
 def over_seeds(values: Sequence[float]) -> Estimate:
     """The mean with its 95% interval by Student's t; no bounds from one value, all NaN from none or from a NaN."""
-    mean = fmean(values) if values else math.nan
-    if len(values) < 2 or not math.isfinite(mean):
-        return Estimate(mean, math.nan, math.nan)
-    half = t_quantile(0.5 + 0.5 * _LEVEL, len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return Estimate(mean, mean - half, mean + half)
+    return Estimate(*mean_interval(values))
 
 
 def doubted(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:

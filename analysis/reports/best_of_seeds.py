@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Literal
 
 from analysis.statistics import (
+    SEPARATED,
     best_of_k,
     expected_min,
     expected_min_interval,
@@ -25,9 +26,6 @@ from analysis.statistics import (
 )
 
 MAX_K = 8
-SEPARATED = 0.8
-"""Share of the variance that lies between two groups, at least. It is not enough: four draws from a normal distribution
-fall apart so in 74% of cases, eight in 32%, sixteen in 7%."""
 BY_CHANCE = 0.1
 """Share of equally many normal draws that may fall apart as clearly, at most."""
 

@@ -37,7 +37,7 @@ DPI = 150
 
 _LABEL_LENGTH = 44  # characters of a probe's keys
 _SHOWN = (-0.8, 1.8)  # positions drawn; an interval that goes further ends in an arrow
-_BOLD: tuple[tuple[str, Any, str], ...] = (
+STYLES: tuple[tuple[str, Any, str], ...] = (
     (BLUE, "-", "o"),
     (RED, "--", "s"),
     (GREEN, "-.", "^"),
@@ -45,6 +45,7 @@ _BOLD: tuple[tuple[str, Any, str], ...] = (
     (ORANGE, (0, (5, 1, 1, 1, 1, 1)), "v"),
     (BLACK, (0, (8, 2)), "P"),
 )
+"""Colour, line style and marker of the first, second ... thing drawn; what comes after the last begins again."""
 _TRANSIENT = 0.2  # of the steps: what happens there does not set the frame
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a dollar in a name is a dollar
@@ -274,7 +275,7 @@ def _curves(axes: Axes, race: Race, seeds: Seeds) -> None:
         style, label = ("--", "lost") if is_lost else ("-", "did not go on" if len(race.gates) > 1 else "other seeds")
         axes.plot(*zip(*points, strict=True), color=GREY, linestyle=style, linewidth=1.0, label=_once(seen, label))
         axes.plot(*points[-1], "x" if is_lost else "|", color=GREY, markersize=7, markeredgewidth=1.6)
-    for racer, (colour, style, marker) in zip(bold, _BOLD, strict=False):
+    for racer, (colour, style, marker) in zip(bold, STYLES, strict=False):
         points = [(step, value) for step, value in sorted(racer.curve) if math.isfinite(value)]
         if points:
             label = f"seed {racer.seed}"
@@ -300,7 +301,7 @@ def _leaders(race: Race) -> list[Racer]:
     sign = 1.0 if race.mode == "min" else -1.0
     furthest = max((racer.passed for racer in race.racers), default=0)
     kept = [r for r in race.racers if r.passed == furthest and r.best is not None and math.isfinite(r.best)]
-    return sorted(kept, key=lambda r: sign * (r.best or 0.0))[: len(_BOLD)]
+    return sorted(kept, key=lambda r: sign * (r.best or 0.0))[: len(STYLES)]
 
 
 def _frame_race(axes: Axes, race: Race, seeds: Seeds) -> None:

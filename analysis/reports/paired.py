@@ -9,9 +9,8 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
-from analysis.distributions import t_quantile
+from analysis.statistics import mean_interval, t_quantile
 
 Curve = Sequence[tuple[int, float]]
 """(step, value as reported)."""
@@ -97,11 +96,7 @@ def pairs_needed(difference: float, low: float, high: float, num_pairs: int, alp
 
 
 def _point(step: int, differences: Sequence[float], alpha: float) -> Point:
-    num, mean = len(differences), fmean(differences)
-    half = math.nan
-    if num > 1:
-        half = t_quantile(1.0 - alpha / 2.0, num - 1.0) * stdev(differences) / math.sqrt(num)
-    return Point(step, tuple(differences), mean, mean - half, mean + half)
+    return Point(step, tuple(differences), *mean_interval(differences, 1.0 - alpha))
 
 
 def _at(curve: Curve, step: int) -> float:

@@ -17,21 +17,12 @@ from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 from analysis.api import Plot, Series
-from analysis.reports.figures import BLACK, BLUE, DPI, GREEN, ORANGE, PURPLE, RED
+from analysis.reports.figures import BLACK, DPI, STYLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLES: tuple[tuple[str, Any, str], ...] = (
-    (BLUE, "-", "o"),
-    (RED, "--", "s"),
-    (GREEN, "-.", "^"),
-    (PURPLE, ":", "D"),
-    (ORANGE, (0, (5, 1, 1, 1, 1, 1)), "v"),
-    (BLACK, (0, (8, 2)), "P"),
-)
-"""Colour, line style and marker of the first, second ... thing drawn; what comes after the last begins again."""
 WIDTH, HEIGHT = 7.2, 3.6
 """Inches of a figure on the page."""
 

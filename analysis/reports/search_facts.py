@@ -26,6 +26,7 @@ from analysis.records import Records
 from analysis.reports.tables import decimals
 from analysis.run import Run, drawn
 from analysis.seed_variance import SeedVariance, seed_variance
+from analysis.statistics import mean_interval
 
 _LEVEL = 0.95
 
@@ -268,5 +269,5 @@ def _lead(records: Records, best: Standing | None, other: Standing | None) -> Le
         return None
     ours, theirs = best.entry.values, other.entry.values
     pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
-    ahead = spread([records.sign * (b - a) for a, b in pairs if a is not None and b is not None])
-    return Lead(other.id, ahead.mean, ahead.mean - ahead.half, ahead.mean + ahead.half, ahead.num)
+    ahead = [records.sign * (b - a) for a, b in pairs if a is not None and b is not None]
+    return Lead(other.id, *mean_interval(ahead), len(ahead))

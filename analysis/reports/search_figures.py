@@ -12,8 +12,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from analysis.record_types import CandidateRecord, MemberRecord
-from analysis.reports.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED
-from analysis.reports.plots import HEIGHT, STYLES, Picture, frame, logarithmic, nothing, picture
+from analysis.reports.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, STYLES
+from analysis.reports.plots import HEIGHT, Picture, frame, logarithmic, nothing, picture
 from analysis.reports.search_facts import Facts, called
 from analysis.reports.tables import listed
 
