@@ -18,16 +18,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
 
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.diagnostics.moe_runs import (
     LOSS,
     MILLION,
     Finished,
+    OfFinished,
     closing,
     curves,
-    finished,
     furthest,
     is_wide,
     members,
@@ -38,7 +37,6 @@ from analysis.diagnostics.moe_runs import (
 )
 from analysis.diagnostics.verdicts import no_evidence
 from analysis.record_types import CandidateRecord
-from analysis.records import Records
 from analysis.reports.tables import listed
 from trainables.shared_moe.accounting import count_params, matmul_params
 
@@ -68,7 +66,7 @@ class Priced:
     costs: Mapping[str, Estimate]
 
 
-class Efficiency:
+class Efficiency(OfFinished):
     """Values, a candidate each: ``loss`` at equal tokens (nats per token), ``tokens_per_s``, and in millions
     ``matmul_parameters`` (entries that a token is multiplied by) and ``parameters``; ``frontier_by_speed``,
     ``frontier_by_compute``, ``frontier_by_size``: 1 on the frontier, 0.5 may be on it, 0 off it.
@@ -78,15 +76,9 @@ class Efficiency:
 
     name = "efficiency"
     title = "Loss against speed, compute and size"
-    families = ("shared_moe",)
-    needs: Literal["records", "checkpoint"] = "records"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for the records of one run."""
-        records: Records = subject
-        there = finished(records)
-        if isinstance(there, str):
-            return no_evidence(self.name, there)
+    def about(self, there: Finished) -> Finding:
+        """See the class."""
         place, rows = _priced(there)
         if len(rows) < 2:
             return no_evidence(self.name, "Fewer than two candidates were trained to the end on common seeds.")

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
 from analysis.diagnostics.moe_runs import (
@@ -21,11 +20,11 @@ from analysis.diagnostics.moe_runs import (
     MILLION,
     Clock,
     Finished,
+    OfFinished,
     Paired,
     closing,
     curves,
     doubted,
-    finished,
     furthest,
     is_wide,
     name,
@@ -34,29 +33,27 @@ from analysis.diagnostics.moe_runs import (
     reached,
     value_of,
 )
-from analysis.diagnostics.verdicts import no_evidence, shown
-from analysis.matched_steps import matched_steps
+from analysis.diagnostics.verdicts import shown
 from analysis.record_types import CandidateRecord
-from analysis.records import Records
 
 AS_GOOD = 0.0
 """Nats per token that the best one with experts may be worse by than the best dense one."""
 MAX_SHOWN = 6
 """Candidates in the plot, the best ones; the control and the best dense one are always among them."""
 
+_EQUAL: tuple[Clock, ...] = ("steps", "tokens")
 _BILLS: tuple[Clock, ...] = ("tokens", "seconds")
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Whom to compare with, at equal places of which clocks; its loss at its end is one to reach."""
+    """Whom to compare with; its loss at its end is one to reach."""
 
     word: str
     whose: CandidateRecord
-    clocks: tuple[Clock, ...] = ("steps", "tokens")
 
 
-class MatchedTokens:
+class MatchedTokens(OfFinished):
     """Values, a candidate each: ``minus_control_at_equal_steps``, ``minus_control_at_equal_tokens``,
     ``minus_dense_at_equal_steps``, ``minus_dense_at_equal_tokens`` in nats per token (below zero: better than the
     control, or than the best dense one); ``millions_of_tokens_to_control``, ``seconds_to_control``,
@@ -67,18 +64,12 @@ class MatchedTokens:
 
     name = "matched_tokens"
     title = "Loss at equal tokens: experts against dense"
-    families = ("shared_moe",)
-    needs: Literal["records", "checkpoint"] = "records"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for the records of one run."""
-        records: Records = subject
-        there = finished(records)
-        if isinstance(there, str):
-            return no_evidence(self.name, there)
-        goals = [Goal("control", there.control, ("tokens",))]
+    def about(self, there: Finished) -> Finding:
+        """See the class."""
+        goals = [Goal("control", there.control)]
         goals += [Goal("dense", there.dense)] if there.dense is not None else []
-        values: dict[str, Estimate | float] = dict(_at_equal_steps(records, there))
+        values: dict[str, Estimate | float] = {}
         for candidate in there.candidates:
             values |= dict(_against(candidate, goals))
         judged, verdict, threshold = _judge(there)
@@ -89,22 +80,13 @@ class MatchedTokens:
 def _against(candidate: CandidateRecord, goals: list[Goal]) -> Iterator[tuple[str, Estimate | float]]:
     for goal in goals:
         if goal.whose is not candidate:
-            for clock in goal.clocks:
+            for clock in _EQUAL:
                 found = paired(candidate, goal.whose, clock)
                 if found is not None:
                     yield value_of(candidate, f"minus_{goal.word}_at_equal_{clock}"), found.difference
         tokens, seconds = (_to_goal(candidate, goal.whose, clock) for clock in _BILLS)
         yield value_of(candidate, f"millions_of_tokens_to_{goal.word}"), tokens / MILLION
         yield value_of(candidate, f"seconds_to_{goal.word}"), seconds
-
-
-def _at_equal_steps(records: Records, there: Finished) -> Iterator[tuple[str, Estimate]]:
-    """The last differences to the control of the report's table of matched steps."""
-    rows = {row.candidate: row for row in matched_steps(records)}
-    for candidate in there.others:
-        if row := rows.get(candidate.id):
-            last = Estimate(row.difference[-1], row.low[-1], row.high[-1])
-            yield value_of(candidate, "minus_control_at_equal_steps"), last
 
 
 def _to_goal(candidate: CandidateRecord, whose: CandidateRecord, clock: Clock) -> float:

@@ -13,6 +13,7 @@ good (`analysis.claims`).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from analysis.api import Estimate, Verdict
-from analysis.diagnostics.verdicts import verdict
+from analysis.api import Estimate, Finding, Verdict
+from analysis.diagnostics.verdicts import no_evidence, verdict
 from analysis.gate_scores import gate_entries
 from analysis.record_types import CandidateRecord, MemberRecord, Report
 from analysis.records import Records
@@ -122,6 +123,24 @@ class Finished:
     def others(self) -> list[CandidateRecord]:
         """All but the control, best first."""
         return [c for c in self.candidates if c is not self.control]
+
+
+class OfFinished(ABC):
+    """A question about those that were trained to the end (`finished`)."""
+
+    name: str
+    title: str
+    families = (FAMILY,)
+    needs: Literal["records", "checkpoint"] = "records"
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for the records of one run."""
+        there = finished(subject)
+        return no_evidence(self.name, there) if isinstance(there, str) else self.about(there)
+
+    @abstractmethod
+    def about(self, there: Finished) -> Finding:
+        """The answer where somebody was trained to the end."""
 
 
 def settings(candidate: CandidateRecord) -> Any | None:

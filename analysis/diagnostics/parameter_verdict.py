@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
 from analysis.diagnostics.moe_runs import (
     MILLION,
+    Finished,
+    OfFinished,
     Paired,
     closing,
-    finished,
     name,
     paired,
     pairs_text,
@@ -31,7 +31,6 @@ from analysis.diagnostics.moe_runs import (
 )
 from analysis.diagnostics.verdicts import no_evidence, shown
 from analysis.record_types import CandidateRecord
-from analysis.records import Records
 from trainables.shared_moe.accounting import count_params, matmul_params
 
 FEWER = 0.9
@@ -62,22 +61,16 @@ class Smaller:
         return self.found.percent
 
 
-class ParameterVerdict:
+class ParameterVerdict(OfFinished):
     """Values, a candidate each: ``percent_above_control``, its loss at equal tokens above the control's in percent of
     it; ``share_of_parameters`` and ``share_of_matmul_parameters``, of the control's; ``millions_of_parameters``.
     """
 
     name = "parameter_verdict"
     title = "What fewer parameters cost"
-    families = ("shared_moe",)
-    needs: Literal["records", "checkpoint"] = "records"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for the records of one run."""
-        records: Records = subject
-        there = finished(records)
-        if isinstance(there, str):
-            return no_evidence(self.name, there)
+    def about(self, there: Finished) -> Finding:
+        """See the class."""
         rows = list(_beside(there.others, there.control))
         if not rows:
             return no_evidence(self.name, "Nobody but the control was trained to the end on a common seed.")
