@@ -136,10 +136,18 @@ def test_initial_weights_have_the_spread_that_the_depth_asks_for() -> None:
     block = model.block(0)
     assert isinstance(block.ffn, Mixture)
     assert isinstance(block.attention, Attention)
+    dense = SharedMoE(tiny(**DENSE, width=64, d_ff=256, depth=8, n_heads=4)).block(0).ffn
+    assert isinstance(dense, Dense)
     out = 0.02 / math.sqrt(16)
     wanted = {
-        0.02: (model.tokens.weight, block.attention.qkv.weight, block.ffn.experts.w_in),
-        out: (block.attention.out.weight, block.ffn.experts.w_out),
+        0.02: (
+            model.tokens.weight,
+            model.positions,
+            block.attention.qkv.weight,
+            block.ffn.experts.w_in,
+            dense.inner.weight,
+        ),
+        out: (block.attention.out.weight, block.ffn.experts.w_out, dense.out.weight),
     }
     for std, weights in wanted.items():
         for weight in weights:
