@@ -278,7 +278,7 @@ def _said(verdict: Verdict, cost: Estimate, num_seeds: int, balanced: bool) -> s
 def _lowest(points: list[Point]) -> str:
     """Where the mean is lowest, as a sentence with a space behind: a valley between the ends has no cost."""
     best = min(points, key=lambda point: over_seeds(list(point.losses.values())).value)
-    return f"In the mean it is lowest at {best.coefficient:.3g}, with {name(best.candidate)}. "
+    return f"In the mean the loss is lowest at {best.coefficient:.3g}, with {name(best.candidate)}. "
 
 
 def _bought(values: dict[str, Estimate | float]) -> str:

@@ -128,10 +128,8 @@ def _against_control(there: Finished) -> list[str]:
     best = there.others[0]
     if best is there.dense or not (found := paired(best, there.control, "tokens")):
         return []
-    return [
-        f"Beside the control, {name(there.control)}, the best of {len(there.others)}, {name(best)}, is "
-        f"{_better(found)} ({pairs_text(len(found.ours))})."
-    ]
+    whose = f"the best of {len(there.others)}, {name(best)}," if there.others[1:] else name(best)
+    return [f"Beside the control, {name(there.control)}, {whose} is {_better(found)} ({pairs_text(len(found.ours))})."]
 
 
 def _sooner(there: Finished, values: dict[str, Estimate | float]) -> Iterator[str]:

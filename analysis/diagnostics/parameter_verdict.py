@@ -159,7 +159,8 @@ def _rest(smaller: list[Smaller]) -> str:
         f"({_grade(row.percent.value)})"
         for row in smaller[1:]
     ]
-    return f"It is the best of {len(smaller)}; the others: {', '.join(others)}. " if others else ""
+    rest = "the others" if others[1:] else "the other"
+    return f"It is the best of {len(smaller)}; {rest}: {', '.join(others)}. " if others else ""
 
 
 def _plots(rows: list[Smaller]) -> tuple[Plot, ...]:

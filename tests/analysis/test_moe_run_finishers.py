@@ -104,7 +104,7 @@ def test_without_a_dense_model_the_control_is_what_is_left(tmp_path: Path) -> No
     found = TOKEN(records)
     assert (found.verdict, found.threshold) == ("no_evidence", {})
     assert "No dense model was trained to the end" in found.summary
-    assert "c0001 (quick), is 0.500 (0.376 to 0.624) nats per token better" in found.summary
+    assert "c0001 (quick) is 0.500 (0.376 to 0.624) nats per token better" in found.summary
     assert not [name for name in found.values if "dense" in name]
 
 
@@ -187,7 +187,7 @@ def test_size_and_compute_stand_beside_the_gap(tmp_path: Path) -> None:
     assert share < 0.9
     assert f"multiplied by {share:.2f} of the control's matrix entries: the gap confounds size and" in found.summary
     assert (
-        "the best of 2; the others: c0001 (smaller) with 0.64 of the parameters +5.0 percent (good)." in found.summary
+        "the best of 2; the other: c0001 (smaller) with 0.64 of the parameters +5.0 percent (good)." in found.summary
     )
     alone = SIZE(moe_run(tmp_path / "alone", {"smaller": SMALLER}, lambda label, seed, step: told(losses[label], step)))
     assert "confounds" not in alone.summary  # its experts are fewer and as wide: the compute is the same
