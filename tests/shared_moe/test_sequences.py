@@ -49,6 +49,8 @@ def test_an_epoch_has_each_window_once_and_epochs_differ() -> None:
         assert sorted(starts.tolist()) == [offset + 10 * i for i in range(9)]
         assert sequences.read(starts, CPU).shape == (9, 11)
     assert len({tuple(starts.tolist()) for starts in epochs}) == 4
+    # An offset of its own: over epochs every token is at every place of a window.
+    assert {int(order.take(9).min()) for _ in range(100)} == set(range(10))
 
 
 def test_batches_run_over_the_end_of_an_epoch_and_resume_there() -> None:
