@@ -122,9 +122,10 @@ def test_override_is_recorded(shell: Shell) -> None:
         ({"space": "tests.scripted:NOWHERE"}, "cannot be imported"),
         ({"space": "tests.scripted:FAMILY"}, "not a search_spaces.api.Space"),
         ({"fixed": {"floor": 1.5}}, "fixed.floor = 1.5: space"),
-        ({"fixed": {"flor": 1.5}}, "flor = 1.5: there is no such key"),
+        ({"fixed": {"flor": 1.5}}, "flor = 1.5: there is no such key; is 'floor' meant?"),
         ({"control": "nobody"}, "known: control"),
-        ({"nmae": "x"}, "nmae = 'x': there is no such key"),
+        ({"nmae": "x"}, "nmae = 'x': there is no such key; is 'name' meant?"),
+        ({"scoring": {"objectiv": "mean"}}, "scoring.objectiv = 'mean': there is no such key; is 'objective' meant?"),
     ],
 )
 def test_a_bad_plan_exits_2_before_anything_is_written(shell: Shell, changes: dict[str, object], expected: str) -> None:

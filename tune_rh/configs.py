@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainables.exported import CONFIG, INDEX
-from trainables.registry import FAMILIES, build_config, get_family
+from trainables.registry import FAMILIES, build_config, get_family, resolve
 from tune_rh.errors import PlanError
 from tune_rh.plan import SearchPlan, Variant
 from tune_rh.plan_file import explain
@@ -26,10 +26,13 @@ def named_config(plan: SearchPlan, name: str) -> tuple[Any, int | None]:
     """
     variant = plan.configs.get(name) or Variant(preset=name)
     try:
-        config = build_config(get_family(plan.family), variant.fields, plan.fixed, preset=variant.preset)
+        family = get_family(plan.family)
+        config = build_config(family, variant.fields, plan.fixed, preset=variant.preset)
     except ValidationError as error:
         where = f"config {name!r}" if name in plan.configs else f"preset {name!r}"
-        raise PlanError(explain(error, f"{where} with fixed" if plan.fixed else where)) from error
+        raise PlanError(
+            explain(error, f"{where} with fixed" if plan.fixed else where, resolve(family.config))
+        ) from error
     return config, variant.patience_steps
 
 
@@ -45,9 +48,10 @@ class Given:
 def resolved(config: Given) -> Any:
     """The config that a user named, built by its family; raises PlanError field by field."""
     try:
-        return build_config(get_family(config.family), config.variant.fields, preset=config.variant.preset)
+        family = get_family(config.family)
+        return build_config(family, config.variant.fields, preset=config.variant.preset)
     except ValidationError as error:
-        raise PlanError(explain(error, config.label)) from error
+        raise PlanError(explain(error, config.label, resolve(family.config))) from error
 
 
 def given(text: str, family: str | None, runs_dir: Path) -> Given:

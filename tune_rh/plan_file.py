@@ -11,10 +11,11 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from analysis.registry import offered
 from trainables.api import Family
@@ -66,7 +67,7 @@ def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
         plan = SearchPlan.model_validate_json(json.dumps(fields, default=_not_json))
         family = get_family(plan.family)
     except ValidationError as error:
-        raise PlanError(explain(error, where)) from error
+        raise PlanError(explain(error, where, SearchPlan)) from error
     except UnknownFamily as error:
         raise PlanError(f"{where}: {error}") from error
     diagnostics = offered(plan.family)
@@ -130,14 +131,16 @@ def _metrics(rules: Rules) -> list[str]:
     return named
 
 
-def explain(error: ValidationError, where: str) -> str:
-    """One line a mistake: field, value got, what is allowed."""
+def explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> str:
+    """One line a mistake: field, value got, what is allowed; a key of ``model`` that is spelled much the same."""
     lines = []
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"])
         value = item.get("input")
         if item["type"] == "extra_forbidden":
-            lines.append(f"{where}: {field} = {value!r}: there is no such key")
+            close = get_close_matches(str(item["loc"][-1]), _keys(model), 1) if model else []
+            meant = f"; is {close[0]!r} meant?" if close else ""
+            lines.append(f"{where}: {field} = {value!r}: there is no such key{meant}")
         elif item["type"] == "missing":
             lines.append(f"{where}: {field}: missing, and has no default")
         elif item["type"] == "value_error":
@@ -147,6 +150,12 @@ def explain(error: ValidationError, where: str) -> str:
         else:
             lines.append(f"{where}: {field} = {value!r}: {item['msg']}")
     return "\n".join(lines)
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """The names of all fields of a model and of the models in it."""
+    schema = model.model_json_schema()
+    return [name for part in (schema, *schema.get("$defs", {}).values()) for name in part.get("properties", {})]
 
 
 def override(fields: dict[str, Any], text: str) -> None:
