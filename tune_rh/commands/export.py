@@ -33,5 +33,6 @@ def run(args: argparse.Namespace) -> int:
     to = display.console()
     to.print(f"{chosen.candidate} ({chosen.label}) exported to {args.out}", soft_wrap=True)
     code = f"import trainables; print(trainables.load({str(args.out)!r}))"
-    to.print(f"  python -c {shlex.quote(code)}", soft_wrap=True)
+    quoted = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
+    to.print(f"  python -c {quoted}", soft_wrap=True)
     return 0
