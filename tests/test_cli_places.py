@@ -14,6 +14,7 @@ from tune_rh import runs
 from tune_rh.cli import main
 from tune_rh.events import Event, Reported
 from tune_rh.journal import RunPaths
+from tune_rh.local_runner import LocalRunner
 from tune_rh.search import Search
 
 Capture = pytest.CaptureFixture[str]
@@ -68,6 +69,21 @@ def test_what_is_printed_after_ctrl_c_goes_on_as_it_stands(
     assert "--data-dir" not in command
     assert main(command) == 0
     assert "Best: c" in capsys.readouterr().out
+
+
+def test_after_a_second_ctrl_c_it_says_how_to_go_on_too(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def quit_at_once(self: LocalRunner, search: Search) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalRunner, "run", quit_at_once)
+        assert main(["search", "plan.toml", "--runner", "local"]) == 130
+    out, error = capsys.readouterr()
+    assert "Quit at once" in out
+    assert error == ""
+    assert typed(out) == ["resume", "scripted", "--runner", "local"]
 
 
 def test_other_data_than_the_first_calls_are_said(

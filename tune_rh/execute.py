@@ -42,8 +42,14 @@ def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: C
             to.print(f"Run {paths.root.name} is finished already.")
             stopped = False
         else:
-            stopped = _run(run, runner, address, to)
+            try:
+                stopped = _run(run, runner, address, to)
+            except KeyboardInterrupt:
+                to.print("Quit at once: what was not saved yet is trained again. Go on with:")
+                _say_how_to_resume(paths, data_dir, runner, address, to)
+                return INTERRUPTED
         if stopped:
+            to.print("Stopped; everything is saved. Go on with:")
             _say_how_to_resume(paths, data_dir, runner, address, to)
             return INTERRUPTED
         conclude(paths, run.history, data_dir, to)
@@ -163,7 +169,7 @@ def _say_how_to_resume(paths: RunPaths, data_dir: Path, runner: str, address: st
     options = [] if runner == "ray" else ["--runner", runner]
     options += [] if address == "local" else ["--address", address]
     options += [] if data_dir == recorded_data_dir(paths) else ["--data-dir", str(data_dir)]
-    to.print(f"Stopped; everything is saved. Go on with:\n  {resume_command(paths, *options)}", soft_wrap=True)
+    to.print(f"  {resume_command(paths, *options)}", soft_wrap=True)
 
 
 def _failed(history: History, to: Console) -> bool:
