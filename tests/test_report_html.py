@@ -131,7 +131,7 @@ def test_the_first_lines_say_who_is_best_how_sure_against_what_at_what_cost_and_
         r"Ahead of the next, c0003, by 0\.1\d* \(95% interval 0\.1\d* to 0\.1\d*, 3 seeds in pairs\)", first
     )
     assert re.search(r"the control by 0\.5\d* \(95% interval", first)
-    assert re.search(r"\*\*Cost\*\*: [\d,]+ steps, .*% of the 1,080 steps that 6 candidates", first)
+    assert re.search(r"\*\*Cost\*\*: [\d,]+ steps, .*% of the 1,080 steps that it takes", first)
     assert "No diagnostic has looked at it." in first
     assert "a claim takes 5 in pairs" in first
     assert all(words in page.words for words in ("c0002", "Ahead of the next", "of the 1,080 steps"))

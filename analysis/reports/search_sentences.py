@@ -188,9 +188,8 @@ def _cost(facts: Facts) -> str:
     if facts.records.kind == "search" and bill.ungated_steps:
         share = bill.steps / bill.ungated_steps
         text += (
-            f"; {share:.0%} of the {bill.ungated_steps:,} steps that "
-            f"{counted(len(facts.records.candidates), 'candidate')} would have taken to the end with all seeds "
-            f"(about {duration(bill.ungated_slot_seconds)})"
+            f"; {share:.0%} of the {bill.ungated_steps:,} steps that it takes to bring everybody so far to the end "
+            f"with all seeds (about {duration(bill.ungated_slot_seconds)})"
         )
     return text + "."
 
