@@ -195,8 +195,9 @@ def _tied(trial: Trial) -> dict[str, Any]:
 
 
 def _trained(trial: Trial) -> dict[str, Any]:
+    charged = trial.suggest_categorical("z_loss", (False, True))
     return {
-        "z_loss_coef": trial.suggest_categorical("z_loss_coef", (0.0, 1e-4, 1e-3, 1e-2)),
+        "z_loss_coef": trial.suggest_float("z_loss_coef", 1e-4, 1e-2, log=True) if charged else 0.0,
         "lr": trial.suggest_float("lr", 1e-4, 2e-3, log=True),
     }
 
@@ -247,6 +248,11 @@ def aux_end_share(config: Mapping[str, Any]) -> float | None:
     return next((bound for bound in _END_SHARE if math.isclose(share, bound, rel_tol=10.0 ** (1 - _DIGITS))), share)
 
 
+def z_loss(config: Mapping[str, Any]) -> bool:
+    """Whether large logits of the router are charged at all."""
+    return bool(config["z_loss_coef"])
+
+
 def sigmoid_gate(config: Mapping[str, Any]) -> bool:
     """Whether a gate is the sigmoid of its own logit, and not a softmax."""
     return bool(config["gate"] == "sigmoid")
@@ -267,6 +273,7 @@ _OF_NO_LARGE_SPACE = {
     "tiny": _TINY,
 }
 _END_SHARED = {"aux_end_share": aux_end_share}
+_LARGE_AUXILIARY = {**_END_SHARED, "z_loss": z_loss}
 
 SPACES: dict[str, Space] = {
     "routing": Space(
@@ -274,21 +281,21 @@ SPACES: dict[str, Space] = {
         base="control",
         outside={**_OF_NO_LARGE_SPACE, "half-matched": _FEWER},
         summary="experts, their number, size and balance, an accelerator",
-        auxiliary=_END_SHARED,
+        auxiliary=_LARGE_AUXILIARY,
     ),
     "routing-wide": Space(
         suggest=routing_wide,
         base="control",
         outside={**_OF_NO_LARGE_SPACE, "half-matched": _FEWER},
         summary="routing with up to four experts a token, sigmoid gates, any aux coefficient from 0.001 to 0.1",
-        auxiliary={**_END_SHARED, "sigmoid_gate": sigmoid_gate},
+        auxiliary={**_LARGE_AUXILIARY, "sigmoid_gate": sigmoid_gate},
     ),
     "routing-matched-active": Space(
         suggest=matched_active,
         base="control",
         outside={**_OF_NO_LARGE_SPACE, "half-matched": _FEWER},
         summary="routing at the control's compute a token: d_ff follows from top_k",
-        auxiliary=_END_SHARED,
+        auxiliary=_LARGE_AUXILIARY,
         check=check_matched,
     ),
     "routing-half-params": Space(
@@ -296,7 +303,7 @@ SPACES: dict[str, Space] = {
         base="control",
         outside={**_OF_NO_LARGE_SPACE, "control": _WHOLE},
         summary="routing with half of the control's parameters: num_experts follows from the sizes",
-        auxiliary=_END_SHARED,
+        auxiliary=_LARGE_AUXILIARY,
         check=check_half,
     ),
     "routing-half-matched": Space(
@@ -304,7 +311,7 @@ SPACES: dict[str, Space] = {
         base="control",
         outside={**_OF_NO_LARGE_SPACE, "control": _WHOLE},
         summary="half of the control's parameters at its compute a token: d_ff and num_experts follow",
-        auxiliary=_END_SHARED,
+        auxiliary=_LARGE_AUXILIARY,
         check=check_half_matched,
     ),
     "cpu-tiny": Space(
