@@ -44,7 +44,6 @@ JUDGED_FROM = 4
 """Experts; of fewer, one may well do half of the work."""
 
 _MAX_TOKENS = 1 << 17  # of all passes together
-_FEWEST = 32
 
 
 class ExpertImportance:
@@ -112,8 +111,8 @@ class ExpertImportance:
 
 
 def affordable(golden: Golden, passes: int) -> Golden:
-    """As many of the sequences, evenly spread, as that many passes may take; at least `_FEWEST`."""
-    return golden.at_most(max(_FEWEST, _MAX_TOKENS // (passes * golden.task.config.context)))
+    """As many of the sequences, evenly spread, as that many passes may take; at least `FEWEST`."""
+    return golden.at_most(max(FEWEST, _MAX_TOKENS // (passes * golden.task.config.context)))
 
 
 def drop_each(golden: Golden) -> tuple[Array, Array, Array, Array]:

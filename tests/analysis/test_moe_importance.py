@@ -187,7 +187,7 @@ def test_many_experts_are_looked_at_on_fewer_sequences(make_task: MakeTask) -> N
     assert len(affordable(golden, 9).starts) == 64
     assert len(affordable(golden, 41).starts) == (1 << 17) // (41 * 64) == 49
     assert len(affordable(golden, 4001).starts) == 32
-    assert value(IMPORTANCE(subject(make_task(), number=10)), "sequences") == 10.0
+    assert value(IMPORTANCE(subject(make_task(), number=40)), "sequences") == 40.0
 
 
 def test_where_each_depth_has_its_own_experts(make_task: MakeTask) -> None:

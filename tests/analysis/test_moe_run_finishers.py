@@ -186,9 +186,7 @@ def test_size_and_compute_stand_beside_the_gap(tmp_path: Path) -> None:
     share = matmul_params(slow) / matmul_params(whole)
     assert share < 0.9
     assert f"multiplied by {share:.2f} of the control's matrix entries: the gap confounds size and" in found.summary
-    assert (
-        "the best of 2; the other: c0001 (smaller) with 0.64 of the parameters +5.0 percent (good)." in found.summary
-    )
+    assert "the best of 2; the other: c0001 (smaller) with 0.64 of the parameters +5.0 percent (good)." in found.summary
     alone = SIZE(moe_run(tmp_path / "alone", {"smaller": SMALLER}, lambda label, seed, step: told(losses[label], step)))
     assert "confounds" not in alone.summary  # its experts are fewer and as wide: the compute is the same
 
