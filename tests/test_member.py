@@ -90,8 +90,8 @@ def test_a_report_is_the_state_after_a_whole_interval(tmp_path: Path) -> None:
 
 
 LINE = re.compile(
-    r"Step (\d+): val_loss=(-?\d+\.\d{4}|nan) \(best=(-?\d+\.\d{4}|none)\) \| train:\d+\.\d s/s \| int:\d+\.\d s/s"
-    r" \| elapsed=\d+\.\dm \| stale=(\S+)( \| diverged)?"
+    r"Step (\d+): val_loss=(-?\d+\.\d{4}|nan) \(best=(-?\d+\.\d{4}|none)\)"
+    r" \| train:\d+\.\d steps/s \| int:\d+\.\d steps/s \| elapsed=\d+\.\dm \| stale=(\S+)( \| diverged)?"
 )
 
 

@@ -69,6 +69,7 @@ AROUND: dict[str, Any] = {"after": 0, "changes": [{"rate": 0.5}]}
         ({"family": "tests.scripted:SPACE"}, ["family = 'tests.scripted:SPACE'", "is a Space, not"]),
         ({"control": "nosuch"}, ["preset 'nosuch'", "known: control, diverging, failing, good"]),
         ({"presets": ["good", "bad"]}, ["preset 'bad'", "known: control"]),
+        ({"mode": "max"}, ["mode = 'max'", "val_loss of tests.scripted", "is 'min'"]),
         ({"objective": "test_loss"}, ["objective = 'test_loss'", "judged by 'val_loss'"]),
         ({"rules": {"health": [{"metric": "bpm", "at_least": 1}]}}, ["metric 'bpm'", "known: absent, health, lr"]),
         ({"rules": {"health": [{"metric": "health", "in_a_row": 0}]}}, ["in_a_row = 0", "greater than or equal to 1"]),
@@ -154,6 +155,14 @@ def test_every_mistake_is_said_at_once() -> None:
     with pytest.raises(PlanError) as caught:
         plan(control="nosuch", presets=["neither"], objective="other")
     assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_mistake_is_said_once() -> None:
+    with pytest.raises(PlanError) as caught:
+        plan(stages=[{"until_step": -5, "num_seeds": 2}])  # the only stage is wrong, but there is one
+    assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(PlanError, match=r"stages = \[\].*at least 1 item"):
+        plan(stages=[])
 
 
 def write(folder: Path, **changes: Any) -> Path:

@@ -188,8 +188,8 @@ class MemberRun:
         best = "none" if progress.best is None else f"{progress.best:.4f}"
         train_rate, rate = steps / max(train_s, 1e-9), steps / max(train_s + eval_s, 1e-9)
         line = (
-            f"Step {self.step}: {self.job.objective}={value:.4f} (best={best}) | train:{train_rate:.1f} s/s"
-            f" | int:{rate:.1f} s/s | elapsed={progress.elapsed_s / 60:.1f}m | stale={stale}"
+            f"Step {self.step}: {self.job.objective}={value:.4f} (best={best}) | train:{train_rate:.1f} steps/s"
+            f" | int:{rate:.1f} steps/s | elapsed={progress.elapsed_s / 60:.1f}m | stale={stale}"
         )
         row = {"step": self.step, "train_s": train_s, "eval_s": eval_s, "diverged": diverged, "metrics": dict(metrics)}
         with (self.folder / "train.log").open("a") as log:

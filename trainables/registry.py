@@ -30,7 +30,9 @@ def get_family(name: str) -> Family:
         try:
             own = resolve(name)
         except (ImportError, AttributeError) as error:
-            raise UnknownFamily(f"family = {name!r}: cannot be imported ({error})") from error
+            raise UnknownFamily(
+                f"family = {name!r}: cannot be imported ({error}); it is looked for here and on PYTHONPATH"
+            ) from error
         if not isinstance(own, Family):
             raise UnknownFamily(f"family = {name!r}: is a {type(own).__name__}, not a trainables.api.Family")
         return own

@@ -105,6 +105,8 @@ def _check_family(plan: SearchPlan, family: Family) -> list[str]:
     problems = []
     if plan.objective not in ("", family.objective.name):
         problems.append(f"objective = {plan.objective!r}: {plan.family} is judged by {family.objective.name!r}")
+    if "mode" in plan.model_fields_set and plan.mode != family.objective.mode:
+        problems.append(f"mode = {plan.mode!r}: {family.objective.name} of {plan.family} is {family.objective.mode!r}")
     known = ", ".join(sorted(family.presets))
     names = [name for name in (plan.control, *plan.presets, *plan.references) if name]
     made_from = [plan.configs[name].preset if name in plan.configs else name for name in names]
@@ -134,7 +136,11 @@ def _metrics(rules: Rules) -> list[str]:
 def explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> str:
     """One line a mistake: field, value got, what is allowed; a key of ``model`` that is spelled much the same."""
     lines = []
+    places = [item["loc"] for item in error.errors()]
     for item in error.errors():
+        within = len(item["loc"])
+        if item["type"] == "too_short" and any(len(loc) > within and loc[:within] == item["loc"] for loc in places):
+            continue  # what is wrong with the only item is said: it is there
         field = ".".join(str(part) for part in item["loc"])
         value = item.get("input")
         if item["type"] == "extra_forbidden":

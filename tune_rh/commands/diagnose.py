@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         members = _chosen(args, paths)
         if not members and (of_models or not _has_questions(paths)):
             raise PlanError(f"{args.what}: nobody has reached the last stage yet; --member ID takes another one")
-    _check_offered(runs.replay(paths)[0].family)
+    if args.only is None:
+        _check_offered(runs.replay(paths)[0].family)
     _diagnose_models(_opened(args, paths, members), of_models)
     if of_run is None or of_run:
         _diagnose_run(paths, of_run)
