@@ -106,7 +106,7 @@ class Decision:
     """A promotion, a seed added, or a member that stopped early or was lost.
 
     Attributes:
-        kind: ``promoted``, ``seed added``, ``stopped``, ``diverged``, ``failed`` or ``not diagnosed``.
+        kind: ``promoted``, ``seed added``, ``stopped``, ``diverged``, ``failed``, ``not tested`` or ``not diagnosed``.
         gate: 0-based; for members that ended the stage they were at.
         seed: of the member, or the seed added; None where a whole candidate was promoted.
         score, rank, num_scored: of a promotion, as journaled; the rank is 0-based.

@@ -194,11 +194,13 @@ class Records:
             self._hand_back(member)
         elif outcome == "failed" and member.tested is not None:
             kind = "not diagnosed"  # its training is whole, only the look at it failed
+        elif outcome == "failed" and not _trains(job) and member.status in ("stopped", "completed"):
+            kind, member.tested = "not tested", {}
         elif outcome not in ("tested", "diagnosed"):
             member.status, member.reason = outcome, event["reason"]
             if outcome in ("diverged", "failed") and _trains(job):
                 member.lost_stage = job["stage"]
-        if kind in ("stopped", "diverged", "failed", "not diagnosed"):
+        if kind in ("stopped", "diverged", "failed", "not tested", "not diagnosed"):
             self.decisions.append(Decision(kind, member.candidate, job["stage"], event["reason"], seed=member.seed))
 
     def _on_session_started(self, event: Mapping[str, Any]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.records import NoMirror, decided, events, finish, make, of, open_search
+from tests.scripted import ScriptedTask
 from tests.test_ab import FAMILY, Desk, written
 from tune_rh import compare, runs
 from tune_rh.events import CandidateAdded, JobStarted, SessionEnded
@@ -58,6 +60,22 @@ def test_a_race_goes_from_seeds_to_a_report_and_an_export(desk: Desk) -> None:
     assert f"Best: seed {best} " in out
     assert json.loads((run / "best" / "export.json").read_text())["seed"] == best
     assert f"Report: {run / 'report' / 'index.html'}" in out
+
+
+def test_a_race_whose_test_cannot_be_read_says_so_and_exits_4(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = ScriptedTask.evaluate
+
+    def only_val(task: ScriptedTask, split: str = "val") -> dict[str, float]:
+        if split == "test":
+            raise RuntimeError("no test here")
+        return read(task, split)
+
+    monkeypatch.setattr(ScriptedTask, "evaluate", only_val)
+    code, out, err = desk("race", FAMILY, "--preset", "a.toml", *RACE, "--runner", "local")
+    assert (code, err) == (4, "")
+    assert re.search(r"warning: reading test failed for c0000-s\d+, c0000-s\d+; journal.jsonl says why", out)
+    assert "Best: seed" in out
+    assert (desk.folder / "runs" / "a-race" / "best" / "README.md").is_file()
 
 
 def test_a_race_goes_on_without_a_seed_that_fails_and_exits_4(desk: Desk) -> None:

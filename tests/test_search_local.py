@@ -9,12 +9,17 @@ from typing import Any
 import optuna
 import pytest
 
+from analysis.records import read_run
+from analysis.reports.search_facts import gather
+from analysis.run import load
 from tests.records import SMALL, NoMirror, decided, events, finish, make, member_rows, of, open_search, records
+from tests.scripted import ScriptedTask
 from tune_rh.errors import PlanError
 from tune_rh.events import (
     CandidateAdded,
     JobEnded,
     JobStarted,
+    MemberId,
     Promoted,
     Reported,
     RunCreated,
@@ -174,3 +179,33 @@ def test_all_candidates_may_be_lost(tmp_path: Path) -> None:
     assert {m.status for c in history.candidates.values() for m in c.members.values()} == {"diverged"}
     assert [row.candidate for row in ranking(history)] == ["c0000"]
     assert set(Counter(e.member for e in of(paths, JobStarted)).values()) == {1}
+
+
+@pytest.mark.usefixtures("light")
+def test_a_reading_of_test_that_fails_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = finish(make(tmp_path / "whole", **SMALL))
+    read = ScriptedTask.evaluate
+
+    def unlucky(task: ScriptedTask, split: str = "val") -> dict[str, float]:
+        if split == "test" and task.seed == 42:
+            raise RuntimeError("no test for this seed")
+        return read(task, split)
+
+    monkeypatch.setattr(ScriptedTask, "evaluate", unlucky)
+    paths = make(tmp_path / "run", **SMALL)
+    history = finish(paths)
+    ended = [e for e in of(paths, JobEnded) if e.outcome == "failed" and "no test for this seed" in e.reason]
+    assert ended
+    for event in ended:
+        member = history.member(MemberId.parse(event.member))
+        assert (member.status, member.lost, member.id.seed) == ("completed", False, 42)
+    told = [(row.candidate, row.val, row.num_lost) for row in ranking(history)]
+    assert told == [(row.candidate, row.val, row.num_lost) for row in ranking(whole)]
+    assert all(row.test == pytest.approx(row.val + 0.125, abs=0.05) for row in ranking(history))  # of the other seeds
+    before = records(paths)
+    finish(paths)
+    assert records(paths) == before  # and is not tried for ever
+    kept = read_run(paths.root)
+    assert {d.kind for d in kept.decisions if d.seed == 42 and "no test" in d.reason} == {"not tested"}
+    assert all(kept.members[e.member].lost_stage is None for e in ended)
+    assert gather(load(paths.root), "finished").standings[0].val.mean == ranking(whole)[0].val

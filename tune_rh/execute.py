@@ -173,19 +173,15 @@ def _say_how_to_resume(paths: RunPaths, data_dir: Path, runner: str, address: st
 
 
 def _failed(history: History, to: Console) -> bool:
-    failed = [m for c in history.candidates.values() for m in c.members.values() if m.status == "failed"]
+    members = [m for c in history.candidates.values() for m in c.members.values()]
+    failed = [m for m in members if m.status == "failed"]
     for member in failed:
         last = member.reason.strip().splitlines()[-1] if member.reason.strip() else "no message"
         to.print(f"warning: {member.id} failed after its retries: {last}", soft_wrap=True)
-    blind = [
-        m.id
-        for c in history.candidates.values()
-        for m in c.members.values()
-        if m.diagnosed and not m.diagnosed.verdicts
-    ]
-    if blind and history.plan.diagnose:
-        to.print(
-            f"warning: the diagnosis of {', '.join(map(str, blind))} failed; `tune-rh diagnose` shows why",
-            soft_wrap=True,
-        )
-    return bool(failed or (blind and history.plan.diagnose))
+    unread = [str(m.id) for m in members if m.tested and not m.tested.metrics]
+    if unread:
+        to.print(f"warning: reading test failed for {', '.join(unread)}; journal.jsonl says why", soft_wrap=True)
+    blind = [str(m.id) for m in members if history.plan.diagnose and m.diagnosed and not m.diagnosed.verdicts]
+    if blind:
+        to.print(f"warning: the diagnosis of {', '.join(blind)} failed; `tune-rh diagnose` shows why", soft_wrap=True)
+    return bool(failed or unread or blind)

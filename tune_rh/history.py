@@ -228,6 +228,9 @@ class History:
         elif event.outcome == "failed" and member.tested is not None:
             # Its training is whole, only the look at it failed: it is not looked at again.
             member.diagnosed = Diagnosed(event.member, member.step, {}, 0.0)
+        elif event.outcome == "failed" and member.status in ("stopped", "completed"):
+            # Only the reading of test failed, from which nothing is decided: its value stands.
+            member.tested = Tested(event.member, member.step, {}, 0.0)
         elif event.outcome != "tested" and event.outcome != "diagnosed":
             member.status = event.outcome
         self._offer(candidate, member)
