@@ -36,8 +36,8 @@ class Shell:
         return str(path)
 
     def __call__(self, *words: str) -> tuple[int, str, str]:
-        both = words[0] in ("search", "resume", "status", "export")
-        places = self.places if both else self.places[2:] if words[0] == "data" else []
+        both = words[0] in ("search", "resume", "export")
+        places = {"status": self.places[:2], "data": self.places[2:]}.get(words[0], self.places if both else [])
         try:
             code = main([*words, *places])
         except SystemExit as error:

@@ -377,9 +377,9 @@ def test_the_command_leaves_out_what_ends_early_and_says_so(tmp_path: Path, caps
 def test_the_curves_of_a_run_can_be_searched_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, file = tmp_path / "plan.toml", tmp_path / "curves.parquet"
     path.write_text(tomli_w.dumps(plans.fields()))
-    places = ["--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
-    assert main(["search", str(path), "--runner", "local", *places]) == 0
-    assert call("--record", "scripted", "--curves", str(file), *places) == 0
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    assert main(["search", str(path), "--runner", "local", *runs, "--data-dir", str(tmp_path / "data")]) == 0
+    assert call("--record", "scripted", "--curves", str(file), *runs) == 0
     assert "of 10 configs, to step 120" in capsys.readouterr().out
     words = [str(path), "--curves", str(file), "--set", "num_candidates=1", "--repeats", "2"]
     assert call(*words) == 0

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     """``--runs-dir`` and ``--data-dir``."""
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs lie (runs)")
+    add_runs_dir(parser)
     add_data_dir(parser)
+
+
+def add_runs_dir(parser: argparse.ArgumentParser) -> None:
+    """``--runs-dir``."""
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs lie (runs)")
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:

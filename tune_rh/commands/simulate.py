@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a field of the plan"
     )
-    options.add_places(parser)
+    options.add_runs_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:

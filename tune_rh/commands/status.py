@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch", action="store_true", help="refresh every two seconds until the run is finished, or Ctrl-C"
     )
-    options.add_places(parser)
+    options.add_runs_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
