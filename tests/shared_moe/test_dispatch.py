@@ -191,6 +191,42 @@ def test_bfloat16_is_near() -> None:
     assert 0.0 < float(error) < 2.0**-6
 
 
+@pytest.mark.parametrize("blocks", ["shared", "indexed"])
+def test_matrices_are_cast_once_however_often_they_are_applied(blocks: str) -> None:
+    """What is kept for the backward pass holds each matrix once, in bfloat16."""
+    model = model_of(blocks=blocks, depth=4, d_ff=24)
+    ids = torch.randint(40, (2, 6))
+    shape = model.mixtures()[0].experts.w_in.shape
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.shape == shape:
+            kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(ids).logits
+    assert [tensor.dtype for tensor in kept.values()] == [torch.bfloat16] * len(model.mixtures())
+
+
+def test_a_cast_that_is_shared_gives_the_same_values_and_the_sum_of_the_gradients() -> None:
+    layer = experts(8, 32, 64)
+    inputs = [drawn(8, 2, 64, 32) for _ in range(4)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        apart = [layer(*batch)[0] for batch in inputs]
+        with layer.cast_once():
+            shared = [layer(*batch)[0] for batch in inputs]
+    assert all(torch.equal(one, other) for one, other in zip(apart, shared, strict=True))
+    matrices = (layer.w_in, layer.w_out)
+    sums = (torch.autograd.grad(torch.cat(y).square().sum(), matrices) for y in (apart, shared))
+    for exact, got in zip(*sums, strict=True):
+        assert 0.0 < float((got - exact).norm() / exact.norm()) < 2.0**-7  # it is summed in bfloat16
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        layer.w_in.mul_(2.0)
+        assert not torch.equal(layer(*inputs[0])[0], apart[0])  # no longer shared
+
+
 def test_shapes_are_what_the_annotations_say() -> None:
     checked = jaxtyping.jaxtyped(typechecker=beartype)(Experts.forward)
     layer = experts(4)

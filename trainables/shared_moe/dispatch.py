@@ -7,6 +7,8 @@ plain loop over experts, is in `reference`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ class Experts(nn.Module):
         self.b_in = nn.Parameter(torch.empty(num, hidden))
         self.w_out = nn.Parameter(torch.empty(num, hidden, width))
         self.b_out = nn.Parameter(torch.empty(num, width))
+        self._cast: tuple[Tensor, Tensor] | None = None
 
     def forward(
         self,
@@ -47,18 +50,37 @@ class Experts(nn.Module):
         ends = torch.searchsorted(expert, torch.arange(1, num + 1, device=x.device), out_int32=True)
         inputs = _Copy.apply(x, order // k, inverse)  # type: ignore[no-untyped-call]
         # In place: products are not needed again, and memory is what this layer waits for.
-        hidden = F.gelu(self._product(inputs, self.w_in, ends).add_(F.embedding(expert, self.b_in)))
-        outputs = self._product(hidden, self.w_out, ends).add_(F.embedding(expert, self.b_out))
+        w_in, w_out = self._cast or self._matrices()
+        hidden = F.gelu(_product(inputs, w_in, ends).add_(F.embedding(expert, self.b_in)))
+        outputs = _product(hidden, w_out, ends).add_(F.embedding(expert, self.b_out))
         back = _Permute.apply(outputs, inverse, order).view(len(x), k, -1)  # type: ignore[no-untyped-call]
         return (back * weights.unsqueeze(-1)).sum(dim=1), ends.diff(prepend=ends.new_zeros(1))
 
-    def _product(self, x: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
-        """Rows of ``x`` up to ``ends[e]`` times matrix e, in the precision of autocast where that is on."""
-        if torch.is_autocast_enabled(x.device.type):
-            dtype = torch.get_autocast_dtype(x.device.type)
-            x, matrices = x.to(dtype), matrices.to(dtype)
-        product: Tensor = F.grouped_mm(x, matrices, offs=ends)
-        return product
+    @contextmanager
+    def cast_once(self) -> Iterator[None]:
+        """Within it, all applications share one cast of the matrices; autocast does the same for its own operators.
+
+        A cast for each application would keep as many copies for the backward pass as the depth has applications.
+        """
+        self._cast = self._matrices()
+        try:
+            yield
+        finally:
+            self._cast = None
+
+    def _matrices(self) -> tuple[Tensor, Tensor]:
+        """Both in the precision of products: that of autocast where it is on."""
+        device = self.w_in.device.type
+        if not torch.is_autocast_enabled(device):
+            return self.w_in, self.w_out
+        dtype = torch.get_autocast_dtype(device)
+        return self.w_in.to(dtype), self.w_out.to(dtype)
+
+
+def _product(x: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
+    """Rows of ``x`` up to ``ends[e]`` times matrix e, in the precision of the matrices."""
+    product: Tensor = F.grouped_mm(x.to(matrices.dtype), matrices, offs=ends)
+    return product
 
 
 class _Copy(torch.autograd.Function):

@@ -7,6 +7,7 @@ not: the choice of experts (`routing`), their computation (`dispatch`) or any lo
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -124,12 +125,15 @@ class SharedMoE(nn.Module):
         """
         x = self.tokens(ids) + self.positions[: ids.shape[1]]
         routed = []
-        for depth in range(self.config.depth):
-            if self.depths is not None:
-                x = x + self.depths[depth]
-            x, here = self.block(depth)(x, dropped)
-            if here is not None:
-                routed.append(here)
+        with ExitStack() as passing:
+            for mixture in self.mixtures():
+                passing.enter_context(mixture.experts.cast_once())
+            for depth in range(self.config.depth):
+                if self.depths is not None:
+                    x = x + self.depths[depth]
+                x, here = self.block(depth)(x, dropped)
+                if here is not None:
+                    routed.append(here)
         routing = Routing(*(torch.stack(parts) for parts in zip(*routed, strict=True))) if routed else None
         vectors = self.tokens.weight if self.head is None else self.head.weight
         return Output(F.linear(self.norm(x), vectors), routing)
@@ -142,9 +146,11 @@ class SharedMoE(nn.Module):
 
     def routers(self) -> list[Router]:
         """The router of each block; none in a dense model."""
-        return [
-            block.ffn.router for block in map(self.block, range(len(self.blocks))) if isinstance(block.ffn, Mixture)
-        ]
+        return [mixture.router for mixture in self.mixtures()]
+
+    def mixtures(self) -> list[Mixture]:
+        """The mixture of each block; none in a dense model."""
+        return [block.ffn for block in map(self.block, range(len(self.blocks))) if isinstance(block.ffn, Mixture)]
 
     def _initialise(self) -> None:
         """N(0, 0.02); what ends in the stream is scaled by 1 / sqrt(2 depth); biases 0; norms as torch has them."""
