@@ -322,10 +322,12 @@ def test_a_signal_saves_and_says_how_to_resume(tmp_path: Path, number: signal.Si
     plan.write_text(tomli_w.dumps(fields(fixed={"step_s": 0.004})))
     places = ["--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
     command = [sys.executable, "-m", "tune_rh"]
+    before = signal.signal(number, signal.default_int_handler)  # the driver inherits what is ignored, as under nohup
     driver = subprocess.Popen(
         [*command, "search", str(plan), "--runner", "local", *places],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    signal.signal(number, before)
     assert driver.stdout is not None
     seen = []
     for line in driver.stdout:

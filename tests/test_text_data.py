@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -265,10 +266,11 @@ def test_a_missing_file_is_damage(mine: tuple[Path, str], name: str) -> None:
         load("mine", data_dir)
 
 
-def test_facts_of_a_side_car_are_vouched_for(mine: tuple[Path, str]) -> None:
+@pytest.mark.parametrize("fact", ["vocab_size", "bytes"])
+def test_facts_of_a_side_car_are_vouched_for(mine: tuple[Path, str], fact: str) -> None:
     data_dir, digest = mine
     path = data_dir / "text" / "mine" / "data.json"
-    path.write_text(path.read_text().replace('"vocab_size": 300', '"vocab_size": 301'))
+    path.write_text(re.sub(rf'"{fact}": (\d+)', lambda found: f'"{fact}": {int(found[1]) + 1}', path.read_text()))
     with pytest.raises(DataCorrupt, match=digest):
         load("mine", data_dir)
 

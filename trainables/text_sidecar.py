@@ -48,7 +48,7 @@ class Sidecar(FrozenConfig):
     """The side-car of a set.
 
     Attributes:
-        sha256: over what a model sees: the files, the vocabulary and how tokens are written (`seen_digest`).
+        sha256: over what a model and its metrics see: files, vocabulary, form of tokens, counts (`seen_digest`).
         format: of the folder; another one is read by another version.
         name: of the set.
         vocab_size: of the tokenizer, the end of text included.
@@ -81,9 +81,8 @@ class Sidecar(FrozenConfig):
 
     def seen_digest(self) -> str:
         """What ``sha256`` has to be."""
-        return canonical_digest(
-            self.model_dump(mode="json", include={"format", "vocab_size", "dtype", "end_of_text", "files"})
-        )
+        seen = {"format", "vocab_size", "dtype", "end_of_text", "files", "splits"}
+        return canonical_digest(self.model_dump(mode="json", include=seen))
 
     @property
     def num_bytes(self) -> int:
