@@ -74,6 +74,26 @@ def test_eta_top_at_least_and_at_most(first: dict[str, Any], expected: dict[str,
     assert passed(sim) == expected
 
 
+@pytest.mark.parametrize("first", [{"eta": 50.0, "when_idle": False, "at_least": 2}, {"top": 2}])
+def test_who_is_sure_to_pass_does_not_wait_for_an_idle_slot(first: dict[str, Any]) -> None:
+    """A gate that nobody else can reach is filled before seeds that are new to the last stage begin."""
+    sim = Simulation(plan(num_candidates=3, seeds=[7, 42, 1337], stages=staged(**first)), levels(5.5, 1, 2, 3)).run()
+    assert passed(sim).keys() == {"c0001", "c0002"}
+    fresh = [i for i, e in enumerate(sim.events) if isinstance(e, JobStarted) and e.member.endswith("-s1337")]
+    sure = [i for i, e in enumerate(sim.events) if isinstance(e, Promoted) and e.gate == 0]
+    assert max(sure) < min(fresh)
+
+
+def test_who_an_idle_slot_would_let_through_is_waited_for() -> None:
+    """Of five at the first gate one passes by quota and one for an idle slot; the second gate decides over both."""
+    first, second, last = staged(eta=4.0)
+    stages = [first, {**second, "eta": 50.0, "when_idle": False}, last]
+    sim = Simulation(plan(num_candidates=5, stages=stages), levels(5.5, 1, 2, 3, 4, 5)).run()
+    assert passed(sim) == {"c0001": "quota", "c0002": "idle"}
+    (best,) = [p for p in sim.promoted() if p.gate == 1 and p.candidate != "c0000"]
+    assert (best.candidate, best.reason, best.num_scored) == ("c0001", "at_least", 2)
+
+
 @pytest.mark.parametrize("slots", [1, 3])
 def test_top_waits_for_everybody(slots: int) -> None:
     sim = Simulation(plan(num_candidates=6, stages=staged(top=2)), by_index, slots=slots).run()

@@ -115,9 +115,9 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
     """What a free slot does.
 
     In this order: read the test split for a member that is done; finish the control's stage; advance members of
-    promoted candidates; let candidates pass the gates, highest first, or give one near the cut a seed more; missing
-    seeds; a new candidate; a follow-up whose winner is known; promotions that only an idle slot justifies; wait;
-    audits; finish.
+    promoted candidates; let candidates pass the gates, highest first, or give one near the cut a seed more; fill gates
+    that nobody else can reach; missing seeds; diagnoses; a new candidate; a follow-up whose winner is known; promotions
+    that only an idle slot justifies; wait; audits; finish.
 
     Args:
         plan: the plan.
@@ -129,13 +129,17 @@ def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None)
     pending = history.pending[0] if history.pending else None
     if pending and pending.kind <= ADVANCE:
         return _run(plan, history.pending, prefer)
+    passed: Promote | AddSeed | None = _keep_up(history) or _bring_up(history)
     # Whoever is audited arrives at gates that have decided: nobody else passes them for that.
-    passed = _keep_up(history) or _bring_up(history) or (None if history.num_audited else _at_gates(plan, history))
+    if passed is None and not history.num_audited:
+        passed = _at_gates(plan, history)
+        if passed is None and not _may_ask(plan, history) and not follow_ups.remaining(plan, history):
+            passed = _close_gates(plan, history, plan.last_stage)
     if passed:
         return passed
     if pending:
         return _run(plan, history.pending, prefer)
-    if not history.candidates or len(history.references) < len(plan.references) or _may_ask(plan, history):
+    if _may_ask(plan, history):
         return AskCandidate()
     further = None if history.num_audited else _follow_up(plan, history) or _idle(plan, history, plan.last_stage)
     if further is None and plan.audit and not follow_ups.remaining(plan, history):
@@ -189,6 +193,8 @@ def _run(plan: SearchPlan, pending: Sequence[Pending], prefer: MemberId | None) 
 
 
 def _may_ask(plan: SearchPlan, history: History) -> bool:
+    if not history.candidates or len(history.references) < len(plan.references):
+        return True
     return history.num_candidates() < plan.num_candidates and not history.space_exhausted and not history.is_over_budget
 
 
@@ -290,10 +296,13 @@ def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Prom
 def _close_gates(plan: SearchPlan, history: History, until: int) -> Promote | None:
     """Fill ``top`` and ``at_least`` at the first gate (below ``until``) that lacks somebody and nobody else can reach.
 
-    Whoever went on and was lost does not count towards ``at_least``: the next best takes the place.
+    Whoever an idle slot would let through is on the way, and waited for. Whoever went on and was lost does not count
+    towards ``at_least``: the next best takes the place.
     """
     for k in range(until):
         if history.incomplete[k] or follow_ups.are_awaited(plan, history, k):
+            return None
+        if _at_gates(plan, history, until=k + 1, idle=True):
             return None
         gate, stage = history.gates[k], plan.stages[k]
         line = gate.waiting or gate.cut
