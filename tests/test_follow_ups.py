@@ -233,6 +233,20 @@ def test_references_are_shown_and_are_never_the_best(searched: tuple[Path, Histo
     assert funnel(history) == [FunnelStage(20, 1, 4, 4, 2), FunnelStage(40, 2, 2, 2, 2), FunnelStage(60, 2, 2, 2, 2)]
 
 
+@pytest.mark.usefixtures("light")
+def test_guests_of_a_gate_take_no_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.toml").write_text(tomli_w.dumps(fields(**SEARCH)))
+    places = ("--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data"))
+    assert main(["search", str(tmp_path / "plan.toml"), "--runner", "local", *places]) == 0
+    lines = [line.partition(", score")[0] for line in capsys.readouterr().out.splitlines() if "passes gate 1" in line]
+    assert lines == [
+        "c0004  passes gate 1 (top, place 1 of 3",
+        "c0000  passes gate 1 (control)",
+        "c0001  passes gate 1 (reference, would be place 4 of 4",
+        "c0005  passes gate 1 (follow_up, would be place 2 of 4",
+    ]
+
+
 def test_status_shows_what_was_made_and_what_was_not(
     searched: tuple[Path, History], capsys: pytest.CaptureFixture[str]
 ) -> None:

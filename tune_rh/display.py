@@ -252,7 +252,9 @@ def _line(history: History, event: Event) -> str:
             )
         case Promoted():
             score = "" if event.score is None else f", score {event.score:.4f}"
-            place = "" if event.reason == "control" else f", place {event.rank + 1} of {event.num_scored}{score}"
+            guest = event.reason in ("reference", "follow_up")  # takes no place: the one that it would have
+            place = f", {'would be ' * guest}place {event.rank + 1} of {event.num_scored + guest}{score}"
+            place = "" if event.reason == "control" else place
             who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
             return f"{who}  passes gate {event.gate + 1} ({event.reason}{place})"
         case SeedAdded():
