@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -254,11 +255,12 @@ def _at_gates(
 def _is_in_band(scoring: Scoring, gate: Gate, first: int) -> bool:
     """Whether the best that waits below the cut is too close to it to be told from those above.
 
-    Not before a better one that waits for a seed more: it must not find its place taken.
+    Places are kept for better ones that wait for a seed more: they must not find them taken.
     """
-    if not scoring.band or scoring.objective != "mean" or (gate.held and gate.held[0] < gate.waiting[0]):
+    if not scoring.band or scoring.objective != "mean":
         return False
-    if gate.num_promoted >= math.floor(scoring.band_quota * len(gate.order) / gate.eta):
+    kept = bisect_left(gate.held, gate.waiting[0])
+    if gate.num_promoted + kept >= math.floor(scoring.band_quota * len(gate.order) / gate.eta):
         return False
     return gate.chance(first) >= scoring.band
 
