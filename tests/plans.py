@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import strategies as st
+
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_file import resolve_plan
 
@@ -32,3 +34,18 @@ def fields(**changes: Any) -> dict[str, Any]:
 def plan(**changes: Any) -> SearchPlan:
     """`fields`, validated."""
     return resolve_plan(fields(**changes))
+
+
+def health_bounds(*after_steps: int) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Up to two bounds of ``rules.health`` on the metric ``pulse``, each from after one of these steps on."""
+    bound = st.fixed_dictionaries(
+        {
+            "metric": st.just("pulse"),
+            "at_least": st.sampled_from([0.25, 0.5, 1.0]),
+            "in_a_row": st.integers(1, 3),
+            "after_step": st.sampled_from(after_steps),
+            "required": st.booleans(),
+            "stops": st.booleans(),
+        }
+    )
+    return st.lists(bound, max_size=2)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plans import plan
+from tests.plans import health_bounds, plan
 from tests.simulated import (
     SEEDS,
     STAGES,
@@ -299,19 +299,6 @@ TABLES = st.lists(
     max_size=3,
 ).map(lambda tables: sorted(tables, key=lambda table: table["after"]))
 GAPS = st.one_of(st.none(), st.fixed_dictionaries({"first": st.floats(0, 1), "widening": st.floats(0, 0.2)}))
-BOUNDS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "metric": st.just("pulse"),
-            "at_least": st.sampled_from([0.25, 0.5, 1.0]),
-            "in_a_row": st.integers(1, 3),
-            "after_step": st.sampled_from([0, 20, 40]),
-            "required": st.booleans(),
-            "stops": st.booleans(),
-        }
-    ),
-    max_size=2,
-)
 
 
 @st.composite
@@ -321,7 +308,7 @@ def plans(draw: st.DrawFn) -> SearchPlan:
     for table, (k, gate) in itertools.product(tables, enumerate(gates)):
         if table["enters"] <= k < table["after"]:
             gate.pop("top", None)
-    gap, bounds = draw(GAPS), draw(BOUNDS)
+    gap, bounds = draw(GAPS), draw(health_bounds(0, 20, 40))
     return plan(
         num_candidates=draw(st.integers(1, 5)),
         references=draw(st.sampled_from([[], ["good"], ["good", "diverging"]])),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.plans import plan
+from tests.plans import health_bounds, plan
 from tests.simulated import Simulation, check_accounts
 from tests.test_policy import check_no_slot_waited, everything, shuffled
 from tune_rh.events import (
@@ -82,19 +82,7 @@ RULES = st.fixed_dictionaries(
                 ),
             }
         ),
-        "health": st.lists(
-            st.fixed_dictionaries(
-                {
-                    "metric": st.just("pulse"),
-                    "at_least": st.sampled_from([0.25, 0.5, 1.0]),
-                    "in_a_row": st.integers(1, 3),
-                    "after_step": st.sampled_from([0, 20, 50]),
-                    "required": st.booleans(),
-                    "stops": st.booleans(),
-                }
-            ),
-            max_size=2,
-        ),
+        "health": health_bounds(0, 20, 50),
     },
 )
 SCORING = st.sampled_from(

@@ -230,6 +230,16 @@ def _kind(plan: SearchPlan) -> str:
     return f"space {plan.space}, {named}, sampler {plan.sampler.name}" if plan.space else f"named configs, {named}"
 
 
+def _place(event: Promoted) -> str:
+    """Where it stands at the gate; guests take no place there, and have the one that they would take."""
+    if event.reason == "control":
+        return ""
+    score = "" if event.score is None else f", score {event.score:.4f}"
+    if event.reason in ("reference", "follow_up"):
+        return f", would be place {event.rank + 1} of {event.num_scored + 1}{score}"
+    return f", place {event.rank + 1} of {event.num_scored}{score}"
+
+
 def _line(history: History, event: Event) -> str:
     match event:
         case CandidateAdded(origin="probe"):
@@ -251,12 +261,8 @@ def _line(history: History, event: Event) -> str:
                 f"train:{rate:.1f} steps/s | eval:{event.eval_s:.1f} s{f' | {sick}' if sick else ''}"
             )
         case Promoted():
-            score = "" if event.score is None else f", score {event.score:.4f}"
-            guest = event.reason in ("reference", "follow_up")  # takes no place: the one that it would have
-            place = f", {'would be ' * guest}place {event.rank + 1} of {event.num_scored + guest}{score}"
-            place = "" if event.reason == "control" else place
             who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
-            return f"{who}  passes gate {event.gate + 1} ({event.reason}{place})"
+            return f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)})"
         case SeedAdded():
             return (
                 f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
