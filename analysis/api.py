@@ -1,6 +1,6 @@
 """What a diagnostic is: a question about a model or a run, and the finding that answers it. Standard library only.
 
-A diagnostic is one file in ``analysis/diagnostics/`` and one line in `analysis.registry`. It returns evidence and never
+A diagnostic is one file in ``analysis/<family>/`` and one line in `analysis.registry`. It returns evidence and never
 raises on poor input: a run that is empty, has one member or lost all of them gives ``no_evidence``.
 """
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 LADDERS: dict[str, str] = {
-    "spacing_mdn": "analysis.baselines:ladder",
-    "shared_moe": "analysis.text_baselines:ladder",
+    "spacing_mdn": "analysis.spacing_mdn.baselines:ladder",
+    "shared_moe": "analysis.shared_moe.baselines:ladder",
 }
 # Whose models are evaluated on a sample of sequences that the config sets.
 _BY_CONFIG = frozenset({"shared_moe"})

@@ -26,8 +26,8 @@ class Listed:
     needs: Needs
 
 
-def _list(names: Sequence[str], *families: str, needs: Needs = "checkpoint") -> dict[str, Listed]:
-    return {name: Listed(f"analysis.diagnostics.{name}:DIAGNOSTIC", families, needs) for name in names}
+def _list(names: Sequence[str], family: str, needs: Needs = "checkpoint") -> dict[str, Listed]:
+    return {name: Listed(f"analysis.{family}.{name}:DIAGNOSTIC", (family,), needs) for name in names}
 
 
 # In the order A to P.

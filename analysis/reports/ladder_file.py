@@ -1,6 +1,6 @@
 """The baseline ladder of a run's data, kept beside the report: making it takes about a minute, and it never changes.
 
-What it is not: the ladder itself (`analysis.baselines`).
+What it is not: the ladder itself (`analysis.spacing_mdn.baselines`).
 """
 
 from __future__ import annotations

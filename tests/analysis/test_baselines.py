@@ -10,8 +10,8 @@ from scipy.integrate import quad
 from scipy.signal import lfilter
 from scipy.special import digamma
 
-from analysis import baselines
-from analysis.baselines import adaptive_nll, ladder, wigner_nll
+from analysis.spacing_mdn import baselines
+from analysis.spacing_mdn.baselines import adaptive_nll, ladder, wigner_nll
 from trainables.spacing_mdn.data import SOURCE, Part, SpacingData
 
 SIGMA = 0.15

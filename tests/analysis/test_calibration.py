@@ -7,9 +7,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import kstest, kstwo, norm
 
-from analysis.diagnostics import calibration
-from analysis.diagnostics.calibration import crps, ks_distance, pit
-from analysis.diagnostics.sweep import Sweep
+from analysis.spacing_mdn import calibration
+from analysis.spacing_mdn.calibration import crps, ks_distance, pit
+from analysis.spacing_mdn.sweep import Sweep
 
 
 def mixtures(number: int, components: int, seed: int = 0) -> Sweep:

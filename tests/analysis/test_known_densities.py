@@ -12,10 +12,9 @@ import torch
 from scipy.integrate import quad
 from scipy.signal import lfilter
 
-from analysis import baselines
 from analysis.api import Estimate, Finding
-from analysis.diagnostics import calibration, cross_block, ladder, prime_lines
-from analysis.diagnostics.sweep import sweep
+from analysis.spacing_mdn import baselines, calibration, cross_block, ladder, prime_lines
+from analysis.spacing_mdn.sweep import sweep
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.set_by_hand import PEAK, PLAIN, WIDTH, as_data, make, say, two_peaked
 from trainables.errors import DataMissing

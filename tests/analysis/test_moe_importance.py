@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from analysis.api import Estimate, Finding
-from analysis.diagnostics import depth_specialisation, expert_importance, routing_balance
-from analysis.diagnostics.expert_importance import affordable, drop_each
 from analysis.findings import from_json, to_json
 from analysis.registry import diagnose
+from analysis.shared_moe import depth_specialisation, expert_importance, routing_balance
+from analysis.shared_moe.expert_importance import affordable, drop_each
 from analysis.subject import open_checkpoint
 from tests.analysis.moe_models import (
     BY_HAND,

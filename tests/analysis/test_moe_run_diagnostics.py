@@ -11,11 +11,11 @@ import pytest
 from scipy import stats
 
 from analysis.api import Diagnostic, Estimate
-from analysis.diagnostics import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
-from analysis.diagnostics.aux_tradeoff import effective_coefficient
-from analysis.diagnostics.moe_runs import Curve, matched, over_seeds, reached
 from analysis.findings import from_json, to_json
 from analysis.records import Records, read_run
+from analysis.shared_moe import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
+from analysis.shared_moe.aux_tradeoff import effective_coefficient
+from analysis.shared_moe.moe_runs import Curve, matched, over_seeds, reached
 from tests.analysis.moe_folders import (
     ALIKE,
     CONTROL,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from analysis.diagnostics import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
-from analysis.diagnostics.moe_runs import paired
 from analysis.matched_steps import matched_steps
+from analysis.shared_moe import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
+from analysis.shared_moe.moe_runs import paired
 from tests.analysis.moe_folders import (
     ALIKE,
     CONTROL,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.api import Estimate, Finding
-from analysis.diagnostics.prime_lines import DIAGNOSTIC, fit_lines, resolved_primes, smooth_heights
+from analysis.spacing_mdn.prime_lines import DIAGNOSTIC, fit_lines, resolved_primes, smooth_heights
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.set_by_hand import FIRST, PLAIN, as_data, make, say, zeta_heights
 from trainables.spacing_mdn.data import BLOCK, Part, SpacingData

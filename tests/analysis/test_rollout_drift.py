@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.diagnostics import rollout_drift
-from analysis.diagnostics.rollout_drift import DIAGNOSTIC, chosen_windows, inputs_of, rollout
+from analysis.spacing_mdn import rollout_drift
+from analysis.spacing_mdn.rollout_drift import DIAGNOSTIC, chosen_windows, inputs_of, rollout
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.test_slot_dependence import NO_SLOTS
 from tests.analysis.test_slot_pass import stirred

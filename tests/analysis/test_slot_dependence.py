@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from analysis.api import Estimate
-from analysis.diagnostics import content_only, id_only, permutation
+from analysis.spacing_mdn import content_only, id_only, permutation
 from tests.analysis.conftest import MakeSubject, MakeTask, Subject
 from trainables.spacing_mdn import task as task_module
 from trainables.spacing_mdn.data import BLOCK, Part, SpacingData

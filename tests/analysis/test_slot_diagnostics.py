@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analysis.api import Estimate, Finding
-from analysis.diagnostics import readout, slot_ablation, slot_effect, slot_gradients, slot_norms, slot_similarity
+from analysis.spacing_mdn import readout, slot_ablation, slot_effect, slot_gradients, slot_norms, slot_similarity
 from tests.analysis.conftest import MakeSubject, MakeTask, Subject
 from tests.analysis.slot_models import FIELDS, NO_SLOTS, set_slots, spoiled, stirred
 

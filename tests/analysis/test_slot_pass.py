@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.diagnostics.slot_pass import SlotPass, windows_at_once
+from analysis.spacing_mdn.slot_pass import SlotPass, windows_at_once
 from tests.analysis.conftest import MakeSubject, MakeTask
 from trainables.spacing_mdn.slots import SlotControl
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.diagnostics import attention_profile, gradient_rank
-from analysis.diagnostics.slot_pass import attention_inputs, blocks, heads
+from analysis.spacing_mdn import attention_profile, gradient_rank
+from analysis.spacing_mdn.slot_pass import attention_inputs, blocks, heads
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.test_slot_dependence import NO_SLOTS, ZERO, V, W
 from tests.analysis.test_slot_pass import stirred

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from analysis import baselines
 from analysis.findings import from_json, to_json
 from analysis.records import RunUnreadable
 from analysis.registry import diagnose, get_diagnostic, offered
+from analysis.spacing_mdn import baselines
 from analysis.subject import Subject, open_checkpoint, open_export, open_member
 from tests import records as on_disk
 from tests.analysis.conftest import MakeSubject, MakeTask

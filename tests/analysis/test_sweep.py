@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.diagnostics import sweep as module
-from analysis.diagnostics.sweep import RUNS, sweep
+from analysis.spacing_mdn import sweep as module
+from analysis.spacing_mdn.sweep import RUNS, sweep
 from tests.analysis.conftest import MakeTask
 from tests.analysis.set_by_hand import PLAIN
 from trainables.spacing_mdn.golden import draw

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from analysis.api import Estimate
-from analysis.diagnostics.verdicts import shown, verdict
+from analysis.verdicts import shown, verdict
 
 
 @pytest.mark.parametrize(

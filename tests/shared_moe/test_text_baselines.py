@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import text_baselines
-from analysis.kneser_ney import FALLBACK, NGrams, discounts
 from analysis.ladders import LADDERS, ladder_for
-from analysis.text_baselines import Text, cache_share, ladder, mixing_weight, xz_bits
+from analysis.shared_moe import baselines
+from analysis.shared_moe.baselines import Text, cache_share, ladder, mixing_weight, xz_bits
+from analysis.shared_moe.kneser_ney import FALLBACK, NGrams, discounts
 from tests.shared_moe.configs import tiny
 from tests.shared_moe.conftest import MakeTask
 from trainables.text_data import TextData, TextSplit, load
@@ -245,8 +245,8 @@ def written(train: np.ndarray, val: np.ndarray, test: np.ndarray, document: int 
 def letters(monkeypatch: pytest.MonkeyPatch) -> dict[str, TextData]:
     """What is loaded, to be set under "letters"."""
     there: dict[str, TextData] = {}
-    monkeypatch.setattr(text_baselines, "load", lambda name, data_dir: there[name])
-    monkeypatch.setattr(text_baselines, "tokenizer", lambda name, data_dir: Letters())
+    monkeypatch.setattr(baselines, "load", lambda name, data_dir: there[name])
+    monkeypatch.setattr(baselines, "tokenizer", lambda name, data_dir: Letters())
     return there
 
 
@@ -290,9 +290,9 @@ def test_a_split_is_scored_from_what_lies_before_it(letters: dict[str, TextData]
 
 def test_large_sets_are_thinned_and_say_so(letters: dict[str, TextData], monkeypatch: pytest.MonkeyPatch) -> None:
     letters["letters"] = written(chain(2_000, 0), chain(500, 1), chain(1_000, 2))
-    monkeypatch.setattr(text_baselines, "MAX_TOKENS", 1_000)
-    monkeypatch.setattr(text_baselines, "MAX_TARGETS", 500)
-    monkeypatch.setattr(text_baselines, "MAX_XZ_BYTES", 1_250)
+    monkeypatch.setattr(baselines, "MAX_TOKENS", 1_000)
+    monkeypatch.setattr(baselines, "MAX_TARGETS", 500)
+    monkeypatch.setattr(baselines, "MAX_XZ_BYTES", 1_250)
     notes = {rung.name: rung.note for rung in ladder("letters", Path())}
     some = "of 2,500 tokens (whole documents, evenly spread) below"
     assert notes["bigram"].startswith(f"modified Kneser-Ney on 1,000 {some}; scored on 500 of 1,000 tokens")
@@ -311,8 +311,8 @@ def test_other_families_are_not_asked_for_a_config(monkeypatch: pytest.MonkeyPat
         asked.append(words)
         return []
 
-    monkeypatch.setattr(text_baselines, "recorded", recorded, raising=False)
-    monkeypatch.setitem(LADDERS, "spacing_mdn", "analysis.text_baselines:recorded")
+    monkeypatch.setattr(baselines, "recorded", recorded, raising=False)
+    monkeypatch.setitem(LADDERS, "spacing_mdn", "analysis.shared_moe.baselines:recorded")
     assert ladder_for("spacing_mdn", "first100k", Path("data"), tiny().model_dump()) == []
     assert asked == [("first100k", Path("data"))]
     assert ladder_for("no_such_family", "x", Path("data")) == ()

@@ -22,7 +22,7 @@ import torch
 
 from analysis.api import Finding, Plot, Series
 from analysis.bootstrap import interval
-from analysis.diagnostics.moe_look import (
+from analysis.shared_moe.moe_look import (
     ALL_CHOSEN,
     BLOCK,
     DENSE,
@@ -31,7 +31,7 @@ from analysis.diagnostics.moe_look import (
     enough,
     load,
 )
-from analysis.diagnostics.verdicts import no_evidence, shown
+from analysis.verdicts import no_evidence, shown
 from trainables.shared_moe.routing import jensen_shannon
 
 CHANCE = 0.01

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.diagnostics.moe_runs import (
+from analysis.record_types import CandidateRecord
+from analysis.reports.tables import listed
+from analysis.shared_moe.moe_runs import (
     LOSS,
     MILLION,
     Finished,
@@ -35,9 +37,7 @@ from analysis.diagnostics.moe_runs import (
     settings,
     value_of,
 )
-from analysis.diagnostics.verdicts import no_evidence
-from analysis.record_types import CandidateRecord
-from analysis.reports.tables import listed
+from analysis.verdicts import no_evidence
 from trainables.shared_moe.accounting import count_params, matmul_params
 
 SPEED, COMPUTE, SIZE = "tokens_per_s", "matmul_parameters", "parameters"

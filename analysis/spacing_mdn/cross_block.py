@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
 from analysis.bootstrap import mean_interval
-from analysis.diagnostics.sweep import RUNS, sweep
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.spacing_mdn.sweep import RUNS, sweep
+from analysis.verdicts import no_evidence, shown, verdict
 
 MAX_STD = 0.05
 """Nats between runs, standard deviation."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.bootstrap import interval, mean_interval
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.config import SpacingConfig
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.model import SpacingModel

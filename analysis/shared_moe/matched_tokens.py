@@ -3,8 +3,8 @@
 What it is: everybody that was trained to the end beside the control and beside the best dense model, at equal steps and
 at equal tokens (batch sizes may differ), paired by seed; and after how many tokens and seconds of training each was as
 good as those two in the end. Judged is one difference: the best one with experts less the best dense one, at equal
-tokens. What it is not: a claim (see `analysis.diagnostics.moe_runs`), or a measure of equal compute
-(`analysis.diagnostics.efficiency`). The course of each lead over the control is the report's table of matched steps.
+tokens. What it is not: a claim (see `analysis.shared_moe.moe_runs`), or a measure of equal compute
+(`analysis.shared_moe.efficiency`). The course of each lead over the control is the report's table of matched steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
-from analysis.diagnostics.moe_runs import (
+from analysis.record_types import CandidateRecord
+from analysis.shared_moe.moe_runs import (
     LOSS,
     MILLION,
     Clock,
@@ -33,8 +34,7 @@ from analysis.diagnostics.moe_runs import (
     reached,
     value_of,
 )
-from analysis.diagnostics.verdicts import shown
-from analysis.record_types import CandidateRecord
+from analysis.verdicts import shown
 
 AS_GOOD = 0.0
 """Nats per token that the best one with experts may be worse by than the best dense one."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.api import Finding, Plot, Series
 from analysis.bootstrap import interval, mean_interval
-from analysis.diagnostics.verdicts import no_evidence, shown
+from analysis.verdicts import no_evidence, shown
 from trainables.spacing_mdn.settings import predict_settings
 
 ONE_SLOT = 0.9

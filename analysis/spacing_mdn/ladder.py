@@ -1,8 +1,8 @@
 """O: does the model beat predictors that learn nothing, or only a linear filter?
 
-What it is: the baselines of `analysis.baselines` on the split that the model is looked at on, and the model beside
-them. It is judged against the least-squares AR(64) on the same targets, difference by difference, so that hard targets
-weigh on both alike. What it is not: a test between candidates (`analysis.claims`).
+What it is: the family's baselines on the split that the model is looked at on, and the model beside them. It is judged
+against the least-squares AR(64) on the same targets, difference by difference, so that hard targets weigh on both
+alike. What it is not: a test between candidates (`analysis.claims`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.baselines import Baseline, ladder
 from analysis.bootstrap import mean_interval
-from analysis.diagnostics.sweep import Sweep, sweep
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.spacing_mdn.baselines import Baseline, ladder
+from analysis.spacing_mdn.sweep import Sweep, sweep
+from analysis.verdicts import no_evidence, shown, verdict
 from trainables.api import Split
 from trainables.errors import DataError
 from trainables.spacing_mdn.data import SpacingData, load

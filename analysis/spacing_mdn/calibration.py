@@ -20,8 +20,8 @@ from scipy.stats import kstwo
 
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.bootstrap import interval, mean_interval
-from analysis.diagnostics.sweep import Sweep, sweep
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.spacing_mdn.sweep import Sweep, sweep
+from analysis.verdicts import no_evidence, shown, verdict
 
 MAX_KS = 0.02
 """Kolmogorov-Smirnov distance of the PIT from uniform."""

@@ -29,7 +29,10 @@ from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
 from analysis.bootstrap import interval
-from analysis.diagnostics.moe_runs import (
+from analysis.gate_scores import highest
+from analysis.record_types import CandidateRecord
+from analysis.records import Records
+from analysis.shared_moe.moe_runs import (
     LOSS,
     ONE_LOOK,
     Curve,
@@ -43,10 +46,7 @@ from analysis.diagnostics.moe_runs import (
     unfit,
     value_of,
 )
-from analysis.diagnostics.verdicts import no_evidence, shown
-from analysis.gate_scores import highest
-from analysis.record_types import CandidateRecord
-from analysis.records import Records
+from analysis.verdicts import no_evidence, shown
 
 NEARLY_FREE = 0.01
 """Nats per token that the strongest coefficient may cost more than the weakest."""

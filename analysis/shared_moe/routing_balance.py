@@ -23,7 +23,7 @@ import torch
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
 from analysis.bootstrap import interval, mean_interval
-from analysis.diagnostics.moe_look import (
+from analysis.shared_moe.moe_look import (
     ALL_CHOSEN,
     BLOCK,
     DENSE,
@@ -33,7 +33,7 @@ from analysis.diagnostics.moe_look import (
     load,
     worst,
 )
-from analysis.diagnostics.verdicts import no_evidence, verdict
+from analysis.verdicts import no_evidence, verdict
 from trainables.shared_moe.routing import balance_metrics
 
 MIN_ENTROPY = 0.6

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from scipy.signal import welch
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.diagnostics.sweep import Sweep, sweep
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.spacing_mdn.sweep import Sweep, sweep
+from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.data import BLOCK, Part
 
 MAX_SHARE_LEFT = 0.9

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.bootstrap import mean_interval
-from analysis.diagnostics.slot_pass import SlotPass, windows_at_once
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.spacing_mdn.slot_pass import SlotPass, windows_at_once
+from analysis.verdicts import no_evidence, shown, verdict
 from trainables.seeding import make_generator
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.loss import mixture_nll

@@ -12,7 +12,7 @@ import torch
 
 from analysis.api import Finding, Plot, Series
 from analysis.bootstrap import mean_interval
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.api import Finding, Plot
 from analysis.bootstrap import mean_interval
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.settings import slot_gradients
 
 MAX_CORRELATION = 0.6

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.baselines import Baseline
-from analysis.kneser_ney import NGrams, Tokens
+from analysis.shared_moe.kneser_ney import NGrams, Tokens
+from analysis.spacing_mdn.baselines import Baseline
 from trainables.api import Progress, Split
 from trainables.text_data import TextData, TextSplit, load, tokenizer
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.bootstrap import interval, mean_interval
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import no_evidence, shown, verdict
 from trainables.errors import DataError
 from trainables.spacing_mdn.data import load
 from trainables.spacing_mdn.golden import Golden

@@ -23,11 +23,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from analysis.api import Estimate, Finding, Verdict
-from analysis.diagnostics.verdicts import no_evidence, verdict
 from analysis.gate_scores import gate_entries
 from analysis.record_types import CandidateRecord, MemberRecord, Report
 from analysis.records import Records
 from analysis.statistics import mean_interval
+from analysis.verdicts import no_evidence, verdict
 from trainables.registry import build_config, get_family
 
 FAMILY = "shared_moe"
@@ -266,7 +266,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def doubted(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:
-    """As `analysis.diagnostics.verdicts.verdict`, and ``warn`` without an interval: one seed decides nothing."""
+    """As `analysis.verdicts.verdict`, and ``warn`` without an interval: one seed decides nothing."""
     if math.isfinite(estimate.value) and math.isnan(estimate.low):
         return "warn"
     return verdict(estimate, passes)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.bootstrap import interval, mean_interval
-from analysis.diagnostics.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.settings import affordable, predict_settings, score, without
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.diagnostics.verdicts import no_evidence
+from analysis.verdicts import no_evidence
 
 NEXT_TO_NOTHING = 0.01
 """Ratio of the shortest to the longest vector below which the shortest counts as absent."""

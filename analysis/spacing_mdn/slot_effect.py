@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.bootstrap import interval
-from analysis.diagnostics.readout import entropies
-from analysis.diagnostics.verdicts import no_evidence, verdict
+from analysis.spacing_mdn.readout import entropies
+from analysis.verdicts import no_evidence, verdict
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.model import Prediction
 from trainables.spacing_mdn.settings import affordable, predict_settings, without

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analysis.api import Estimate, Finding, Plot
 from analysis.bootstrap import mean_interval
-from analysis.diagnostics.verdicts import no_evidence, shown
+from analysis.verdicts import no_evidence, shown
 from trainables.spacing_mdn.settings import predict_settings
 
 SAME = 0.95

@@ -1,0 +1,1 @@
+"""What is asked of `spacing_mdn`: its baselines, and its diagnostics, one a file."""
