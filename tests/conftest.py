@@ -16,6 +16,9 @@ from trainables.spacing_mdn.data import SOURCE
 if TYPE_CHECKING:
     from tune_rh.ray_cluster import Cluster
 
+# Ray starts its workers at nice 15, and two busy cores then starve them for minutes.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray spells it so
+
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:

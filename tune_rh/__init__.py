@@ -1,3 +1,45 @@
-"""tune-rh decides what runs next, and runs it. Importing this package loads nothing heavy."""
+"""tune-rh decides what runs next, and runs it. Importing this package loads nothing heavy.
+
+The packages that ship beside this one are found beside it, whatever stands first on the path (``docs/decisions/0007``).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 __version__ = "0.1.0"
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_SIBLINGS = ("analysis", "search_spaces", "trainables")
+
+
+class _SiblingFinder:
+    """Finds `_SIBLINGS` in `_ROOT`, and nothing else."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, [_ROOT], target) if name in _SIBLINGS else None
+
+
+def _refuse_others() -> None:
+    """Raise ImportError if another module was imported under the name of a sibling before this package was."""
+    for name in _SIBLINGS:
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        found = next(iter(getattr(module, "__path__", [])), module.__file__) or "memory"
+        ours = os.path.join(_ROOT, name)
+        if os.path.realpath(found) != os.path.realpath(ours):
+            raise ImportError(
+                f"`{name}` is imported from {found}, and tune_rh needs the one in {ours}: "
+                f"import tune_rh first (`{name}` is then that one), or give yours another name"
+            )
+
+
+_refuse_others()
+# First in line: `python -m`, PYTHONPATH and Ray's workers put the user's folder before the one with our packages.
+sys.meta_path.insert(0, _SiblingFinder)

@@ -23,10 +23,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from trainables.member_job import MemberJob
-from trainables.ray_trainable import MemberTrainable
 from tune_rh.events import MemberId
 from tune_rh.plan import Resources
 from tune_rh.policy import Finish, Wait
+from tune_rh.ray_trainable import MemberTrainable
 from tune_rh.search import Search
 
 # Tune reads these when it starts: our own records replace its loggers and snapshots, and our signals its handler.
