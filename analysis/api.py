@@ -10,16 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from analysis.stats.interval import Interval as Estimate
+
+__all__ = ["Diagnostic", "Estimate", "Finding", "Plot", "Series", "Verdict"]
+
 Verdict = Literal["pass", "warn", "fail", "no_evidence"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval (bootstrap over golden windows, unless the finding says otherwise)."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,8 @@ class Finding:
         name: the diagnostic's.
         verdict: ``warn`` where the interval reaches the threshold; ``no_evidence`` with nothing to judge from.
         summary: what it means, in a sentence for somebody who does not know the diagnostic.
-        values: what was measured, by name, with units in the name or the diagnostic's docstring.
+        values: what was measured, by name, with units in the name or the diagnostic's docstring. Intervals are at 95%,
+            by a bootstrap over golden windows unless the summary says otherwise.
         threshold: what ``values`` were held against, by the name of the value; empty where a value is only reported.
         plots: pictures of it.
     """

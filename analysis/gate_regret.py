@@ -23,7 +23,7 @@ from typing import Any
 
 from analysis.gate_scores import Entry, gate_entries
 from analysis.records import AUDIT, Records
-from analysis.statistics import proportion_interval
+from analysis.stats.interval import Interval, proportion_interval
 
 MIN_PAIRS = 4
 """Fewer candidates at two gates make no correlation."""
@@ -34,15 +34,6 @@ _RUNS = 1000
 _GRID = 50  # correlations, evenly spread over 0 to 1
 _TOLERANCE = 0.05  # rank correlations that are as near as that count as the same
 _DRAWS, _RUNS_A_DRAW = 200, 100
-
-
-@dataclass(frozen=True)
-class Range:
-    """A figure with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -69,11 +60,11 @@ class GateRegret:
     num_passed: int
     num_pairs: int
     note: str
-    spearman: Range | None = None
-    correlation: Range | None = None
-    corrected: Range | None = None
-    chance_cut: Range | None = None
-    chance_cut_corrected: Range | None = None
+    spearman: Interval | None = None
+    correlation: Interval | None = None
+    corrected: Interval | None = None
+    chance_cut: Interval | None = None
+    chance_cut_corrected: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +79,7 @@ class Audit:
 
     audited: tuple[str, ...]
     better: tuple[str, ...]
-    share: Range
+    share: Interval
     score: float
     winner: float
 
@@ -107,8 +98,8 @@ class Regret:
     """
 
     gates: tuple[GateRegret, ...]
-    chance_cut: Range | None
-    chance_cut_corrected: Range | None
+    chance_cut: Interval | None
+    chance_cut_corrected: Interval | None
     audit: Audit | None
     note: str
 
@@ -157,12 +148,12 @@ class _Link:
     def mean(self) -> float:
         return float(self.grid @ self.weights)
 
-    def range(self, figures: Any) -> Range:
+    def interval(self, figures: Any) -> Interval:
         """Mean and 95% interval of a function of the correlation, given on the grid."""
         mean, order = float(figures @ self.weights), figures.argsort()
         reached = self.weights[order].cumsum()
         low, high = (float(figures[order][min(len(order) - 1, reached.searchsorted(q))]) for q in (0.025, 0.975))
-        return Range(mean, min(mean, low), max(mean, high))
+        return Interval(mean, min(mean, low), max(mean, high))
 
 
 def _gate(
@@ -189,16 +180,16 @@ def _gate(
     (cautious, corrected), chances = _links(spearman.value, len(here), len(both), before, seed)
     found = make(
         spearman=spearman,
-        correlation=cautious.range(cautious.grid),
-        corrected=corrected.range(corrected.grid),
-        chance_cut=cautious.range(chances),
-        chance_cut_corrected=corrected.range(chances),
+        correlation=cautious.interval(cautious.grid),
+        corrected=corrected.interval(corrected.grid),
+        chance_cut=cautious.interval(chances),
+        chance_cut_corrected=corrected.interval(chances),
         note=f"from {len(both)} that went on" + (", hardly enough" if len(both) < _MIN_RESAMPLED else ""),
     )
     return found, (cautious, corrected)
 
 
-def _spearman(x: Sequence[float], y: Sequence[float], seed: int) -> Range | None:
+def _spearman(x: Sequence[float], y: Sequence[float], seed: int) -> Interval | None:
     import numpy as np
     from scipy.stats import rankdata
 
@@ -214,10 +205,10 @@ def _spearman(x: Sequence[float], y: Sequence[float], seed: int) -> Range | None
 
     pairs = np.array([x, y])
     if len(x) < _MIN_RESAMPLED:
-        return Range(float(rho(pairs)), math.nan, math.nan)
+        return Interval(float(rho(pairs)), math.nan, math.nan)
     drawn = np.random.default_rng(seed).integers(len(x), size=(_RESAMPLES, len(x)))
     low, high = np.nanquantile(rho(pairs[:, drawn]), [0.025, 0.975])
-    return Range(float(rho(pairs)), float(low), float(high))
+    return Interval(float(rho(pairs)), float(low), float(high))
 
 
 def _links(
@@ -270,7 +261,7 @@ def _likelihood(later: Any, observed: float) -> float:
     return float((abs(rho - observed) <= max(_TOLERANCE, 6.06 / scale)).mean())
 
 
-def _chance_in_all(links: Sequence[_Link], seed: int) -> Range:
+def _chance_in_all(links: Sequence[_Link], seed: int) -> Interval:
     """Chance that whoever would have been best at the end was cut at any gate."""
     import numpy as np
 
@@ -288,7 +279,7 @@ def _chance_in_all(links: Sequence[_Link], seed: int) -> Range:
         winner = here.argmin(axis=1)[:, None]
         chances[i] = 1.0 - np.take_along_axis(alive, winner, axis=1).mean()
     low, high = np.quantile(chances, [0.025, 0.975])
-    return Range(float(chances.mean()), float(low), float(high))
+    return Interval(float(chances.mean()), float(low), float(high))
 
 
 def _audit(records: Records, entries: list[list[Entry]]) -> Audit | None:
@@ -299,12 +290,11 @@ def _audit(records: Records, entries: list[list[Entry]]) -> Audit | None:
     ran = {name: at_end[name] for name in audited if name in at_end}
     winner = min((score for name, score in at_end.items() if name not in ran), default=math.nan)
     better = tuple(name for name, score in ran.items() if score < winner)
-    share = len(better) / len(ran) if ran else math.nan
     best = min(ran.values(), default=math.nan)
     return Audit(
         tuple(ran),
         better,
-        Range(share, *proportion_interval(len(better), len(ran))),
+        proportion_interval(len(better), len(ran)),
         records.sign * best,
         records.sign * winner,
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 from analysis.record_types import CandidateRecord, Decision, MemberRecord
 from analysis.records import AUDIT, Records
-from analysis.seed_scores import SeedScores, Values
+from analysis.stats.scores import SeedScores, Values
 
 
 @dataclass(frozen=True)

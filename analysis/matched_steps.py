@@ -2,7 +2,7 @@
 
 What it is: differences of the best value so far, paired by seed, with Student's t intervals over the pairs; a member
 that stopped early keeps its value. What it is not: a claim. Each interval has its coverage for one look at one step
-(`analysis.claims` makes claims), and who is looked at was chosen for being good.
+(`analysis.stats.claims` makes claims), and who is looked at was chosen for being good.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from analysis.gate_scores import gate_entries
 from analysis.record_types import CandidateRecord, MemberRecord
 from analysis.records import Records
-from analysis.statistics import mean_interval
+from analysis.stats.interval import mean_interval
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from statistics import fmean, variance
 
 from analysis.gate_scores import gate_entries
 from analysis.records import Records
-from analysis.statistics import two_way_fit
+from analysis.stats.seeds import two_way_fit
 
 _BEST_SHARE, _MIN_BEST = 1 / 3, 3
 

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
-from analysis.claims import Test, judge
-from analysis.distributions import t_quantile
+from analysis.stats.claims import Test, judge
+from analysis.stats.student import t_quantile
 from benchmarks.results import hardware, record, table
 
 TITLE = "False claims of comparisons, and their power"

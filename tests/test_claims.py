@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, optimize, stats
 
-from analysis.claims import Claim, Test, can_decide, e_value, holm, judge, sign_flip_p
-from analysis.statistics import Prior, best_of_k, otsu
+from analysis.stats.best_of_k import best_of_k, otsu
+from analysis.stats.claims import Claim, Test, can_decide, e_value, holm, judge, sign_flip_p
+from analysis.stats.seeds import Prior
 
 Array = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analysis.claims import judge
+from analysis.stats.claims import judge
 from tests.compared import SIX, Compared, Value, by_pair, comparison, noise_free
 from tests.simulated import Fate
 from tests.test_policy import everything, shuffled

@@ -25,7 +25,7 @@ except SystemExit as ended:
 IMPORTS = """
 import search_spaces.api, search_spaces.registry, search_spaces.spacing_mdn
 import tune_rh.plan, tune_rh.policy, tune_rh.history, tune_rh.journal, tune_rh.rules
-import analysis.seed_scores, tune_rh.compare, tune_rh.bisect, analysis.claims, analysis.statistics
+import tune_rh.compare, tune_rh.bisect, analysis.stats.scores, analysis.stats.claims, analysis.stats.bootstrap
 import tune_rh.gates, tune_rh.events, tune_rh.cost, tune_rh.errors
 """
 CHECK = """

@@ -17,9 +17,9 @@ import pytest
 from markdown_it import MarkdownIt
 from scipy import stats
 
-from analysis.claims import judge
 from analysis.reports import comparison, figures, paired, tables
 from analysis.reports.comparison import Bisection, Comparison, Probe, Side
+from analysis.stats.claims import judge
 from tests.report_files import drawn, has_colour, strict, tokens
 
 NAN = math.nan

@@ -165,7 +165,7 @@ def test_flatness_is_that_of_a_least_squares_fit(losses: list[float], slope: flo
     points = [(100 * (i + 1), loss) for i, loss in enumerate(losses)]
     xs, ys = zip(*points, strict=True)
     fit = stats.linregress(xs, ys)
-    quantile = stats.t.ppf(0.975, len(points) - 2) if len(points) <= 32 else 1.96
+    quantile = stats.t.ppf(0.975, len(points) - 2)
     upper = fit.slope + quantile * (0.0 if math.isnan(fit.stderr) else fit.stderr)
     decline = -fit.slope * 1000
     if abs(upper) > 1e-6 and abs(decline - slope) > 1e-6:

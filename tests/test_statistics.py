@@ -15,31 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 
-from analysis.statistics import (
-    BestOfK,
-    Prior,
-    best_of_k,
-    digamma,
-    expected_min,
-    expected_min_interval,
-    fit_prior,
-    inverse_trigamma,
-    mean_interval,
-    moderated,
-    otsu,
-    proportion_interval,
-    success_probability,
-    t_cdf,
-    t_quantile,
-    trigamma,
-    two_way_fit,
-)
+from analysis.stats.best_of_k import BestOfK, best_of_k, expected_min, expected_min_interval, otsu, success_probability
+from analysis.stats.interval import mean_interval, proportion_interval
+from analysis.stats.seeds import Prior, fit_prior, moderated, two_way_fit
+from analysis.stats.student import digamma, inverse_trigamma, t_cdf, t_quantile, trigamma
 
 FINITE = st.floats(-1e3, 1e3)
 
 
 def test_neither_numpy_nor_scipy_is_loaded() -> None:
-    code = "import sys, analysis.claims; print({'numpy', 'scipy', 'torch'} & set(sys.modules))"
+    modules = "analysis.stats.claims, analysis.stats.scores, analysis.stats.bootstrap, analysis.stats.best_of_k"
+    code = f"import sys, {modules}; print({{'numpy', 'scipy', 'torch'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -357,12 +343,13 @@ def test_the_score_of_the_best_of_k() -> None:
 @pytest.mark.parametrize(("s", "n"), [(0, 5), (2, 5), (5, 5), (1, 30)])
 def test_the_proportions_interval_is_wilsons(s: int, n: int) -> None:
     expected = stats.binomtest(s, n).proportion_ci(0.9, method="wilson")
-    assert proportion_interval(s, n, 0.9) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert proportion_interval(s, n, 0.9) == pytest.approx((s / n, expected.low, expected.high), abs=1e-12)
 
 
 def test_a_proportion_of_nothing_and_of_halves() -> None:
-    assert proportion_interval(0, 0) == (0.0, 1.0)
-    low, high = proportion_interval(2.5, 5)
+    assert proportion_interval(0, 0) == pytest.approx((math.nan, 0.0, 1.0), nan_ok=True)
+    share, low, high = proportion_interval(2.5, 5)
+    assert share == 0.5
     assert low + high == pytest.approx(1.0)
     with pytest.raises(ValueError, match="successes=6 of n=5"):
         proportion_interval(6, 5)

@@ -1,7 +1,7 @@
 """A against B by pairs of seeds, and the probes between them: what is known, and what is still wanted. Pure.
 
 The control is A, the first preset B; every other candidate is a probe: A with some keys as in B. Not here: the tests
-(`analysis.claims`), the search over sets of keys (`tune_rh.bisect`), running anything. Lower is better.
+(`analysis.stats.claims`), the search over sets of keys (`tune_rh.bisect`), running anything. Lower is better.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from analysis.claims import Claim, judge
-from analysis.distributions import t_quantile
+from analysis.stats.claims import Claim, judge
+from analysis.stats.student import t_quantile
 from trainables.registry import build_config, get_family
 from tune_rh.bisect import Keys, Outcome, State, advance, differing, grafted, groups
 from tune_rh.history import History

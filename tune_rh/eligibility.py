@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from statistics import fmean
 
-from analysis.seed_scores import Values
+from analysis.stats.scores import Values
 from tune_rh.members import Candidate, Member
 from tune_rh.plan import SearchPlan
 from tune_rh.rules import out_of_bounds, too_far_behind

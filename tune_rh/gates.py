@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from analysis.seed_scores import SeedScores, Values, chance_below
+from analysis.stats.scores import SeedScores, Values, chance_below
 from tune_rh.plan import Scoring, SearchPlan
 from tune_rh.rules import is_healthier
 

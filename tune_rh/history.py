@@ -11,7 +11,7 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from analysis.seed_scores import Values
+from analysis.stats.scores import Values
 from tune_rh.eligibility import bar_by_gap, bar_by_health, health
 from tune_rh.events import (
     CandidateAdded,

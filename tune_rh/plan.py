@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from analysis.claims import Test, can_decide
+from analysis.stats.claims import Test, can_decide
 from trainables.config import FrozenConfig, canonical_digest
 from tune_rh.plan_rules import PositiveInt, Rules
 

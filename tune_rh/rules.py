@@ -1,4 +1,4 @@
-"""The stop and promote rules on curves: pure functions of numbers, standard library only. Lower is better throughout.
+"""The stop and promote rules on curves: pure functions of numbers. Lower is better throughout.
 
 What ranks candidates against each other is in `tune_rh.policy`; these rules look at one member, or at one candidate
 beside the control.
@@ -14,15 +14,9 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Literal
 
+from analysis.stats.student import t_quantile
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_rules import GapRule, HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
-
-# Two-sided 95% quantiles of Student's t by degrees of freedom (1..30); beyond that the normal's 1.96 is used.
-_T95 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 
 class Curve:
@@ -141,8 +135,7 @@ def is_flat(points: Sequence[tuple[int, float]], slope_per_1k: float) -> bool:
     slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sxx
     residual = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in points)
     error = math.sqrt(residual / (n - 2) / sxx)
-    quantile = _T95[n - 3] if n - 2 <= len(_T95) else 1.96
-    return slope + quantile * error >= 0 or -slope * 1000 < slope_per_1k
+    return slope + t_quantile(0.975, n - 2.0) * error >= 0 or -slope * 1000 < slope_per_1k
 
 
 def promotable_by_rule(

@@ -1,6 +1,6 @@
 """What seeds of one config are worth: how often they succeed, and the expected best of k. Pure; lower is better.
 
-What it is: the estimates of `analysis.statistics` for one set of seeds at one step, k from 1 to 8, with their limits.
+What it is: the estimates of `analysis.stats` for one set of seeds at one step, k from 1 to 8, with their limits.
 What it is not: a score to promote by (that compares candidates), nor a promise for k beyond the seeds at hand: those
 rows hold only the success model, where a line between good and bad seeds is known at all.
 """
@@ -15,15 +15,15 @@ from functools import cache
 from statistics import fmean
 from typing import Literal
 
-from analysis.statistics import (
+from analysis.stats.best_of_k import (
     SEPARATED,
     best_of_k,
     expected_min,
     expected_min_interval,
     otsu,
-    proportion_interval,
     success_probability,
 )
+from analysis.stats.interval import proportion_interval
 
 MAX_K = 8
 BY_CHANCE = 0.1
@@ -107,7 +107,7 @@ def summarise(values: Sequence[float], lost: int, threshold: float | None = None
     line = find_line(values) if threshold is None else Line(threshold, "given")
     num = len(values) + lost
     successes = sum(value <= line.value for value in values) if line else 0
-    low, high = proportion_interval(successes, num) if line else (0.0, 1.0)
+    low, high = proportion_interval(successes, num)[1:] if line else (0.0, 1.0)
     best_of = tuple(_best_of(values, lost, k, line) for k in range(1, MAX_K + 1)) if values else ()
     return Seeds(num, lost, successes, low, high, line, best_of)
 

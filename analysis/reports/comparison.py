@@ -1,7 +1,7 @@
 """The report of a comparison: is B better or worse than A over paired seeds, and which keys make it so.
 
-What it is: words, tables and figures for a verdict that `analysis.claims` has come to and for a bisection that is over
-or ran out of probes. What it is not: a test. Values are in the objective's own sign and unit; only the claim is of the
+What it is: words, tables and figures for a verdict of `analysis.stats.claims` and for a bisection that is over or ran
+out of probes. What it is not: a test. Values are in the objective's own sign and unit; only the claim is of the
 minimised difference, and is turned back here.
 """
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from analysis.claims import Claim
 from analysis.reports import bisection as bisection_report
 from analysis.reports import comparison_sentences as sentences
 from analysis.reports import figures, paired
@@ -31,6 +30,7 @@ from analysis.reports.tables import (
     write_json,
     write_text,
 )
+from analysis.stats.claims import Claim
 
 
 @dataclass(frozen=True)

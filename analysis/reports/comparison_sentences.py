@@ -9,10 +9,10 @@ import math
 from statistics import stdev
 from typing import TYPE_CHECKING
 
-from analysis.claims import MAX_SIGN_FLIP_PAIRS, Claim, Test, can_decide
 from analysis.reports import bisection as bisection_report
 from analysis.reports.paired import MAX_PAIRS, POWER, pairs_needed
 from analysis.reports.tables import NONE, counted, decimals, duration, interval, listed, number, with_unit
+from analysis.stats.claims import MAX_SIGN_FLIP_PAIRS, Claim, Test, can_decide
 
 if TYPE_CHECKING:
     from analysis.reports.comparison import Comparison, Side

@@ -10,7 +10,8 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.statistics import mean_interval, t_quantile
+from analysis.stats.interval import mean_interval
+from analysis.stats.student import t_quantile
 
 Curve = Sequence[tuple[int, float]]
 """(step, value as reported)."""

@@ -1,7 +1,7 @@
 """What a report of a run is made from: who leads, by how much, and every analysis of the run, computed once.
 
 What it is not: words (`analysis.reports.search_sentences`) or a test. Leads are paired by seed with Student's t
-intervals, over candidates that were chosen for being good; `analysis.claims` makes claims. Values are in the
+intervals, over candidates that were chosen for being good; `analysis.stats.claims` makes claims. Values are in the
 objective's own sign and unit.
 """
 
@@ -15,7 +15,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 from analysis.api import Finding
-from analysis.distributions import t_quantile
 from analysis.gate_regret import Regret, gate_regret
 from analysis.gate_scores import Entry, FunnelRow, funnel, gate_entries
 from analysis.importance import Importance, importance
@@ -26,7 +25,8 @@ from analysis.records import Records
 from analysis.reports.tables import decimals
 from analysis.run import Run, drawn
 from analysis.seed_variance import SeedVariance, seed_variance
-from analysis.statistics import mean_interval
+from analysis.stats.interval import mean_interval
+from analysis.stats.student import t_quantile
 
 _LEVEL = 0.95
 

@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
-from analysis.bootstrap import interval
 from analysis.gate_scores import highest
 from analysis.record_types import CandidateRecord
 from analysis.records import Records
@@ -46,6 +45,7 @@ from analysis.shared_moe.moe_runs import (
     unfit,
     value_of,
 )
+from analysis.stats.bootstrap import interval
 from analysis.verdicts import no_evidence, shown
 
 NEARLY_FREE = 0.01

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from analysis.api import Finding, Plot, Series
-from analysis.bootstrap import interval
 from analysis.shared_moe.moe_look import (
     ALL_CHOSEN,
     BLOCK,
@@ -31,6 +30,7 @@ from analysis.shared_moe.moe_look import (
     enough,
     load,
 )
+from analysis.stats.bootstrap import interval
 from analysis.verdicts import no_evidence, shown
 from trainables.shared_moe.routing import jensen_shannon
 

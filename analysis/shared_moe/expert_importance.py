@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis.api import Estimate, Finding, Plot, Verdict
-from analysis.bootstrap import interval, mean_interval
 from analysis.shared_moe.moe_look import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, bar_series, worst
+from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.golden import Golden

@@ -7,7 +7,7 @@ line. As in `analysis.matched_steps`, which has the whole course of a lead in st
 its value, and a lost one leaves its pair; the findings say how many were lost.
 
 What it is not: a claim. Each interval has its coverage for one look, and those who are looked at were chosen for being
-good (`analysis.claims`).
+good (`analysis.stats.claims`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from analysis.api import Estimate, Finding, Verdict
 from analysis.gate_scores import gate_entries
 from analysis.record_types import CandidateRecord, MemberRecord, Report
 from analysis.records import Records
-from analysis.statistics import mean_interval
+from analysis.stats.interval import mean_interval
 from analysis.verdicts import no_evidence, verdict
 from trainables.registry import build_config, get_family
 
@@ -262,7 +262,7 @@ def reached(some: Sequence[Curve], target: float) -> float:
 
 def over_seeds(values: Sequence[float]) -> Estimate:
     """The mean with its 95% interval by Student's t; no bounds from one value, all NaN from none or from a NaN."""
-    return Estimate(*mean_interval(values))
+    return mean_interval(values)
 
 
 def doubted(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:

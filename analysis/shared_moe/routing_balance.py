@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
-from analysis.bootstrap import interval, mean_interval
 from analysis.shared_moe.moe_look import (
     ALL_CHOSEN,
     BLOCK,
@@ -33,6 +32,7 @@ from analysis.shared_moe.moe_look import (
     load,
     worst,
 )
+from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, verdict
 from trainables.shared_moe.routing import balance_metrics
 

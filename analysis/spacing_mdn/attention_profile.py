@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analysis.api import Finding, Plot, Series
-from analysis.bootstrap import interval
 from analysis.spacing_mdn.slot_pass import attention_inputs, blocks, heads, windows_at_once
+from analysis.stats.bootstrap import interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.blocks import Block
 from trainables.spacing_mdn.golden import Golden

@@ -19,8 +19,8 @@ from scipy.special import ndtr
 from scipy.stats import kstwo
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.bootstrap import interval, mean_interval
 from analysis.spacing_mdn.sweep import Sweep, sweep
+from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 
 MAX_KS = 0.02

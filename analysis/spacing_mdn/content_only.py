@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.bootstrap import interval, mean_interval
+from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.errors import DataError
 from trainables.spacing_mdn.data import load

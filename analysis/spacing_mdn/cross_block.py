@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
-from analysis.bootstrap import mean_interval
 from analysis.spacing_mdn.sweep import RUNS, sweep
+from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 
 MAX_STD = 0.05

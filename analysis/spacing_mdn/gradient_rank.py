@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Finding, Plot, Series
-from analysis.bootstrap import interval
+from analysis.stats.bootstrap import interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.settings import slot_gradients

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from analysis.api import Finding, Plot, Series
-from analysis.bootstrap import mean_interval
+from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.settings import predict_settings, score

@@ -2,7 +2,7 @@
 
 What it is: the family's baselines on the split that the model is looked at on, and the model beside them. It is judged
 against the least-squares AR(64) on the same targets, difference by difference, so that hard targets weigh on both
-alike. What it is not: a test between candidates (`analysis.claims`).
+alike. What it is not: a test between candidates (`analysis.stats.claims`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.bootstrap import mean_interval
 from analysis.spacing_mdn.baselines import Baseline, ladder
 from analysis.spacing_mdn.sweep import Sweep, sweep
+from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.api import Split
 from trainables.errors import DataError

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.bootstrap import mean_interval
 from analysis.spacing_mdn.slot_pass import SlotPass, windows_at_once
+from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.seeding import make_generator
 from trainables.spacing_mdn.golden import Golden

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Finding, Plot, Series
-from analysis.bootstrap import interval, mean_interval
+from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown
 from trainables.spacing_mdn.settings import predict_settings
 

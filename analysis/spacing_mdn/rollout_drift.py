@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.bootstrap import interval, mean_interval
+from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.config import SpacingConfig
 from trainables.spacing_mdn.golden import Golden

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.bootstrap import interval, mean_interval
+from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.settings import affordable, predict_settings, score, without

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, Plot, Series
-from analysis.bootstrap import interval
 from analysis.spacing_mdn.readout import entropies
+from analysis.stats.bootstrap import interval
 from analysis.verdicts import no_evidence, verdict
 from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.model import Prediction

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Finding, Plot
-from analysis.bootstrap import mean_interval
+from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.settings import slot_gradients
 

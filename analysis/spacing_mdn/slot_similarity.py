@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.api import Estimate, Finding, Plot
-from analysis.bootstrap import mean_interval
+from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import no_evidence, shown
 from trainables.spacing_mdn.settings import predict_settings
 

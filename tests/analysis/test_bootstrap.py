@@ -10,7 +10,7 @@ import pytest
 from scipy.signal import lfilter
 
 from analysis.api import Estimate
-from analysis.bootstrap import interval, mean_interval
+from analysis.stats.bootstrap import interval, mean_interval
 
 REPEATS = 400
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from analysis.api import Estimate
-from analysis.bootstrap import interval
 from analysis.shared_moe import depth_specialisation, routing_balance
 from analysis.shared_moe.depth_specialisation import distances, shuffled_distances
 from analysis.shared_moe.moe_look import load, look
 from analysis.shared_moe.routing_balance import highest_vio
+from analysis.stats.bootstrap import interval
 from tests.analysis.moe_models import BY_HAND, SURE, by_depth, by_position, even, subject, value
 from tests.shared_moe.conftest import MakeTask, make_task, pydoc_dir, trained
 from trainables.shared_moe import task as task_module

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from analysis.distributions import t_quantile
-from analysis.seed_scores import SeedScores, Values
+from analysis.stats.scores import SeedScores, Values
+from analysis.stats.student import t_quantile
 
 SEEDS = (7, 42, 1337)
 

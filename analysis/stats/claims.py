@@ -2,8 +2,8 @@
 
 What it is: three tests whose error is known although the pairs are looked at one by one, and a verdict that says when
 it is final. Differences are d_i = b_i - a_i, lower is better, so a negative one speaks for B. What it is not: a rule
-for promotions, which use no tests (`analysis.statistics` scores those), nor a repeated t-test, which looks after every
-seed and calls a false winner far more often than it says.
+for promotions, which use no tests (`analysis.stats.scores`), nor a repeated t-test, which looks after every seed and
+calls a false winner far more often than it says.
 
 - ``sign_flip``: exact for any distribution that is symmetric about zero under the null, as differences of two equal
   candidates are. Read at ``num_max`` pairs; before that final only where no outcome of the rest can give a claim.
@@ -31,7 +31,9 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Literal, NamedTuple
 
-from analysis.statistics import Prior, mean_interval, moderated, proportion_interval, t_cdf, t_quantile
+from analysis.stats.interval import mean_interval, proportion_interval
+from analysis.stats.seeds import Prior, moderated
+from analysis.stats.student import t_cdf, t_quantile
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 """Of B against A."""
@@ -207,7 +209,7 @@ def judge(
     else:
         outcome = _fixed(differences, num_max, test, alpha, region)
     wins = sum((d < 0.0) + 0.5 * (d == 0.0) for d in differences)
-    probability_low, probability_high = proportion_interval(wins, n, 1.0 - alpha)
+    _, probability_low, probability_high = proportion_interval(wins, n, 1.0 - alpha)
     return Claim(
         verdict=outcome.verdict,
         num_pairs=n,

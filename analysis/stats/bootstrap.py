@@ -2,7 +2,7 @@
 
 What it is: percentile intervals from a circular block bootstrap. Windows are in order of height and neighbours read
 overlapping stretches of spacings, so runs of adjacent windows are drawn together, and every window is drawn equally
-often. What it is not: a test between candidates (`analysis.claims`), or an interval over seeds: it says how far a
+often. What it is not: a test between candidates (`analysis.stats.claims`), or an interval over seeds: it says how far a
 figure of one checkpoint would move with other windows, and nothing about another training.
 
 Percentile intervals of few blocks are somewhat too narrow: with 32 blocks of 8 they cover a mean in about 94%.
@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from analysis.stats.interval import Interval
 
-from analysis.api import Estimate
-
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _CHUNK = 1 << 20  # drawn blocks that are held at once
 
 
-def mean_interval(values: Array, block: int = 8, num: int = 1000, seed: int = 0, level: float = 0.95) -> Estimate:
+def mean_interval(
+    values: NDArray[np.float64], block: int = 8, num: int = 1000, seed: int = 0, level: float = 0.95
+) -> Interval:
     """The mean of a series and its interval.
 
     Args:
@@ -43,12 +44,14 @@ def mean_interval(values: Array, block: int = 8, num: int = 1000, seed: int = 0,
     Raises:
         ValueError: ``values`` has another shape, or ``block``, ``num`` or ``level`` is out of range.
     """
+    import numpy as np
+
     if values.ndim != 1:
         raise ValueError(f"mean_interval: values of shape {values.shape}; allowed is (n,)")
     length = _block_length(len(values), block, num, level)
     value = float(np.mean(values)) if len(values) else math.nan
     if len(values) < 2 or not math.isfinite(value):
-        return Estimate(value, math.nan, math.nan)
+        return Interval(value, math.nan, math.nan)
     # A resample is a draw of blocks, and its mean that of their means: no index of a single value is needed.
     sums = np.cumsum(np.concatenate([[0.0], values - value, values[: length - 1] - value]))
     block_means = (sums[length:] - sums[:-length]) / length + value
@@ -71,7 +74,7 @@ def interval(
     num: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-) -> Estimate:
+) -> Interval:
     """Any statistic of windows and its interval; see `mean_interval` for the arguments, draws and bounds.
 
     Args:
@@ -86,12 +89,14 @@ def interval(
     Raises:
         ValueError: ``values`` has no axis, or ``block``, ``num`` or ``level`` is out of range.
     """
+    import numpy as np
+
     if values.ndim < 1:
         raise ValueError("interval: values is a single number; allowed is (n, ...)")
     length = _block_length(len(values), block, num, level)
     value = float(statistic(values)) if len(values) else math.nan
     if len(values) < 2 or not math.isfinite(value):
-        return Estimate(value, math.nan, math.nan)
+        return Interval(value, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     within, blocks = np.arange(length), -(-len(values) // length)
     resampled = np.empty(num)
@@ -109,8 +114,10 @@ def _block_length(size: int, block: int, num: int, level: float) -> int:
     return max(1, min(block, size // 2))
 
 
-def _percentiles(value: float, resampled: Array, level: float) -> Estimate:
+def _percentiles(value: float, resampled: NDArray[np.float64], level: float) -> Interval:
+    import numpy as np
+
     if not np.isfinite(resampled).all():
-        return Estimate(value, math.nan, math.nan)
+        return Interval(value, math.nan, math.nan)
     low, high = np.quantile(resampled, [0.5 - level / 2.0, 0.5 + level / 2.0])
-    return Estimate(value, float(low), float(high))
+    return Interval(value, float(low), float(high))

@@ -1,7 +1,7 @@
 """Scores of candidates over their seeds at one gate: what is learnt from everybody there, and what follows for each.
 
 Lower is better. A lost seed counts as the worst value seen at the gate. Not here: the order of candidates and who has
-gone on, nor the formulas (`analysis.statistics`).
+gone on, nor the formulas (`analysis.stats.seeds`, `analysis.stats.best_of_k`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
-from analysis.distributions import t_cdf
-from analysis.statistics import (
-    SEPARATED,
-    Prior,
-    best_of_k,
-    expected_min,
-    fit_prior,
-    moderated,
-    otsu,
-    two_way_fit,
-)
+from analysis.stats.best_of_k import SEPARATED, best_of_k, expected_min, otsu
+from analysis.stats.seeds import Prior, fit_prior, moderated, two_way_fit
+from analysis.stats.student import t_cdf
 
 Values = Mapping[int, float | None]
 """Seed -> best value so far, None for a seed that was lost."""
