@@ -56,9 +56,9 @@ DIAGNOSTICS: dict[str, Listed] = {
     **_list(("matched_tokens", "parameter_verdict", "aux_tradeoff", "efficiency"), "shared_moe", needs="records"),
 }
 
-GOLDEN: dict[str, str] = {
-    "shared_moe": "trainables.shared_moe.golden:draw",
-    "spacing_mdn": "trainables.spacing_mdn.golden:draw",
+SAMPLES: dict[str, str] = {
+    "shared_moe": "trainables.shared_moe.sample:draw",
+    "spacing_mdn": "trainables.spacing_mdn.sample:draw",
 }
 """Family -> what draws the fixed sample of its data that diagnostics look at, from a task."""
 
@@ -118,7 +118,7 @@ def diagnose(subject: OfFamily, names: Sequence[str] | None = None, done: Done |
     """Put one model before its family's diagnostics, one after the other.
 
     Args:
-        subject: a model with its golden sample.
+        subject: a model with its sample.
         names: which ones, in this order; None: all of its family that look at a checkpoint.
         done: called after each with the finding and the seconds that it took.
 

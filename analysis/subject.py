@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from analysis.records import read_run
-from analysis.registry import GOLDEN
+from analysis.registry import SAMPLES
 from trainables import checkpoint, exported
 from trainables.api import TrainTask
 from trainables.errors import CheckpointError, CheckpointMismatch
@@ -33,7 +33,7 @@ class Subject:
         config: the family's, resolved.
         seed: that it was trained with.
         task: with the weights loaded, the model in evaluation mode.
-        golden: the family's fixed sample of the validation split; None for a family that has none.
+        sample: the family's fixed sample of the validation split; None for a family that has none.
         data_dir: where data sets are kept.
     """
 
@@ -42,7 +42,7 @@ class Subject:
     config: Any
     seed: int
     task: TrainTask
-    golden: Any
+    sample: Any
     data_dir: Path
 
 
@@ -151,5 +151,5 @@ def _subject(
     except RuntimeError as error:
         raise CheckpointMismatch(f"{path}: its weights do not fit this version of {family} ({error})") from error
     task.model.eval()
-    golden = resolve(GOLDEN[family])(task) if family in GOLDEN else None
-    return Subject(member, family, config, seed, task, golden, Path(data_dir).absolute())
+    sample = resolve(SAMPLES[family])(task) if family in SAMPLES else None
+    return Subject(member, family, config, seed, task, sample, Path(data_dir).absolute())

@@ -2,7 +2,7 @@
 
 One after the other in the order of reports, on one untrained model of preset e4 over the data set first100k, with two
 threads. What a diagnostic costs does not hang on what the weights are; what it finds does, and is not looked at.
-Diagnostics share work (the sweep along the split, keys and values of the golden windows): it counts for the first that
+Diagnostics share work (the sweep along the split, keys and values of the sampled windows): it counts for the first that
 asks. Goals: 180 s and 4 GiB for all of them.
 
 The data set has to be there: `tune-rh data make spacing_mdn first100k`.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from analysis.registry import GOLDEN, diagnose, diagnostics_for
+from analysis.registry import SAMPLES, diagnose, diagnostics_for
 from analysis.subject import Subject
 from benchmarks.results import hardware, record, table
 from trainables.registry import build_config, get_family, resolve
@@ -31,12 +31,12 @@ SEED = 42
 
 
 def untrained(data_dir: Path) -> Subject:
-    """A model as its seed makes it, and its golden windows."""
+    """A model as its seed makes it, and its sampled windows."""
     family = get_family(FAMILY)
     config = build_config(family, {"data": DATA}, preset=PRESET)
     task = resolve(family.task)(config, seed=SEED, device="cpu", data_dir=data_dir)
     task.model.eval()
-    return Subject("untrained", FAMILY, config, SEED, task, resolve(GOLDEN[FAMILY])(task), data_dir)
+    return Subject("untrained", FAMILY, config, SEED, task, resolve(SAMPLES[FAMILY])(task), data_dir)
 
 
 def costs(subject: Subject) -> list[tuple[str, float, float, str]]:
@@ -60,8 +60,8 @@ def body(rows: list[tuple[str, float, float, str]], windows: int, load: float) -
     without = sum(verdict == "no_evidence" for *_, verdict in rows)
     return (
         f"{table(('diagnostic', 'wall, s', 'CPU, s'), cells)}\n\n"
-        f"{windows} golden windows, {THREADS} threads, load {load:.1f} when it began; peak memory {peak:.2f} GiB, data "
-        f"and libraries included; {without} of {len(rows)} had nothing to judge from. Goals: 180 s and 4 GiB. CPU "
+        f"{windows} sampled windows, {THREADS} threads, load {load:.1f} when it began; peak memory {peak:.2f} GiB, "
+        f"data and libraries included; {without} of {len(rows)} had nothing to judge from. Goals: 180 s and 4 GiB. CPU "
         "seconds hang less than wall seconds on what else the machine does, and count threads that wait spinning."
     )
 
@@ -79,7 +79,7 @@ def main() -> int:
         TITLE,
         "python -m benchmarks.bench_diagnostics",
         hardware("torch", "numpy"),
-        body(rows, len(subject.golden.starts), load),
+        body(rows, len(subject.sample.starts), load),
     )
     return 0
 

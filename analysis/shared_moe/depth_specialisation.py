@@ -2,7 +2,7 @@
 
 What it is: the Jensen-Shannon distance (base 2: 0 for equal loads, 1 for disjoint ones) of each depth's load to the
 mean load, averaged over depths, against what chance alone gives. Finite samples are never quite alike, so the distance
-is never zero; the null hypothesis is that it does not matter at which depth a choice was made. In each golden sequence
+is never zero; the null hypothesis is that it does not matter at which depth a choice was made. In each sample sequence
 the depths' assignments are shuffled among depths, all of its tokens together, since tokens of one text go the same
 ways: a permutation test, exact if sequences are independent. ``by_chance`` is the 99% quantile under it.
 What it is not: a judgement. Experts that serve every depth alike are no fault; but then a block that is told its depth,
@@ -68,7 +68,7 @@ class DepthSpecialisation:
             return no_evidence(self.name, "The block is applied once: there is one depth.")
         if config.top_k == config.num_experts:
             return no_evidence(self.name, ALL_CHOSEN)
-        seen = enough(subject.golden)
+        seen = enough(subject.sample)
         if isinstance(seen, str):
             return no_evidence(self.name, seen)
         return self.judge(seen.counts)
@@ -131,7 +131,7 @@ def _plots(counts: Counts, each: Array, of_one: float) -> tuple[Plot, ...]:
             "depth",
             "Jensen-Shannon distance",
             "bar",
-            (Series("golden sequences", tuple(range(depth)), tuple(each.tolist())),),
+            (Series("sampled sequences", tuple(range(depth)), tuple(each.tolist())),),
             lines={"exceeded by chance in 1 of 100": of_one},
             x_ticks=tuple(str(i) for i in range(depth)),
         ),

@@ -1,10 +1,10 @@
 """What does the model lose when one expert is taken away, and does one carry everything?
 
-What it is: the change of the loss on golden sequences when no router may choose an expert, at any depth, so that tokens
-go to the next best; for each expert, paired sequence by sequence. The scale is what all experts are worth together: the
-change of the loss when no expert writes anything. One whose absence alone costs more than half of that carries the
-model. Experts whose cost cannot be told from zero are counted: a model of which most could go pays for parameters that
-it does not use.
+What it is: the change of the loss on sampled sequences when no router, at any depth, may choose an expert, so that
+tokens go to the next best; for each expert, paired sequence by sequence. The scale is what all experts are worth
+together: the change of the loss when no expert writes anything. One whose absence alone costs more than half of that
+carries the model. Experts whose cost cannot be told from zero are counted: a model of which most could go pays for
+parameters that it does not use.
 What it is not: a measure of work. Two that do the same cost nothing each, and everything both; an expert may be busy
 and easily replaced. Loads are drawn beside the costs.
 
@@ -31,8 +31,8 @@ from analysis.shared_moe.moe_look import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_F
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.shared_moe.dispatch import Experts
-from trainables.shared_moe.golden import Golden
 from trainables.shared_moe.model import SharedMoE
+from trainables.shared_moe.sample import Sample
 
 MAX_TOP_SHARE = 0.5
 MAX_IDLE_SHARE = 0.5
@@ -68,14 +68,14 @@ class ExpertImportance:
             return no_evidence(self.name, DENSE)
         if config.blocks == "indexed":
             return no_evidence(self.name, "Each depth has experts of its own: none could be taken away everywhere.")
-        golden = affordable(subject.golden, config.num_experts + 2)
-        if len(golden.starts) < FEWEST:
+        sample = affordable(subject.sample, config.num_experts + 2)
+        if len(sample.starts) < FEWEST:
             return no_evidence(self.name, TOO_FEW)
-        own, costs, none_left, load = drop_each(golden)
+        own, costs, none_left, load = drop_each(sample)
         if not np.isfinite(own).all():
             return no_evidence(self.name, NOT_FINITE)
         if not (np.isfinite(costs).all() and np.isfinite(none_left).all()):
-            return no_evidence(self.name, "The model's loss is not finite on golden sequences without some expert.")
+            return no_evidence(self.name, "The model's loss is not finite on sampled sequences without some expert.")
         return self.judge(own, costs, none_left, load)
 
     def judge(self, own: Array, costs: Array, none_left: Array, load: Array) -> Finding:
@@ -110,26 +110,26 @@ class ExpertImportance:
         )
 
 
-def affordable(golden: Golden, passes: int) -> Golden:
+def affordable(sample: Sample, passes: int) -> Sample:
     """As many of the sequences, evenly spread, as that many passes may take; at least `FEWEST`."""
-    return golden.at_most(max(FEWEST, _MAX_TOKENS // (passes * golden.task.config.context)))
+    return sample.at_most(max(FEWEST, _MAX_TOKENS // (passes * sample.task.config.context)))
 
 
-def drop_each(golden: Golden) -> tuple[Array, Array, Array, Array]:
+def drop_each(sample: Sample) -> tuple[Array, Array, Array, Array]:
     """One pass with all experts, one without each, one without any.
 
     Returns:
         (sequences,) loss in nats per token; (experts, sequences) its change without each expert; (sequences,) its
         change with none; (experts,) load with all of them, over all depths.
     """
-    task, num = golden.task, golden.task.config.num_experts
-    nll, routing = task.score(golden.sequences)
+    task, num = sample.task, sample.task.config.num_experts
+    nll, routing = task.score(sample.sequences)
     assert routing is not None
     own = nll.mean(dim=1)
     absent = torch.eye(num, dtype=torch.bool, device=task.device)
-    without = torch.stack([task.score(golden.sequences, one)[0].mean(dim=1) for one in absent])
+    without = torch.stack([task.score(sample.sequences, one)[0].mean(dim=1) for one in absent])
     with silent(task.model):
-        nothing = task.score(golden.sequences)[0].mean(dim=1)
+        nothing = task.score(sample.sequences)[0].mean(dim=1)
     counts = routing.counts.sum(dim=0).double()
     parts: list[Array] = [part.cpu().numpy() for part in (own, without - own, nothing - own, counts / counts.sum())]
     return parts[0], parts[1], parts[2], parts[3]

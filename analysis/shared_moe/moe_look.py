@@ -1,4 +1,4 @@
-"""What routers do with golden sequences, kept sequence by sequence: the piece that diagnostics of experts share.
+"""What routers do with sampled sequences, kept sequence by sequence: the piece that diagnostics of experts share.
 
 What it is not: a measure, a threshold or a verdict. Those are each diagnostic's.
 """
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from analysis.api import Estimate, Series, Verdict
-from trainables.shared_moe.golden import Golden
 from trainables.shared_moe.routing import Choice
+from trainables.shared_moe.sample import Sample
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 DENSE = "The model is dense: it has no experts that tokens could be sent to."
 ALL_CHOSEN = "Every token goes to every expert (top_k = num_experts): the router chooses nothing."
-NOT_FINITE = "The model's loss is not finite on golden sequences."
+NOT_FINITE = "The model's loss is not finite on sampled sequences."
 
 BLOCK = 2
-"""Adjacent golden sequences that the bootstrap draws together, since they may be of one document."""
+"""Adjacent sampled sequences that the bootstrap draws together, since they may be of one document."""
 FEWEST = 32
 """Sequences below which there is nothing to judge from: a percentile bootstrap by pairs of 8 covers .83 instead of .95,
 of 32 .92."""
@@ -35,7 +35,7 @@ TOO_FEW = f"The split has fewer than {FEWEST} sequences of this length: too few 
 
 @dataclass(frozen=True)
 class Look:
-    """What one pass over golden sequences showed.
+    """What one pass over sampled sequences showed.
 
     Attributes:
         counts: (sequences, depth, experts) assignments, as the routers chose.
@@ -48,11 +48,11 @@ class Look:
     reached: float
 
 
-def look(golden: Golden) -> Look:
+def look(sample: Sample) -> Look:
     """One pass over the sequences of a model with experts; a model that says nothing finite has an NLL that is not."""
-    task = golden.task
+    task = sample.task
     config, routers = task.config, task.model.routers()
-    num, time = len(golden.sequences), golden.sequences.shape[1] - 1
+    num, time = len(sample.sequences), sample.sequences.shape[1] - 1
     chosen: list[Tensor] = []
 
     def keep(router: nn.Module, inputs: Any, choice: Choice) -> None:
@@ -60,7 +60,7 @@ def look(golden: Golden) -> Look:
 
     hooks = [router.register_forward_hook(keep) for router in routers]
     try:
-        nll, routing = task.score(golden.sequences)
+        nll, routing = task.score(sample.sequences)
     finally:
         for hook in hooks:
             hook.remove()
@@ -74,11 +74,11 @@ def look(golden: Golden) -> Look:
     return Look(counts.transpose(0, 1).cpu().numpy(), nll.mean(dim=1).cpu().numpy(), reached)
 
 
-def enough(golden: Golden) -> Look | str:
+def enough(sample: Sample) -> Look | str:
     """One pass over the sequences, or why there is nothing to judge from in them."""
-    if len(golden.starts) < FEWEST:
+    if len(sample.starts) < FEWEST:
         return TOO_FEW
-    seen = look(golden)
+    seen = look(sample)
     return seen if np.isfinite(seen.nll.sum()) else NOT_FINITE
 
 

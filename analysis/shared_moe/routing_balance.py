@@ -1,6 +1,6 @@
 """Do all experts get work, or has the router collapsed onto a few?
 
-What it is: how the tokens of golden sequences are spread over experts, against the limits at which a router counts as
+What it is: how the tokens of sampled sequences are spread over experts, against the limits at which a router counts as
 collapsed: entropy of the load below 0.6 of an even one's, an expert with more than 8 fair shares (``max_vio`` above 7),
 or more than a quarter of the experts dead. Experts that a shared block applies at every depth are judged by their load
 over all depths; where each depth has its own, by the mean over depths.
@@ -63,7 +63,7 @@ class RoutingBalance:
             return no_evidence(self.name, DENSE)
         if config.top_k == config.num_experts:
             return no_evidence(self.name, ALL_CHOSEN)
-        seen = enough(subject.golden)
+        seen = enough(subject.sample)
         if isinstance(seen, str):
             return no_evidence(self.name, seen)
         return self.judge(seen.counts, config.top_k, shared=config.blocks == "shared", token_drop=1.0 - seen.reached)
@@ -137,7 +137,7 @@ def _plots(counts: Counts, shared: bool) -> tuple[Plot, ...]:
     ticks = tuple(str(expert) for expert in range(num))
     if shared:
         each = [mean_interval(one, BLOCK, _RESAMPLES) for one in (counts / counts.sum(2, keepdims=True)).mean(1).T]
-        bars = bar_series("golden sequences", each)
+        bars = bar_series("sampled sequences", each)
         label = "expert"
     else:  # experts of the same number at two depths have nothing to do with each other
         bars = Series("mean over depths", tuple(range(num)), tuple((-np.sort(-loads, axis=1)).mean(axis=0).tolist()))

@@ -1,7 +1,7 @@
 """I: do slots look at different parts of the window?
 
 What it is: where each slot's attention lies over the window's positions, as a centre of mass in positions (0 is the
-oldest spacing), averaged over heads and golden windows; and how far the slots' centres are spread. Attention to other
+oldest spacing), averaged over heads and sampled windows; and how far the slots' centres are spread. Attention to other
 slots is left out. The last block is judged, since what it gathers is what is read out; the mean of the last three
 blocks and of all blocks are reported beside it.
 What it is not: attribution. A slot may look at a place and take nothing from it.
@@ -24,7 +24,7 @@ from analysis.spacing_mdn.slot_pass import attention_inputs, blocks, heads, wind
 from analysis.stats.bootstrap import interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.blocks import Block
-from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.sample import Sample
 
 Array = NDArray[np.float64]
 
@@ -53,9 +53,9 @@ class AttentionProfile:
             return no_evidence(self.name, f"Layout {config.layout} has no slots that look at the data.")
         if config.n_slots < 2:
             return no_evidence(self.name, "There is one slot: it has no other to look elsewhere than.")
-        centres, profile, on_data = slot_attention(subject.golden)
+        centres, profile, on_data = slot_attention(subject.sample)
         if not np.isfinite(centres).all():
-            return no_evidence(self.name, "Attention of the slots is not finite on golden windows.")
+            return no_evidence(self.name, "Attention of the slots is not finite on sampled windows.")
         spreads = [interval(_spread, centres[:, depth]) for depth in range(3)]
         mean = centres[:, 0].mean(axis=0)
         last = spreads[0]
@@ -79,7 +79,7 @@ class AttentionProfile:
         )
 
 
-def slot_attention(golden: Golden) -> tuple[Array, Array, float]:
+def slot_attention(sample: Sample) -> tuple[Array, Array, float]:
     """Where slots look.
 
     Returns:
@@ -87,21 +87,21 @@ def slot_attention(golden: Golden) -> tuple[Array, Array, float]:
         the last block, each row sums to 1; the share of the last block's attention that goes to data. Means over heads
         (and blocks) are taken before a centre is.
     """
-    config = golden.task.config
-    positions = torch.arange(config.context, dtype=torch.float64, device=golden.task.device)
+    config = sample.task.config
+    positions = torch.arange(config.context, dtype=torch.float64, device=sample.task.device)
     centres, profiles, shares = [], [], []
-    for inputs in torch.split(golden.inputs, windows_at_once(config)):
-        normed = attention_inputs(golden.task, inputs, golden.setting)
+    for inputs in torch.split(sample.inputs, windows_at_once(config)):
+        normed = attention_inputs(sample.task, inputs, sample.setting)
         weights = [
             attention_weights(block, part, config.n_slots)[..., : config.context].mean(dim=1).double()
-            for block, part in zip(blocks(golden.task.model), normed, strict=True)
+            for block, part in zip(blocks(sample.task.model), normed, strict=True)
         ]
         means = torch.stack([torch.stack(weights[-depth:]).mean(dim=0) for depth in (1, 3, len(weights))], dim=1)
         on_data = means.sum(dim=-1)
         centres.append((means @ positions / on_data).cpu())
         profiles.append((means[:, 0] / on_data[:, 0].unsqueeze(-1)).sum(dim=0).cpu())
         shares.append(on_data[:, 0].mean(dim=-1).cpu())
-    profile = torch.stack(profiles).sum(dim=0) / len(golden.inputs)
+    profile = torch.stack(profiles).sum(dim=0) / len(sample.inputs)
     return torch.cat(centres).numpy(), profile.numpy(), float(torch.cat(shares).mean())
 
 

@@ -46,7 +46,7 @@ class Calibration:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`."""
-        swept = sweep(subject.golden)
+        swept = sweep(subject.sample)
         if not swept.finite:
             return no_evidence(self.name, "The model's density is not finite along the split.")
         return self._judge(pit(swept), crps(swept))

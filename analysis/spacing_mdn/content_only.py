@@ -16,8 +16,8 @@ from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.errors import DataError
 from trainables.spacing_mdn.data import load
-from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.linear import fit_ar
+from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
 
@@ -41,21 +41,21 @@ class ContentOnly:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`; reads the data set for the training split."""
-        golden: Golden = subject.golden
-        setting = golden.setting
+        sample: Sample = subject.sample
+        setting = sample.setting
         if not subject.config.n_slots:
             return no_evidence(self.name, "The model has no slots, so there are no IDs to take away.")
         if not setting.ids:
             return no_evidence(self.name, "The model is evaluated without IDs (eval_slot_id_mode off).")
-        predictions = predict_settings(golden, (setting, SlotControl(ids=False, content=setting.content)))
-        before, after = (score(golden, prediction).cpu().numpy() for prediction in predictions)
+        predictions = predict_settings(sample, (setting, SlotControl(ids=False, content=setting.content)))
+        before, after = (score(sample, prediction).cpu().numpy() for prediction in predictions)
         if not (np.isfinite(before).all() and np.isfinite(after).all()):
-            return no_evidence(self.name, "The model's density is not finite on golden windows.")
+            return no_evidence(self.name, "The model's density is not finite on sampled windows.")
         try:
             data = load(subject.config.data, subject.data_dir)
         except DataError as error:
             return no_evidence(self.name, f"The linear predictor AR(1) could not be fitted: {error}.")
-        return self._judge(before, after, ar1_nll(golden, data.train.spacings))
+        return self._judge(before, after, ar1_nll(sample, data.train.spacings))
 
     def _judge(self, before: Array, after: Array, linear: Array) -> Finding:
         change, gain = mean_interval(after - before), mean_interval(linear - before)
@@ -92,16 +92,16 @@ class ContentOnly:
         )
 
 
-def ar1_nll(golden: Golden, train: Array) -> Array:
+def ar1_nll(sample: Sample, train: Array) -> Array:
     """(windows,) mean NLL in nats of each window's own targets under an AR(1) fitted on ``train``.
 
-    The targets are those of `Golden.nll`: the spacing after the window, or its last ``eval_tail`` ones.
+    The targets are those of `Sample.nll`: the spacing after the window, or its last ``eval_tail`` ones.
     """
-    config = golden.task.config
+    config = sample.task.config
     model = fit_ar(train, 1)
-    spacings = golden.task.part(golden.split).spacings
+    spacings = sample.task.part(sample.split).spacings
     tail = 1 if config.layout == "postfix" else config.eval_tail
-    last = golden.starts.cpu().numpy() + config.context
+    last = sample.starts.cpu().numpy() + config.context
     targets = last[:, None] + np.arange(1 - tail, 1)
     residuals = model.residuals(np.stack([spacings[targets - 1], spacings[targets]], axis=-1))[..., 0]
     scores = 0.5 * np.square(residuals / model.sigma) + np.log(model.sigma * np.sqrt(2.0 * np.pi))
@@ -118,7 +118,7 @@ def _plot(values: dict[str, Estimate | float]) -> Plot:
     shown_values = [values[name] for name in ("nll", "nll_content_only", "nll_ar1")]
     bars = [value for value in shown_values if isinstance(value, Estimate)]
     series = Series(
-        "golden windows",
+        "sampled windows",
         tuple(range(len(bars))),
         tuple(bar.value for bar in bars),
         tuple(bar.low for bar in bars),

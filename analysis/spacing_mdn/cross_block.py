@@ -47,14 +47,14 @@ class CrossBlock:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`."""
-        swept = sweep(subject.golden)
+        swept = sweep(subject.sample)
         if not swept.finite:
             return no_evidence(self.name, "The model's density is not finite along the split.")
         runs = [swept.nll[swept.run == index] for index in range(RUNS)]
         if min(len(run) for run in runs) < 2:
             return no_evidence(self.name, f"The split holds {len(swept.nll)} targets: too few for {RUNS} runs.")
         means = [mean_interval(run, seed=index) for index, run in enumerate(runs)]
-        heights = np.repeat(subject.task.part(subject.golden.split).log_height, 256)[swept.positions]
+        heights = np.repeat(subject.task.part(subject.sample.split).log_height, 256)[swept.positions]
         at = [float(heights[swept.run == index].mean()) for index in range(RUNS)]
         return self._judge(means, at, mean_interval(swept.nll), len(swept.nll))
 

@@ -1,6 +1,6 @@
 """K: do the slots pull in different directions, or is one direction enough for all of them?
 
-What it is: the effective rank of the slots' gradients. For each golden window the gradient of its NLL is taken with
+What it is: the effective rank of the slots' gradients. For each sampled window the gradient of its NLL is taken with
 respect to each slot's vector; over all windows, the principal components (about zero, so that a gradient common to all
 slots counts as one direction) that hold 90% of the squared gradients are counted, and divided by the number of slots.
 What it is not: the rank of the slots themselves, or pairwise correlations of their gradients.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.api import Finding, Plot, Series
 from analysis.stats.bootstrap import interval
 from analysis.verdicts import no_evidence, shown, verdict
-from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import slot_gradients
 
 Array = NDArray[np.float64]
@@ -46,9 +46,9 @@ class GradientRank:
             return no_evidence(self.name, f"Layout {config.layout} has no slots that are read out.")
         if config.n_slots < 2:
             return no_evidence(self.name, "There is one slot: its gradients have no other to differ from.")
-        products = gradient_products(subject.golden)
+        products = gradient_products(subject.sample)
         if not np.isfinite(products).all():
-            return no_evidence(self.name, "Gradients of the slots are not finite on golden windows.")
+            return no_evidence(self.name, "Gradients of the slots are not finite on sampled windows.")
         if not products.any():
             return no_evidence(self.name, "No gradient reaches the slots: the prediction does not depend on them.")
         held = _held(products)
@@ -61,7 +61,7 @@ class GradientRank:
             "principal components",
             "share of squared gradients held",
             "line",
-            (Series("golden windows", tuple(range(1, config.n_slots + 1)), tuple(held.tolist())),),
+            (Series("sampled windows", tuple(range(1, config.n_slots + 1)), tuple(held.tolist())),),
             lines={f"{HELD:.0%}": HELD},
         )
         return Finding(
@@ -75,9 +75,9 @@ class GradientRank:
         )
 
 
-def gradient_products(golden: Golden) -> Array:
+def gradient_products(sample: Sample) -> Array:
     """(windows, slots, slots): for each window the inner products of its NLL's gradients with respect to each slot."""
-    gradients = slot_gradients(golden).double()
+    gradients = slot_gradients(sample).double()
     products: Array = (gradients @ gradients.transpose(1, 2)).cpu().numpy()
     return products
 

@@ -13,7 +13,7 @@ import torch
 from analysis.api import Finding, Plot, Series
 from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
-from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
 
@@ -33,16 +33,16 @@ class IdOnly:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`."""
-        golden: Golden = subject.golden
-        setting = golden.setting
+        sample: Sample = subject.sample
+        setting = sample.setting
         if not subject.config.n_slots:
             return no_evidence(self.name, "The model has no slots, so there are no contents to zero.")
         if not setting.content:
             return no_evidence(self.name, "The model is trained and evaluated without contents (content_mode zeroed).")
         controls = (setting, SlotControl(ids=setting.ids, content=False))
-        before, after = (score(golden, prediction) for prediction in predict_settings(golden, controls))
+        before, after = (score(sample, prediction) for prediction in predict_settings(sample, controls))
         if not torch.isfinite(before).all() or not torch.isfinite(after).all():
-            return no_evidence(self.name, "The model's density is not finite on golden windows.")
+            return no_evidence(self.name, "The model's density is not finite on sampled windows.")
         change = mean_interval((after - before).cpu().numpy())
         own, without = mean_interval(before.cpu().numpy()), mean_interval(after.cpu().numpy())
         meaning = "contents carry next to nothing, the model would do without them"
@@ -55,7 +55,7 @@ class IdOnly:
             "bar",
             (
                 Series(
-                    "golden windows",
+                    "sampled windows",
                     (0, 1),
                     (own.value, without.value),
                     (own.low, without.low),

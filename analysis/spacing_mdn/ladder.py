@@ -41,7 +41,7 @@ class Ladder:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`."""
-        swept, split = sweep(subject.golden), subject.golden.split
+        swept, split = sweep(subject.sample), subject.sample.split
         if not swept.finite:
             return no_evidence(self.name, "The model's density is not finite along the split.")
         try:

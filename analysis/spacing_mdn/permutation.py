@@ -18,8 +18,8 @@ from analysis.spacing_mdn.slot_pass import SlotPass, windows_at_once
 from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.seeding import make_generator
-from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.loss import mixture_nll
+from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.slots import SlotControl
 
 NUM_PERMUTATIONS = 50
@@ -27,7 +27,7 @@ MAX_INCREASE = 0.05
 """Nats that shuffled IDs may cost in the mean."""
 
 MAX_WINDOWS = 64
-"""Golden windows that are looked at, evenly spread: each is run 51 times, and differences of a window vary little."""
+"""Sampled windows that are looked at, evenly spread: each is run 51 times, and differences of a window vary little."""
 
 _SEED = 314
 _BLOCK = 2  # of the bootstrap: a quarter of the windows, a quarter of the usual block
@@ -47,8 +47,8 @@ class Permutation:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`."""
-        golden: Golden = subject.golden
-        config, setting = subject.config, golden.setting
+        sample: Sample = subject.sample
+        config, setting = subject.config, sample.setting
         if config.layout != "postfix":
             return no_evidence(
                 self.name, f"Layout {config.layout} has no slots that read the data, so there are no IDs to permute."
@@ -58,9 +58,9 @@ class Permutation:
         if not (setting.ids and setting.content):
             gone = "contents" if setting.ids else "IDs"
             return no_evidence(self.name, f"The model is evaluated without {gone}, so a permutation changes nothing.")
-        own, permuted = permuted_nll(golden, NUM_PERMUTATIONS)
+        own, permuted = permuted_nll(sample, NUM_PERMUTATIONS)
         if not (np.isfinite(own).all() and np.isfinite(permuted).all()):
-            return no_evidence(self.name, "The model's density is not finite on golden windows.")
+            return no_evidence(self.name, "The model's density is not finite on sampled windows.")
         return self._judge(own, permuted)
 
     def _judge(self, own: NDArray[np.float64], permuted: NDArray[np.float64]) -> Finding:
@@ -87,20 +87,20 @@ class Permutation:
         )
 
 
-def permuted_nll(golden: Golden, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def permuted_nll(sample: Sample, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """NLL in nats of at most `MAX_WINDOWS` windows: (windows,) with own IDs, (number, windows) with permuted ones."""
-    config, setting = golden.task.config, golden.setting
+    config, setting = sample.task.config, sample.setting
     generator = make_generator(_SEED, "permutation")
-    orders = [torch.randperm(config.n_slots, generator=generator).to(golden.task.device) for _ in range(number)]
+    orders = [torch.randperm(config.n_slots, generator=generator).to(sample.task.device) for _ in range(number)]
     sets = [SlotControl(order, setting.ids, setting.content) for order in (None, *orders)]
     together = max(1, _TOKENS // config.n_slots)
     rows = []
     batch = windows_at_once(config)
-    every = -(-len(golden.starts) // MAX_WINDOWS)
-    inputs, targets = golden.inputs[::every], golden.targets[::every, -1:]
+    every = -(-len(sample.starts) // MAX_WINDOWS)
+    inputs, targets = sample.inputs[::every], sample.targets[::every, -1:]
     batches = zip(torch.split(inputs, batch), torch.split(targets, batch), strict=True)
     for inputs, targets in batches:
-        slots = SlotPass(golden.task, inputs)
+        slots = SlotPass(sample.task, inputs)
         columns = []
         for first in range(0, len(sets), together):
             vectors = torch.stack([slots.slots(control) for control in sets[first : first + together]])

@@ -52,10 +52,10 @@ class PrimeLines:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`."""
-        swept = sweep(subject.golden)
+        swept = sweep(subject.sample)
         if not swept.finite:
             return no_evidence(self.name, "The model's density is not finite along the split.")
-        part = subject.task.part(subject.golden.split)
+        part = subject.task.part(subject.sample.split)
         heights = smooth_heights(part)
         if heights is None:
             return no_evidence(

@@ -37,16 +37,16 @@ class Readout:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`."""
-        config, golden = subject.config, subject.golden
+        config, sample = subject.config, subject.sample
         if config.layout != "postfix":
             return no_evidence(self.name, f"Layout {config.layout} reads no slots out, so there are no weights.")
         if config.n_slots < 2:
             return no_evidence(self.name, "There is one slot, and it has all the weight.")
-        readout = predict_settings(golden, [golden.setting])[0].readout
+        readout = predict_settings(sample, [sample.setting])[0].readout
         assert readout is not None  # postfix
         weights: Array = readout[:, -1].double().cpu().numpy()
         if not np.isfinite(weights).all():
-            return no_evidence(self.name, "Weights of the readout are not finite on golden windows.")
+            return no_evidence(self.name, "Weights of the readout are not finite on sampled windows.")
         each = [mean_interval(column) for column in weights.T]
         largest = interval(lambda drawn: drawn.mean(axis=0).max(), weights)
         entropy = mean_interval(entropies(weights))

@@ -1,6 +1,6 @@
 """G: does the model stay sane when it goes on from its own predictions?
 
-What it is: from evenly spread golden windows the model predicts 200 spacings in a row, each time feeding the mean of
+What it is: from evenly spread sampled windows the model predicts 200 spacings in a row, each time feeding the mean of
 its mixture back as if it were the next spacing, all inputs recomputed from the series so far as `predict.predict_next`
 computes them. Reported is the mean absolute error of the spacing 1, 10, 50 and 200 steps ahead, judged the slope of its
 logarithm on the logarithm of the horizon. The mean, and not a draw, is fed back: nothing is random, and the error of
@@ -24,8 +24,8 @@ from analysis.api import Estimate, Finding, Plot, Series
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.config import SpacingConfig
-from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.model import SpacingModel
+from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.windows import RESIDUAL_GAIN
 
 Array = NDArray[np.float64]
@@ -51,19 +51,19 @@ class RolloutDrift:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`."""
-        golden: Golden = subject.golden
-        chosen = chosen_windows(golden)
+        sample: Sample = subject.sample
+        chosen = chosen_windows(sample)
         if not len(chosen):
             return no_evidence(
-                self.name, f"No golden window is followed by {HORIZONS[-1]} spacings of its split to compare with."
+                self.name, f"No sampled window is followed by {HORIZONS[-1]} spacings of its split to compare with."
             )
-        predicted = rollout(golden, chosen, HORIZONS[-1])
-        spacings = golden.task.part(golden.split).spacings
-        first = golden.starts.cpu().numpy()[chosen] + subject.config.context
+        predicted = rollout(sample, chosen, HORIZONS[-1])
+        spacings = sample.task.part(sample.split).spacings
+        first = sample.starts.cpu().numpy()[chosen] + subject.config.context
         truth = spacings[first[:, None] + np.arange(HORIZONS[-1])]
         errors = np.abs(predicted - truth)
         if not np.isfinite(errors[:, 0]).all():
-            return no_evidence(self.name, "The model's prediction is not finite on golden windows.")
+            return no_evidence(self.name, "The model's prediction is not finite on sampled windows.")
         return self._judge(errors, float(np.abs(truth - 1.0).mean()))
 
     def _judge(self, errors: Array, constant: float) -> Finding:
@@ -100,39 +100,39 @@ class RolloutDrift:
         )
 
 
-def chosen_windows(golden: Golden) -> NDArray[np.int64]:
-    """Indices of golden windows to start from, evenly spread over those with a whole continuation in the split."""
-    config = golden.task.config
-    last = len(golden.task.part(golden.split).spacings) - config.context - HORIZONS[-1]
-    usable = np.flatnonzero(golden.starts.cpu().numpy() <= last)
+def chosen_windows(sample: Sample) -> NDArray[np.int64]:
+    """Indices of sampled windows to start from, evenly spread over those with a whole continuation in the split."""
+    config = sample.task.config
+    last = len(sample.task.part(sample.split).spacings) - config.context - HORIZONS[-1]
+    usable = np.flatnonzero(sample.starts.cpu().numpy() <= last)
     number = _MAX_WINDOWS
-    if golden.task.device.type == "cpu":
+    if sample.task.device.type == "cpu":
         number = min(max(int(_CPU_BUDGET / (HORIZONS[-1] * _multiplications(config))), _MIN_WINDOWS), _MAX_WINDOWS)
     if len(usable) <= number:
         return usable
     return usable[np.linspace(0, len(usable) - 1, number).round().astype(np.int64)]
 
 
-def rollout(golden: Golden, chosen: NDArray[np.int64], steps: int) -> Array:
-    """Let the model go on by itself from golden windows.
+def rollout(sample: Sample, chosen: NDArray[np.int64], steps: int) -> Array:
+    """Let the model go on by itself from sampled windows.
 
     Args:
-        golden: the windows and their model, with its slots as evaluation has them.
+        sample: the windows and their model, with its slots as evaluation has them.
         chosen: (windows,) indices of those to start from.
         steps: how far.
 
     Returns:
         (windows, steps) predicted means; NaN from the first step on at which one of them is not finite.
     """
-    task = golden.task
+    task = sample.task
     past = task.config.context + task.config.ar_features
-    begin = golden.starts.cpu().numpy()[chosen] - task.config.ar_features
-    spacings = task.part(golden.split).spacings
+    begin = sample.starts.cpu().numpy()[chosen] - task.config.ar_features
+    spacings = task.part(sample.split).spacings
     series = torch.from_numpy(spacings[begin[:, None] + np.arange(past)]).to(task.device)
-    log_height = golden.log_height[torch.from_numpy(chosen)].to(task.device)
+    log_height = sample.log_height[torch.from_numpy(chosen)].to(task.device)
     predicted = np.full((len(chosen), steps), np.nan)
     for step in range(steps):
-        prediction = task.predict(inputs_of(task.model, series, log_height), golden.setting)
+        prediction = task.predict(inputs_of(task.model, series, log_height), sample.setting)
         mean = (prediction.log_pi.double().exp() * prediction.mu.double())[:, -1].sum(dim=-1)
         if not torch.isfinite(mean).all():
             break

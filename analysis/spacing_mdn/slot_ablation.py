@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
-from trainables.spacing_mdn.golden import Golden
+from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import affordable, predict_settings, score, without
 
 MIN_CHANGE = 0.02
@@ -53,15 +53,15 @@ class SlotAblation:
         if reads and number == 1:
             return no_evidence(self.name, "There is one slot, and all that the prediction knows comes through it.")
         sizes = [size for size in TOGETHER if 1 < size < number]
-        golden = affordable(subject.golden, 2 + number + len(sizes) * (1 + _DRAWS))
-        own, *single = nll_without(golden, [(), *((slot,) for slot in range(number))])
+        sample = affordable(subject.sample, 2 + number + len(sizes) * (1 + _DRAWS))
+        own, *single = nll_without(sample, [(), *((slot,) for slot in range(number))])
         singles = np.stack(single) - own
         order = np.argsort(-singles.mean(axis=1), kind="stable").tolist()
         rng = np.random.default_rng(_SEED)
         drawn = [rng.choice(number, size, replace=False).tolist() for size in sizes for _ in range(_DRAWS)]
-        rest = nll_without(golden, [*(order[:size] for size in sizes), range(number), *drawn]) - own
+        rest = nll_without(sample, [*(order[:size] for size in sizes), range(number), *drawn]) - own
         if not (np.isfinite(singles).all() and np.isfinite(rest).all()):
-            return no_evidence(self.name, "The model's density is not finite on golden windows, with or without slots.")
+            return no_evidence(self.name, "The model's density is not finite on sampled windows, slots or not.")
         tops = dict(zip([1, *sizes, number], [singles[order[0]], *rest[: len(sizes) + 1]], strict=True))
         at_random = rest[len(sizes) + 1 :].reshape(len(sizes), _DRAWS, len(own)).mean(axis=1)
         randoms = dict(zip([1, *sizes, number], [singles.mean(axis=0), *at_random, tops[number]], strict=True))
@@ -101,10 +101,10 @@ class SlotAblation:
         )
 
 
-def nll_without(golden: Golden, absent: Sequence[Collection[int]]) -> Array:
+def nll_without(sample: Sample, absent: Sequence[Collection[int]]) -> Array:
     """(sets, windows) NLL in nats with each set of slots absent."""
-    predictions = predict_settings(golden, [without(golden, slots) for slots in absent])
-    return np.stack([score(golden, prediction).cpu().numpy() for prediction in predictions])
+    predictions = predict_settings(sample, [without(sample, slots) for slots in absent])
+    return np.stack([score(sample, prediction).cpu().numpy() for prediction in predictions])
 
 
 def _series(label: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Series:

@@ -16,8 +16,8 @@ from analysis.api import Estimate, Finding, Plot, Series
 from analysis.spacing_mdn.readout import entropies
 from analysis.stats.bootstrap import interval
 from analysis.verdicts import no_evidence, verdict
-from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.model import Prediction
+from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import affordable, predict_settings, without
 
 MAX_SHARE = 0.6
@@ -46,10 +46,10 @@ class SlotEffect:
             return no_evidence(self.name, "The model has no slots whose effect could be measured.")
         if number == 1:
             return no_evidence(self.name, "There is one slot, and all the effect is its own.")
-        golden = affordable(subject.golden, 1 + number)
-        squares = squared_changes(golden)
+        sample = affordable(subject.sample, 1 + number)
+        squares = squared_changes(sample)
         if not np.isfinite(squares).all():
-            return no_evidence(self.name, "Predicted means are not finite on golden windows.")
+            return no_evidence(self.name, "Predicted means are not finite on sampled windows.")
         effects = np.sqrt(squares.mean(axis=0))
         if effects.max() <= _NOTHING:
             return no_evidence(
@@ -98,12 +98,12 @@ class SlotEffect:
         )
 
 
-def squared_changes(golden: Golden) -> Array:
+def squared_changes(sample: Sample) -> Array:
     """(windows, slots) squared change of the predicted mean without each slot, in mean spacings squared.
 
     The mean of the last prediction; of models that predict at every position, of the last ``eval_tail``, averaged.
     """
-    config = golden.task.config
+    config = sample.task.config
     tail = 1 if config.layout == "postfix" else config.eval_tail
 
     def mean(prediction: Prediction) -> Array:
@@ -111,7 +111,7 @@ def squared_changes(golden: Golden) -> Array:
         return means
 
     whole, *absent = predict_settings(
-        golden, [without(golden, ()), *(without(golden, (i,)) for i in range(config.n_slots))]
+        sample, [without(sample, ()), *(without(sample, (i,)) for i in range(config.n_slots))]
     )
     return np.stack([np.square(mean(part) - mean(whole)).mean(axis=1) for part in absent], axis=1)
 

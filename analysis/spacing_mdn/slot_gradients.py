@@ -43,9 +43,9 @@ class SlotGradients:
             )
         if config.n_slots < 2:
             return no_evidence(self.name, "There is one slot, and nothing to correlate its gradient with.")
-        gradients = slot_gradients(subject.golden).double().cpu().numpy()
+        gradients = slot_gradients(subject.sample).double().cpu().numpy()
         if not np.isfinite(gradients).all():
-            return no_evidence(self.name, "Gradients of the NLL are not finite on golden windows.")
+            return no_evidence(self.name, "Gradients of the NLL are not finite on sampled windows.")
         table, silent = correlations(gradients)
         first, second = np.triu_indices(config.n_slots, k=1)
         pairs = np.abs(table[:, first, second])

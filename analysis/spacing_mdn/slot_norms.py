@@ -39,7 +39,7 @@ class SlotNorms:
         if slots is None:
             return no_evidence(self.name, "The model has no slots to measure.")
         with torch.no_grad():
-            norms, contents, ids = (_norms(part) for part in (slots(subject.golden.setting), slots.content, slots.ids))
+            norms, contents, ids = (_norms(part) for part in (slots(subject.sample.setting), slots.content, slots.ids))
         if not all(np.isfinite(part).all() for part in (norms, contents, ids)):
             return no_evidence(self.name, "Slots are not finite numbers.")
         longest = float(norms.max())

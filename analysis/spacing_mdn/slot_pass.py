@@ -5,7 +5,7 @@ the slots are. They are computed once, and a run of other slots costs a run of a
 What it is not: another model. A test holds it to the model's own predictions, and layouts in which data see slots are
 refused.
 
-Only the last group of slots is run: it sees the whole window, and its prediction is the one that golden windows score.
+Only the last group of slots is run: it sees the whole window, and its prediction is the one that sampled windows score.
 All is computed in float32, also where evaluation is not; compare its results with each other.
 """
 

@@ -39,17 +39,17 @@ class SlotSimilarity:
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one checkpoint of `spacing_mdn`."""
-        config, golden, slots = subject.config, subject.golden, subject.task.model.slots
+        config, sample, slots = subject.config, subject.sample, subject.task.model.slots
         if slots is None:
             return no_evidence(self.name, "The model has no slots to compare.")
         if config.n_slots < 2:
             return no_evidence(self.name, "There is one slot, and nothing to compare it with.")
         with torch.no_grad():
-            vectors = cosines(slots(golden.setting))
+            vectors = cosines(slots(sample.setting))
             contents, ids = cosines(slots.content), cosines(slots.ids)
         states = None
         if config.layout == "postfix":
-            read_out = predict_settings(golden, [golden.setting])[0].slots
+            read_out = predict_settings(sample, [sample.setting])[0].slots
             assert read_out is not None  # postfix
             states = cosines(read_out[:, -1])
         if not all(np.isfinite(part).all() for part in (vectors, contents, ids, states) if part is not None):

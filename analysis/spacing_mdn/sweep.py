@@ -1,6 +1,6 @@
 """One-step-ahead predictions along a split: what a model says of long contiguous stretches from its bottom to its top.
 
-What it is: the evidence of the diagnostics that 256 golden windows are too few for. It is made once for a model and
+What it is: the evidence of the diagnostics that 256 sampled windows are too few for. It is made once for a model and
 kept for the next one that asks. What it is not: the evaluation, whose windows lie at a stride.
 
 The split is cut into 8 runs by height. Every window counts that the budget allows; where there are more, each run gives
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.spacing_mdn.golden import Golden
 from trainables.spacing_mdn.loss import mixture_nll
+from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.task import SpacingTask
 
 RUNS = 8
@@ -68,20 +68,20 @@ class Sweep:
 _kept: WeakKeyDictionary[SpacingTask, tuple[str, Sweep]] = WeakKeyDictionary()
 
 
-def sweep(golden: Golden) -> Sweep:
-    """Predictions along the split of ``golden``, with the slots as it has them.
+def sweep(sample: Sample) -> Sweep:
+    """Predictions along the split of ``sample``, with the slots as it has them.
 
     The last sweep of a task is kept, and used again while the weights, the split and the setting are the same.
     """
-    key = f"{_digest(golden.task)} {golden.split} {golden.setting}"
-    kept = _kept.get(golden.task)
+    key = f"{_digest(sample.task)} {sample.split} {sample.setting}"
+    kept = _kept.get(sample.task)
     if kept is None or kept[0] != key:
-        kept = _kept[golden.task] = (key, _made(golden))
+        kept = _kept[sample.task] = (key, _made(sample))
     return kept[1]
 
 
-def _made(golden: Golden) -> Sweep:
-    task, windows = golden.task, golden.task.windows(golden.split)
+def _made(sample: Sample) -> Sweep:
+    task, windows = sample.task, sample.task.windows(sample.split)
     config = task.config
     postfix = config.layout == "postfix"
     # Elsewhere one window has a run of predictions, and windows at that distance leave no gap between them.
@@ -90,7 +90,7 @@ def _made(golden: Golden) -> Sweep:
     chosen, run = _in_runs(len(starts), _num_windows(task))
     parts: list[list[torch.Tensor]] = []
     for some in torch.split(starts[chosen].to(task.device), _BATCH):
-        prediction = task.predict(windows.inputs(some), golden.setting)
+        prediction = task.predict(windows.inputs(some), sample.setting)
         targets = windows.targets(some)
         scores = mixture_nll(prediction, targets)
         mixtures = (prediction.log_pi, prediction.mu, prediction.sigma)
@@ -100,7 +100,7 @@ def _made(golden: Golden) -> Sweep:
     positions = (ends[:, None] + np.arange(1 - tail, 1)).ravel()
     _, nll, log_pi, mu, sigma = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     # Channels and scores are float32; the spacings themselves are there in full.
-    exact = task.part(golden.split).spacings[positions]
+    exact = task.part(sample.split).spacings[positions]
     return Sweep(positions, np.repeat(run, tail), exact, nll.astype(np.float64), log_pi, mu, sigma)
 
 

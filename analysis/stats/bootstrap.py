@@ -1,4 +1,4 @@
-"""Intervals of means and other statistics over golden windows, by a block bootstrap.
+"""Intervals of means and other statistics over sampled windows, by a block bootstrap.
 
 What it is: percentile intervals from a circular block bootstrap. Windows are in order of height and neighbours read
 overlapping stretches of spacings, so runs of adjacent windows are drawn together, and every window is drawn equally

@@ -10,7 +10,7 @@ import pytest
 
 from tests.spacing_mdn.conftest import MakeTask, make_task, splits
 from trainables.spacing_mdn.config import SpacingConfig
-from trainables.spacing_mdn.golden import Golden, draw
+from trainables.spacing_mdn.sample import Sample, draw
 from trainables.spacing_mdn.task import SpacingTask
 
 __all__ = ["MakeSubject", "MakeTask", "Subject", "make_subject", "make_task", "splits"]
@@ -23,7 +23,7 @@ class Subject:
     member: str
     config: SpacingConfig
     task: SpacingTask
-    golden: Golden
+    sample: Sample
     data_dir: Path
 
 

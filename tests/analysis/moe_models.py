@@ -17,8 +17,8 @@ from tests.analysis.slot_models import basis
 from tests.shared_moe.configs import NO_AUX
 from trainables.shared_moe.config import SharedMoEConfig
 from trainables.shared_moe.dispatch import Experts
-from trainables.shared_moe.golden import Golden, draw
 from trainables.shared_moe.model import Mixture
+from trainables.shared_moe.sample import Sample, draw
 from trainables.shared_moe.task import SharedMoETask
 
 Array = NDArray[np.float64]
@@ -35,7 +35,7 @@ class Subject:
 
     config: SharedMoEConfig
     task: SharedMoETask
-    golden: Golden
+    sample: Sample
     family: str = "shared_moe"
 
 
@@ -114,17 +114,17 @@ def speak(task: SharedMoETask, says: Sequence[Tensor | None], first_axis: int) -
     return task
 
 
-def fitted(golden: Golden, group: int = 0, groups: int = 1) -> Tensor:
+def fitted(sample: Sample, group: int = 0, groups: int = 1) -> Tensor:
     """Log frequencies of the targets at positions that are ``group`` modulo ``groups``, a little smoothed."""
-    targets = golden.sequences[:, 1:][:, group::groups].flatten()
-    counts = torch.bincount(targets, minlength=golden.task.config.vocab_size).float()
+    targets = sample.sequences[:, 1:][:, group::groups].flatten()
+    counts = torch.bincount(targets, minlength=sample.task.config.vocab_size).float()
     return (counts + 0.01).log()
 
 
-def losses(golden: Golden, logits: Tensor) -> Array:
+def losses(sample: Sample, logits: Tensor) -> Array:
     """(sequences, positions) nats that these logits cost everywhere."""
     log_p = logits.double().log_softmax(dim=0)
-    return -log_p[golden.sequences[:, 1:]].numpy()
+    return -log_p[sample.sequences[:, 1:]].numpy()
 
 
 def even(num: int, top_k: int = 2, experts: int | None = None) -> list[list[float]]:

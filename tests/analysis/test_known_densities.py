@@ -19,8 +19,8 @@ from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.set_by_hand import PEAK, PLAIN, WIDTH, as_data, make, say, two_peaked
 from trainables.errors import DataMissing
 from trainables.spacing_mdn.data import BLOCK, SpacingData
-from trainables.spacing_mdn.golden import draw
 from trainables.spacing_mdn.linear import fit_ar
+from trainables.spacing_mdn.sample import draw
 from trainables.spacing_mdn.task import SpacingTask
 
 DIAGNOSTICS = (cross_block.DIAGNOSTIC, calibration.DIAGNOSTIC, ladder.DIAGNOSTIC)

@@ -33,7 +33,7 @@ from tests.analysis.moe_models import (
 from tests.shared_moe.configs import DENSE, NO_AUX
 from tests.shared_moe.conftest import MakeTask, make_task, pydoc_dir
 from trainables import checkpoint
-from trainables.shared_moe.golden import draw
+from trainables.shared_moe.sample import draw
 
 __all__ = ["make_task", "pydoc_dir"]
 
@@ -51,8 +51,8 @@ def shared_work(make_task: MakeTask, num: int = 4, working: int = 4) -> Subject:
     context = 4 * working
     task = make_task(**BY_HAND, num_experts=num, top_k=1, context=context)
     by_position(task, even(working, top_k=min(2, working), experts=num))
-    golden = draw(task)
-    says = [fitted(golden, expert, working) for expert in range(working)] + [None] * (num - working)
+    sample = draw(task)
+    says = [fitted(sample, expert, working) for expert in range(working)] + [None] * (num - working)
     return subject(speak(task, says, first_axis=working))
 
 
@@ -67,7 +67,7 @@ def one_worker(make_task: MakeTask, strength: float = 1.0) -> Subject:
 def test_work_that_is_shared(make_task: MakeTask) -> None:
     one = shared_work(make_task)
     finding = IMPORTANCE(one)
-    right = [losses(one.golden, fitted(one.golden, group, 4)) for group in range(4)]
+    right = [losses(one.sample, fitted(one.sample, group, 4)) for group in range(4)]
     nll = np.stack([right[t % 4][:, t] for t in range(16)], axis=1)
     assert value(finding, "nll") == pytest.approx(nll.mean(), abs=1e-3)
     for expert in range(4):
@@ -93,7 +93,7 @@ def test_work_that_is_shared(make_task: MakeTask) -> None:
 def test_one_expert_that_does_all_the_work(make_task: MakeTask) -> None:
     one = one_worker(make_task)
     finding = IMPORTANCE(one)
-    gained = math.log(one.config.vocab_size) - losses(one.golden, fitted(one.golden)).mean()
+    gained = math.log(one.config.vocab_size) - losses(one.sample, fitted(one.sample)).mean()
     assert cost(finding, 0) == pytest.approx(gained, abs=1e-3)
     assert [cost(finding, expert) for expert in (1, 2, 3)] == [0.0, 0.0, 0.0]
     assert value(finding, "none_left") == cost(finding, 0)
@@ -166,8 +166,8 @@ def test_costs_below_zero_are_no_work() -> None:
 
 def test_without_an_expert_is_without_it(make_task: MakeTask) -> None:
     one = subject(make_task(num_experts=5, top_k=2), number=12)
-    own, costs, none_left, load = drop_each(one.golden)
-    sequences, task = one.golden.sequences, one.task
+    own, costs, none_left, load = drop_each(one.sample)
+    sequences, task = one.sample.sequences, one.task
     nll, routing = task.score(sequences, torch.arange(5) == 3)
     assert routing is not None
     assert (routing.counts[:, 3] == 0).all()
@@ -183,10 +183,10 @@ def test_without_an_expert_is_without_it(make_task: MakeTask) -> None:
 
 
 def test_many_experts_are_looked_at_on_fewer_sequences(make_task: MakeTask) -> None:
-    golden = draw(make_task(context=64))
-    assert len(affordable(golden, 9).starts) == 64
-    assert len(affordable(golden, 41).starts) == (1 << 17) // (41 * 64) == 49
-    assert len(affordable(golden, 4001).starts) == 32
+    sample = draw(make_task(context=64))
+    assert len(affordable(sample, 9).starts) == 64
+    assert len(affordable(sample, 41).starts) == (1 << 17) // (41 * 64) == 49
+    assert len(affordable(sample, 4001).starts) == 32
     assert value(IMPORTANCE(subject(make_task(), number=40)), "sequences") == 40.0
 
 
@@ -203,7 +203,7 @@ def test_a_model_that_cannot_do_without_one(make_task: MakeTask) -> None:
         mixture(task).experts.b_out[1] = torch.nan
     finding = IMPORTANCE(subject(task))
     assert finding.verdict == "no_evidence"
-    assert "not finite on golden sequences without some expert" in finding.summary
+    assert "not finite on sampled sequences without some expert" in finding.summary
 
 
 @pytest.mark.parametrize("diagnostic", ALL, ids=lambda diagnostic: str(diagnostic.name))
@@ -264,5 +264,5 @@ def test_a_checkpoint_is_opened_and_diagnosed(make_task: MakeTask, pydoc_dir: Pa
     folder = checkpoint.save(tmp_path, 1, task.state_dict(), facts)
     fields = task.config.model_dump(mode="json")
     opened = open_checkpoint(folder, family="shared_moe", config=fields, seed=3, data_dir=pydoc_dir)
-    assert opened.golden.record() == draw(task).record()
+    assert torch.equal(opened.sample.sequences, draw(task).sequences)
     assert diagnose(opened) == diagnose(subject(task))

@@ -29,21 +29,21 @@ BALANCE, DEPTHS = routing_balance.DIAGNOSTIC, depth_specialisation.DIAGNOSTIC
 def test_what_is_counted_is_what_the_routers_did(
     blocks: str, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    golden = subject(make_task(blocks=blocks, depth=3), number=21).golden
+    sample = subject(make_task(blocks=blocks, depth=3), number=21).sample
     monkeypatch.setattr(task_module, "_EVAL_TOKENS", 64)  # four sequences at a time
-    seen = look(golden)
-    nll, routing = golden.task.score(golden.sequences)
+    seen = look(sample)
+    nll, routing = sample.task.score(sample.sequences)
     assert routing is not None
     assert seen.counts.shape == (21, 3, 4)
     assert seen.counts.sum(axis=0).tolist() == routing.counts.tolist()
     assert (seen.counts.sum(axis=2) == 16 * 2).all()
     assert seen.nll == pytest.approx(nll.mean(dim=1).numpy(), rel=1e-12)
     assert seen.reached == 1.0
-    (_, alone) = golden.task.score(golden.sequences[5:6])
+    (_, alone) = sample.task.score(sample.sequences[5:6])
     assert alone is not None
     assert seen.counts[5].tolist() == alone.counts.tolist()
     assert load(seen.counts).sum(axis=1) == pytest.approx([1.0] * 3)
-    assert not any(router._forward_hooks for router in golden.task.model.routers())
+    assert not any(router._forward_hooks for router in sample.task.model.routers())
 
 
 class TestBalance:
@@ -135,7 +135,7 @@ class TestBalance:
 
     def test_intervals_are_those_of_the_statistic(self, make_task: MakeTask) -> None:
         one = subject(make_task())
-        counts = look(one.golden).counts
+        counts = look(one.sample).counts
         found = BALANCE(one).values["load_top4"]
         assert found == BALANCE(one).values["load_top4"]
         entropy = BALANCE(one).values["balance_entropy"]

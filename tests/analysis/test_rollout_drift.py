@@ -42,25 +42,25 @@ def test_every_step_is_that_of_a_model_used_alone(
     fields: dict[str, Any], make_task: MakeTask, make_subject: MakeSubject, splits: SpacingData
 ) -> None:
     subject = make_subject(stirred(make_task, **fields), number=3)
-    golden, model = subject.golden, subject.task.model
-    predicted = rollout(golden, np.arange(3), 4)
+    sample, model = subject.sample, subject.task.model
+    predicted = rollout(sample, np.arange(3), 4)
     for window in range(3):
-        begin = int(golden.starts[window]) - subject.config.ar_features
+        begin = int(sample.starts[window]) - subject.config.ar_features
         series = torch.from_numpy(splits.val.spacings[begin : begin + min_past(model)].copy())
         for step in range(4):
-            alone = predict_next(model, series, float(golden.log_height[window]))
+            alone = predict_next(model, series, float(sample.log_height[window]))
             mean = (alone.log_pi.exp() * alone.mu).sum(-1)[0, -1]
             assert predicted[window, step] == pytest.approx(mean.item(), abs=1e-4)
             series = torch.cat((series, torch.tensor([predicted[window, step]])))
 
 
-def test_inputs_of_golden_windows_are_the_datas_own(make_task: MakeTask, make_subject: MakeSubject) -> None:
+def test_inputs_of_sampled_windows_are_the_datas_own(make_task: MakeTask, make_subject: MakeSubject) -> None:
     subject = make_subject(make_task(**NO_SLOTS, ar_features=4), number=5)
     spacings = subject.task.part("val").spacings
-    begin = subject.golden.starts.numpy() - 4
+    begin = subject.sample.starts.numpy() - 4
     series = torch.from_numpy(spacings[begin[:, None] + np.arange(36)])
     assert torch.allclose(
-        inputs_of(subject.task.model, series, subject.golden.log_height), subject.golden.inputs, atol=1e-5
+        inputs_of(subject.task.model, series, subject.sample.log_height), subject.sample.inputs, atol=1e-5
     )
 
 
@@ -70,9 +70,9 @@ def test_a_model_that_amplifies_runs_away(make_task: MakeTask, make_subject: Mak
     assert finding.verdict == "fail"
     assert finding.values["slope"].low > 0.5
     assert "runs away" in finding.summary
-    chosen = chosen_windows(subject.golden)
+    chosen = chosen_windows(subject.sample)
     assert finding.values["windows"] == len(chosen) == 16
-    spacings, at = subject.task.part("val").spacings, subject.golden.starts.numpy()[chosen] + 32
+    spacings, at = subject.task.part("val").spacings, subject.sample.starts.numpy()[chosen] + 32
     for horizon in (1, 10, 50, 200):
         expected = np.abs(1.03**horizon * spacings[at - 1] - spacings[at + horizon - 1]).mean()
         assert finding.values[f"error_{horizon}"].value == pytest.approx(expected, rel=1e-4)
@@ -99,7 +99,7 @@ def test_windows_whose_continuation_leaves_the_split_are_left_out(
     make_task: MakeTask, make_subject: MakeSubject
 ) -> None:
     subject = make_subject(make_task(**NO_SLOTS), number=1000)
-    last = subject.golden.starts.numpy()[chosen_windows(subject.golden)].max() + 32 + 200
+    last = subject.sample.starts.numpy()[chosen_windows(subject.sample)].max() + 32 + 200
     assert last == 1024
     short = make_subject(make_task(**NO_SLOTS, context=900), number=20)
     finding = DIAGNOSTIC(short)
@@ -109,9 +109,9 @@ def test_windows_whose_continuation_leaves_the_split_are_left_out(
 def test_large_models_roll_out_fewer_windows(
     make_task: MakeTask, make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    golden = make_subject(make_task(**NO_SLOTS), number=500).golden
+    sample = make_subject(make_task(**NO_SLOTS), number=500).sample
     monkeypatch.setattr(rollout_drift, "_CPU_BUDGET", 1.0)
-    assert len(chosen_windows(golden)) == 8
+    assert len(chosen_windows(sample)) == 8
 
 
 def test_a_model_of_nan_is_no_evidence(make_task: MakeTask, make_subject: MakeSubject) -> None:

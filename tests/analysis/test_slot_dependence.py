@@ -128,13 +128,13 @@ def test_ar1_is_scored_on_the_windows_own_targets(
 ) -> None:
     subject = make_subject(make_task(**NO_SLOTS, eval_tail=3), number=5)
     model = fit_ar(splits.train.spacings, 1)
-    scores = content_only.ar1_nll(subject.golden, splits.train.spacings)
-    for start, score in zip(subject.golden.starts.tolist(), scores, strict=True):
+    scores = content_only.ar1_nll(subject.sample, splits.train.spacings)
+    for start, score in zip(subject.sample.starts.tolist(), scores, strict=True):
         around = splits.val.spacings[start + 32 - 3 : start + 32 + 1]
         assert score == pytest.approx(model.nll(around))
     slots = make_subject(make_task(), number=5)
-    start = int(slots.golden.starts[0])
-    assert content_only.ar1_nll(slots.golden, splits.train.spacings)[0] == pytest.approx(
+    start = int(slots.sample.starts[0])
+    assert content_only.ar1_nll(slots.sample, splits.train.spacings)[0] == pytest.approx(
         model.nll(splits.val.spacings[start + 31 : start + 33])
     )
 

@@ -66,7 +66,7 @@ def test_equal_slots_are_found_by_ablation_gradients_and_similarity(built: Any) 
 
 
 def gaussian_nll(subject: Subject, mean: float, sigma: float) -> np.ndarray:
-    targets = subject.golden.targets[:, -1].double().numpy()
+    targets = subject.sample.targets[:, -1].double().numpy()
     return 0.5 * ((targets - mean) / sigma) ** 2 + math.log(sigma * math.sqrt(2.0 * math.pi))
 
 

@@ -35,12 +35,12 @@ def test_it_is_the_models_own_last_prediction(
     fields: dict[str, Any], make_task: MakeTask, make_subject: MakeSubject
 ) -> None:
     subject = make_subject(stirred(make_task, **fields), number=6)
-    slots = SlotPass(subject.task, subject.golden.inputs)
+    slots = SlotPass(subject.task, subject.sample.inputs)
     number = subject.config.n_slots
     controls = CONTROLS if number == 2 else [SlotControl(order=torch.arange(number).roll(2)), SlotControl(ids=False)]
     again = slots.predict(torch.stack([slots.slots(control) for control in controls]).unsqueeze(0))
     for index, control in enumerate(controls):
-        whole = subject.task.predict(subject.golden.inputs, control)
+        whole = subject.task.predict(subject.sample.inputs, control)
         for name in ("log_pi", "mu", "sigma", "slots", "readout"):
             expected = getattr(whole, name)[:, -1]
             assert torch.allclose(getattr(again, name)[:, index], expected, atol=1e-5), name
@@ -50,18 +50,18 @@ def test_it_is_the_models_own_last_prediction(
 def test_gradients_are_those_of_the_model(make_task: MakeTask, make_subject: MakeSubject) -> None:
     task = stirred(make_task, depth=2)
     subject = make_subject(task, number=5)
-    slots = SlotPass(task, subject.golden.inputs)
+    slots = SlotPass(task, subject.sample.inputs)
     vectors = slots.slots(SlotControl()).expand(5, 1, -1, -1).clone().requires_grad_()
     (gradient,) = torch.autograd.grad(slots.predict(vectors).mu.sum(), vectors)
     task.model.eval()
-    task.model(subject.golden.inputs).mu.sum().backward()
+    task.model(subject.sample.inputs).mu.sum().backward()
     assert torch.allclose(gradient.sum(dim=(0, 1)), task.model.slots.content.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_layouts_in_which_data_see_slots_are_refused(make_task: MakeTask, make_subject: MakeSubject) -> None:
     subject = make_subject(make_task(layout="prefix", aux_mode="off"), number=2)
     with pytest.raises(ValueError, match="'prefix'"):
-        SlotPass(subject.task, subject.golden.inputs)
+        SlotPass(subject.task, subject.sample.inputs)
 
 
 def test_large_models_are_given_fewer_windows(make_task: MakeTask) -> None:

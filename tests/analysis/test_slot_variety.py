@@ -55,7 +55,7 @@ def test_slots_that_look_elsewhere_pass_and_those_that_look_alike_fail(
 
 
 def test_attention_without_preference_is_uniform(make_task: MakeTask, make_subject: MakeSubject) -> None:
-    centres, profile, on_data = attention_profile.slot_attention(make_subject(blank(make_task, [V, W])).golden)
+    centres, profile, on_data = attention_profile.slot_attention(make_subject(blank(make_task, [V, W])).sample)
     assert centres == pytest.approx(np.full_like(centres, 15.5), abs=1e-5)
     assert profile == pytest.approx(np.full((2, 32), 1 / 32))
     assert on_data == pytest.approx(32 / 34)
@@ -69,7 +69,7 @@ def test_weights_are_those_of_the_models_attention(
     number, model = subject.config.n_slots, subject.task.model
     mixed: list[torch.Tensor] = []
     hooks = [block.out.register_forward_pre_hook(lambda module, args: mixed.append(args[0])) for block in blocks(model)]
-    normed = attention_inputs(subject.task, subject.golden.inputs, subject.golden.setting)
+    normed = attention_inputs(subject.task, subject.sample.inputs, subject.sample.setting)
     for hook in hooks:
         hook.remove()
     for block, part, expected in zip(blocks(model), normed, mixed, strict=True):
@@ -94,11 +94,11 @@ def test_gradients_in_different_directions_pass_and_equal_ones_fail(
 
 def test_products_are_of_gradients(make_task: MakeTask, make_subject: MakeSubject) -> None:
     subject = make_subject(stirred(make_task, depth=2), number=1)
-    (products,) = gradient_rank.gradient_products(subject.golden)
+    (products,) = gradient_rank.gradient_products(subject.sample)
     task = subject.task
     task.model.eval()
-    prediction = task.model(subject.golden.inputs)
-    z = (subject.golden.targets.unsqueeze(-1) - prediction.mu) / prediction.sigma
+    prediction = task.model(subject.sample.inputs)
+    z = (subject.sample.targets.unsqueeze(-1) - prediction.mu) / prediction.sigma
     density = (prediction.log_pi.exp() * (-0.5 * z**2).exp() / prediction.sigma / math.sqrt(2 * math.pi)).sum()
     (-density.log()).backward()
     gradient = task.model.slots.content.grad.double()

@@ -22,7 +22,7 @@ from trainables import checkpoint
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, UnknownFamily
 from trainables.spacing_mdn import task as task_module
 from trainables.spacing_mdn.data import SpacingData
-from trainables.spacing_mdn.golden import NUM_WINDOWS
+from trainables.spacing_mdn.sample import NUM_WINDOWS
 from tune_rh.export import export
 from tune_rh.journal import RunPaths
 
@@ -83,8 +83,8 @@ def test_a_checkpoint_is_the_model_that_was_saved(saved: tuple[Path, Mapping[str
     again = make_task(seed=9)
     again.load_state_dict(weights)
     assert subject.task.evaluate("val") == again.evaluate("val")
-    assert len(subject.golden.starts) == NUM_WINDOWS
-    assert subject.golden.task is subject.task
+    assert len(subject.sample.starts) == NUM_WINDOWS
+    assert subject.sample.task is subject.task
     assert subject.data_dir.is_absolute()
 
 
@@ -133,7 +133,7 @@ def test_a_member_is_its_best_checkpoint(finished: RunPaths) -> None:
     assert best is not None
     weights, index = checkpoint.load(best)
     assert subject.task.model.state_dict()["weight"].item() == weights["model"]["weight"].item() == index["step"]
-    assert (subject.member, subject.seed, subject.golden) == ("c0000-s42", 42, None)
+    assert (subject.member, subject.seed, subject.sample) == ("c0000-s42", 42, None)
 
 
 def test_a_member_that_is_not_there_or_has_nothing_says_so(finished: RunPaths) -> None:
@@ -193,9 +193,9 @@ def test_a_diagnostic_answers_for_a_model_fresh_from_its_seed(
 def test_without_the_data_set_no_diagnostic_raises(
     slots: int, make_subject: MakeSubject, make_task: MakeTask, tmp_path: Path
 ) -> None:
-    """A checkpoint can be looked at where only the golden windows are at hand."""
+    """A checkpoint can be looked at where only the sampled windows are at hand."""
     small = make_subject(make_task(n_slots=slots), number=16)
-    subject = Subject("c0000-s0", "spacing_mdn", small.config, 0, small.task, small.golden, tmp_path / "nowhere")
+    subject = Subject("c0000-s0", "spacing_mdn", small.config, 0, small.task, small.sample, tmp_path / "nowhere")
     findings = {finding.name: finding for finding in diagnose(subject)}
     assert tuple(findings) == OF_SPACING_MDN
     for name in ("content_only", "ladder"):

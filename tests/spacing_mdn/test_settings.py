@@ -9,8 +9,8 @@ import torch
 
 from tests.spacing_mdn.conftest import MakeTask
 from trainables.spacing_mdn import settings
-from trainables.spacing_mdn.golden import Golden, draw
 from trainables.spacing_mdn.loss import mixture_nll
+from trainables.spacing_mdn.sample import Sample, draw
 from trainables.spacing_mdn.settings import affordable, predict_settings, score, slot_gradients, without
 from trainables.spacing_mdn.slots import SlotControl
 from trainables.spacing_mdn.task import SpacingTask
@@ -44,72 +44,72 @@ def stirred(task: SpacingTask) -> SpacingTask:
     return task
 
 
-def golden_of(make_task: MakeTask, number: int = 40, **fields: Any) -> Golden:
+def sample_of(make_task: MakeTask, number: int = 40, **fields: Any) -> Sample:
     return draw(stirred(make_task(**{**PLAIN_LAYOUT, **fields})), number=number)
 
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_every_setting_is_what_the_model_says(case: str, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "_TOKENS", 12)  # settings fall into several goes
-    golden = golden_of(make_task, **CASES[case])
-    for control, prediction in zip(CONTROLS, predict_settings(golden, CONTROLS), strict=True):
-        whole = golden.predict(control)
+    sample = sample_of(make_task, **CASES[case])
+    for control, prediction in zip(CONTROLS, predict_settings(sample, CONTROLS), strict=True):
+        whole = sample.predict(control)
         for name in ("log_pi", "mu", "sigma", "slots", "readout"):
             if getattr(whole, name) is not None:
                 torch.testing.assert_close(getattr(prediction, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(score(golden, prediction), golden.nll(control), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(score(sample, prediction), sample.nll(control), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["postfix", "one layer", "block norm", "query cuts"])
 def test_gradients_add_up_to_those_of_contents_and_ids(case: str, make_task: MakeTask) -> None:
-    golden = golden_of(make_task, number=8, **CASES[case])
-    model = golden.task.model.eval()
+    sample = sample_of(make_task, number=8, **CASES[case])
+    model = sample.task.model.eval()
     assert model.slots is not None
-    nll = mixture_nll(model(golden.inputs), golden.targets)[:, -1].sum()
+    nll = mixture_nll(model(sample.inputs), sample.targets)[:, -1].sum()
     wanted = torch.autograd.grad(nll, (model.slots.content, model.slots.ids))
-    ours = slot_gradients(golden)
-    assert ours.shape == (8, 3, golden.task.config.width)
+    ours = slot_gradients(sample)
+    assert ours.shape == (8, 3, sample.task.config.width)
     for gradient in wanted:
         torch.testing.assert_close(ours.sum(dim=0), gradient, rtol=1e-3, atol=1e-4)
     assert ours.sum(dim=-1).abs().max() < 1e-3 * ours.abs().max()
 
 
 def test_the_model_keeps_its_mode_and_its_weights_are_followed(make_task: MakeTask) -> None:
-    golden = golden_of(make_task)
-    golden.task.model.train()
-    before = predict_settings(golden, [SlotControl()])[0]
-    assert golden.task.model.training
-    assert torch.equal(predict_settings(golden, [SlotControl()])[0].mu, before.mu)
+    sample = sample_of(make_task)
+    sample.task.model.train()
+    before = predict_settings(sample, [SlotControl()])[0]
+    assert sample.task.model.training
+    assert torch.equal(predict_settings(sample, [SlotControl()])[0].mu, before.mu)
     with torch.no_grad():
-        golden.task.model.embed.weight.mul_(2.0)
-    after = predict_settings(golden, [SlotControl()])[0]
-    torch.testing.assert_close(after.mu, golden.predict(SlotControl()).mu, rtol=1e-4, atol=1e-5)
+        sample.task.model.embed.weight.mul_(2.0)
+    after = predict_settings(sample, [SlotControl()])[0]
+    torch.testing.assert_close(after.mu, sample.predict(SlotControl()).mu, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(after.mu, before.mu)
 
 
 def test_too_much_to_keep_is_computed_again(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    golden = golden_of(make_task, number=70)
-    kept = predict_settings(golden, CONTROLS[:2])
+    sample = sample_of(make_task, number=70)
+    kept = predict_settings(sample, CONTROLS[:2])
     monkeypatch.setattr(settings, "MAX_KEPT_BYTES", 1)
-    other = golden_of(make_task, number=70)
+    other = sample_of(make_task, number=70)
     again = predict_settings(other, CONTROLS[:2])
     assert other not in settings._kept
-    assert golden in settings._kept
+    assert sample in settings._kept
     assert all(torch.equal(one.mu, two.mu) for one, two in zip(kept, again, strict=True))
 
 
 def test_many_settings_look_at_fewer_windows_evenly_spread(make_task: MakeTask) -> None:
-    golden = golden_of(make_task, number=60)
-    few = affordable(golden, 500)  # of three slots each
+    sample = sample_of(make_task, number=60)
+    few = affordable(sample, 500)  # of three slots each
     assert len(few.starts) == len(few.inputs) == len(few.targets) == len(few.log_height) == 2**16 // 1500
-    assert few.starts[[0, -1]].tolist() == golden.starts[[0, -1]].tolist()
-    assert affordable(golden, 20) is golden
-    assert len(affordable(golden, 10**6).starts) == 32
-    assert len(affordable(golden_of(make_task, number=60, layout="prefix"), 20).starts) == 32
+    assert few.starts[[0, -1]].tolist() == sample.starts[[0, -1]].tolist()
+    assert affordable(sample, 20) is sample
+    assert len(affordable(sample, 10**6).starts) == 32
+    assert len(affordable(sample_of(make_task, number=60, layout="prefix"), 20).starts) == 32
 
 
 def test_slots_are_taken_away_from_the_setting_of_evaluation(make_task: MakeTask) -> None:
-    control = without(golden_of(make_task, eval_slot_id_mode="off", content_mode="zeroed"), (0, 2))
+    control = without(sample_of(make_task, eval_slot_id_mode="off", content_mode="zeroed"), (0, 2))
     assert control.keep is not None
     assert control.keep.tolist() == [[0.0, 1.0, 0.0]]
     assert (control.ids, control.content) == (False, False)
@@ -117,4 +117,4 @@ def test_slots_are_taken_away_from_the_setting_of_evaluation(make_task: MakeTask
 
 def test_gradients_need_slots_that_read(make_task: MakeTask) -> None:
     with pytest.raises(ValueError, match="layout = 'prefix'"):
-        slot_gradients(golden_of(make_task, layout="prefix"))
+        slot_gradients(sample_of(make_task, layout="prefix"))

@@ -1,4 +1,4 @@
-"""The laws of a `TrainTask`, on every mechanism that keeps state, and the golden windows of evaluation."""
+"""The laws of a `TrainTask`, on every mechanism that keeps state, and the windows of evaluation."""
 
 from __future__ import annotations
 
@@ -166,19 +166,19 @@ def windows(config: SpacingConfig, part: Part, *, lead: int = 0) -> Windows:
     return Windows(config, part, channels, torch.device("cpu"))
 
 
-def test_golden_targets_count_each_spacing_with_a_whole_past_once() -> None:
+def test_evaluated_targets_count_each_spacing_with_a_whole_past_once() -> None:
     config = SpacingConfig(context=100, eval_tail=10, ar_features=7)
-    golden = windows(config, ramp_part(4), lead=7)
-    targets = golden.targets(golden.golden_starts())[:, -config.eval_tail :].flatten().long().tolist()
+    fixed = windows(config, ramp_part(4), lead=7)
+    targets = fixed.targets(fixed.evaluated_starts())[:, -config.eval_tail :].flatten().long().tolist()
     # The first has the features' past (7), then a window in which 100 - 10 positions only look on.
     assert targets == list(range(7 + 91, 7 + 91 + len(targets)))
     assert 1024 - targets[-1] <= config.eval_tail
 
 
-def test_golden_targets_of_slots_lie_at_the_stride_and_at_the_cuts() -> None:
+def test_evaluated_targets_of_slots_lie_at_the_stride_and_at_the_cuts() -> None:
     config = SpacingConfig(layout="postfix", n_slots=2, context=64, query_cuts=2, eval_stride=50)
-    golden = windows(config, ramp_part(2))
-    targets = golden.targets(golden.golden_starts()).long().tolist()
+    fixed = windows(config, ramp_part(2))
+    targets = fixed.targets(fixed.evaluated_starts()).long().tolist()
     assert targets == [[start + 48, start + 64] for start in range(0, 512 - 64, 50)]
 
 

@@ -94,9 +94,9 @@ class SpacingConfig(FrozenConfig):
 
     # Evaluation
     eval_tail: Positive = 64
-    """Layouts none and prefix: last positions of a golden window that count; windows lie this far apart."""
+    """Layouts none and prefix: last positions of an evaluated window that count; windows lie this far apart."""
     eval_stride: Positive = 16
-    """Layout postfix: spacings between golden windows."""
+    """Layout postfix: spacings between evaluated windows."""
 
     @model_validator(mode="after")
     def _together(self) -> Self:

@@ -1,6 +1,6 @@
 """Use a trained model: the density of the next spacing after a series of spacings. Needs the model, not its data set.
 
-What it is not: evaluation, which scores golden windows of a split (`task`).
+What it is not: evaluation, which scores windows of a split (`task`).
 """
 
 from __future__ import annotations

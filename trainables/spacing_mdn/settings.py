@@ -1,7 +1,7 @@
 """Many settings of the slots over the same windows, for about the price of one.
 
 In layout ``postfix`` data never sees slots, so keys and values of the data are the same under every `SlotControl`. They
-are computed once and kept as long as the golden windows are; a further setting then costs the slots' own share, about
+are computed once and kept as long as the sampled windows are; a further setting then costs the slots' own share, about
 one part in thirty at 256 spacings and 8 slots. Float32 throughout: autocast is not entered.
 
 What it is not: another model. It runs the modules of `model.SpacingModel`, and a test holds it to the same numbers.
@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.spacing_mdn.blocks import Block
-from trainables.spacing_mdn.golden import Golden, _joined
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.model import Prediction, SpacingModel, _normalise, cut_positions
+from trainables.spacing_mdn.sample import Sample, _joined
 from trainables.spacing_mdn.slots import SlotControl
 
 MAX_KEPT_BYTES = 3 * 2**29
@@ -148,21 +148,21 @@ class SharedData:
         return Prediction(*model._mixture(pooled, self._guess, self._center, self._scale), slots, weights, aux)
 
 
-def predict_settings(golden: Golden, controls: Sequence[SlotControl]) -> list[Prediction]:
-    """What the model says of all golden windows under each setting, without gradients.
+def predict_settings(sample: Sample, controls: Sequence[SlotControl]) -> list[Prediction]:
+    """What the model says of all sampled windows under each setting, without gradients.
 
     Layouts other than ``postfix`` have nothing to share: there every setting costs a whole pass. ``keep`` has to be
     (1, slots).
     """
-    if golden.task.config.layout != "postfix":
-        return [golden.predict(control) for control in controls]
-    with _evaluating(golden.task.model):
-        parts = [data.predict(controls) for data in _batches(golden)]
+    if sample.task.config.layout != "postfix":
+        return [sample.predict(control) for control in controls]
+    with _evaluating(sample.task.model):
+        parts = [data.predict(controls) for data in _batches(sample)]
     return [_joined([part[index] for part in parts]) for index in range(len(controls))]
 
 
-def slot_gradients(golden: Golden) -> Float[Tensor, "windows slots width"]:
-    """Gradient of each golden window's own NLL with respect to each slot's vector as it enters the first block.
+def slot_gradients(sample: Sample) -> Float[Tensor, "windows slots width"]:
+    """Gradient of each sampled window's own NLL with respect to each slot's vector as it enters the first block.
 
     The vector is content + ID with every ID at its own slot (after ``norm_cap``), so this is the gradient of the
     content and of the ID at once, and a reordering of the slots reorders it and changes nothing else. Every use of a
@@ -171,64 +171,64 @@ def slot_gradients(golden: Golden) -> Float[Tensor, "windows slots width"]:
     Raises:
         ValueError: the layout is not ``postfix``.
     """
-    if golden.task.config.layout != "postfix":
-        raise ValueError(f"layout = {golden.task.config.layout!r}: slot_gradients needs 'postfix'")
-    with _evaluating(golden.task.model):
-        targets = torch.split(golden.targets, _BATCH)
-        pairs = zip(_batches(golden), targets, strict=True)
-        return torch.cat([data.gradients(part, golden.setting) for data, part in pairs])
+    if sample.task.config.layout != "postfix":
+        raise ValueError(f"layout = {sample.task.config.layout!r}: slot_gradients needs 'postfix'")
+    with _evaluating(sample.task.model):
+        targets = torch.split(sample.targets, _BATCH)
+        pairs = zip(_batches(sample), targets, strict=True)
+        return torch.cat([data.gradients(part, sample.setting) for data, part in pairs])
 
 
-def score(golden: Golden, prediction: Prediction) -> Float[Tensor, " windows"]:
-    """Float64 NLL of each window in nats, of a prediction for all of them; as `Golden.nll` scores its own."""
-    scores = mixture_nll(prediction, golden.targets).double()
-    config = golden.task.config
+def score(sample: Sample, prediction: Prediction) -> Float[Tensor, " windows"]:
+    """Float64 NLL of each window in nats, of a prediction for all of them; as `Sample.nll` scores its own."""
+    scores = mixture_nll(prediction, sample.targets).double()
+    config = sample.task.config
     return scores[:, -1] if config.layout == "postfix" else scores[:, -config.eval_tail :].mean(dim=1)
 
 
-def without(golden: Golden, absent: Collection[int]) -> SlotControl:
+def without(sample: Sample, absent: Collection[int]) -> SlotControl:
     """The setting of evaluation with some of the slots absent from every window."""
-    keep = torch.ones(1, golden.task.config.n_slots, device=golden.task.device)
+    keep = torch.ones(1, sample.task.config.n_slots, device=sample.task.device)
     keep[0, list(absent)] = 0.0
-    return replace(golden.setting, keep=keep)
+    return replace(sample.setting, keep=keep)
 
 
-def affordable(golden: Golden, num_settings: int) -> Golden:
+def affordable(sample: Sample, num_settings: int) -> Sample:
     """As many of the windows, evenly spread, as that many settings may take: all, for 32 settings of 8 postfix slots.
 
     Elsewhere than in ``postfix`` a setting costs a whole pass: 32 windows.
     """
-    config = golden.task.config
+    config = sample.task.config
     tokens = num_settings * config.n_slots
     number = max(_FEWEST, MAX_SLOT_TOKENS // max(1, tokens)) if config.layout == "postfix" else _FEWEST
-    total = len(golden.starts)
+    total = len(sample.starts)
     if total <= number:
-        return golden
-    index = torch.linspace(0, total - 1, number, device=golden.starts.device).long()
+        return sample
+    index = torch.linspace(0, total - 1, number, device=sample.starts.device).long()
     return replace(
-        golden,
-        starts=golden.starts[index],
-        inputs=golden.inputs[index],
-        targets=golden.targets[index],
-        log_height=golden.log_height[index.to(golden.log_height.device)],
+        sample,
+        starts=sample.starts[index],
+        inputs=sample.inputs[index],
+        targets=sample.targets[index],
+        log_height=sample.log_height[index.to(sample.log_height.device)],
     )
 
 
 _Kept = tuple[tuple[tuple[int, int], ...], list[SharedData]]
-_kept: WeakKeyDictionary[Golden, _Kept] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Sample, _Kept] = WeakKeyDictionary()
 
 
-def _batches(golden: Golden) -> Iterator[SharedData]:
+def _batches(sample: Sample) -> Iterator[SharedData]:
     """The shared data of batches of windows in order: those kept if the weights are still the same, else anew."""
-    model = golden.task.model
+    model = sample.task.model
     weights = tuple((id(parameter), parameter._version) for parameter in model.parameters())
-    kept = _kept.get(golden)
+    kept = _kept.get(sample)
     if kept is not None and kept[0] == weights:
         yield from kept[1]
         return
     batches: list[SharedData] = []
     total = 0
-    for inputs in torch.split(golden.inputs, _BATCH):
+    for inputs in torch.split(sample.inputs, _BATCH):
         data = SharedData(model, inputs)
         total += data.nbytes
         if total <= MAX_KEPT_BYTES:
@@ -237,7 +237,7 @@ def _batches(golden: Golden) -> Iterator[SharedData]:
             batches.clear()
         yield data
     if total <= MAX_KEPT_BYTES:
-        _kept[golden] = (weights, batches)
+        _kept[sample] = (weights, batches)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from trainables.spacing_mdn.slots import PLAIN, SlotControl
 from trainables.spacing_mdn.windows import Channels, Windows
 
 _EVAL_BATCH = 64  # the same on every device, since a permutation holds for a batch
-_EVAL_SEED = 271_828  # permutations in evaluation belong to the golden sample, not to the seed of a member
+_EVAL_SEED = 271_828  # permutations in evaluation belong to the windows, not to the seed of a member
 _STATISTICS_WINDOWS = 1024
 
 
@@ -85,7 +85,7 @@ class SpacingTask:
             return self._optim.take(lambda index: self._loss(starts[index], controls[index]))
 
     def evaluate(self, split: Split = "val") -> dict[str, float]:
-        """Score the golden windows of ``split``.
+        """Score the fixed windows of ``split``.
 
         Returns:
             ``{split}_nll`` in nats per spacing and ``{split}_nll_se``, its standard error as if targets were
@@ -104,7 +104,7 @@ class SpacingTask:
 
     @torch.inference_mode()
     def target_nll(self, split: Split, control: SlotControl | None = None) -> Float[Tensor, " targets"]:
-        """Negative log density of each golden target of ``split``, float64, in the order of windows.
+        """Negative log density of each evaluated target of ``split``, float64, in the order of windows.
 
         Args:
             split: which one.
@@ -117,7 +117,7 @@ class SpacingTask:
         scores = []
         training = self.model.training
         self.model.eval()
-        for starts in torch.split(windows.golden_starts(), _EVAL_BATCH):
+        for starts in torch.split(windows.evaluated_starts(), _EVAL_BATCH):
             setting = self._setting(mode, generator) if control is None else control
             with self._optim.autocast():
                 nll = mixture_nll(self.model(windows.inputs(starts), setting), windows.targets(starts))

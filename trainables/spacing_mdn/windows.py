@@ -1,6 +1,6 @@
 """From a split to a model's inputs and targets: channels for each spacing, and windows cut out of them.
 
-What it is not: random. Where training windows start is drawn by the task; golden windows for evaluation lie at a
+What it is not: random. Where training windows start is drawn by the task; those of evaluation lie at a
 fixed stride, the same at every call.
 """
 
@@ -102,7 +102,7 @@ class Windows:
         """Starts of ``number`` training windows, uniform over all that fit."""
         return torch.randint(self.first, self.last + 1, (number,), generator=generator).to(self._device)
 
-    def golden_starts(self) -> Int[Tensor, " windows"]:
+    def evaluated_starts(self) -> Int[Tensor, " windows"]:
         """Starts of the evaluation's windows.
 
         Without slots that read, at every ``eval_tail`` spacings, so that each spacing with a whole past is among the

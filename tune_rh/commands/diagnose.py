@@ -101,8 +101,9 @@ def _has_questions(paths: RunPaths) -> bool:
 def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Sequence[str] | None) -> None:
     from analysis.findings import to_json
     from analysis.registry import UnknownDiagnostic, diagnose
+    from trainables.files import write_atomic
     from tune_rh import display
-    from tune_rh.diagnosis import FINDINGS, keep
+    from tune_rh.diagnosis import FINDINGS
 
     to = display.console()
     for subject, folder in subjects:
@@ -119,7 +120,7 @@ def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Seq
         to.print(display.findings_table(subject.member, findings))
         to.print(f"{subject.member}: {sum(took.values()):.0f} s", soft_wrap=True)
         if folder is not None and not names:
-            keep(folder, subject, to_json(findings, took))
+            write_atomic(folder / FINDINGS, to_json(findings, took))
             to.print(f"Written: {folder / FINDINGS}", soft_wrap=True)
 
 

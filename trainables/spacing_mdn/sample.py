@@ -1,4 +1,4 @@
-"""Golden windows: a fixed, seeded sample of one split, the same for every model that reads windows of the same length.
+"""Sampled windows: a fixed, seeded sample of one split, the same for every model that reads windows of the same length.
 
 What a diagnostic looks at. What it is not: the evaluation (`task.target_nll` scores a whole split at a stride).
 """
@@ -6,7 +6,6 @@ What a diagnostic looks at. What it is not: the evaluation (`task.target_nll` sc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -24,7 +23,7 @@ SEED = 2718
 
 
 @dataclass(frozen=True)
-class Golden:
+class Sample:
     """The sample, in order of height.
 
     Attributes:
@@ -42,10 +41,6 @@ class Golden:
     inputs: Float[Tensor, "windows context channels"]
     targets: Float[Tensor, "windows predictions"]
     log_height: Float[Tensor, " windows"]
-
-    def record(self) -> dict[str, Any]:
-        """What is stored with a run: which windows these are."""
-        return {"split": self.split, "context": self.task.config.context, "starts": self.starts.tolist()}
 
     @property
     def setting(self) -> SlotControl:
@@ -68,7 +63,7 @@ class Golden:
         return scores[:, -1] if config.layout == "postfix" else scores[:, -config.eval_tail :].mean(dim=1)
 
 
-def draw(task: SpacingTask, split: Split = "val", number: int = NUM_WINDOWS, seed: int = SEED) -> Golden:
+def draw(task: SpacingTask, split: Split = "val", number: int = NUM_WINDOWS, seed: int = SEED) -> Sample:
     """Draw ``number`` windows (all there are, if fewer), without repetition, uniform over the split."""
     windows = task.windows(split)
     span = windows.last - windows.first + 1
@@ -77,7 +72,7 @@ def draw(task: SpacingTask, split: Split = "val", number: int = NUM_WINDOWS, see
     starts = chosen.to(task.device)
     heights = torch.tensor(task.part(split).log_height)
     block = ((chosen + task.config.context) // BLOCK).clamp(max=len(heights) - 1)
-    return Golden(task, split, starts, windows.inputs(starts), windows.targets(starts), heights[block])
+    return Sample(task, split, starts, windows.inputs(starts), windows.targets(starts), heights[block])
 
 
 def _joined(parts: list[Prediction]) -> Prediction:

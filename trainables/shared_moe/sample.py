@@ -1,4 +1,4 @@
-"""Golden sequences: the same sequences of one split for every model of the same data and context.
+"""Sampled sequences: the same sequences of one split for every model of the same data and context.
 
 What a diagnostic looks at. What it is not: the evaluation, which takes more of them (``eval_sequences``).
 """
@@ -6,7 +6,6 @@ What a diagnostic looks at. What it is not: the evaluation, which takes more of 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -20,7 +19,7 @@ NUM_SEQUENCES = 64
 
 
 @dataclass(frozen=True)
-class Golden:
+class Sample:
     """The sample, in order of the text.
 
     Attributes:
@@ -35,12 +34,7 @@ class Golden:
     starts: Int[Tensor, " sequences"]
     sequences: Int[Tensor, "sequences time"]
 
-    def record(self) -> dict[str, Any]:
-        """What is stored with a run: which sequences these are."""
-        config = self.task.config
-        return {"data": config.data, "split": self.split, "context": config.context, "starts": self.starts.tolist()}
-
-    def at_most(self, number: int) -> Golden:
+    def at_most(self, number: int) -> Sample:
         """``number`` of them, evenly spread; all, if there are no more.
 
         Raises:
@@ -55,8 +49,8 @@ class Golden:
         return replace(self, starts=self.starts[index], sequences=self.sequences[index])
 
 
-def draw(task: SharedMoETask, split: Split = "val", number: int = NUM_SEQUENCES) -> Golden:
+def draw(task: SharedMoETask, split: Split = "val", number: int = NUM_SEQUENCES) -> Sample:
     """Take ``number`` sequences (all there are, if fewer) without overlap, evenly spread over the split."""
     source = Sequences(task.text(split).tokens, task.config.context)
     starts = source.spread(number)
-    return Golden(task, split, starts, source.read(starts, torch.device("cpu")))
+    return Sample(task, split, starts, source.read(starts, torch.device("cpu")))
