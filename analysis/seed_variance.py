@@ -19,6 +19,7 @@ from statistics import fmean, variance
 
 from analysis.gate_scores import gate_entries
 from analysis.records import Records
+from analysis.stats.interval import Interval
 from analysis.stats.seeds import two_way_fit
 
 _BEST_SHARE, _MIN_BEST = 1 / 3, 3
@@ -36,9 +37,9 @@ class SeedVariance:
         between, within: variance components, of candidates and of the rest (one seed of one candidate), in squared
             units of the objective. NaN unless two candidates have two seeds in common.
         common: variance over seeds of what a seed does to every candidate.
-        seed_share: within / (between + within): 1 where candidates differ by no more than their seeds do.
-        low, high: 95% interval of the share; NaN where candidates differ even less than their seeds alone would make
-            them in 39 of 40 cases, for then no share at all explains what was seen, and the interval is empty.
+        seed_share: within / (between + within): 1 where candidates differ by no more than their seeds do. Its interval
+            is empty (NaN ends) where candidates differ even less than their seeds alone would make them in 39 of 40
+            cases: then no share at all explains what was seen.
         best_share: the same share among the best third by score (at least three), without an interval because they
             were chosen by these values; NaN for fewer.
     """
@@ -51,9 +52,7 @@ class SeedVariance:
     between: float
     within: float
     common: float
-    seed_share: float
-    low: float
-    high: float
+    seed_share: Interval
     best_share: float
 
 
@@ -66,7 +65,7 @@ def seed_variance(records: Records) -> list[SeedVariance]:
         others = [e for e in entries if e.rank is not None]
         table = [{s: v for s, v in e.values.items() if v is not None} for e in others]
         table = [row for row in table if row]  # best first, as the entries are
-        between, within, common, share, low, high = _split(table, records.stage_seeds(gate))
+        between, within, common, share = _split(table, records.stage_seeds(gate))
         best = table[: max(_MIN_BEST, math.ceil(_BEST_SHARE * len(table)))]
         rows.append(
             SeedVariance(
@@ -79,19 +78,15 @@ def seed_variance(records: Records) -> list[SeedVariance]:
                 within=within,
                 common=common,
                 seed_share=share,
-                low=low,
-                high=high,
-                best_share=_split(best, records.stage_seeds(gate))[3] if len(best) >= _MIN_BEST else math.nan,
+                best_share=_split(best, records.stage_seeds(gate))[3].value if len(best) >= _MIN_BEST else math.nan,
             )
         )
     return rows
 
 
-def _split(
-    table: Sequence[Mapping[int, float]], seeds: Sequence[int]
-) -> tuple[float, float, float, float, float, float]:
-    """Components between, within and common; the share within, and its interval."""
-    nothing = (math.nan,) * 6
+def _split(table: Sequence[Mapping[int, float]], seeds: Sequence[int]) -> tuple[float, float, float, Interval]:
+    """Components between, within and common; the share within."""
+    nothing = math.nan, math.nan, math.nan, Interval(math.nan, math.nan, math.nan)
     if len(table) < 2:
         return nothing
     fit = two_way_fit(table, seeds)
@@ -108,8 +103,8 @@ def _split(
     blocks = [fit.blocks[seed] for seed in per_seed]
     noise = within / fmean(per_seed.values())
     common = max(0.0, variance(blocks) - noise) if len(blocks) > 1 else math.nan
-    low, high = _interval(spread, within, size, len(table) - 1, df)
-    return between, within, common, within / (between + within), low, high
+    ends = _interval(spread, within, size, len(table) - 1, df)
+    return between, within, common, Interval(within / (between + within), *ends)
 
 
 def _interval(spread: float, within: float, size: float, df: int, df_within: float) -> tuple[float, float]:

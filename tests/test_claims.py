@@ -128,10 +128,10 @@ def test_a_claim_shows_what_a_paired_t_test_does() -> None:
     interval = expected.confidence_interval(0.95)
     claim = judge(differences, 8, test="t")
     assert claim.p_value == pytest.approx(expected.pvalue, rel=1e-10)
-    assert (claim.low, claim.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert claim.difference[1:] == pytest.approx((interval.low, interval.high), rel=1e-9)
     assert (claim.verdict, claim.decided, claim.num_pairs) == ("better", True, 8)
-    assert (claim.difference, claim.probability_better) == pytest.approx((fmean(differences), 6.5 / 8))
-    assert 0 < claim.probability_low < 6.5 / 8 < claim.probability_high < 1
+    assert (claim.difference.value, claim.probability_better.value) == pytest.approx((fmean(differences), 6.5 / 8))
+    assert 0 < claim.probability_better.low < 6.5 / 8 < claim.probability_better.high < 1
     assert claim.e_value is None
     assert judge([-d for d in differences], 8, test="t").verdict == "worse"
     flips = judge(differences, 8)
@@ -150,11 +150,11 @@ def test_an_empty_and_a_single_pair() -> None:
     for test in TESTS:
         claim = judge([], 8, test=test)
         assert (claim.verdict, claim.decided, claim.num_pairs, claim.p_value) == ("undecided", False, 0, 1.0)
-        assert all(map(math.isnan, (claim.difference, claim.low, claim.high, claim.probability_better)))
-        assert (claim.probability_low, claim.probability_high) == (0.0, 1.0)
+        assert all(map(math.isnan, (*claim.difference, claim.probability_better.value)))
+        assert claim.probability_better[1:] == (0.0, 1.0)
         one = judge([-1.0], 8, test=test)
-        assert math.isnan(one.low)
-        assert (one.difference, one.probability_better, one.decided) == (-1.0, 1.0, False)
+        assert math.isnan(one.difference.low)
+        assert (one.difference.value, one.probability_better.value, one.decided) == (-1.0, 1.0, False)
 
 
 def test_five_pairs_are_undecided_from_the_start_by_sign_flips() -> None:

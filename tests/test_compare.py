@@ -41,7 +41,7 @@ def test_pairs_run_seed_by_seed(slots: int) -> None:
     assert sim.trained() == names(8)
     said = compare.claim(sim.history)
     assert (said.verdict, said.num_pairs) == ("worse", 8)
-    assert said.difference == pytest.approx(0.2)
+    assert said.difference.value == pytest.approx(0.2)
 
 
 @SLOTS
@@ -73,7 +73,7 @@ def test_looks_are_at_prefixes_of_the_seeds_whoever_is_first() -> None:
 def test_a_maximised_objective_is_turned() -> None:
     sim = run(by_pair(WORSE), family="tests.compared:MAXIMISED")
     said = compare.claim(sim.history)
-    assert (said.verdict, said.difference) == ("better", pytest.approx(-0.2))
+    assert (said.verdict, said.difference.value) == ("better", pytest.approx(-0.2))
 
 
 # --- lost seeds ------------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def test_a_probe_lies_where_its_mean_is_between_a_and_b() -> None:
 
     sim = bisected(value)
     where = {name: compare.position(sim.history, probe) for name, probe in zip(tried(sim), sim.probes(), strict=True)}
-    low, mean, high = where["abc"]
+    mean, low, high = where["abc"]
     assert mean == pytest.approx(2 / 3, abs=0.01)
     assert low < mean < high
     assert where["a"] == pytest.approx((2 / 3, 2 / 3, 2 / 3))

@@ -20,6 +20,7 @@ from scipy import stats
 from analysis.reports import comparison, figures, paired, tables
 from analysis.reports.comparison import Bisection, Comparison, Probe, Side
 from analysis.stats.claims import judge
+from analysis.stats.interval import Interval
 from tests.report_files import drawn, has_colour, strict, tokens
 
 NAN = math.nan
@@ -53,10 +54,10 @@ A = [1.30, 1.31, 1.32, 1.29, 1.30, 1.33, 1.28, 1.30]
 B = [1.33, 1.33, 1.36, 1.32, 1.34, 1.36, 1.30, 1.34]
 KEYS = ("lr", "aux|weight", "layers", "drop_out")
 PROBES = (
-    Probe(("lr", "aux|weight"), "carries", 0.9, 0.6, 4.0, 4, True, 800),
-    Probe(("layers", "drop_out"), "clean", 0.4, -0.2, 0.9, 8, False, 1600),
-    Probe(("aux|weight",), "invalid", NAN, NAN, NAN, 0, False, 0),
-    Probe(("lr",), "carries", 1.1, 0.7, 1.5, 5, True, 1000),
+    Probe(("lr", "aux|weight"), "carries", Interval(0.9, 0.6, 4.0), 4, True, 800),
+    Probe(("layers", "drop_out"), "clean", Interval(0.4, -0.2, 0.9), 8, False, 1600),
+    Probe(("aux|weight",), "invalid", Interval(NAN, NAN, NAN), 0, False, 0),
+    Probe(("lr",), "carries", Interval(1.1, 0.7, 1.5), 5, True, 1000),
 )
 FOUND = Bisection(KEYS, (("lr",),), ("lr",), True, PROBES, 12, {"lr": 0.001, "layers": 2}, {"lr": 0.1}, False, "")
 
@@ -102,7 +103,7 @@ def test_undecided_says_how_many_pairs_would_be_enough() -> None:
     assert said[0].startswith(
         "Undecided whether B (wide) is better or worse than A (base): +0.014 nats (95% interval -0.0"
     )
-    needed = paired.pairs_needed(noisy.claim.difference, noisy.claim.low, noisy.claim.high, 8, 0.05)
+    needed = paired.pairs_needed(noisy.claim.difference, 8, 0.05)
     assert needed is not None
     assert f"from about {needed} pairs on" in said[-1]
     assert "an estimate" in said[-1]
@@ -110,7 +111,7 @@ def test_undecided_says_how_many_pairs_would_be_enough() -> None:
 
 def test_undecided_is_never_promised_fewer_pairs_than_its_test_needs() -> None:
     four = compared(A[:4], B[:4])
-    assert paired.pairs_needed(four.claim.difference, four.claim.low, four.claim.high, 4, 0.05) < 6  # type: ignore[operator]
+    assert paired.pairs_needed(four.claim.difference, 4, 0.05) < 6  # type: ignore[operator]
     assert "from about 6 pairs on" in comparison.lines(four)[-1]
     assert "ended because a sign-flip test of 4 pairs cannot reach alpha = 0.05" in comparison.lines(four)[2]
 
@@ -182,7 +183,7 @@ def test_a_comparison_leaves_a_report(tmp_path: Path) -> None:
     numbers = strict(tmp_path / "report" / "comparison.json")
     assert numbers["verdict"] == made.claim.verdict
     assert numbers["bisection"]["probes"][2]["position"] is None
-    assert numbers["p_a_beats_b"]["value"] == pytest.approx(1 - made.claim.probability_better)
+    assert numbers["p_a_beats_b"]["value"] == pytest.approx(1 - made.claim.probability_better.value)
 
 
 def test_figures_are_of_a_size_to_print_and_show_both_sides(tmp_path: Path) -> None:
@@ -243,17 +244,17 @@ def test_differences_by_step_are_of_the_best_so_far_and_a_curve_that_ended_keeps
     assert [p.step for p in points] == [20, 30, 40]
     assert [p.differences for p in points] == [(-1.0, -1.0), (1.0, -2.0), (1.0, -2.0)]
     low, high = stats.t.interval(0.95, 1, loc=-0.5, scale=stats.sem([1.0, -2.0]))
-    assert (points[1].mean, points[1].low, points[1].high) == pytest.approx((-0.5, low, high))
+    assert points[1].mean == pytest.approx((-0.5, low, high))
     more = paired.by_step(a, b, [1], "max", 0.05)
     assert [p.differences for p in more] == [(-2.0,), (-2.0,), (-1.5,)]
-    assert math.isnan(more[0].low)
+    assert math.isnan(more[0].mean.low)
     assert paired.by_step(a, {}, [1, 2], "min", 0.05) == []
 
 
 @pytest.mark.parametrize("effect", [0.15, 0.3, 0.6, 1.0, 2.0])
 def test_the_pairs_needed_have_the_power_they_promise(effect: float) -> None:
     half = stats.t.ppf(0.975, 7) / math.sqrt(8)
-    needed = paired.pairs_needed(effect, effect - half, effect + half, 8, 0.05)
+    needed = paired.pairs_needed(Interval(effect, effect - half, effect + half), 8, 0.05)
     assert needed is not None
 
     def power(n: int) -> float:
@@ -264,9 +265,9 @@ def test_the_pairs_needed_have_the_power_they_promise(effect: float) -> None:
 
 
 def test_no_sample_size_without_an_effect_or_an_interval() -> None:
-    assert paired.pairs_needed(0.0, -1.0, 1.0, 8, 0.05) is None
-    assert paired.pairs_needed(1.0, NAN, NAN, 1, 0.05) is None
-    assert paired.pairs_needed(0.001, -1.0, 1.002, 8, 0.05) is None
+    assert paired.pairs_needed(Interval(0.0, -1.0, 1.0), 8, 0.05) is None
+    assert paired.pairs_needed(Interval(1.0, NAN, NAN), 1, 0.05) is None
+    assert paired.pairs_needed(Interval(0.001, -1.0, 1.002), 8, 0.05) is None
 
 
 def test_numbers_have_the_digits_that_their_scale_has() -> None:

@@ -80,8 +80,8 @@ def test_a_line_is_found_only_where_chance_would_hardly_draw_it() -> None:
 
 def test_best_of_k_counts_a_lost_seed_as_the_worst_and_leaves_k_beyond_the_seeds_to_the_model() -> None:
     seeds = best_of_seeds.summarise([1.0, 2.0], lost=1, threshold=1.5)
-    assert [row.value for row in seeds.best_of[:3]] == pytest.approx([5 / 3, 4 / 3, 1.0])
-    assert all(math.isnan(row.value) for row in seeds.best_of[3:])
+    assert [row.value.value for row in seeds.best_of[:3]] == pytest.approx([5 / 3, 4 / 3, 1.0])
+    assert all(math.isnan(row.value.value) for row in seeds.best_of[3:])
     assert len(seeds.best_of) == best_of_seeds.MAX_K
     # Beta(1/2 + 1, 1/2 + 2): the mean, and one minus the mean of (1 - p)^2.
     assert seeds.best_of[0].success == pytest.approx(1.5 / 4)
@@ -89,7 +89,7 @@ def test_best_of_k_counts_a_lost_seed_as_the_worst_and_leaves_k_beyond_the_seeds
     assert seeds.best_of[3].model == pytest.approx(1.0 + 1.0 * (1 - seeds.best_of[3].success))
     plain = best_of_seeds.summarise([1.0, 2.0], lost=1)
     assert all(math.isnan(row.model) for row in plain.best_of)
-    assert (plain.low, plain.high) == (0.0, 1.0)
+    assert plain.rate[1:] == (0.0, 1.0)
     with pytest.raises(ValueError, match="finite"):
         best_of_seeds.summarise([1.0, NAN], lost=0)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 
 from analysis.stats.best_of_k import BestOfK, best_of_k, expected_min, expected_min_interval, otsu, success_probability
-from analysis.stats.interval import mean_interval, proportion_interval
+from analysis.stats.interval import Interval, mean_interval, proportion_interval
 from analysis.stats.seeds import Prior, fit_prior, moderated, two_way_fit
 from analysis.stats.student import digamma, inverse_trigamma, t_cdf, t_quantile, trigamma
 
@@ -83,6 +83,13 @@ def test_t_at_its_ends() -> None:
             t_quantile(0.1, df)
     with pytest.raises(ValueError, match=r"p=1.5 is not a probability"):
         t_quantile(1.5, 3.0)
+
+
+def test_an_interval_times_a_negative_factor_swaps_its_ends() -> None:
+    assert Interval(1.0, 0.5, 3.0).times(2.0) == Interval(2.0, 1.0, 6.0)
+    assert Interval(1.0, 0.5, 3.0).times(-2.0) == Interval(-2.0, -6.0, -1.0)
+    assert Interval(1.0, 0.5, 3.0).half_width == 1.25
+    assert all(map(math.isnan, Interval(1.0, math.nan, math.nan).times(-1.0)[1:]))
 
 
 # --- moderated variances
@@ -275,17 +282,17 @@ def test_the_expected_minimum_with_lost_seeds_and_without_enough() -> None:
 def test_the_interval_of_the_expected_minimum() -> None:
     rng = np.random.default_rng(4)
     values = rng.normal(size=12).tolist()
-    low, high = expected_min_interval(values, 3)
-    assert min(values) <= low < expected_min(values, 3) < high
-    assert expected_min_interval(sorted(values), 3) == (low, high)
-    assert expected_min_interval(values, 3, seed=1) != (low, high)
+    whole = value, low, high = expected_min_interval(values, 3)
+    assert min(values) <= low < value == expected_min(values, 3) < high
+    assert expected_min_interval(sorted(values), 3) == whole
+    assert expected_min_interval(values, 3, seed=1)[1:] != (low, high)
     narrow = expected_min_interval(values, 3, level=0.5)
-    assert low < narrow[0] < narrow[1] < high
-    assert expected_min_interval([2.0] * 5, 3) == pytest.approx((2.0, 2.0))
+    assert low < narrow.low < narrow.high < high
+    assert expected_min_interval([2.0] * 5, 3) == pytest.approx((2.0, 2.0, 2.0))
     truth = integrate.quad(lambda x: 3 * x * stats.norm.pdf(x) * stats.norm.sf(x) ** 2, -10, 10)[0]
     hits = 0
     for _ in range(100):
-        low, high = expected_min_interval(rng.normal(size=30).tolist(), 3, num=300)
+        _, low, high = expected_min_interval(rng.normal(size=30).tolist(), 3, num=300)
         hits += low <= truth <= high
     assert hits >= 0.85 * 100  # of a nominal 95%: percentile intervals of small samples are too short
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from pydantic import ValidationError
 
 from analysis.stats.claims import Claim, judge
-from analysis.stats.student import t_quantile
+from analysis.stats.interval import Interval, mean_interval
 from trainables.registry import build_config, get_family
 from tune_rh.bisect import Keys, Outcome, State, advance, differing, grafted, groups
 from tune_rh.history import History
@@ -108,7 +108,7 @@ def outcome(history: History, probe: Candidate) -> Outcome | None:
     if not said.decided:
         return None
     if said.verdict == "undecided":
-        return "carries" if said.difference > 0 else "clean"
+        return "carries" if said.difference.value > 0 else "clean"
     # Not the mean: seeds that were under way when it was called may still come in, and change nothing.
     return "carries" if said.verdict == "worse" else "clean"
 
@@ -125,8 +125,8 @@ def probe_claim(history: History, probe: Candidate) -> Claim:
     return _cached(halfway, history.plan.stages[0].num_seeds, "e_process", _PROBE_ALPHA, 0.0)
 
 
-def position(history: History, probe: Candidate) -> tuple[float, float, float]:
-    """Where a probe lies between A (0) and B (1) over its seeds: low end of the 95% interval, mean, high end.
+def position(history: History, probe: Candidate) -> Interval:
+    """Where a probe lies between A (0) and B (1): the mean over its seeds with its 95% interval.
 
     The interval is Student's t on the seeds' distances from A, in units of the mean difference of B and A.
     """
@@ -134,13 +134,7 @@ def position(history: History, probe: Candidate) -> tuple[float, float, float]:
     assert both is not None
     whole = fmean(pairs(history, *both).differences)
     to_a = pairs(history, both[0], probe).differences
-    if not to_a or not whole:
-        return math.nan, math.nan, math.nan
-    mean = fmean(to_a) / whole
-    if len(to_a) < 2:
-        return math.nan, mean, math.nan
-    half = abs(t_quantile(0.975, len(to_a) - 1) * stdev(to_a) / math.sqrt(len(to_a)) / whole)
-    return mean - half, mean, mean + half
+    return mean_interval(to_a).times(1.0 / whole if whole else math.nan)
 
 
 def bisection(history: History) -> State | None:

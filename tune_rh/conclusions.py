@@ -206,15 +206,12 @@ def _bisection(history: History) -> Bisection | None:
         return None
     probes = []
     for candidate in list(history.candidates.values())[2:]:
-        low, position, high = compare.position(history, candidate)
         claim = compare.probe_claim(history, candidate)
         probes.append(
             Probe(
                 keys=tuple(sorted(compare.keys_of(history, candidate))),
                 outcome=compare.outcome(history, candidate),
-                position=position,
-                low=low,
-                high=high,
+                position=compare.position(history, candidate),
                 num_seeds=claim.num_pairs,
                 sure=claim.verdict != "undecided",
                 steps=sum(m.step for m in candidate.members.values()),

@@ -18,12 +18,11 @@ from typing import Literal
 from analysis.stats.best_of_k import (
     SEPARATED,
     best_of_k,
-    expected_min,
     expected_min_interval,
     otsu,
     success_probability,
 )
-from analysis.stats.interval import proportion_interval
+from analysis.stats.interval import Interval, proportion_interval
 
 MAX_K = 8
 BY_CHANCE = 0.1
@@ -55,16 +54,14 @@ class BestOf:
 
     Attributes:
         k: how many.
-        value: unbiased estimate of its expectation; NaN where k is more than the seeds at hand.
-        low, high: bootstrap interval of that; it never reaches below the best seed seen.
+        value: unbiased estimate of its expectation with a bootstrap interval, which never reaches below the best seed
+            seen; NaN where k is more than the seeds at hand.
         success: probability that one of k new seeds succeeds; NaN without a line.
         model: expectation by the success model; NaN without a line.
     """
 
     k: int
-    value: float
-    low: float
-    high: float
+    value: Interval
     success: float
     model: float
 
@@ -77,7 +74,7 @@ class Seeds:
         num: seeds, lost ones included.
         lost: how many of them have no value.
         successes: at or below the line; 0 without one.
-        low, high: Wilson's interval of the success rate, 95%; (0, 1) without a line.
+        rate: of success, with Wilson's interval; from 0 to 1 without a line.
         line: None where none was given and the values do not fall into two groups.
         best_of: k from 1 to 8; empty where every seed was lost.
     """
@@ -85,8 +82,7 @@ class Seeds:
     num: int
     lost: int
     successes: int
-    low: float
-    high: float
+    rate: Interval
     line: Line | None
     best_of: tuple[BestOf, ...]
 
@@ -107,9 +103,9 @@ def summarise(values: Sequence[float], lost: int, threshold: float | None = None
     line = find_line(values) if threshold is None else Line(threshold, "given")
     num = len(values) + lost
     successes = sum(value <= line.value for value in values) if line else 0
-    low, high = proportion_interval(successes, num)[1:] if line else (0.0, 1.0)
+    rate = proportion_interval(successes, num) if line else proportion_interval(0, 0)
     best_of = tuple(_best_of(values, lost, k, line) for k in range(1, MAX_K + 1)) if values else ()
-    return Seeds(num, lost, successes, low, high, line, best_of)
+    return Seeds(num, lost, successes, rate, line, best_of)
 
 
 def find_line(values: Sequence[float]) -> Line | None:
@@ -132,10 +128,8 @@ def _separations_of_normal(num: int) -> tuple[float, ...]:
 
 def _best_of(values: Sequence[float], lost: int, k: int, line: Line | None) -> BestOf:
     filled = [*values, *([max(values)] * lost)]
-    value = low = high = success = model = math.nan
-    if k <= len(filled):
-        value = expected_min(filled, k)
-        low, high = expected_min_interval(filled, k)
+    success = model = math.nan
+    value = expected_min_interval(filled, k) if k <= len(filled) else Interval(math.nan, math.nan, math.nan)
     if line:
         good = sum(x <= line.value for x in values)
         success = success_probability(good, len(filled) - good, k)
@@ -143,4 +137,4 @@ def _best_of(values: Sequence[float], lost: int, k: int, line: Line | None) -> B
         # Where one kind was never seen, the nearest that can be said of it: a success is at the line, a failure is no
         # better than the worst.
         model = best_of_k(values, lost, k, line.value, line.value, fmean(bad) if bad else max(filled)).score
-    return BestOf(k, value, low, high, success, model)
+    return BestOf(k, value, success, model)

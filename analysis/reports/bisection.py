@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from analysis.reports.tables import NONE, code, counted, escaped, interval, listed, markdown_table, number
+from analysis.stats.interval import Interval
 
 CAUTION = (
     "A cause is 1-minimal: none of its keys (or groups of keys that were changed as one) can be left out. That is no "
@@ -30,8 +31,7 @@ class Probe:
     Attributes:
         keys: those taken from B.
         outcome: whether it carries the difference; None while that is not decided.
-        position: mean over seeds between A (0) and B (1); NaN without a value.
-        low, high: interval of the position, NaN where there is none.
+        position: mean over seeds between A (0) and B (1), with its interval; NaN without a value.
         num_seeds: seeds it was run with.
         sure: whether a test decided the outcome rather than the side of the halfway point on which the mean lies.
         steps: optimiser steps spent on it.
@@ -39,9 +39,7 @@ class Probe:
 
     keys: tuple[str, ...]
     outcome: Literal["carries", "clean", "invalid"] | None
-    position: float
-    low: float
-    high: float
+    position: Interval
     num_seeds: int
     sure: bool
     steps: int
@@ -78,11 +76,11 @@ class Bisection:
 def line(bisection: Bisection) -> str:
     """What was found, in one line."""
     cost = f"{counted(num_run(bisection), 'probe')} of at most {bisection.max_probes}"
-    found = "; ".join(" + ".join(cause) for cause in bisection.causes)
+    causes = "; ".join(" + ".join(cause) for cause in bisection.causes)
     if bisection.done:
-        return f"Guilty: {found or 'nothing'} ({cost})."
+        return f"Guilty: {causes or 'nothing'} ({cost})."
     left = f"not finished ({cost}), still suspect: {', '.join(suspect_now(bisection))}"
-    return f"Guilty so far: {found}; {left}." if found else f"Guilty: {left}."
+    return f"Guilty so far: {causes}; {left}." if causes else f"Guilty: {left}."
 
 
 def num_run(bisection: Bisection) -> int:
@@ -94,26 +92,28 @@ def suspect_now(bisection: Bisection) -> tuple[str, ...]:
     """Keys among which a cause is still sought; none when the search is done."""
     if bisection.done:
         return ()
-    found = {key for cause in bisection.causes for key in cause}
+    guilty = {key for cause in bisection.causes for key in cause}
     # Between two causes `remaining` is still the one found last.
-    left = tuple(key for key in bisection.remaining if key not in found)
-    return left or tuple(key for key in bisection.suspects if key not in found)
+    left = tuple(key for key in bisection.remaining if key not in guilty)
+    return left or tuple(key for key in bisection.suspects if key not in guilty)
 
 
 def doubts(bisection: Bisection) -> list[str]:
     """What is not known at the end, each in one sentence."""
-    made = []
+    in_doubt = []
     if not bisection.done:
         ended = "the budget of probes ended it" if num_run(bisection) >= bisection.max_probes else "it was interrupted"
-        made.append(f"The search is not finished: {ended} with {listed(suspect_now(bisection))} still suspect.")
+        in_doubt.append(f"The search is not finished: {ended} with {listed(suspect_now(bisection))} still suspect.")
     elif bisection.rest_carries is None and bisection.causes:
-        made.append("Whether what is left without the causes carries the difference is not known: no valid config.")
+        in_doubt.append("Whether what is left without the causes carries the difference is not known: no valid config.")
     if bisection.rest_carries:
-        made.append("What is left without the causes still carries the difference: there is another cause in it.")
+        in_doubt.append("What is left without the causes still carries the difference: there is another cause in it.")
     unsure = sum(p.outcome in ("carries", "clean") and not p.sure for p in bisection.probes)
     if unsure:
-        made.append(f"{counted(unsure, 'probe')} went by the mean alone: no test decided which end it is nearer to.")
-    return made
+        in_doubt.append(
+            f"{counted(unsure, 'probe')} went by the mean alone: no test decided which end it is nearer to."
+        )
+    return in_doubt
 
 
 def section(bisection: Bisection) -> list[str]:
@@ -155,8 +155,8 @@ def _probes_table(probes: Sequence[Probe]) -> list[str]:
             ", ".join(map(code, probe.keys)),
             "no valid config" if probe.outcome == "invalid" else probe.outcome or "not decided",
             ("test" if probe.sure else "mean") if probe.outcome in ("carries", "clean") else NONE,
-            number(probe.position, 2),
-            interval(probe.low, probe.high, 2),
+            number(probe.position.value, 2),
+            interval(probe.position.low, probe.position.high, 2),
             str(probe.num_seeds),
             f"{probe.steps:,}",
         )

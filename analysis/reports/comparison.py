@@ -123,9 +123,9 @@ def _rows(comparison: Comparison) -> list[tuple[int, float | None, float | None,
 
 
 def _markdown(comparison: Comparison, points: Sequence[paired.Point]) -> list[str]:
-    said = sentences.lines(comparison)
-    text = [f"# {escaped(comparison.run)}: B against A", "", f"**{escaped(said[0])}**", ""]
-    text += [f"- {escaped(line)}" for line in said[1:]]
+    verdict, *others = sentences.lines(comparison)
+    text = [f"# {escaped(comparison.run)}: B against A", "", f"**{escaped(verdict)}**", ""]
+    text += [f"- {escaped(line)}" for line in others]
     text += ["", "![Values by seed, and B - A by step](difference.png)", "", _caption(comparison, points)]
     text += ["", "## Sides", "", *_sides_table(comparison), "", "## Seeds", "", *_seeds_table(comparison), ""]
     if comparison.bisection is not None:
@@ -189,11 +189,11 @@ def _seeds_table(comparison: Comparison) -> list[str]:
         winner = NONE
         if difference is not None:
             winner = "tie" if difference == 0.0 else "B" if sign * difference < 0.0 else "A"
-        shown = [
+        values = [
             number(side_value, places) if side_value is not None else "lost" if seed in side.values else NONE
             for side_value, side in ((a, comparison.a), (b, comparison.b))
         ]
-        rows.append((str(seed), *shown, number(difference, places, signed=True), winner))
+        rows.append((str(seed), *values, number(difference, places, signed=True), winner))
     return markdown_table(("seed", "A", "B", "B - A", "better"), rows)
 
 
@@ -205,7 +205,6 @@ def _numbers(comparison: Comparison, points: Sequence[paired.Point]) -> dict[str
     """What comparison.json holds; differences in the objective's own sign."""
     claim = comparison.claim
     mean, low, high = sentences.difference(comparison)
-    p_a = sentences.a_wins(claim)
     level = 1.0 - comparison.alpha
     named = ("run", "family", "objective", "unit", "mode", "until_step", "test", "alpha", "region", "command")
     return {
@@ -216,7 +215,7 @@ def _numbers(comparison: Comparison, points: Sequence[paired.Point]) -> dict[str
         "num_pairs": claim.num_pairs,
         "num_max": claim.num_max,
         "b_minus_a": {"mean": mean, "low": low, "high": high, "level": level},
-        "p_a_beats_b": {"value": p_a[0], "low": p_a[1], "high": p_a[2], "level": level},
+        "p_a_beats_b": {**sentences.a_wins(claim)._asdict(), "level": level},
         "p_value": claim.p_value,
         "e_value": claim.e_value,
         "pairs_needed": sentences.needed(comparison),
@@ -224,9 +223,19 @@ def _numbers(comparison: Comparison, points: Sequence[paired.Point]) -> dict[str
         "a": _side(comparison.a),
         "b": _side(comparison.b),
         "test_split": {side: {"mean": mean, "std": std} for side, (mean, std) in comparison.tests.items()},
-        "by_step": [asdict(point) for point in points],
-        "bisection": None if comparison.bisection is None else asdict(comparison.bisection),
+        "by_step": [_with_ends(asdict(point), "mean") for point in points],
+        "bisection": None if comparison.bisection is None else _bisection(comparison.bisection),
     }
+
+
+def _bisection(bisection: Bisection) -> dict[str, Any]:
+    return asdict(bisection) | {"probes": [_with_ends(asdict(probe), "position") for probe in bisection.probes]}
+
+
+def _with_ends(row: dict[str, Any], name: str) -> dict[str, Any]:
+    """The row with the interval ``name`` as its value, and the ends beside it as ``low`` and ``high``."""
+    value, low, high = row[name]
+    return row | {name: value, "low": low, "high": high}
 
 
 def _side(side: Side) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from analysis.reports import bisection as bisection_report
 from analysis.reports.paired import MAX_PAIRS, POWER, pairs_needed
 from analysis.reports.tables import NONE, counted, decimals, duration, interval, listed, number, with_unit
 from analysis.stats.claims import MAX_SIGN_FLIP_PAIRS, Claim, Test, can_decide
+from analysis.stats.interval import Interval
 
 if TYPE_CHECKING:
     from analysis.reports.comparison import Comparison, Side
@@ -25,54 +26,54 @@ TEST_NAMES = {"sign_flip": "exact sign-flip", "t": "paired t", "e_process": "e-p
 
 def lines(comparison: Comparison) -> list[str]:
     """Four to eight lines, the verdict first."""
-    made = [_verdict(comparison), _chance(comparison), _pairs(comparison), _cost(comparison)]
+    sentences = [_verdict(comparison), _chance(comparison), _pairs(comparison), _cost(comparison)]
     if {"a", "b"} <= set(comparison.tests):
-        made.append(_test_split(comparison))
+        sentences.append(_test_split(comparison))
     if comparison.bisection is not None:
-        made.append(bisection_report.line(comparison.bisection))
+        sentences.append(bisection_report.line(comparison.bisection))
     if comparison.claim.verdict == "undecided":
-        made.append(_enough(comparison))
-    if said := doubts(comparison):
-        made.append(f"In doubt: {' '.join(said)}")
-    return made
+        sentences.append(_enough(comparison))
+    if in_doubt := doubts(comparison):
+        sentences.append(f"In doubt: {' '.join(in_doubt)}")
+    return sentences
 
 
 def doubts(comparison: Comparison) -> list[str]:
     """What stays in doubt beyond the width of the interval, each in one sentence."""
-    claim, made = comparison.claim, []
+    claim, in_doubt = comparison.claim, []
     mean, low, high = difference(comparison)
     if claim.verdict in ("better", "worse"):
         if low <= 0.0 <= high:
-            made.append("The t interval reaches zero although the test does not: few pairs, or far from normal.")
+            in_doubt.append("The t interval reaches zero although the test does not: few pairs, or far from normal.")
         elif min(abs(low), abs(high)) < comparison.region:
-            made.append(
+            in_doubt.append(
                 "The interval reaches into the region of practical equivalence: it may be too little to matter."
             )
-        if 1.0 - MEANINGFUL < claim.probability_better < MEANINGFUL:
-            made.append(f"Neither side wins {MEANINGFUL:.0%} of the pairs: a difference of means, not of most runs.")
+        if 1.0 - MEANINGFUL < claim.probability_better.value < MEANINGFUL:
+            in_doubt.append(
+                f"Neither side wins {MEANINGFUL:.0%} of the pairs: a difference of means, not of most runs."
+            )
     if any(lost(side) for side in (comparison.a, comparison.b)):
-        made.append(
+        in_doubt.append(
             "A lost seed counts, in the test and in the mean difference, as worse than every run that came through, by "
             "as much as the best and the worst of those are apart."
         )
     if {"a", "b"} <= set(comparison.tests) and mean * (comparison.tests["b"][0] - comparison.tests["a"][0]) < 0.0:
-        made.append("On the test split the difference is the other way round.")
+        in_doubt.append("On the test split the difference is the other way round.")
     if comparison.bisection is not None:
-        made += bisection_report.doubts(comparison.bisection)
-    return made
+        in_doubt += bisection_report.doubts(comparison.bisection)
+    return in_doubt
 
 
-def difference(comparison: Comparison) -> tuple[float, float, float]:
-    """Mean of B - A and its interval, in the objective's own sign."""
-    claim = comparison.claim
-    if comparison.mode == "min":
-        return claim.difference, claim.low, claim.high
-    return -claim.difference, -claim.high, -claim.low
+def difference(comparison: Comparison) -> Interval:
+    """Mean of B - A, in the objective's own sign."""
+    return comparison.claim.difference.times(1.0 if comparison.mode == "min" else -1.0)
 
 
-def a_wins(claim: Claim) -> tuple[float, float, float]:
-    """P(A > B), ties half, and its interval."""
-    return 1.0 - claim.probability_better, 1.0 - claim.probability_high, 1.0 - claim.probability_low
+def a_wins(claim: Claim) -> Interval:
+    """P(A > B), ties half."""
+    p, low, high = claim.probability_better
+    return Interval(1.0 - p, 1.0 - high, 1.0 - low)
 
 
 def needed(comparison: Comparison) -> int | None:
@@ -81,7 +82,7 @@ def needed(comparison: Comparison) -> int | None:
     Those of the paired t-test, and no fewer than the test in use needs to claim anything at all.
     """
     claim = comparison.claim
-    enough = pairs_needed(claim.difference, claim.low, claim.high, claim.num_pairs, comparison.alpha)
+    enough = pairs_needed(claim.difference, claim.num_pairs, comparison.alpha)
     if enough is None or comparison.test not in ("sign_flip", "e_process"):
         return enough
     test: Test = "sign_flip" if comparison.test == "sign_flip" else "e_process"
@@ -108,8 +109,7 @@ def pairs_in(comparison: Comparison) -> list[int]:
 
 def places(comparison: Comparison) -> int:
     """Decimals that show half the interval with two digits; of the spread between seeds where there is none."""
-    claim = comparison.claim
-    half = 0.5 * (claim.high - claim.low)
+    half = comparison.claim.difference.half_width
     if math.isfinite(half) and half > 0.0:
         return decimals(half)
     values = [v for side in (comparison.a, comparison.b) for s in side.values if (v := value_of(side, s)) is not None]
@@ -136,9 +136,9 @@ def _verdict(comparison: Comparison) -> str:
         "equivalent": f"{b} is equivalent to {a} within ±{with_unit(f'{comparison.region:g}', comparison.unit)}",
         "undecided": f"Undecided whether {b} is better or worse than {a}",
     }
-    shown = with_unit(number(mean, digits, signed=True), comparison.unit)
+    size = with_unit(number(mean, digits, signed=True), comparison.unit)
     within = f"{level} interval {interval(low, high, digits)}, " if not math.isnan(low) else ""
-    return f"{words[claim.verdict]}: {shown} ({within}{counted(claim.num_pairs, 'pair')}, {_p_value(comparison)})."
+    return f"{words[claim.verdict]}: {size} ({within}{counted(claim.num_pairs, 'pair')}, {_p_value(comparison)})."
 
 
 def _p_value(comparison: Comparison) -> str:
@@ -152,15 +152,15 @@ def _chance(comparison: Comparison) -> str:
     if not claim.num_pairs:
         return "P(A > B), the chance that a run of A beats one of B with the same seed, is not known."
     p, low, high = a_wins(claim)
-    said = f"neither side reaches the {MEANINGFUL} from which on a lead is worth having"
+    lead = f"neither side reaches the {MEANINGFUL} from which on a lead is worth having"
     if p >= MEANINGFUL or p <= 1.0 - MEANINGFUL:
         leader = "A" if p >= MEANINGFUL else "B"
-        said = f"{leader} reaches the {MEANINGFUL} from which on a lead is worth having"
+        lead = f"{leader} reaches the {MEANINGFUL} from which on a lead is worth having"
         if low <= 0.5 <= high:
-            said += ", but the interval has even chances in it"
+            lead += ", but the interval has even chances in it"
     return (
         f"P(A > B) = {p:.2f} ({100.0 * (1.0 - comparison.alpha):g}% interval {low:.2f} to {high:.2f}), the chance that "
-        f"a run of A beats one of B with the same seed: {said}."
+        f"a run of A beats one of B with the same seed: {lead}."
     )
 
 
@@ -193,16 +193,16 @@ def _cost(comparison: Comparison) -> str:
 
 def _test_split(comparison: Comparison) -> str:
     digits = places(comparison)
-    shown = [f"{side.upper()} {mean_std(*comparison.tests[side], digits)}" for side in ("a", "b")]
-    return f"On the test split: {with_unit(', '.join(shown), comparison.unit)} (mean ± standard deviation over seeds)."
+    scores = [f"{side.upper()} {mean_std(*comparison.tests[side], digits)}" for side in ("a", "b")]
+    return f"On the test split: {with_unit(', '.join(scores), comparison.unit)} (mean ± standard deviation over seeds)."
 
 
 def _enough(comparison: Comparison) -> str:
     claim, enough = comparison.claim, needed(comparison)
     if enough is None:
-        if claim.num_pairs < 2 or math.isnan(claim.low):
+        if claim.num_pairs < 2 or math.isnan(claim.difference.low):
             return "What would be needed cannot be estimated: that takes two pairs or more."
-        if not claim.difference:
+        if not claim.difference.value:
             return "What would be needed cannot be estimated: the mean difference is zero."
         return f"To find a difference as small as this one would take over {MAX_PAIRS} pairs: an estimate."
     rest = "" if enough <= MAX_SIGN_FLIP_PAIRS else f" (sign flips take at most {MAX_SIGN_FLIP_PAIRS})"

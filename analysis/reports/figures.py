@@ -209,10 +209,10 @@ def _by_step(axes: Axes, comparison: Comparison, points: Sequence[Point]) -> Non
         for i, differences in enumerate(zip(*(point.differences for point in points), strict=True)):
             axes.plot(steps, differences, color=GREY, linewidth=0.7, label=None if i else "one pair", zorder=1)
         level = f"{100.0 * (1.0 - comparison.alpha):g}%, pointwise"
-        low, high = [point.low for point in points], [point.high for point in points]
+        low, high = [point.mean.low for point in points], [point.mean.high for point in points]
         if all(map(math.isfinite, low)):
             axes.fill_between(steps, low, high, color=BLUE, alpha=0.25, linewidth=0, label=level, zorder=1)
-        axes.plot(steps, [p.mean for p in points], color=BLUE, linewidth=2.2, label="mean", zorder=3)
+        axes.plot(steps, [p.mean.value for p in points], color=BLUE, linewidth=2.2, label="mean", zorder=3)
         _frame_late(axes, points)
     else:
         _empty(axes, "no pair has a curve on both sides")
@@ -229,7 +229,7 @@ def _frame_late(axes: Axes, points: Sequence[Point]) -> None:
     """The first differences may be huge: the frame is that of all but the first fifth, with zero in it."""
     from_step = points[0].step + _TRANSIENT * (points[-1].step - points[0].step)
     late = [point for point in points if point.step >= from_step]
-    ends = [0.0, *(v for p in late for v in (*p.differences, p.low, p.high) if math.isfinite(v))]
+    ends = [0.0, *(v for p in late for v in (*p.differences, *p.mean[1:]) if math.isfinite(v))]
     margin = 0.08 * (max(ends) - min(ends)) or 1.0
     axes.set_ylim(min(ends) - margin, max(ends) + margin)
 
@@ -237,19 +237,20 @@ def _frame_late(axes: Axes, points: Sequence[Point]) -> None:
 def _probe(axes: Axes, row: int, probe: Probe, seen: set[str]) -> None:
     styles = {"carries": (RED, "o", "carries the difference"), "clean": (BLUE, "s", "clean")}
     colour, marker, label = styles.get(probe.outcome or "", (ORANGE, "D", "not decided"))
-    if probe.outcome == "invalid" or not math.isfinite(probe.position):
-        said = "no valid config" if probe.outcome == "invalid" else "no value"
+    if probe.outcome == "invalid" or not math.isfinite(probe.position.value):
+        reason = "no valid config" if probe.outcome == "invalid" else "no value"
         white = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        axes.text(0.5, row, said, color="#555555", ha="center", va="center", fontsize=8, bbox=white)
+        axes.text(0.5, row, reason, color="#555555", ha="center", va="center", fontsize=8, bbox=white)
         return
     low, high = _SHOWN
-    if math.isfinite(probe.low) and math.isfinite(probe.high):
-        axes.plot([max(probe.low, low), min(probe.high, high)], [row, row], color=colour, linewidth=1.8, zorder=2)
-        if probe.low < low:
+    if math.isfinite(probe.position.half_width):
+        ends = [max(probe.position.low, low), min(probe.position.high, high)]
+        axes.plot(ends, [row, row], color=colour, linewidth=1.8, zorder=2)
+        if probe.position.low < low:
             axes.plot([low], [row], "<", color=colour, markersize=6, zorder=2)
-        if probe.high > high:
+        if probe.position.high > high:
             axes.plot([high], [row], ">", color=colour, markersize=6, zorder=2)
-    at, face = min(max(probe.position, low), high), colour if probe.sure else "white"
+    at, face = min(max(probe.position.value, low), high), colour if probe.sure else "white"
     label_once = _once(seen, label)
     axes.plot([at], [row], marker, color=colour, markerfacecolor=face, markersize=7, zorder=3, label=label_once)
 
@@ -321,13 +322,12 @@ def _frame_race(axes: Axes, race: Race, seeds: Seeds) -> None:
 
 def _best_of(axes: Axes, race: Race, seeds: Seeds) -> None:
     sign = 1.0 if race.mode == "min" else -1.0
-    known = [row for row in seeds.best_of if math.isfinite(row.value)]
+    at = [row.k for row in seeds.best_of if math.isfinite(row.value.value)]
+    known = [row.value.times(sign) for row in seeds.best_of if math.isfinite(row.value.value)]
     if known:
-        values = [sign * row.value for row in known]
-        ends = [sorted((sign * row.low, sign * row.high)) for row in known]
-        below = [max(0.0, v - low) for v, (low, _) in zip(values, ends, strict=True)]
-        above = [max(0.0, high - v) for v, (_, high) in zip(values, ends, strict=True)]
-        at = [row.k for row in known]
+        below = [max(0.0, best.value - best.low) for best in known]
+        above = [max(0.0, best.high - best.value) for best in known]
+        values = [best.value for best in known]
         axes.errorbar(at, values, [below, above], fmt="o", color=BLUE, capsize=3, label="from the seeds")
     modelled = [(row.k, sign * row.model) for row in seeds.best_of if math.isfinite(row.model)]
     if modelled:

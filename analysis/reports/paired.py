@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.stats.interval import mean_interval
+from analysis.stats.interval import Interval, mean_interval
 from analysis.stats.student import t_quantile
 
 Curve = Sequence[tuple[int, float]]
@@ -28,25 +28,22 @@ class Point:
     Attributes:
         step: optimiser steps.
         differences: of each seed, in the order given.
-        mean: of them.
-        low, high: pointwise Student's t interval; NaN for one seed.
+        mean: of them, with a pointwise Student's t interval; NaN ends for one seed.
     """
 
     step: int
     differences: tuple[float, ...]
-    mean: float
-    low: float
-    high: float
+    mean: Interval
 
 
 def best_so_far(curve: Curve, mode: str) -> list[tuple[int, float]]:
     """The curve of the best value yet, by step; values that are not finite are passed over."""
     better = min if mode == "min" else max
-    made: list[tuple[int, float]] = []
+    best: list[tuple[int, float]] = []
     for step, value in sorted(curve):
         if math.isfinite(value):
-            made.append((step, better(value, made[-1][1]) if made else value))
-    return made
+            best.append((step, better(value, best[-1][1]) if best else value))
+    return best
 
 
 def by_step(
@@ -68,36 +65,32 @@ def by_step(
         return []
     first = max(curve[0][0] for pair in pairs for curve in pair)
     steps = sorted({step for pair in pairs for curve in pair for step, _ in curve if step >= first})
-    return [_point(step, [_at(other, step) - _at(one, step) for one, other in pairs], alpha) for step in steps]
+    differences = {step: tuple(_at(other, step) - _at(one, step) for one, other in pairs) for step in steps}
+    return [Point(step, of_pairs, mean_interval(of_pairs, 1.0 - alpha)) for step, of_pairs in differences.items()]
 
 
-def pairs_needed(difference: float, low: float, high: float, num_pairs: int, alpha: float) -> int | None:
+def pairs_needed(difference: Interval, num_pairs: int, alpha: float) -> int | None:
     """Pairs with which a paired t-test finds the observed difference with power 0.8, were it the true one.
 
     The smallest n >= (t_{1 - alpha/2, n - 1} + t_{0.8, n - 1})^2 (s / d)^2 (Zar, Biostatistical Analysis, section on
     sample size in the one-sample t-test). The observed difference is itself uncertain, so this is a rough figure.
 
     Args:
-        difference: mean of the pairs.
-        low, high: its t interval at 1 - alpha, which tells the standard deviation.
+        difference: mean of the pairs with its t interval at 1 - alpha, which tells the standard deviation.
         num_pairs: so far.
         alpha: two-sided.
 
     Returns:
         None without an interval or a difference, and for more than 1000.
     """
-    if num_pairs < 2 or not math.isfinite(high - low) or not difference:
+    if num_pairs < 2 or not math.isfinite(difference.half_width) or not difference.value:
         return None
-    spread = 0.5 * (high - low) * math.sqrt(num_pairs) / t_quantile(1.0 - alpha / 2.0, num_pairs - 1.0)
-    ratio = (spread / difference) ** 2
+    spread = difference.half_width * math.sqrt(num_pairs) / t_quantile(1.0 - alpha / 2.0, num_pairs - 1.0)
+    ratio = (spread / difference.value) ** 2
     for n in range(2, MAX_PAIRS + 1):
         if n >= (t_quantile(1.0 - alpha / 2.0, n - 1.0) + t_quantile(POWER, n - 1.0)) ** 2 * ratio:
             return n
     return None
-
-
-def _point(step: int, differences: Sequence[float], alpha: float) -> Point:
-    return Point(step, tuple(differences), *mean_interval(differences, 1.0 - alpha))
 
 
 def _at(curve: Curve, step: int) -> float:

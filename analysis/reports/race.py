@@ -107,9 +107,9 @@ def lines(race: Race) -> list[str]:
 
 
 def _markdown(race: Race, seeds: Seeds) -> list[str]:
-    said = sentences.lines(race, seeds)
-    text = [f"# {escaped(race.run)}: a race of seeds of {escaped(race.config)}", "", f"**{escaped(said[0])}**", ""]
-    text += [f"- {escaped(line)}" for line in said[1:]]
+    first, *others = sentences.lines(race, seeds)
+    text = [f"# {escaped(race.run)}: a race of seeds of {escaped(race.config)}", "", f"**{escaped(first)}**", ""]
+    text += [f"- {escaped(line)}" for line in others]
     text += ["", "![Curves of all seeds, and the expected best of k](race.png)", ""]
     text += ["Curves are as reported; the first descent and what diverged may lie outside the frame.", ""]
     text += ["## Seeds", "", *_seeds_table(race), ""]
@@ -153,9 +153,9 @@ def _best_of_table(race: Race, seeds: Seeds) -> list[str]:
     rows = []
     for row in seeds.best_of:
         cells = [str(row.k), f"needs {row.k} seeds", NONE]
-        if math.isfinite(row.value):
-            low, high = sorted((sign * row.low, sign * row.high))
-            cells = [str(row.k), number(sign * row.value, places), interval(low, high, places)]
+        if math.isfinite(row.value.value):
+            best = row.value.times(sign)
+            cells = [str(row.k), number(best.value, places), interval(best.low, best.high, places)]
         if seeds.line:
             cells += [f"{row.success:.2f}", number(sign * row.model, places)]
         rows.append(cells)
@@ -192,9 +192,7 @@ def _numbers(race: Race, seeds: Seeds) -> dict[str, Any]:
     per_racer = ("seed", "status", "passed", "at_gates", "best", "best_step", "test", "steps")
     swapped, pairs = sentences.swapped_pairs(race)
     best_of = [
-        asdict(row)
-        | {"value": sign * row.value, "model": sign * row.model}
-        | dict(zip(("low", "high"), sorted((sign * row.low, sign * row.high)), strict=True))
+        {"k": row.k, **row.value.times(sign)._asdict(), "success": row.success, "model": sign * row.model}
         for row in seeds.best_of
     ]
     return {
@@ -205,7 +203,7 @@ def _numbers(race: Race, seeds: Seeds) -> dict[str, Any]:
             "lost": seeds.lost,
             "line": None if seeds.line is None else asdict(seeds.line) | {"value": sign * seeds.line.value},
             "successes": seeds.successes if seeds.line else None,
-            "success_rate_interval": [seeds.low, seeds.high] if seeds.line else None,
+            "success_rate_interval": seeds.rate[1:] if seeds.line else None,
             "best_of": best_of,
         },
         "finishers": {"pairs": pairs, "changed_places": swapped},

@@ -35,8 +35,8 @@ def at_first_gate(race: Race) -> Seeds:
 
 
 def lines(race: Race, seeds: Seeds) -> list[str]:
-    made = [_best(race), _success(race, seeds), _expected(race, seeds), _further(race, seeds)]
-    return [line for line in (*made, _went_on(race), _order(race), _cost(race)) if line]
+    about_seeds = [_best(race), _success(race, seeds), _expected(race, seeds), _further(race, seeds)]
+    return [line for line in (*about_seeds, _went_on(race), _order(race), _cost(race)) if line]
 
 
 def sign_of(race: Race) -> float:
@@ -100,8 +100,9 @@ def _success(race: Race, seeds: Seeds) -> str:
     value = _shown(race, sign_of(race) * seeds.line.value)
     text = (
         f"Success: {seeds.successes} of {counted(seeds.num, 'seed')} {side} {value} "
-        f"{gate}, a rate of {seeds.successes / seeds.num:.2f} "
-        f"(95% interval {seeds.low:.2f} to {seeds.high:.2f}); {_where_from(seeds.line, seeds.num - seeds.lost)}."
+        f"{gate}, a rate of {seeds.rate.value:.2f} "
+        f"(95% interval {seeds.rate.low:.2f} to {seeds.rate.high:.2f}); "
+        f"{_where_from(seeds.line, seeds.num - seeds.lost)}."
     )
     later = sum(
         (v := finite(racer.best)) is not None and sign_of(race) * v <= seeds.line.value for racer in race.racers
@@ -124,20 +125,20 @@ def _gate(race: Race) -> str:
 
 
 def _expected(race: Race, seeds: Seeds) -> str:
-    known = [row for row in seeds.best_of if math.isfinite(row.value)]
+    known = [row for row in seeds.best_of if math.isfinite(row.value.value)]
     if not known:
         return ""
     picked = [row for row in known if row.k in (1, 2, 4, 8) or row is known[-1]]
-    values = [f"{number(sign_of(race) * row.value, places(race))} of {row.k}" for row in picked]
+    values = [f"{number(sign_of(race) * row.value.value, places(race))} of {row.k}" for row in picked]
     return f"Expected best {_gate(race)}{f', in {race.unit}' if race.unit else ''}: {', '.join(values)}."
 
 
 def _further(race: Race, seeds: Seeds) -> str:
     """What one more seed brings. The gain from k to k + 1 never grows with k, so the last one known is a bound."""
-    known = [row for row in seeds.best_of if math.isfinite(row.value)]
+    known = [row for row in seeds.best_of if math.isfinite(row.value.value)]
     text = ""
     if len(known) > 1:
-        gain = _shown(race, abs(known[-2].value - known[-1].value))
+        gain = _shown(race, abs(known[-2].value.value - known[-1].value.value))
         text = f"Going from {known[-2].k} to {known[-1].k} seeds improves the expected best by {gain}; "
         text += "a further seed is expected to bring no more."
     k = known[-1].k if known else 0

@@ -103,9 +103,9 @@ def seeds_table(facts: Facts) -> Table:
     rows = []
     for row in facts.seeds:
         counts = [Cell(str(n), n) for n in (row.num_candidates, row.num_values, row.num_lost)]
-        share = f"{number(row.seed_share, 2)} ({interval(row.low, row.high, 2)})"
+        share = f"{number(row.seed_share.value, 2)} ({interval(row.seed_share.low, row.seed_share.high, 2)})"
         best = Cell(number(row.best_share, 2), row.best_share)
-        rows.append([Cell(f"{row.until_step:,}"), *counts, Cell(share, row.seed_share), best])
+        rows.append([Cell(f"{row.until_step:,}"), *counts, Cell(share, row.seed_share.value), best])
     head = ("at step", "candidates", "values", "lost", "share of seeds (95% interval)", "among the best third")
     return Table(head, rows, 0)
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from analysis.stats.interval import Interval
+
 
 def expected_min(values: Sequence[float], k: int) -> float:
     """Unbiased estimate of the expected minimum of k seeds: sum_i x_(i) C(n - i, k - 1) / C(n, k), i from 1.
@@ -34,8 +36,8 @@ def expected_min(values: Sequence[float], k: int) -> float:
 
 def expected_min_interval(
     values: Sequence[float], k: int, level: float = 0.95, num: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of `expected_min`, a function of the set of values and of ``seed``.
+) -> Interval:
+    """`expected_min` with its percentile bootstrap interval, a function of the set of values and of ``seed``.
 
     With five seeds such intervals cover less than they say (Colas 2018, arXiv 1806.08295), and never reach below the
     best value seen: a description of what was seen rather than a test.
@@ -44,10 +46,10 @@ def expected_min_interval(
         ValueError: as `expected_min`.
     """
     ordered, rng = sorted(values), random.Random(seed)
-    expected_min(ordered, k)  # refuses what cannot be resampled
+    value = expected_min(ordered, k)  # refuses what cannot be resampled
     draws = sorted(expected_min(rng.choices(ordered, k=len(ordered)), k) for _ in range(num))
     out = int(num * (1.0 - level) / 2.0)
-    return draws[out], draws[num - 1 - out]
+    return Interval(value, draws[out], draws[num - 1 - out])
 
 
 def success_probability(successes: int, failures: int, k: int, a: float = 0.5, b: float = 0.5) -> float:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Literal, NamedTuple
 
-from analysis.stats.interval import mean_interval, proportion_interval
+from analysis.stats.interval import Interval, mean_interval, proportion_interval
 from analysis.stats.seeds import Prior, moderated
 from analysis.stats.student import t_cdf, t_quantile
 
@@ -53,13 +53,10 @@ class Claim:
         verdict: ``undecided`` until a claim is made; final once ``decided``.
         num_pairs: pairs seen.
         num_max: pairs at most, fixed before the first.
-        difference: mean of b - a in the metric's units, NaN without pairs; negative: B better.
-        low: lower end of the paired t interval at 1 - alpha; NaN below two pairs. Its coverage is that of one look.
-        high: upper end.
-        probability_better: share of pairs in which B is better, ties half; NaN without pairs. At 0.75 and more a
-            difference is worth having (Bouthillier et al. 2021).
-        probability_low: lower end of Wilson's interval at 1 - alpha.
-        probability_high: upper end.
+        difference: mean of b - a in the metric's units with the paired t interval at 1 - alpha, whose coverage is that
+            of one look; negative: B better. NaN without pairs, NaN ends below two.
+        probability_better: share of pairs in which B is better, ties half, with Wilson's interval at 1 - alpha; NaN
+            without pairs. At 0.75 and more a difference is worth having (Bouthillier et al. 2021).
         p_value: two-sided; of the e-process min(1, 1 / E).
         e_value: of the e-process, at the pair where it stopped or the last; None for other tests.
         decided: whether no further pair can change the verdict.
@@ -69,12 +66,8 @@ class Claim:
     verdict: Verdict
     num_pairs: int
     num_max: int
-    difference: float
-    low: float
-    high: float
-    probability_better: float
-    probability_low: float
-    probability_high: float
+    difference: Interval
+    probability_better: Interval
     p_value: float
     e_value: float | None
     decided: bool
@@ -203,23 +196,17 @@ def judge(
     _check(differences)
     _check_arguments(len(differences), num_max, test, alpha, region)
     n = len(differences)
-    mean, low, high = mean_interval(differences, 1.0 - alpha)
     if test == "e_process":
         outcome = _e_process(differences, num_max, alpha, region, prior)
     else:
         outcome = _fixed(differences, num_max, test, alpha, region)
     wins = sum((d < 0.0) + 0.5 * (d == 0.0) for d in differences)
-    _, probability_low, probability_high = proportion_interval(wins, n, 1.0 - alpha)
     return Claim(
         verdict=outcome.verdict,
         num_pairs=n,
         num_max=num_max,
-        difference=mean,
-        low=low,
-        high=high,
-        probability_better=wins / n if n else math.nan,
-        probability_low=probability_low,
-        probability_high=probability_high,
+        difference=mean_interval(differences, 1.0 - alpha),
+        probability_better=proportion_interval(wins, n, 1.0 - alpha),
         p_value=outcome.p_value,
         e_value=outcome.e_value,
         decided=outcome.decided,

@@ -207,11 +207,11 @@ def test_variance_is_split_between_candidates_and_seeds(tmp_path: Path, between:
     (row,) = seed_variance(read_run(tmp_path / "run"))
     assert (row.num_candidates, row.num_values, row.num_lost) == (80, 240, 0)
     true = within**2 / (between**2 + within**2)
-    assert row.low < true < row.high
-    assert row.high - row.low < 0.4
+    assert row.seed_share.low < true < row.seed_share.high
+    assert row.seed_share.high - row.seed_share.low < 0.4
     assert row.within == pytest.approx(within**2, rel=0.2)
     assert row.common > 1.0
-    assert row.best_share > row.seed_share
+    assert row.best_share > row.seed_share.value
 
 
 def test_the_interval_of_the_seeds_share_covers_it_as_often_as_it_says(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_the_interval_of_the_seeds_share_covers_it_as_often_as_it_says(tmp_path:
             stages=[{"until_step": 10, "num_seeds": 2}],
         )
         (row,) = seed_variance(read_run(tmp_path / str(trial)))
-        covered += row.low <= 0.49 / 1.49 <= row.high
+        covered += row.seed_share.low <= 0.49 / 1.49 <= row.seed_share.high
     assert covered >= 53  # 95% of 60 is 57, two standard errors below are 53.6
 
 
@@ -239,15 +239,15 @@ def test_where_no_share_explains_how_alike_candidates_are_there_is_no_interval(t
 
     simulate(tmp_path / "run", mirrored, num_candidates=6, stages=[{"until_step": 10, "num_seeds": 2}], seeds=[7, 42])
     (row,) = seed_variance(read_run(tmp_path / "run"))
-    assert row.seed_share == 1.0
-    assert math.isnan(row.low)
-    assert math.isnan(row.high)
+    assert row.seed_share.value == 1.0
+    assert math.isnan(row.seed_share.low)
+    assert math.isnan(row.seed_share.high)
 
 
 def test_one_seed_has_no_variance_and_a_race_no_candidates(tmp_path: Path) -> None:
     simulate(tmp_path / "one", curve, num_candidates=5, stages=ONE_SEED[:1])
     (row,) = seed_variance(read_run(tmp_path / "one"))
-    assert math.isnan(row.seed_share)
+    assert math.isnan(row.seed_share.value)
     stages = [{"until_step": 20, "num_seeds": 3, "top": 2}, {"until_step": 60, "num_seeds": 3}]
     simulate(tmp_path / "race", curve, unit="member", num_candidates=0, stages=stages)
     race = read_run(tmp_path / "race")
@@ -318,7 +318,7 @@ def test_everything_has_an_answer_for_a_run_without_anything(tmp_path: Path) -> 
     records = read_run(write_run(tmp_path / "run", plan(), []))
     assert importance(records).shares == ()
     assert [g.num_pairs for g in gate_regret(records).gates] == [0, 0]
-    assert [math.isnan(row.seed_share) for row in seed_variance(records)] == [True] * 3
+    assert [math.isnan(row.seed_share.value) for row in seed_variance(records)] == [True] * 3
     assert matched_steps(records) == []
     assert quality_against_cost(records) == []
     bill = ledger(records, 1.0)
