@@ -16,6 +16,9 @@ from tune_rh.journal import RunPaths
 if TYPE_CHECKING:
     from tune_rh.ray_cluster import Cluster
 
+# The start of the cluster is not part of a test's limit.
+pytestmark = pytest.mark.timeout(func_only=True)
+
 PLAN: dict[str, Any] = {
     "num_candidates": 3,
     "presets": ["good", "diverging"],
