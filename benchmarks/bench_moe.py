@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from benchmarks.results import hardware, record, table
 from benchmarks.turns import Variant, page_faults, seconds, speed
+from tests.reference.shared_moe import expert_loop
 from trainables.allocator import keep_freed_memory
 from trainables.loop import OptimStep, parameter_group
 from trainables.registry import build_config, get_family
@@ -36,7 +37,6 @@ from trainables.shared_moe.accounting import active_ffn, count_params, matmul_pa
 from trainables.shared_moe.config import SharedMoEConfig
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import Dense, SharedMoE
-from trainables.shared_moe.reference import expert_loop
 
 TITLE = "Expert dispatch of shared_moe"
 EXPERTS = (16, 40, 60)
@@ -47,7 +47,7 @@ GOAL = 0.8
 
 
 class Loop(Experts):
-    """Experts whose forward pass is the loop of `reference`."""
+    """Experts whose forward pass is the loop of the slow model."""
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """As the loop has it."""

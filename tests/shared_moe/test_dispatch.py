@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.reference import shared_moe as reference
 from tests.shared_moe.configs import VARIANTS, tiny
-from trainables.shared_moe import reference
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import Dense, SharedMoE
 

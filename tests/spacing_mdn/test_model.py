@@ -10,8 +10,8 @@ import torch
 from beartype import beartype
 from torch import Tensor
 
+from tests.reference import spacing_mdn as reference
 from trainables.registry import build_config, get_family
-from trainables.spacing_mdn import reference
 from trainables.spacing_mdn.config import SpacingConfig
 from trainables.spacing_mdn.loss import mixture_entropy, mixture_nll
 from trainables.spacing_mdn.model import Prediction, SpacingModel, num_channels

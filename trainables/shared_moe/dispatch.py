@@ -2,7 +2,7 @@
 
 No token is dropped, experts may stay empty, and nothing waits for the device: the sizes of the groups stay there, in
 bfloat16, in which GPUs train. (In float32 torch itself loops over groups there, and fetches the sizes.) The oracle, a
-plain loop over experts, is in `reference`.
+plain loop over experts, is in `tests.reference.shared_moe`.
 """
 
 from __future__ import annotations
