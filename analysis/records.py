@@ -245,7 +245,7 @@ _HANDLERS = {
     "Promoted": Records._on_promoted,
     "SeedAdded": Records._on_seed_added,
     "JobStarted": Records._on_job_started,
-    "Reported": Records._on_reported,
+    "Evaluated": Records._on_reported,
     "Tested": Records._on_tested,
     "Diagnosed": Records._on_diagnosed,
     "JobEnded": Records._on_job_ended,

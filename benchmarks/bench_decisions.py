@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks.results import hardware, record, table
 from tests import plans
-from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, MemberId, Reported, Tested
+from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded, JobStarted, MemberId, Tested
 from tune_rh.history import History
 from tune_rh.journal import Journal
 from tune_rh.plan import SearchPlan
@@ -70,8 +70,8 @@ class Drive:
                     return
                 self._add()
             elif job.purpose == "test":
-                self._take(Tested(str(job.member), job.until_step, {"test_loss": 0.0}, 0.0))
-                self._take(JobEnded(str(job.member), "tested", "", 0.0))
+                self._take(Tested(job.member, job.until_step, {"test_loss": 0.0}, 0.0))
+                self._take(JobEnded(job.member, "tested", "", 0.0))
             else:
                 self._train(job.member)
 
@@ -80,14 +80,14 @@ class Drive:
         while True:
             diverged = self._random.random() < 0.02
             step = state.step + self.plan.eval_every
-            report = Reported(str(member), step, self._metrics(member, step), 1.0, 0.0, diverged)
+            report = Evaluated(member, step, self._metrics(member, step), 1.0, 0.0, diverged)
             self.num_reports += 1
             start = time.thread_time()
             self._take(report)
             said = verdict(self.plan, self.history, member)
             if not isinstance(said, Continue):
                 outcome = "parked" if isinstance(said, Park) else said.outcome
-                self._take(JobEnded(str(member), outcome, "", 0.0))
+                self._take(JobEnded(member, outcome, "", 0.0))
             self.seconds += time.thread_time() - start
             if not isinstance(said, Continue):
                 return
@@ -99,7 +99,7 @@ class Drive:
                 self._take(decision.event)
                 continue
             if isinstance(decision, RunMember):
-                self._take(JobStarted(str(decision.member), decision.stage, decision.until_step, 0.0, decision.purpose))
+                self._take(JobStarted(decision.member, decision.stage, decision.until_step, 0.0, decision.purpose))
             assert isinstance(decision, AskCandidate | RunMember)
             return decision
 

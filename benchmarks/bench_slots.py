@@ -36,7 +36,7 @@ from rich.console import Console
 from benchmarks.results import hardware, record, table
 from tests import plans, scripted
 from tune_rh import runs
-from tune_rh.events import JobEnded, JobStarted, Reported, Tested
+from tune_rh.events import Evaluated, JobEnded, JobStarted, Tested
 from tune_rh.execute import execute
 from tune_rh.journal import RunPaths, read
 
@@ -93,8 +93,8 @@ def from_journal(paths: RunPaths) -> Use:
                 num_jobs += 1
                 in_job[event.member] = 0.0
                 first_start = min(first_start, event.at_s)
-            case Reported() | Tested():
-                seconds = event.eval_s + (event.train_s if isinstance(event, Reported) else 0.0)
+            case Evaluated() | Tested():
+                seconds = event.eval_s + (event.train_s if isinstance(event, Evaluated) else 0.0)
                 in_job[event.member] += seconds
                 busy += seconds
             case JobEnded():

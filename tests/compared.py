@@ -115,7 +115,7 @@ class Compared(Simulation):
 
     def trained(self) -> list[str]:
         """Members in the order in which they were started to train."""
-        return [e.member for e in self.events if isinstance(e, JobStarted) and e.purpose == "train"]
+        return [str(e.member) for e in self.events if isinstance(e, JobStarted) and e.purpose == "train"]
 
 
 def switched(candidate: Candidate) -> Keys:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.plans import plan
 from tune_rh import runs
-from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, Promoted, Reported, Tested
+from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded, JobStarted, MemberId, Promoted, Tested
 from tune_rh.history import History
 from tune_rh.journal import RunPaths, read
 from tune_rh.local_runner import LocalRunner
@@ -65,10 +64,10 @@ def timeless(event: Event) -> Event:
     return replace(event, **times)
 
 
-def curves(paths: RunPaths) -> dict[str, list[Event]]:
+def curves(paths: RunPaths) -> dict[MemberId, list[Event]]:
     """Each member's reports and reading of test, each step once, as first heard."""
-    found: dict[str, dict[tuple[str, int], Event]] = {}
-    for event in of(paths, Reported, Tested):
+    found: dict[MemberId, dict[tuple[str, int], Event]] = {}
+    for event in of(paths, Evaluated, Tested):
         found.setdefault(event.member, {}).setdefault((type(event).__name__, event.step), timeless(event))
     return {member: list(by_step.values()) for member, by_step in sorted(found.items())}
 
@@ -91,7 +90,7 @@ def decided(paths: RunPaths) -> dict[str, Any]:
 
 def records(paths: RunPaths) -> list[Event]:
     """Every record of a run, in order, without its times, its machine and the traceback of a failure."""
-    kept = of(paths, CandidateAdded, Promoted, JobStarted, Reported, Tested, JobEnded)
+    kept = of(paths, CandidateAdded, Promoted, JobStarted, Evaluated, Tested, JobEnded)
     return [
         replace(event, at_s=0.0, reason="" if event.outcome == "failed" else event.reason)
         if isinstance(event, JobEnded)
@@ -100,10 +99,9 @@ def records(paths: RunPaths) -> list[Event]:
     ]
 
 
-def member_rows(paths: RunPaths, member: str) -> list[dict[str, Any]]:
-    """``metrics.jsonl`` of a member."""
-    text = (paths.member(member) / "metrics.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
+def steps_heard(paths: RunPaths, member: MemberId) -> list[int]:
+    """The steps at which the member was evaluated, as often as the journal has them."""
+    return [event.step for event in of(paths, Evaluated) if event.member == member]
 
 
 class NoMirror:

@@ -17,6 +17,7 @@ from tune_rh.configs import named_config
 from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
+    Evaluated,
     Event,
     FollowUpSkipped,
     JobEnded,
@@ -24,7 +25,6 @@ from tune_rh.events import (
     MemberId,
     Origin,
     Promoted,
-    Reported,
     SessionStarted,
     SpaceExhausted,
     Tested,
@@ -179,18 +179,18 @@ class Simulation:
         """Put a member in a slot."""
         if job.purpose == "diagnose":
             self._diagnosing.add(job.member)
-        self.record(JobStarted(str(job.member), job.stage, job.until_step, 0.0, job.purpose))
+        self.record(JobStarted(job.member, job.stage, job.until_step, 0.0, job.purpose))
 
     def advance(self, member: MemberId) -> None:
         """The member's next report, and what follows from it."""
         state = self.history.member(member)
         if member in self._diagnosing:
             self._diagnosing.remove(member)
-            self.record(Diagnosed(str(member), state.curve.best_step, {}, 0.25))
+            self.record(Diagnosed(member, state.curve.best_step, {}, 0.25))
             self.end(member, "diagnosed")
             return
         if state.status != "running":
-            self.record(Tested(str(member), state.curve.best_step, {"test_loss": 0.0}, 0.5))
+            self.record(Tested(member, state.curve.best_step, {"test_loss": 0.0}, 0.5))
             self.end(member, "tested")
             return
         step = state.step + self.plan.eval_every
@@ -201,7 +201,7 @@ class Simulation:
             return
         diverged = how == "diverge" and step >= when
         metrics = {} if diverged else self.metrics(index, member.seed, step)
-        self.record(Reported(str(member), step, {**metrics, "train_loss": 0.0}, 1.0, 0.5, diverged=diverged))
+        self.record(Evaluated(member, step, {**metrics, "train_loss": 0.0}, 1.0, 0.5, diverged=diverged))
         said = verdict(self.plan, self.history, member)
         self.verdicts.append((len(self.events), member, diverged, said))
         if isinstance(said, Continue):
@@ -213,7 +213,7 @@ class Simulation:
 
     def end(self, member: MemberId, outcome: str, reason: str = "") -> None:
         """The slot is free again; it may go on with the same member."""
-        self.record(JobEnded(str(member), outcome, reason, 0.0))  # type: ignore[arg-type]
+        self.record(JobEnded(member, outcome, reason, 0.0))  # type: ignore[arg-type]
         decision = self.decide(member)
         if isinstance(decision, RunMember) and decision.member == member:
             self.start(decision)

@@ -12,7 +12,7 @@ import tomli_w
 from tests.plans import fields
 from tune_rh import runs
 from tune_rh.cli import main
-from tune_rh.events import Event, Reported
+from tune_rh.events import Evaluated, Event
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
 from tune_rh.search import Search
@@ -37,8 +37,8 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
     def watch(event: Event) -> None:
         nonlocal heard
-        heard += isinstance(event, Reported)
-        if heard == 2 and isinstance(event, Reported):
+        heard += isinstance(event, Evaluated)
+        if heard == 2 and isinstance(event, Evaluated):
             signal.raise_signal(signal.SIGINT)
 
     born = Search.__init__

@@ -12,7 +12,7 @@ from tests.simulated import Fate
 from tests.test_policy import everything, shuffled
 from tune_rh import compare
 from tune_rh.bisect import Keys
-from tune_rh.events import JobEnded, JobStarted, MemberId, Reported, SessionStarted
+from tune_rh.events import Evaluated, JobEnded, JobStarted, MemberId, SessionStarted
 from tune_rh.history import History, fold
 from tune_rh.policy import Finish, Wait, next_job, verdict
 
@@ -48,7 +48,7 @@ def test_pairs_run_seed_by_seed(slots: int) -> None:
 def test_the_test_split_is_read_once_for_each_of_a_and_b_and_for_no_probe(slots: int) -> None:
     sim = run(noise_free("c"), slots, compare={"bisect": True})
     assert len(sim.probes()) >= 3
-    read = [e.member for e in sim.events if isinstance(e, JobStarted) and e.purpose == "test"]
+    read = [str(e.member) for e in sim.events if isinstance(e, JobStarted) and e.purpose == "test"]
     assert sorted(read) == sorted(names(8))
     assert {str(m.id) for m in sim.members() if m.tested} == set(read)
 
@@ -180,7 +180,7 @@ def test_who_still_runs_when_it_is_decided_lets_go_and_counts_for_nothing(order:
 
     sim = run(value, 6, order, steps=80, compare={"test": "e_process"})
     cut = [e for e in sim.events if isinstance(e, JobEnded) and "decided without it" in e.reason]
-    members = [sim.history.member(MemberId.parse(e.member)) for e in cut]
+    members = [sim.history.member(e.member) for e in cut]
     assert members
     assert all(m.step < 80 and m.tested is None for m in members)
     both = compare.sides(sim.history)
@@ -278,7 +278,7 @@ def test_a_driver_may_die_after_any_event(changes: dict[str, Any], slots: int) -
     for cut in cuts:
         again = sim.interrupted(cut)
         assert found(again) == found(sim), sim.events[cut - 1]
-        reports = [(e.member, e.step) for e in again.events if isinstance(e, Reported)]
+        reports = [(e.member, e.step) for e in again.events if isinstance(e, Evaluated)]
         assert len(set(reports)) == len(reports), sim.events[cut - 1]
         if slots == 1:
             assert everything(again.history) == everything(sim.history), sim.events[cut - 1]

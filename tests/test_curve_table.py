@@ -19,7 +19,7 @@ from tests.records import SMALL, NoMirror, finish, make, of
 from tune_rh.curve_record import record
 from tune_rh.curve_table import Curve, CurveTable, Parameter, Value, load, save
 from tune_rh.errors import PlanError
-from tune_rh.events import JobEnded, Reported
+from tune_rh.events import Evaluated, JobEnded
 from tune_rh.journal import RunPaths
 
 NAN, INF = math.nan, math.inf
@@ -310,15 +310,15 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
 def test_a_run_is_recorded_report_by_report(searched: RunPaths, tmp_path: Path) -> None:
     made = record(searched)
     assert (made.name, made.objective, made.mode) == ("run", "val_loss", "min")
-    reports = of(searched, Reported)
+    reports = of(searched, Evaluated)
     curves = {
         f"{label.split()[0]}-s{c.seed}": c for label, row in zip(made.labels, made.curves, strict=True) for c in row
     }
-    failed = {e.member for e in of(searched, JobEnded) if e.outcome == "failed"}
+    failed = {str(e.member) for e in of(searched, JobEnded) if e.outcome == "failed"}
     assert failed
-    assert set(curves) == {e.member for e in reports} | failed
+    assert set(curves) == {str(e.member) for e in reports} | failed
     for member, found in curves.items():
-        own = [e for e in reports if e.member == member]
+        own = [e for e in reports if str(e.member) == member]
         read = len(own)
         assert found.steps.tolist()[:read] == [e.step for e in own]
         values = [NAN if e.diverged else e.metrics["val_loss"] for e in own]
@@ -378,7 +378,7 @@ def test_a_repeated_step_counts_once_and_its_second_time_not_at_all(searched: Ru
     root.mkdir()
     (root / "plan.toml").write_text(searched.plan.read_text())
     lines = searched.journal.read_text().splitlines(keepends=True)
-    at = next(i for i, line in enumerate(lines) if '"Reported"' in line)
+    at = next(i for i, line in enumerate(lines) if '"Evaluated"' in line)
     again = lines[at].replace('"train_s":', '"train_s":1000').replace('"val_loss":', '"val_loss":7')
     (root / "journal.jsonl").write_text("".join([*lines[: at + 1], again, *lines[at + 1 :]]))
     assert same(record(RunPaths(root)), record(searched))

@@ -101,18 +101,18 @@ def test_exactly_those_at_the_end_are_diagnosed_and_their_findings_lie_in_their_
     everybody = {str(m.id) for c in history.candidates.values() for m in c.members.values()}
     assert len(survivors) == 4  # two seeds of the control and of the better preset
     assert everybody > survivors
-    assert Counter(e.member for e in of(paths, Diagnosed)) == dict.fromkeys(survivors, 1)
+    assert Counter(str(e.member) for e in of(paths, Diagnosed)) == dict.fromkeys(survivors, 1)
     assert {p.parent.name for p in paths.root.glob("members/*/findings.json")} == survivors
     for event in of(paths, Diagnosed):
         findings = from_json((paths.member(event.member) / "findings.json").read_text())
         assert [f.name for f in findings] == ["readout", "slot_norms"]  # in the order of reports
         assert {f.name: f.verdict for f in findings} == event.verdicts
-        member = history.member(MemberId.parse(event.member))
+        member = history.member(event.member)
         assert event.step == member.curve.best_step
         assert member.status == "completed"
         assert member.diagnosed == event
     for name in survivors:
-        ends = [e.outcome for e in of(paths, JobEnded) if e.member == name]
+        ends = [e.outcome for e in of(paths, JobEnded) if str(e.member) == name]
         assert ends[-2:] == ["tested", "diagnosed"]
 
 
@@ -163,13 +163,13 @@ def test_a_driver_that_dies_resumes_to_the_diagnosis_and_nobody_is_diagnosed_twi
     monkeypatch.setattr(diagnosis, "ask", asked)
     paths = make(root / "run", **SHORT)
     killed_at(paths, is_there)
-    heard = {e.member for e in of(paths, Diagnosed)}
-    assert asked.members == [e.member for e in of(paths, Diagnosed)]
+    heard = {str(e.member) for e in of(paths, Diagnosed)}
+    assert asked.members == [str(e.member) for e in of(paths, Diagnosed)]
     history = finish(paths)
     survivors = at_the_end(history)
     assert heard < survivors
     assert Counter(asked.members) == dict.fromkeys(survivors, 1)
-    assert Counter(e.member for e in of(paths, Diagnosed)) == dict.fromkeys(survivors, 1)
+    assert Counter(str(e.member) for e in of(paths, Diagnosed)) == dict.fromkeys(survivors, 1)
     # Once finished there is nothing left to do.
     before = len(events(paths))
     finish(paths)
@@ -188,7 +188,7 @@ def test_a_diagnosis_that_raises_is_a_failed_job_and_costs_nobody_their_place(
     history = finish(paths)
     survivors = at_the_end(history)
     assert Counter(asked.members) == dict.fromkeys(survivors, 2)  # once, and max_failures = 1 time more
-    failed = {e.member: e.reason for e in of(paths, JobEnded) if e.outcome == "failed"}
+    failed = {str(e.member): e.reason for e in of(paths, JobEnded) if e.outcome == "failed"}
     assert failed.keys() == survivors
     assert all(reason.endswith("RuntimeError: a fault of the diagnostic") for reason in failed.values())
     for name in survivors:
@@ -218,7 +218,7 @@ def test_a_diagnosis_that_fails_once_is_tried_again(root: Path, monkeypatch: pyt
     paths = make(root / "run", **SHORT)
     survivors = at_the_end(finish(paths))
     assert len(asked.members) == len(survivors) + 1
-    assert Counter(e.member for e in of(paths, Diagnosed)) == dict.fromkeys(survivors, 1)
+    assert Counter(str(e.member) for e in of(paths, Diagnosed)) == dict.fromkeys(survivors, 1)
     assert {e.outcome for e in of(paths, JobEnded)} == {"completed", "tested", "diagnosed"}
 
 
@@ -274,7 +274,7 @@ def test_every_survivor_is_tested_then_diagnosed(share: float, slots: int) -> No
         tested = [e.member for e in sim.events if isinstance(e, ReadOfTest)]
         diagnosed = [e.member for e in sim.events if isinstance(e, Diagnosed)]
         assert Counter(diagnosed) == dict.fromkeys(tested, 1)
-        assert {str(m.id) for m in members if m.diagnosed} == set(diagnosed)
+        assert {m.id for m in members if m.diagnosed} == set(diagnosed)
         for name in diagnosed:
             kinds = [type(e) for e in sim.events if getattr(e, "member", None) == name]
             assert kinds.index(ReadOfTest) < kinds.index(Diagnosed)

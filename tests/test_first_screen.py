@@ -14,7 +14,7 @@ from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
 from tests.report_files import tokens
 from tests.simulated import Metrics, Simulation
-from tune_rh.events import Event, Reported
+from tune_rh.events import Evaluated, Event, MemberId
 
 STAGES = [{"until_step": 20, "num_seeds": 2}, {"until_step": 60, "num_seeds": 3}]
 ONE_STAGE = [{"until_step": 20, "num_seeds": 3}]
@@ -100,7 +100,7 @@ def test_that_the_control_is_best_is_said_of_those_that_were_scored(tmp_path: Pa
     ended_before(
         tmp_path / "run",
         by_seed(values),
-        lambda event: isinstance(event, Reported) and event.member == "c0002-s1337",
+        lambda event: isinstance(event, Evaluated) and event.member == MemberId("c0002", 1337),
         num_candidates=2,
         stages=ONE_STAGE,
     )

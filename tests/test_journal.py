@@ -1,11 +1,10 @@
-"""The journal: every event survives its line; torn, corrupt, locked and full are each dealt with."""
+"""The journal: torn, corrupt, locked and full are each dealt with."""
 
 from __future__ import annotations
 
 import errno
 import io
 import json
-import math
 import os
 import subprocess
 import sys
@@ -14,107 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from tests.test_events import BAD, EVENTS, same
 from tune_rh import journal as journal_module
 from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
-from tune_rh.events import (
-    KINDS,
-    CandidateAdded,
-    Diagnosed,
-    Event,
-    FollowUpSkipped,
-    JobEnded,
-    JobStarted,
-    MemberId,
-    Promoted,
-    Reported,
-    RunCreated,
-    SeedAdded,
-    SessionEnded,
-    SessionStarted,
-    SpaceExhausted,
-    decode,
-    encode,
-)
-from tune_rh.events import Tested as ReadOfTest
+from tune_rh.events import Event, SpaceExhausted
 from tune_rh.journal import Journal, RunLock, RunPaths, read, write_atomic
-
-EVENTS: list[Event] = [
-    RunCreated("f" * 64, "d" * 64, 1, "c" * 64),
-    SessionStarted(1, 1.5, "local", 2),
-    CandidateAdded("c0000", {"rate": 0.1, "kind": "plain"}, "e" * 64, "control", "control"),
-    CandidateAdded("c0001", {"rate": 0.2}, "a" * 64, "sampler", "", {"rate": 0.2}, {"rate": '{"name": "Float"}'}),
-    SpaceExhausted(100),
-    CandidateAdded("c0002", {"rate": 0.4}, "b" * 64, "follow_up", "c0001 with rate = 0.4", parent="c0001", enters=1),
-    FollowUpSkipped("c0001", "c0001 with rate = 0.2", "c0001 is the same config"),
-    Promoted("c0001", 0, "quota", 0.25, 1, 9),
-    Promoted("c0000", 1, "control", None, 0, 0),
-    Promoted("c0000", 0, "top", 0.25, 1, 4, seed=42),
-    SeedAdded("c0001", 0, 1337, 0.5),
-    JobStarted("c0001-s42", 1, 60, 2.5),
-    JobStarted("c0001-s42", 2, 120, 2.5, "test"),
-    Reported("c0001-s42", 10, {"val_loss": 0.5, "train_loss": -1e-300}, 1.0, 0.5),
-    Reported("c0001-s42", 20, {"a": math.nan, "b": math.inf, "c": -math.inf}, 1.0, 0.5, diverged=True),
-    ReadOfTest("c0001-s42", 110, {"test_loss": math.nan}, 0.25),
-    Diagnosed("c0001-s42", 110, {"permutation": "pass"}, 4.5),
-    JobEnded("c0001-s42", "failed", 'Traceback "x"\n\tünïcode 日本\u2028', 3.5),
-    SessionEnded(1, 4.5, "interrupted"),
-]
-
-
-def same(one: Event, two: Event) -> bool:
-    """Equal, and NaN equals NaN."""
-    return repr(one) == repr(two)
-
-
-def test_there_is_an_example_of_every_event() -> None:
-    assert {type(event).__name__ for event in EVENTS} == KINDS.keys()
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_every_event_survives_its_line(event: Event) -> None:
-    line = encode(event)
-    assert "\n" not in line
-    assert same(decode(line), event)
-    assert encode(decode(line)) == line
-    # Strict JSON: no bare NaN or Infinity.
-    json.loads(line, parse_constant=lambda name: pytest.fail(name))
-
-
-@given(st.dictionaries(st.text(max_size=5), st.floats(), max_size=5), st.text(max_size=30))
-def test_any_numbers_and_any_text_survive(metrics: dict[str, float], text: str) -> None:
-    for event in (Reported("c0001-s1", 10, metrics, 0.0, 0.0), JobEnded("c0001-s1", "failed", text, 0.0)):
-        assert same(decode(encode(event)), event)
-
-
-def test_a_member_id_survives_its_text() -> None:
-    member = MemberId("c0007", 42)
-    assert str(member) == "c0007-s42"
-    assert MemberId.parse("c0007-s42") == member
-    assert MemberId.parse("odd-s-s7") == MemberId("odd-s", 7)
-
-
-BAD = [
-    "",
-    "{",
-    "null",
-    "[]",
-    "3",
-    '{"event":"Nonsense"}',
-    '{"event":["Reported"]}',
-    '{"event":"SpaceExhausted"}',
-    '{"event":"SpaceExhausted","draws":1,"more":2}',
-    '{"event":"Reported","member":"c0-s1","step":1,"metrics":5,"train_s":1,"eval_s":1}',
-    '{"event":"Reported","member":"c0-s1","step":1,"metrics":{"a":[]},"train_s":1,"eval_s":1}',
-]
-
-
-@pytest.mark.parametrize("line", BAD)
-def test_anything_else_is_no_event(line: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        decode(line)
 
 
 @pytest.fixture

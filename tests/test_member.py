@@ -1,14 +1,13 @@
-"""One member in training: its reports, its log, its curve on disk, and what survives crashes and interruptions."""
+"""One member in training: its reports, its log, and what survives crashes and interruptions."""
 
 from __future__ import annotations
 
 import errno
 import itertools
-import json
 import math
 import os
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,12 @@ import pytest
 from tests.scripted import ScriptedTask
 from trainables import checkpoint, member
 from trainables.config import canonical_digest
-from trainables.errors import CheckpointError, CheckpointMismatch, DataMissing
-from trainables.member import LeaseLost, MemberRun
+from trainables.errors import CheckpointError, CheckpointMismatch, DataMissing, LeaseLost
+from trainables.member import MemberRun
 from trainables.member_job import MemberJob
 from trainables.registry import build_config, get_family
+from trainables.report import REPORTS, Evaluated, HandedBack, MemberId
+from trainables.report import Tested as ReadOfTest
 
 FAMILY = "tests.scripted:FAMILY"
 _LEASES = itertools.count(1)
@@ -29,11 +30,10 @@ _LEASES = itertools.count(1)
 def job(root: Path, *, config: dict[str, Any] | None = None, **changes: Any) -> MemberJob:
     resolved = build_config(get_family(FAMILY), {"noise": 0.25, **(config or {})})
     fields: dict[str, Any] = {
-        "member": "c0001-s7",
+        "member": MemberId("c0001", 7),
         "family": FAMILY,
         "config": resolved.model_dump(mode="json"),
         "config_digest": resolved.digest(),
-        "seed": 7,
         "folder": str(root / "member"),
         "data_dir": str(root),
         "objective": "val_loss",
@@ -46,20 +46,26 @@ def job(root: Path, *, config: dict[str, Any] | None = None, **changes: Any) -> 
     return MemberJob(**{**fields, **changes})
 
 
-def train(run: MemberRun, until: int) -> list[dict[str, Any]]:
+def advance(run: MemberRun) -> Evaluated:
+    report = run.advance()
+    assert isinstance(report, Evaluated)
+    return report
+
+
+def train(run: MemberRun, until: int) -> list[Evaluated]:
     """Reports up to ``until``."""
     reports = []
     while run.step < until or run._unheard:
-        reports.append(run.advance())
+        reports.append(advance(run))
     return reports
 
 
-def timeless(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in report.items() if key not in ("train_s", "eval_s")} for report in reports]
+def timeless(reports: list[Evaluated]) -> list[Evaluated]:
+    return [replace(report, train_s=0.0, eval_s=0.0) for report in reports]
 
 
-def rows(given: MemberJob) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (Path(given.folder) / "metrics.jsonl").read_text().splitlines()]
+def logged(given: MemberJob) -> list[str]:
+    return (Path(given.folder) / "train.log").read_text().splitlines()
 
 
 def kept(given: MemberJob) -> list[int]:
@@ -73,20 +79,20 @@ def linked_step(given: MemberJob, name: str) -> int | None:
 
 def test_a_report_is_the_state_after_a_whole_interval(tmp_path: Path) -> None:
     given = job(tmp_path)
-    report = MemberRun(given).advance()
+    report = advance(MemberRun(given))
     task = ScriptedTask(build_config(get_family(FAMILY), given.config), seed=7, device="cpu", data_dir=tmp_path)
     losses = [task.step()["train_loss"] for _ in range(10)]
-    assert report.keys() == {"step", "metrics", "train_s", "eval_s", "diverged", "interrupted"}
-    assert (report["step"], report["diverged"], report["interrupted"]) == (10, False, False)
-    assert report["metrics"] == {
+    assert (report.member, report.step, report.diverged) == (given.member, 10, False)
+    assert report.metrics == {
         "train_loss": pytest.approx(sum(losses) / 10),
         "lr": 0.1,
         "val_loss": task.evaluate("val")["val_loss"],
         "health": 0.01,
     }
-    assert report["train_s"] > 0
-    assert report["eval_s"] > 0
-    json.dumps(report)
+    assert report.train_s > 0
+    assert report.eval_s > 0
+    assert all(type(value) is float for value in report.metrics.values())
+    assert REPORTS.decode(REPORTS.encode(report)) == report
 
 
 LINE = re.compile(
@@ -98,18 +104,18 @@ LINE = re.compile(
 def test_the_log_has_one_line_an_evaluation(tmp_path: Path) -> None:
     given = job(tmp_path, patience_steps=40, config={"span": 0.0})
     reports = train(MemberRun(given), 60)
-    lines = [LINE.fullmatch(line) for line in (Path(given.folder) / "train.log").read_text().splitlines()]
+    lines = [LINE.fullmatch(line) for line in logged(given)]
     best, best_step = math.inf, 0
     for line, report in zip(lines, reports, strict=True):
         assert line is not None
-        value = report["metrics"]["val_loss"]
+        value = report.metrics["val_loss"]
         if value < best:
-            best, best_step = value, report["step"]
+            best, best_step = value, report.step
         assert line.groups() == (
-            str(report["step"]),
+            str(report.step),
             f"{value:.4f}",
             f"{best:.4f}",
-            f"{report['step'] - best_step}/40",
+            f"{report.step - best_step}/40",
             None,
         )
     assert best_step not in (0, 60)
@@ -118,11 +124,11 @@ def test_the_log_has_one_line_an_evaluation(tmp_path: Path) -> None:
 def test_the_log_of_a_member_that_diverges_at_once(tmp_path: Path) -> None:
     given = job(tmp_path, config={"diverge_at": 3})
     run = MemberRun(given)
-    report = run.advance()
-    assert (report["step"], report["diverged"]) == (3, True)
-    assert math.isnan(report["metrics"]["train_loss"])
-    assert "val_loss" not in report["metrics"]
-    line = LINE.fullmatch((Path(given.folder) / "train.log").read_text().strip())
+    report = advance(run)
+    assert (report.step, report.diverged) == (3, True)
+    assert math.isnan(report.metrics["train_loss"])
+    assert "val_loss" not in report.metrics
+    line = LINE.fullmatch(*logged(given))
     assert line is not None
     assert line.groups() == ("3", "nan", "none", "3", " | diverged")
     run.save()
@@ -135,11 +141,10 @@ def test_an_evaluation_that_is_not_finite_is_divergence(tmp_path: Path, monkeypa
     train(run, 20)
     before = kept(given)
     monkeypatch.setattr(ScriptedTask, "evaluate", lambda self, split="val": {"val_loss": math.inf, "health": 0.0})
-    report = run.advance()
-    assert (report["step"], report["diverged"]) == (30, True)
+    report = advance(run)
+    assert (report.step, report.diverged) == (30, True)
     run.save()
     assert kept(given) == before
-    assert [row["diverged"] for row in rows(given)] == [False, False, True]
 
 
 @pytest.mark.parametrize(("mode", "noise"), [("min", 0.25), ("max", 0.25)])
@@ -148,9 +153,9 @@ def test_the_best_follows_the_mode(tmp_path: Path, mode: str, noise: float) -> N
     run = MemberRun(given)
     reports = train(run, 60)
     choose = min if mode == "min" else max
-    best = choose(reports, key=lambda report: report["metrics"]["val_loss"])
-    assert (run.progress.best, run.progress.best_step) == (best["metrics"]["val_loss"], best["step"])
-    assert linked_step(given, "best") == best["step"]
+    best = choose(reports, key=lambda report: report.metrics["val_loss"])
+    assert (run.state.best, run.state.best_step) == (best.metrics["val_loss"], best.step)
+    assert linked_step(given, "best") == best.step
 
 
 def test_what_is_saved_when(tmp_path: Path) -> None:
@@ -169,7 +174,7 @@ def test_what_is_saved_when(tmp_path: Path) -> None:
     assert linked_step(often, "best") == 10
 
 
-def whole(root: Path, until: int = 60) -> tuple[MemberJob, list[dict[str, Any]]]:
+def whole(root: Path, until: int = 60) -> tuple[MemberJob, list[Evaluated]]:
     given = job(root / "whole")
     return given, train(MemberRun(given), until)
 
@@ -196,78 +201,61 @@ class Interrupts:
 def test_interrupted_and_resumed_is_as_if_nothing_had_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: list[int]
 ) -> None:
-    reference, expected = whole(tmp_path)
+    _, expected = whole(tmp_path)
     num = len(at)
     given = job(tmp_path / "cut")
     stop = Path(given.stop_request)
     Interrupts(monkeypatch, stop, at)
-    reports: list[dict[str, Any]] = []
+    reports: list[Evaluated] = []
     interrupted = 0
     run = MemberRun(given)
     while run.step < 60:
         report = run.advance()
-        if not report["interrupted"]:
+        if isinstance(report, Evaluated):
             reports.append(report)
             continue
         interrupted += 1
-        assert report["metrics"] == {}
-        assert kept(given)[-1] == run.step == report["step"]
+        assert report == HandedBack(given.member, run.step)
+        assert kept(given)[-1] == run.step
         stop.unlink()
-        run = MemberRun(replace(given, lease=f"1.{next(_LEASES)}", from_step=reports[-1]["step"] if reports else 0))
+        run = MemberRun(replace(given, lease=f"1.{next(_LEASES)}", from_step=reports[-1].step if reports else 0))
     assert interrupted == num
     assert timeless(reports) == timeless(expected)
-    assert timeless(rows(given)) == timeless(rows(reference))
     assert [p for p in kept(given) if p in (20, 60)] == [20, 60]
-    assert all(r["train_s"] > 0 for r in reports)
+    assert all(r.train_s > 0 for r in reports)
 
 
 @pytest.mark.parametrize("died_at", [4, 10, 14, 20, 27, 30, 59])
 def test_after_a_crash_the_curve_is_one_and_the_same(tmp_path: Path, died_at: int) -> None:
-    reference, expected = whole(tmp_path)
+    _, expected = whole(tmp_path)
     given = job(tmp_path / "crashed", config={"fail_at": died_at, "fail_marker": str(tmp_path / "failed")})
     run = MemberRun(given)
-    heard: dict[int, dict[str, Any]] = {}
+    heard: dict[int, Evaluated] = {}
 
     def forever() -> None:
         while True:
-            report = run.advance()
-            heard[report["step"]] = report
+            report = advance(run)
+            heard[report.step] = report
 
     with pytest.raises(RuntimeError, match=f"scripted failure at step {died_at}"):
         forever()
     again = MemberRun(replace(given, lease="2.1"))
     assert again.step <= died_at
     for report in train(again, 60):
-        assert timeless([heard.setdefault(report["step"], report)]) == timeless([report])
+        assert timeless([heard.setdefault(report.step, report)]) == timeless([report])
     assert timeless([heard[step] for step in sorted(heard)]) == timeless(expected)
-    assert timeless(rows(given)) == timeless(rows(reference))
 
 
 def test_a_report_that_was_saved_but_never_heard_is_given_again(tmp_path: Path) -> None:
     """A worker may die between its checkpoint and its report: the gate's own value must not be lost."""
-    reference, expected = whole(tmp_path)
+    _, expected = whole(tmp_path)
     given = job(tmp_path / "unheard")
     heard = train(MemberRun(given), 20)[:1]
     heard += train(MemberRun(replace(given, lease="2.1", from_step=10)), 60)[:-1]
     heard += train(MemberRun(replace(given, lease="3.1", from_step=50)), 60)
     assert timeless(heard) == timeless(expected)
-    assert timeless(rows(given)) == timeless(rows(reference))
     # What was heard is not given again.
-    assert MemberRun(replace(given, lease="4.1", from_step=60)).advance()["tested"]
-
-
-def test_a_torn_row_and_rows_beyond_the_checkpoint_are_written_anew(tmp_path: Path) -> None:
-    reference, _ = whole(tmp_path)
-    given = job(tmp_path / "torn", config={"noise": 0.0, "span": -1.0, "floor": 2.0})
-    train(MemberRun(given), 40)
-    path = Path(given.folder) / "metrics.jsonl"
-    assert [row["step"] for row in rows(given)] == [10, 20, 30, 40]
-    path.write_text(path.read_text() + '{"step": 50, "tr')
-    run = MemberRun(replace(given, lease="2.1", from_step=40))
-    assert run.step == 20
-    assert [row["step"] for row in rows(given)] == [10, 20]
-    train(run, 60)
-    assert [row["step"] for row in rows(given)] == [row["step"] for row in rows(reference)]
+    assert isinstance(MemberRun(replace(given, lease="4.1", from_step=60)).advance(), ReadOfTest)
 
 
 def test_a_corrupt_newest_checkpoint_costs_an_interval_and_nothing_else(tmp_path: Path) -> None:
@@ -301,10 +289,10 @@ def test_the_test_split_is_read_with_the_best_checkpoint(tmp_path: Path) -> None
         MemberRun(replace(given, lease="3.1", purpose="test")),
     ):
         tested = run.advance()
-        assert (tested["tested"], tested["step"]) == (True, 10)
-        assert tested["metrics"]["val_loss"] == reports[0]["metrics"]["val_loss"]
-        assert tested["metrics"]["test_loss"] == reports[0]["metrics"]["val_loss"] + 0.125
-    assert [row["step"] for row in rows(given)] == [10, 20, 30, 40, 50, 60]
+        assert isinstance(tested, ReadOfTest)
+        assert tested.step == 10
+        assert tested.metrics["val_loss"] == reports[0].metrics["val_loss"]
+        assert tested.metrics["test_loss"] == reports[0].metrics["val_loss"] + 0.125
 
 
 def test_nothing_to_test_is_said(tmp_path: Path) -> None:
@@ -317,14 +305,14 @@ def test_a_worker_whose_lease_was_replaced_gives_up(tmp_path: Path) -> None:
     old = MemberRun(given)
     train(old, 20)
     new = MemberRun(replace(given, lease="2.1", from_step=20))
-    before = (rows(given), kept(given))
+    before = (logged(given), kept(given))
     with pytest.raises(LeaseLost, match=r"taken over by '2\.1'; this worker \('1\.\d+'\) gives up"):
         old.advance()
     old._saved_step = -1
     with pytest.raises(LeaseLost):
         old.save()
-    assert (rows(given), kept(given)) == before
-    assert new.advance()["step"] == 30
+    assert (logged(given), kept(given)) == before
+    assert advance(new).step == 30
 
 
 def test_another_config_and_another_family_are_refused(tmp_path: Path) -> None:
@@ -357,14 +345,12 @@ def test_a_full_disk_in_the_middle_leaves_earlier_checkpoints(tmp_path: Path, mo
     again = MemberRun(replace(given, lease="2.1", from_step=50))
     begins = again.step // 10
     assert timeless(train(again, 60)) == timeless(expected[begins:])
-    assert timeless(rows(given)) == [{k: v for k, v in r.items() if k != "interrupted"} for r in timeless(expected)]
     assert kept(given)[-1] == 60
 
 
 def test_a_job_survives_json_and_says_what_it_is(tmp_path: Path) -> None:
     given = job(tmp_path, from_step=1000, until_step=5000)
-    back = MemberJob(**json.loads(json.dumps(asdict(given))))
-    assert back == replace(given, gates=[20, 60], diagnostics=[])  # type: ignore[arg-type]
+    assert MemberJob.from_json(given.to_json()) == given
     assert given.label == "scripted c0001 s7 1k->5k"
     assert replace(given, family="spacing_mdn", from_step=0, until_step=1500).label == "spacing_mdn c0001 s7 0->1.5k"
     assert replace(given, purpose="test").label == "scripted c0001 s7 test"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.plans import plan
 from tests.simulated import SEEDS, STAGES, Fate, Simulation, check_accounts, curve, fates_by_seed, staged
 from tune_rh import follow_ups
-from tune_rh.events import Event, JobEnded, JobStarted, Reported, SessionStarted
+from tune_rh.events import Evaluated, Event, JobEnded, JobStarted, SessionStarted
 from tune_rh.events import Tested as ReadOfTest
 from tune_rh.history import History, fold
 from tune_rh.policy import Finish, Promote, Wait, next_job, verdict
@@ -221,7 +221,7 @@ def shuffled(events: list[Event], seed: int) -> list[Event]:
     for _ in range(20):
         for i in range(len(events) - 1):
             one, two = events[i], events[i + 1]
-            movable = (JobStarted, Reported, JobEnded, ReadOfTest)
+            movable = (JobStarted, Evaluated, JobEnded, ReadOfTest)
             if (
                 isinstance(one, movable)
                 and isinstance(two, movable)
@@ -282,5 +282,5 @@ def test_a_driver_may_die_after_any_event(name: str) -> None:
         again = interrupt(sim, cut)
         check_accounts(again)
         assert repr(outcome(again)) == repr(outcome(sim)), sim.events[cut - 1]
-        reports = [(e.member, e.step) for e in again.events if isinstance(e, Reported)]
+        reports = [(e.member, e.step) for e in again.events if isinstance(e, Evaluated)]
         assert len(set(reports)) == len(reports), sim.events[cut - 1]

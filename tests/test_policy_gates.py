@@ -10,7 +10,7 @@ import pytest
 
 from tests.plans import plan
 from tests.simulated import SEEDS, STAGES, Fate, Metrics, Simulation, check_accounts, curve, fates_by_seed, staged
-from tune_rh.events import Event, JobStarted, MemberId, Promoted, Reported, SessionStarted
+from tune_rh.events import Evaluated, Event, JobStarted, MemberId, Promoted, SessionStarted
 from tune_rh.events import Tested as ReadOfTest
 from tune_rh.history import History, fold
 from tune_rh.plan import SearchPlan, Stage
@@ -79,7 +79,7 @@ def test_who_is_sure_to_pass_does_not_wait_for_an_idle_slot(first: dict[str, Any
     """A gate that nobody else can reach is filled before seeds that are new to the last stage begin."""
     sim = Simulation(plan(num_candidates=3, seeds=[7, 42, 1337], stages=staged(**first)), levels(5.5, 1, 2, 3)).run()
     assert passed(sim).keys() == {"c0001", "c0002"}
-    fresh = [i for i, e in enumerate(sim.events) if isinstance(e, JobStarted) and e.member.endswith("-s1337")]
+    fresh = [i for i, e in enumerate(sim.events) if isinstance(e, JobStarted) and e.member.seed == 1337]
     sure = [i for i, e in enumerate(sim.events) if isinstance(e, Promoted) and e.gate == 0]
     assert max(sure) < min(fresh)
 
@@ -169,9 +169,9 @@ def test_the_controls_health_is_that_of_the_gate_and_not_of_later() -> None:
         return {"val_loss": (20.0, 5.0, 30.0, 31.0, 20.0)[index], "health": health}
 
     sim = Simulation(plan(num_candidates=4, stages=NO_QUOTA, rules=HEALTH), metrics).run()
-    reports = [e for e in sim.events if isinstance(e, Reported) and e.member.startswith("c0000")]
+    reports = [e for e in sim.events if isinstance(e, Evaluated) and e.member.candidate == "c0000"]
     first_late = next(i for i, e in enumerate(sim.events) if e in reports and e.step > 20)
-    arrived = max(i for i, e in enumerate(sim.events) if isinstance(e, Reported) and e.member.startswith("c0004"))
+    arrived = max(i for i, e in enumerate(sim.events) if isinstance(e, Evaluated) and e.member.candidate == "c0004")
     assert passed(sim)["c0001"] == "margin"
     assert first_late < arrived
     assert passed(sim) == {"c0001": "margin"}
@@ -234,7 +234,7 @@ def test_a_stopped_member_counts_with_its_best_and_is_not_run_again() -> None:
     }
     assert stopped.stage == 2
     assert history.gates[1].score(1) == history.gates[2].score(1) == pytest.approx(1.1)
-    starts = [e for e in sim.events if isinstance(e, JobStarted) and e.member == "c0001-s7"]
+    starts = [e for e in sim.events if isinstance(e, JobStarted) and e.member == MemberId("c0001", 7)]
     assert [(e.until_step, e.purpose) for e in starts] == [(20, "train"), (60, "train"), (120, "test")]
     # The control rises as well, but is never stopped.
     assert all(m.status == "completed" for m in history.candidates["c0000"].members.values())
@@ -313,7 +313,7 @@ def test_a_budget_stops_new_candidates_and_finishes_the_started(budget: dict[str
 
 def test_steps_and_seconds_are_added_up_and_a_repeated_step_is_paid_but_counts_once() -> None:
     sim = Simulation(plan(num_candidates=2), curve).run()
-    reports = [e for e in sim.events if isinstance(e, Reported)]
+    reports = [e for e in sim.events if isinstance(e, Evaluated)]
     tests = [e for e in sim.events if isinstance(e, ReadOfTest)]
     assert sim.history.steps_spent == 10 * len(reports)
     assert sim.history.slot_seconds == 1.5 * len(reports) + 0.5 * len(tests)
@@ -339,9 +339,9 @@ def test_a_maximised_objective_mirrors_a_minimised_one(rules: dict[str, Any]) ->
             if isinstance(event, Promoted):
                 score = None if event.score is None else -event.score
                 return Promoted(event.candidate, event.gate, event.reason, score, event.rank, event.num_scored)
-            if isinstance(event, Reported) and "val_loss" in event.metrics:
+            if isinstance(event, Evaluated) and "val_loss" in event.metrics:
                 metrics = {**event.metrics, "val_loss": -event.metrics["val_loss"]}
-                return Reported(event.member, event.step, metrics, 1.0, 0.5, diverged=event.diverged)
+                return Evaluated(event.member, event.step, metrics, 1.0, 0.5, diverged=event.diverged)
             return event
 
         assert [mirrored(e) for e in two.events] == one.events

@@ -21,11 +21,11 @@ from tests.test_policy import check_no_slot_waited, everything, shuffled
 from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
+    Evaluated,
     Event,
     JobEnded,
     JobStarted,
     MemberId,
-    Reported,
     SeedAdded,
     SessionStarted,
     decode,
@@ -215,7 +215,7 @@ class Drawn(Simulation):
         if said == "crash":
             self.end(member, "failed")
             return
-        self.record(Diagnosed(str(member), self.history.member(member).step, {"solid": said}, 1.0))
+        self.record(Diagnosed(member, self.history.member(member).step, {"solid": said}, 1.0))
         self.end(member, "diagnosed")
 
     def taken_over(self, cut: int) -> Drawn:
@@ -271,7 +271,7 @@ def check_counted_once(sim: Simulation) -> None:
     assert len(set(bought)) == len(bought)
     added = [e.candidate for e in sim.events if isinstance(e, CandidateAdded)]
     assert len(set(added)) == len(added)
-    running: set[str] = set()
+    running: set[MemberId] = set()
     for event in sim.events:
         if isinstance(event, SessionStarted):
             running.clear()
@@ -281,7 +281,7 @@ def check_counted_once(sim: Simulation) -> None:
             assert len(running) <= sim.slots
         elif isinstance(event, JobEnded):
             running.remove(event.member)
-    reports = [(e.member, e.step) for e in sim.events if isinstance(e, Reported)]
+    reports = [(e.member, e.step) for e in sim.events if isinstance(e, Evaluated)]
     assert len(set(reports)) == len(reports)
     assert sim.history.steps_spent == sum(m.step for c in sim.history.candidates.values() for m in c.members.values())
 
@@ -306,7 +306,7 @@ def check_who_was_barred(sim: Simulation) -> None:
             if candidate.stage < k:
                 continue
             seeds = gate.values(candidate.index).keys()
-            alive = [seed for seed in seeds if lost_in.get(f"{candidate.id}-s{seed}", _NEVER) > k]
+            alive = [seed for seed in seeds if lost_in.get(MemberId(candidate.id, seed), _NEVER) > k]
             curves = [_until(candidate.members[seed].curve, plan.stages[k].until_step) for seed in alive]
             sick = out_of_bounds(plan.rules.health, curves) is not None
             none = all(value is None for value in gate.values(candidate.index).values())
@@ -318,9 +318,9 @@ def check_who_was_barred(sim: Simulation) -> None:
                 assert not gate.is_out(candidate.index)
 
 
-def _stages_of_losses(events: list[Event]) -> dict[str, int]:
+def _stages_of_losses(events: list[Event]) -> dict[MemberId, int]:
     """Member -> stage in which it diverged or failed."""
-    at, lost = dict[str, int](), dict[str, int]()
+    at, lost = dict[MemberId, int](), dict[MemberId, int]()
     for event in events:
         if isinstance(event, JobStarted):
             at[event.member] = event.stage if event.purpose == "train" else _NEVER

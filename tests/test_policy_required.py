@@ -31,7 +31,7 @@ class Looked(Simulation):
             self.end(member, "failed")
             return
         verdict = "fail" if index in self.hollow else "pass"
-        self.record(Diagnosed(str(member), self.history.member(member).step, {"solid": verdict}, 1.0))
+        self.record(Diagnosed(member, self.history.member(member).step, {"solid": verdict}, 1.0))
         self.end(member, "diagnosed")
 
 
@@ -57,7 +57,7 @@ def test_the_best_seed_is_looked_at_once_before_the_gate_and_every_seed_after_th
     sim = search()
     looks = [e.member for e in sim.events if isinstance(e, JobStarted) and e.purpose == "diagnose"]
     gate, end = looks[:6], looks[6:]
-    assert [MemberId.parse(m).candidate for m in sorted(gate)] == [f"c000{i}" for i in range(1, 7)]
+    assert [m.candidate for m in sorted(gate)] == [f"c000{i}" for i in range(1, 7)]
     # The control is never held up, and looked at like all others at the end.
     assert len(end) == len(set(end)) == 5 * 2
     assert all(m.diagnosed for c in sim.history.candidates.values() if c.stage == 1 for m in c.members.values())
@@ -96,7 +96,7 @@ def test_a_look_that_was_interrupted_is_taken_again() -> None:
     history = fold(sim.plan, [*sim.events[: at + 1], JobEnded(event.member, "interrupted", "", 0.0)])
     decision = next_job(sim.plan, history)
     assert isinstance(decision, RunMember)
-    assert (str(decision.member), decision.purpose) == (event.member, "diagnose")
+    assert (decision.member, decision.purpose) == (event.member, "diagnose")
 
 
 def test_lost_seeds_and_looks_together_are_accounted_for() -> None:

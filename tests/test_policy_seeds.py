@@ -10,7 +10,7 @@ import pytest
 from tests.plans import plan
 from tests.simulated import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
 from tests.test_policy_gates import levels, passed
-from tune_rh.events import MemberId, Promoted, Reported, SeedAdded
+from tune_rh.events import Evaluated, Promoted, SeedAdded
 from tune_rh.history import History, fold
 from tune_rh.policy import next_job
 
@@ -69,8 +69,8 @@ def test_nobody_goes_on_while_its_seed_is_on_the_way() -> None:
     for event in sim.events:
         if isinstance(event, SeedAdded):
             waiting.add(event.candidate)
-        elif isinstance(event, Reported) and event.step == 20:
-            member = MemberId.parse(event.member)
+        elif isinstance(event, Evaluated) and event.step == 20:
+            member = event.member
             if member.seed == 1337:
                 waiting.discard(member.candidate)
         elif isinstance(event, Promoted):

@@ -122,7 +122,7 @@ def test_a_comparison_finds_the_guilty_key_and_is_said_again_without_being_run_a
     labels = [e.label for e in of(paths, CandidateAdded)]
     assert labels[:2] == ["a", "b"]
     assert all(label.startswith("a with ") and label.endswith(" of b") for label in labels[2:])
-    read = sorted(e.member for e in of(paths, ReadOfTest))
+    read = sorted(str(e.member) for e in of(paths, ReadOfTest))
     assert read == sorted(f"c000{side}-s{seed}" for side in (0, 1) for seed in range(6))
     names = {p.name for p in (run / "report").iterdir()}
     assert names >= {"comparison.md", "comparison.json", "difference.png", "difference.csv", "bisection.png"}

@@ -17,8 +17,8 @@ from tests.records import SMALL, NoMirror, decided, events, finish, make, of, op
 from tune_rh import runs
 from tune_rh.errors import JournalCorrupt, RunExists, RunMismatch, RunNotFound
 from tune_rh.events import (
+    Evaluated,
     Event,
-    Reported,
     SessionEnded,
     SessionStarted,
 )
@@ -55,7 +55,7 @@ def drive(paths: RunPaths, kill_after: int) -> None:
 
 def check_nothing_ran_twice(paths: RunPaths) -> None:
     """A step is heard twice only if no checkpoint of it was left: nothing finished runs again."""
-    reports = Counter((e.member, e.step) for e in of(paths, Reported))
+    reports = Counter((e.member, e.step) for e in of(paths, Evaluated))
     assert [again for again in reports.items() if again[1] > 2] == []
     gates = {stage["until_step"] for stage in SMALL["stages"]}
     assert [key for key, times in reports.items() if times > 1 and key[1] in gates] == []
@@ -122,7 +122,7 @@ def test_what_a_crash_may_leave_behind_is_made_good(tmp_path: Path, uninterrupte
         finish(paths)
     else:
         with paths.journal.open("ab") as file:
-            file.write(b'{"event":"Reported","member":"c00')
+            file.write(b'{"event":"Evaluated","member":"c00')
         with pytest.warns(UserWarning, match="dropped a torn last line"):
             finish(paths)
     assert decided(paths) == decided(uninterrupted)
@@ -161,7 +161,7 @@ def test_stopped_and_resumed_gives_the_same_records(tmp_path: Path, uninterrupte
     assert len(events(paths)) > stopped_at
     assert decided(paths) == decided(uninterrupted)
     # Every worker had saved: not one step is heard twice.
-    assert set(Counter((e.member, e.step) for e in of(paths, Reported)).values()) == {1}
+    assert set(Counter((e.member, e.step) for e in of(paths, Evaluated)).values()) == {1}
     assert study_facts(paths) == study_facts(uninterrupted)
 
 
@@ -203,7 +203,7 @@ def test_changed_data_is_refused_by_name(begun: RunPaths) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("journal_schema", 0, "the journal is of another version of tune-rh: was 0, is 2"),
+        ("journal_schema", 0, "the journal is of another version of tune-rh: was 0, is 3"),
         ("config_schema", "abc", "the config fields of tests.scripted:FAMILY have changed in the code: was abc, is "),
     ],
 )

@@ -17,7 +17,17 @@ from tests.plans import plan
 from tests.scripted import EMPTY, SMALL, SPACE
 from tests.simulated import SEEDS, Simulation, curve
 from trainables.registry import build_config, get_family
-from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, Promoted, Reported, SpaceExhausted, encode
+from tune_rh.events import (
+    CandidateAdded,
+    Evaluated,
+    Event,
+    JobEnded,
+    JobStarted,
+    MemberId,
+    Promoted,
+    SpaceExhausted,
+    encode,
+)
 from tune_rh.history import History, fold
 from tune_rh.plan import Sampler, SearchPlan
 from tune_rh.sampler import Draw, as_trial, draw, inside
@@ -40,10 +50,10 @@ def arrive(candidate: str, value: float, step: int = 20) -> list[Event]:
     """Both seeds of the first stage reach ``step`` with ``value``."""
     events: list[Event] = []
     for seed in (7, 42):
-        member = f"{candidate}-s{seed}"
+        member = MemberId(candidate, seed)
         events += [
             JobStarted(member, 0, 20, 0.0),
-            Reported(member, step, {"val_loss": value}, 0.0, 0.0),
+            Evaluated(member, step, {"val_loss": value}, 0.0, 0.0),
             JobEnded(member, "parked", "", 0.0),
         ]
     return events
@@ -276,7 +286,7 @@ def test_one_that_was_first_at_the_last_gate_and_lost_all_there_is_a_failure(nam
     for stage, until in ((0, 20), (1, 60)):
         events += [*arrive(name, 1.0, until), Promoted(name, stage, "quota", 1.0, 0, 1)]
     for seed in SEEDS:
-        member = f"{name}-s{seed}"
+        member = MemberId(name, seed)
         events += [JobStarted(member, 2, 120, 0.0), JobEnded(member, "failed", "out of memory", 0.0)]
     history = fold(searched, events)
     lost = history.candidates[name]

@@ -12,16 +12,16 @@ import pytest
 from analysis.records import read_run
 from analysis.reports.search_facts import gather
 from analysis.run import load
-from tests.records import SMALL, NoMirror, decided, events, finish, make, member_rows, of, open_search, records
+from tests.records import SMALL, NoMirror, decided, events, finish, make, of, open_search, records, steps_heard
 from tests.scripted import ScriptedTask
 from tune_rh.errors import PlanError
 from tune_rh.events import (
     CandidateAdded,
+    Evaluated,
     JobEnded,
     JobStarted,
     MemberId,
     Promoted,
-    Reported,
     RunCreated,
     SessionEnded,
     SessionStarted,
@@ -62,8 +62,7 @@ def test_a_search_finishes_and_leaves_its_records(tmp_path: Path) -> None:
     assert all(row.test == pytest.approx(row.val + 0.125) for row in ranked)
     for candidate in history.candidates.values():
         for member in candidate.members.values():
-            rows = member_rows(paths, str(member.id))
-            assert [row["step"] for row in rows] == member.curve.steps
+            assert steps_heard(paths, member.id) == member.curve.steps
     trials = optuna.load_study(study_name=None, storage=f"sqlite:///{paths.study}").get_trials()
     assert Counter(t.state.name for t in trials)["FAIL"] == 1
     assert Counter(t.state.name for t in trials)["COMPLETE"] == len(ranked)
@@ -79,9 +78,9 @@ def test_divergence_is_data(tmp_path: Path) -> None:
     paths = make(tmp_path / "run", **SMALL)
     finish(paths)
     (label,) = [e.candidate for e in of(paths, CandidateAdded) if e.label == "diverging"]
-    ended = [e for e in of(paths, JobEnded) if e.member.startswith(label)]
+    ended = [e for e in of(paths, JobEnded) if e.member.candidate == label]
     assert [(e.outcome, e.reason) for e in ended] == [("diverged", "non-finite loss at step 5")]
-    assert [(e.step, e.diverged) for e in of(paths, Reported) if e.member.startswith(label)] == [(5, True)]
+    assert [(e.step, e.diverged) for e in of(paths, Evaluated) if e.member.candidate == label] == [(5, True)]
     assert not [e for e in of(paths, Promoted) if e.candidate == label]
 
 
@@ -90,15 +89,15 @@ def test_divergence_is_data(tmp_path: Path) -> None:
 def test_a_member_that_fails_is_tried_again_then_recorded_with_its_traceback(tmp_path: Path, max_failures: int) -> None:
     changes = {**SMALL, "presets": ["failing", "good"], "resources": {"max_failures": max_failures}}
     paths = make(tmp_path / "run", **changes)
-    built: list[str] = []
+    built: list[MemberId] = []
     with pytest.MonkeyPatch.context() as patch:
         from tune_rh import local_runner
 
         run_member = local_runner.MemberRun
         patch.setattr(local_runner, "MemberRun", lambda job: (built.append(job.member), run_member(job))[1])
         history = finish(paths)
-    assert Counter(built)["c0001-s7"] == max_failures + 1
-    (ended,) = [e for e in of(paths, JobEnded) if e.member == "c0001-s7"]
+    assert Counter(built)[MemberId("c0001", 7)] == max_failures + 1
+    (ended,) = [e for e in of(paths, JobEnded) if e.member == MemberId("c0001", 7)]
     assert ended.outcome == "failed"
     assert "Traceback (most recent call last)" in ended.reason
     assert ended.reason.endswith("RuntimeError: scripted failure at step 5")
@@ -121,7 +120,7 @@ def test_a_failure_that_goes_away_changes_nothing(tmp_path: Path) -> None:
     assert marker.exists()
     one, two = decided(plain), decided(failed)
     assert [two.pop("candidates") != one.pop("candidates"), two] == [True, one]
-    assert [row["step"] for row in member_rows(failed, "c0000-s7")] == [10, 20, 30, 40, 50, 60]
+    assert steps_heard(failed, MemberId("c0000", 7)) == [10, 20, 30, 40, 50, 60]
     assert {e.outcome for e in of(failed, JobEnded)} == {"parked", "completed", "tested"}
 
 
@@ -169,7 +168,7 @@ def test_a_draw_that_is_no_config_ends_the_session_with_its_field(tmp_path: Path
         LocalRunner().run(search)
     search.close("failed")
     assert of(paths, SessionEnded)[-1].reason == "failed"
-    assert not [e for e in of(paths, JobStarted) if e.member.startswith("c0001")]
+    assert not [e for e in of(paths, JobStarted) if e.member.candidate == "c0001"]
 
 
 @pytest.mark.usefixtures("light")
@@ -197,7 +196,7 @@ def test_a_reading_of_test_that_fails_decides_nothing(tmp_path: Path, monkeypatc
     ended = [e for e in of(paths, JobEnded) if e.outcome == "failed" and "no test for this seed" in e.reason]
     assert ended
     for event in ended:
-        member = history.member(MemberId.parse(event.member))
+        member = history.member(event.member)
         assert (member.status, member.lost, member.id.seed) == ("completed", False, 42)
     told = [(row.candidate, row.val, row.num_lost) for row in ranking(history)]
     assert told == [(row.candidate, row.val, row.num_lost) for row in ranking(whole)]
@@ -207,5 +206,5 @@ def test_a_reading_of_test_that_fails_decides_nothing(tmp_path: Path, monkeypatc
     assert records(paths) == before  # and is not tried for ever
     kept = read_run(paths.root)
     assert {d.kind for d in kept.decisions if d.seed == 42 and "no test" in d.reason} == {"not tested"}
-    assert all(kept.members[e.member].lost_stage is None for e in ended)
+    assert all(kept.members[str(e.member)].lost_stage is None for e in ended)
     assert gather(load(paths.root), "finished").standings[0].val.mean == ranking(whole)[0].val

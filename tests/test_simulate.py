@@ -18,7 +18,7 @@ from tune_rh.cli import main
 from tune_rh.commands import simulate as command
 from tune_rh.curve_table import Curve, CurveTable, Parameter, load, save
 from tune_rh.errors import PlanError
-from tune_rh.events import CandidateAdded, Event, JobEnded, JobStarted, Reported, SessionStarted
+from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded, JobStarted, SessionStarted
 from tune_rh.events import Tested as ReadTest
 from tune_rh.plan import SearchPlan
 from tune_rh.policy_tuner import PolicyTuner, repeat
@@ -230,7 +230,7 @@ def essence(event: Event) -> tuple[Any, ...]:
             return "added", event.candidate, event.origin
         case JobStarted():
             return "started", event.member, event.stage, event.until_step, event.purpose
-        case Reported():
+        case Evaluated():
             return "reported", event.member, event.step, event.metrics["loss"], event.diverged
         case ReadTest():
             return "tested", event.member, event.step

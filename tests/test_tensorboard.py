@@ -11,7 +11,7 @@ from tensorboardX.proto.event_pb2 import Event as Record
 
 from tests.plans import plan
 from tests.simulated import Simulation, curve
-from tune_rh.events import JobEnded, Reported
+from tune_rh.events import Evaluated, JobEnded
 from tune_rh.history import History
 from tune_rh.journal import RunPaths
 from tune_rh.tensorboard import TensorBoard
@@ -71,15 +71,15 @@ def test_every_member_has_one_curve_across_its_jobs(tmp_path: Path, cut: int | N
 
 def test_a_report_that_is_heard_twice_is_written_once(tmp_path: Path) -> None:
     sim = Simulation(plan(num_candidates=1), curve).run()
-    at = next(i for i, e in enumerate(sim.events) if isinstance(e, Reported) and e.step == 20)
+    at = next(i for i, e in enumerate(sim.events) if isinstance(e, Evaluated) and e.step == 20)
     event = sim.events[at]
-    assert isinstance(event, Reported)
+    assert isinstance(event, Evaluated)
     paths, history = RunPaths(tmp_path), History(sim.plan)
     board = TensorBoard(paths, history)
-    for one in [*sim.events[: at + 1], Reported(event.member, 10, {"val_loss": 99.0}, 1.0, 0.5)]:
+    for one in [*sim.events[: at + 1], Evaluated(event.member, 10, {"val_loss": 99.0}, 1.0, 0.5)]:
         history.apply(one)
         board(one)
-    assert [step for step, _ in curves(paths)[event.member]["val_loss"]] == [10, 20]
+    assert [step for step, _ in curves(paths)[str(event.member)]["val_loss"]] == [10, 20]
 
 
 def test_hyperparameters_stand_once_in_each_member(tmp_path: Path) -> None:

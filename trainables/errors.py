@@ -8,6 +8,7 @@ TrainableError
 +-- CheckpointError
     +-- CheckpointCorrupt   a file is missing or its digest differs
     +-- CheckpointMismatch  it belongs to another family, config or schema
+    +-- LeaseLost           another worker has taken the member over
 """
 
 from __future__ import annotations
@@ -43,3 +44,7 @@ class CheckpointCorrupt(CheckpointError):
 
 class CheckpointMismatch(CheckpointError):
     """The checkpoint belongs to another family, config or schema."""
+
+
+class LeaseLost(CheckpointError):
+    """Another worker has taken the member over."""

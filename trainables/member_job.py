@@ -1,10 +1,14 @@
-"""A job: everything a worker needs to know to move one member, or to look at it. Plain data, standard library only."""
+"""A job: everything a worker needs to know to move one member, or to look at it. Plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter
+
+from trainables.report import MemberId
 
 Purpose = Literal["train", "test", "diagnose"]
 
@@ -15,7 +19,7 @@ class MemberJob:
 
     Attributes:
         member: ``c0007-s42``; names the folder.
-        family, config, config_digest, seed: what is trained.
+        family, config, config_digest: what is trained, with the member's seed.
         folder: ``runs/<name>/members/<member>``, on a path that every node sees.
         data_dir: where data sets lie.
         device: ``"cpu"`` or ``"cuda"``.
@@ -35,11 +39,10 @@ class MemberJob:
         until_step: where the job is expected to end; for names only.
     """
 
-    member: str
+    member: MemberId
     family: str
     config: Mapping[str, Any]
     config_digest: str
-    seed: int
     folder: str
     data_dir: str
     objective: str
@@ -59,13 +62,26 @@ class MemberJob:
     from_step: int = 0
     until_step: int = 0
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
     @property
     def label(self) -> str:
         """``spacing_mdn c0007 s42 1k->5k``: what logs and process lists show."""
-        candidate, _, seed = self.member.rpartition("-s")
         family = self.family.rpartition(":")[0].rpartition(".")[2] or self.family
         leg = f"{_short(self.from_step)}->{_short(self.until_step)}" if self.purpose == "train" else self.purpose
-        return f"{family} {candidate} s{seed} {leg}"
+        return f"{family} {self.member.candidate} s{self.member.seed} {leg}"
+
+    def to_json(self) -> str:
+        """One string, as it goes through Ray."""
+        return _JOB.dump_json(self).decode()
+
+    @staticmethod
+    def from_json(text: str) -> MemberJob:
+        """The inverse of `to_json`; raises ValueError on anything else."""
+        return _JOB.validate_json(text)
+
+
+_JOB = TypeAdapter(MemberJob)
 
 
 def _short(step: int) -> str:

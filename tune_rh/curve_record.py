@@ -17,7 +17,7 @@ import numpy as np
 from trainables.config import canonical_digest
 from tune_rh.curve_table import Curve, CurveTable, Parameter, Value
 from tune_rh.errors import PlanError
-from tune_rh.events import CandidateAdded, Event, JobEnded, MemberId, Reported
+from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded
 from tune_rh.journal import RunPaths, read
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_file import load_plan
@@ -87,13 +87,13 @@ def record(paths: RunPaths) -> CurveTable:
 
 
 def _take(plan: SearchPlan, members: dict[str, dict[int, _Member]], event: Event) -> None:
-    if isinstance(event, Reported):
-        id_ = MemberId.parse(event.member)
+    if isinstance(event, Evaluated):
+        id_ = event.member
         value = math.nan if event.diverged else event.metrics.get(plan.objective, math.nan)
         member = members.setdefault(id_.candidate, {}).setdefault(id_.seed, _Member())
         member.add(event.step, value, event.train_s + event.eval_s)
     elif isinstance(event, JobEnded) and event.outcome == "failed":
-        id_ = MemberId.parse(event.member)
+        id_ = event.member
         members.setdefault(id_.candidate, {}).setdefault(id_.seed, _Member()).fail(plan.eval_every)
 
 

@@ -24,7 +24,7 @@ def diagnose(job: MemberJob, task: TrainTask) -> dict[str, str]:
     """Put ``task``, which holds the member's best checkpoint, before the job's diagnostics; returns their verdicts."""
     config = build_config(get_family(job.family), job.config)
     sample = resolve(SAMPLES[job.family])(task) if job.family in SAMPLES else None
-    subject = Subject(job.member, job.family, config, job.seed, task, sample, Path(job.data_dir))
+    subject = Subject(str(job.member), job.family, config, job.member.seed, task, sample, Path(job.data_dir))
     took: dict[str, float] = {}
     findings = ask(subject, job.diagnostics, lambda finding, seconds: took.update({finding.name: seconds}))
     write_atomic(Path(job.folder) / FINDINGS, to_json(findings, took))

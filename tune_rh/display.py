@@ -19,13 +19,13 @@ from tune_rh.cost import StageCost, follow_up_steps, ungated_steps
 from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
+    Evaluated,
     Event,
     FollowUpSkipped,
     JobEnded,
     JobStarted,
     MemberId,
     Promoted,
-    Reported,
     SeedAdded,
     Tested,
 )
@@ -250,9 +250,9 @@ def _line(history: History, event: Event) -> str:
             return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}"
         case JobStarted(purpose="train"):
             return f"{event.member}  starts towards step {event.until_step}"
-        case Reported():
+        case Evaluated():
             value = event.metrics.get(history.plan.objective, math.nan)
-            curve = history.member(MemberId.parse(event.member)).curve
+            curve = history.member(event.member).curve
             best = history.shown(curve.best)
             sick = out_of_bounds(history.plan.rules.health, [curve])
             rate = history.plan.eval_every / max(event.train_s, 1e-9)

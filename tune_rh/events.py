@@ -4,13 +4,18 @@ input that the journal does not hold; times are for reports and budgets only.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from trainables.member_job import Purpose
+from trainables.report import Codec, Diagnosed, Evaluated, MemberId, Number, Tested
+
+__all__ = [
+    "CandidateAdded", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped", "JobEnded", "JobStarted",
+    "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted",
+    "SpaceExhausted", "Tested", "decode", "encode",
+]  # fmt: skip
 
 Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "diverged", "failed", "interrupted"]
 Origin = Literal["control", "preset", "sampler", "probe", "follow_up", "reference"]
@@ -20,43 +25,29 @@ Reason = Literal[
 ]
 
 
-class MemberId(NamedTuple):
-    """A candidate with one seed; written ``c0007-s42``."""
-
-    candidate: str
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.candidate}-s{self.seed}"
-
-    @classmethod
-    def parse(cls, text: str) -> MemberId:
-        """The inverse of ``str``."""
-        candidate, _, seed = text.rpartition("-s")
-        return cls(candidate, int(seed))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunCreated:
     """First line of every journal: what the run must still be when it is resumed."""
 
+    event: Literal["RunCreated"] = field(default="RunCreated", kw_only=True)
     plan_fingerprint: str
     data_digest: str
     journal_schema: int
     config_schema: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SessionStarted:
     """A driver took the run over; jobs that were under way are no longer. ``at_s`` is Unix time."""
 
+    event: Literal["SessionStarted"] = field(default="SessionStarted", kw_only=True)
     session: int
-    at_s: float
+    at_s: Number
     runner: str
     slots: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CandidateAdded:
     """A config under test. ``params`` and ``distributions`` are Optuna's, empty for a preset outside the space.
 
@@ -66,6 +57,7 @@ class CandidateAdded:
         enters: the stage from whose gate on it competes (0-based). At gates below it takes no rank and no quota.
     """
 
+    event: Literal["CandidateAdded"] = field(default="CandidateAdded", kw_only=True)
     candidate: str
     config: Mapping[str, Any]
     config_digest: str
@@ -78,107 +70,82 @@ class CandidateAdded:
     enters: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FollowUpSkipped:
     """A follow-up around ``parent`` that was not made: its config is known, or there is no such config."""
 
+    event: Literal["FollowUpSkipped"] = field(default="FollowUpSkipped", kw_only=True)
     parent: str
     label: str
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SpaceExhausted:
     """The sampler has no config left that was not tried."""
 
+    event: Literal["SpaceExhausted"] = field(default="SpaceExhausted", kw_only=True)
     draws: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Promoted:
     """A candidate passed the gate of stage ``gate`` (0-based): its rank among ``num_scored`` and why.
 
     In a race a member passes: then ``seed`` is its seed.
     """
 
+    event: Literal["Promoted"] = field(default="Promoted", kw_only=True)
     candidate: str
     gate: int
     reason: Reason
-    score: float | None
+    score: Number | None
     rank: int
     num_scored: int
     seed: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SeedAdded:
     """A candidate near the cut of ``gate`` gets one seed more before it is decided; ``chance`` of being above it."""
 
+    event: Literal["SeedAdded"] = field(default="SeedAdded", kw_only=True)
     candidate: str
     gate: int
     seed: int
-    chance: float
+    chance: Number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobStarted:
     """A member moves on to ``until_step``; or its best checkpoint is read on the test split, or diagnosed."""
 
-    member: str
+    event: Literal["JobStarted"] = field(default="JobStarted", kw_only=True)
+    member: MemberId
     stage: int
     until_step: int
-    at_s: float
+    at_s: Number
     purpose: Purpose = "train"
 
 
-@dataclass(frozen=True)
-class Reported:
-    """An evaluation of a member. A repeated step (after a restart from a checkpoint) is kept, and counts once."""
-
-    member: str
-    step: int
-    metrics: Mapping[str, float]
-    train_s: float
-    eval_s: float
-    diverged: bool = False
-
-
-@dataclass(frozen=True)
-class Tested:
-    """The one reading of the test split: the best checkpoint's metrics on val and test."""
-
-    member: str
-    step: int
-    metrics: Mapping[str, float]
-    eval_s: float
-
-
-@dataclass(frozen=True)
-class Diagnosed:
-    """A member's best checkpoint was diagnosed: diagnostic -> verdict. The findings lie in the member's folder."""
-
-    member: str
-    step: int
-    verdicts: Mapping[str, str]
-    seconds: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobEnded:
     """A job gave its slot back."""
 
-    member: str
+    event: Literal["JobEnded"] = field(default="JobEnded", kw_only=True)
+    member: MemberId
     outcome: Outcome
     reason: str
-    at_s: float
+    at_s: Number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SessionEnded:
     """A driver let go of the run in good order."""
 
+    event: Literal["SessionEnded"] = field(default="SessionEnded", kw_only=True)
     session: int
-    at_s: float
+    at_s: Number
     reason: EndReason
 
 
@@ -191,40 +158,11 @@ Event = (
     | Promoted
     | SeedAdded
     | JobStarted
-    | Reported
+    | Evaluated
     | Tested
     | Diagnosed
     | JobEnded
     | SessionEnded
 )
-KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-
-def encode(event: Event) -> str:
-    """One line of strict JSON (no newline); non-finite numbers in metrics are written as strings."""
-    fields = asdict(event)
-    if "metrics" in fields:
-        fields["metrics"] = {name: _number_out(value) for name, value in fields["metrics"].items()}
-    return json.dumps({"event": type(event).__name__, **fields}, separators=(",", ":"), allow_nan=False)
-
-
-def decode(line: str) -> Event:
-    """The inverse of `encode`; raises ValueError on anything else."""
-    fields = json.loads(line)
-    try:
-        kind = KINDS[fields.pop("event")]
-        if "metrics" in fields:
-            fields["metrics"] = {name: _NON_FINITE.get(value, value) for name, value in fields["metrics"].items()}
-        event: Event = kind(**fields)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"not an event of this schema ({error})") from error
-    return event
-
-
-def _number_out(value: float) -> float | str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
+_CODEC: Codec[Event] = Codec(Event)
+encode, decode = _CODEC.encode, _CODEC.decode

@@ -60,7 +60,7 @@ def export(
         raise ExportError(f"--out {out}: is there and not empty; choose another folder")
     chosen = _choose(history, candidate, despite)
     member = best_member(history, chosen.candidate)
-    checkpoints = paths.member(str(member)) / "checkpoints"
+    checkpoints = paths.member(member) / "checkpoints"
     best = checkpoint.linked(checkpoints, "best")
     if best is None:
         raise ExportError(f"{checkpoints}: the best checkpoint of {member} is not there")

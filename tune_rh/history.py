@@ -16,13 +16,13 @@ from tune_rh.eligibility import bar_by_gap, bar_by_health, health
 from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
+    Evaluated,
     Event,
     FollowUpSkipped,
     JobEnded,
     JobStarted,
     MemberId,
     Promoted,
-    Reported,
     RunCreated,
     SeedAdded,
     SessionEnded,
@@ -120,7 +120,7 @@ class History:
         match event:
             case CandidateAdded():
                 self._add(event)
-            case Reported():
+            case Evaluated():
                 self._report(event)
             case JobStarted():
                 self._start(event)
@@ -133,7 +133,7 @@ class History:
             case SeedAdded():
                 self._add_seed(event)
             case Tested():
-                member = self.member(MemberId.parse(event.member))
+                member = self.member(event.member)
                 member.tested = event
                 self._spend(member, event.eval_s)
             case Diagnosed():
@@ -193,15 +193,15 @@ class History:
             insort(self.pending, Pending(kind, -member.stage, major, minor, member.id))
 
     def _start(self, event: JobStarted) -> None:
-        member = self.member(MemberId.parse(event.member))
+        member = self.member(event.member)
         self.pending = [p for p in self.pending if p.member != member.id]
         if event.purpose == "train":
             member.status = "running"
         member.until_step = event.until_step
         self.running[member.id] = member
 
-    def _report(self, event: Reported) -> None:
-        member = self.member(MemberId.parse(event.member))
+    def _report(self, event: Evaluated) -> None:
+        member = self.member(event.member)
         self._spend(member, event.train_s + event.eval_s)
         member.diverged = event.diverged
         before = member.step
@@ -214,7 +214,7 @@ class History:
         self.slot_seconds += seconds
 
     def _end(self, event: JobEnded) -> None:
-        member = self.member(MemberId.parse(event.member))
+        member = self.member(event.member)
         self.running.pop(member.id, None)
         member.reason = event.reason
         candidate = self.candidates[member.id.candidate]
@@ -315,7 +315,7 @@ class History:
         self._offer(candidate, best)
 
     def _diagnose(self, event: Diagnosed) -> None:
-        member = self.member(MemberId.parse(event.member))
+        member = self.member(event.member)
         candidate = self.candidates[member.id.candidate]
         self._spend(member, event.seconds)
         if candidate.look == "wanted":

@@ -20,9 +20,9 @@ from typing import IO
 
 from trainables import files
 from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
-from tune_rh.events import Event, decode, encode
+from tune_rh.events import Event, MemberId, decode, encode
 
-JOURNAL_SCHEMA = 2
+JOURNAL_SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class RunPaths:
         """What is written for people: text, figures, tables."""
         return self.root / "report"
 
-    def member(self, member: str) -> Path:
-        """The folder of one member (`trainables.member.MemberPaths` knows what is in it)."""
-        return self.root / "members" / member
+    def member(self, member: MemberId | str) -> Path:
+        """The folder of one member (`trainables.member_folder` writes it)."""
+        return self.root / "members" / str(member)
 
 
 class Journal:
@@ -136,7 +136,7 @@ def read(path: Path, *, repair: bool = False) -> Iterator[Event]:
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("no newline at its end")
-            event = decode(line.decode())
+            event = decode(line)
         except ValueError as error:
             if number < len(lines):
                 raise JournalCorrupt(

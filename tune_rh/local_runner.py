@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from trainables.member import MemberRun
 from trainables.member_job import MemberJob
-from tune_rh.events import MemberId
+from trainables.report import Evaluated, HandedBack, MemberId
 from tune_rh.policy import Finish, Wait
 from tune_rh.search import Search
 
@@ -29,10 +29,10 @@ class LocalRunner:
             if isinstance(job, Finish):
                 return
             assert not isinstance(job, Wait), "one slot that runs nothing has nothing to wait for"
-            last = MemberId.parse(job.member)
-            self._run_job(search, job, last)
+            last = job.member
+            self._run_job(search, job)
 
-    def _run_job(self, search: Search, job: MemberJob, member: MemberId) -> None:
+    def _run_job(self, search: Search, job: MemberJob) -> None:
         failures = 0
         run: MemberRun | None = None
         while True:
@@ -42,12 +42,12 @@ class LocalRunner:
             except Exception:  # noqa: BLE001 - the trial boundary: it becomes a record with its traceback
                 run, failures = None, failures + 1
                 if failures > search.plan.resources.max_failures:
-                    search.on_failure(member, traceback.format_exc())
+                    search.on_failure(job.member, traceback.format_exc())
                     return
                 # What was heard before the failure need not be said again.
-                job = replace(job, from_step=search.history.member(member).step)
+                job = replace(job, from_step=search.history.member(job.member).step)
                 continue
-            if not search.on_report(member, report):
-                if not (report.get("tested") or report.get("diagnosed")):
+            if not search.on_report(report):
+                if isinstance(report, Evaluated | HandedBack):
                     run.save()
                 return

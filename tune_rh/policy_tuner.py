@@ -18,6 +18,7 @@ from tune_rh import follow_ups
 from tune_rh.errors import PlanError
 from tune_rh.events import (
     CandidateAdded,
+    Evaluated,
     Event,
     FollowUpSkipped,
     JobEnded,
@@ -25,7 +26,6 @@ from tune_rh.events import (
     MemberId,
     Origin,
     Outcome,
-    Reported,
     SpaceExhausted,
     Tested,
 )
@@ -78,10 +78,10 @@ class PolicyTuner:
                 self._follow_up(decision)
             elif isinstance(decision, RunMember):
                 member = decision.member
-                self._record(JobStarted(str(member), decision.stage, decision.until_step, 0.0, decision.purpose))
+                self._record(JobStarted(member, decision.stage, decision.until_step, 0.0, decision.purpose))
                 if decision.purpose == "test":
-                    self._record(Tested(str(member), self.history.member(member).curve.best_step, {}, 0.0))
-                    self._record(JobEnded(str(member), "tested", "", 0.0))
+                    self._record(Tested(member, self.history.member(member).curve.best_step, {}, 0.0))
+                    self._record(JobEnded(member, "tested", "", 0.0))
                     continue
                 config, replicate = self.config_of(member.candidate), self._replicate(member)
                 return Work(str(member), config, replicate, self.history.member(member).step, decision.until_step)
@@ -95,10 +95,11 @@ class PolicyTuner:
         """See `Tuner`."""
         diverged = not math.isfinite(value)
         metrics = {self.plan.objective: self._sign * value}
-        self._record(Reported(work.key, step, metrics, seconds, 0.0, diverged=diverged))
+        member = MemberId.parse(work.key)
+        self._record(Evaluated(member, step, metrics, seconds, 0.0, diverged=diverged))
         if not diverged:
             self._best_reading = min(self._best_reading, (value, work.config))
-        said = verdict(self.plan, self.history, MemberId.parse(work.key))
+        said = verdict(self.plan, self.history, member)
         if isinstance(said, Stop):
             self._outcomes[work.key] = said.outcome
         return isinstance(said, Continue)
@@ -106,7 +107,7 @@ class PolicyTuner:
     def end(self, work: Work, *, failed: bool = False) -> None:
         """See `Tuner`."""
         outcome = self._outcomes.pop(work.key, "parked")
-        self._record(JobEnded(work.key, "failed" if failed else outcome, "", 0.0))
+        self._record(JobEnded(MemberId.parse(work.key), "failed" if failed else outcome, "", 0.0))
         self._is_stale = True
 
     def incumbent(self) -> int | None:

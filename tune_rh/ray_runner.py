@@ -7,12 +7,10 @@ own ASHA, its PAUSED state and its restore keep rungs in memory and lose them wi
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from trainables.member_job import MemberJob
+from trainables.report import REPORTS, Report
 from tune_rh.events import MemberId
 from tune_rh.plan import Resources
 from tune_rh.policy import Finish, Wait
@@ -121,15 +120,15 @@ class _Bridge:
             self._fail(error)
             return Wait() if self.members else Finish()
         if isinstance(job, MemberJob):
-            self.members[trial_id] = MemberId.parse(job.member)
+            self.members[trial_id] = job.member
         return job
 
-    def report(self, trial_id: str, report: dict[str, Any]) -> bool:
+    def report(self, trial_id: str, report: Report) -> bool:
         """Whether the trial goes on."""
         if self.error is not None or trial_id not in self.members:
             return False
         try:
-            goes_on = self.search.on_report(self.members[trial_id], report)
+            goes_on = self.search.on_report(report)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
             return False
@@ -173,7 +172,7 @@ class JobSearcher(Searcher):
         job = self._bridge.suggest(trial_id)
         if isinstance(job, Finish):
             return str(Searcher.FINISHED)
-        return None if isinstance(job, Wait) else {"job": asdict(job)}
+        return None if isinstance(job, Wait) else {"job": job.to_json()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended; errors were told by `VerdictScheduler.on_trial_error` already."""
@@ -201,7 +200,7 @@ class VerdictScheduler(FIFOScheduler):
         if "report" not in result:
             self._bridge.warmed(trial.trial_id)
             return str(TrialScheduler.STOP if self._bridge.is_warm else TrialScheduler.CONTINUE)
-        goes_on = self._bridge.report(trial.trial_id, json.loads(result["report"]))
+        goes_on = self._bridge.report(trial.trial_id, REPORTS.decode(result["report"]))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
@@ -216,12 +215,12 @@ class VerdictScheduler(FIFOScheduler):
 def trial_name(trial: Trial) -> str:
     """``spacing_mdn c0007 s42 1k->5k``: what Tune's logs show."""
     job = trial.config["job"]
-    return MemberJob(**job).label if job else "warm-up"
+    return MemberJob.from_json(job).label if job else "warm-up"
 
 
 def _trial_folder(trial: Trial) -> str:
     job = trial.config["job"]
-    return f"{job['member'] if job else 'warm-up'}-{trial.trial_id}"
+    return f"{MemberJob.from_json(job).member if job else 'warm-up'}-{trial.trial_id}"
 
 
 def _trainable(resources: Resources) -> type[MemberTrainable]:

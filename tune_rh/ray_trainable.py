@@ -19,12 +19,13 @@ from ray.tune import Trainable
 from trainables.member import MemberRun
 from trainables.member_job import MemberJob
 from trainables.registry import get_family, resolve
+from trainables.report import REPORTS
 
 _WARM_POLL_S = 0.05
 
 
 class MemberTrainable(Trainable):
-    """One actor; ``config["job"]`` holds the fields of a `MemberJob`."""
+    """One actor; ``config["job"]`` is a `MemberJob` as JSON, or None to warm up."""
 
     run: MemberRun | None = None
     _job: MemberJob | None = None
@@ -57,7 +58,7 @@ class MemberTrainable(Trainable):
             _limit(self._job)
             self.run = MemberRun(self._job)
         # One string: Tune flattens nested results, and would mix our metrics with its own.
-        return {"report": json.dumps(self.run.advance())}
+        return {"report": REPORTS.encode(self.run.advance())}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Called when the trial ends: save the member where it stands."""
@@ -65,14 +66,14 @@ class MemberTrainable(Trainable):
             return
         if self.run.job.purpose == "train" and self.run.step:
             self.run.save()
-        note = {"member": self.run.job.member, "step": self.run.step}
+        note = {"member": str(self.run.job.member), "step": self.run.step}
         (Path(checkpoint_dir) / "member.json").write_text(json.dumps(note))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing to do: the member's newest checkpoint is loaded with it, and may be newer than Ray's."""
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._job = None if config["job"] is None else MemberJob(**config["job"])
+        self._job = None if config["job"] is None else MemberJob.from_json(config["job"])
         self.run = None
 
 

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from search_spaces.registry import get_space
 from trainables.member_job import MemberJob
 from trainables.registry import build_config, get_family
+from trainables.report import Evaluated, HandedBack, Report, Tested
 from tune_rh import compare, follow_ups, sampler
 from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, StorageFull
 from tune_rh.events import (
     CandidateAdded,
-    Diagnosed,
     EndReason,
     Event,
     FollowUpSkipped,
@@ -29,11 +29,9 @@ from tune_rh.events import (
     MemberId,
     Origin,
     Outcome,
-    Reported,
     SessionEnded,
     SessionStarted,
     SpaceExhausted,
-    Tested,
 )
 from tune_rh.plan_file import explain
 from tune_rh.policy import (
@@ -101,25 +99,16 @@ class Search:
             elif isinstance(decision, Wait | Finish):
                 return decision
 
-    def on_report(self, member: MemberId, report: Mapping[str, Any]) -> bool:
+    def on_report(self, report: Report) -> bool:
         """Take a worker's report in. True: the worker goes on with this member; False: it lets go of it."""
-        if report.get("interrupted"):
+        member = report.member
+        if isinstance(report, HandedBack):
             self._end(member, "interrupted", "stop requested")
             return False
-        if report.get("tested"):
-            self._record(Tested(str(member), report["step"], report["metrics"], report["eval_s"]))
-            self._end(member, "tested", "")
+        self._record(report)
+        if not isinstance(report, Evaluated):
+            self._end(member, "tested" if isinstance(report, Tested) else "diagnosed", "")
             return False
-        if report.get("diagnosed"):
-            self._record(Diagnosed(str(member), report["step"], report["verdicts"], report["eval_s"]))
-            self._end(member, "diagnosed", "")
-            return False
-        diverged = bool(report["diverged"])
-        self._record(
-            Reported(
-                str(member), report["step"], report["metrics"], report["train_s"], report["eval_s"], diverged=diverged
-            )
-        )
         said = verdict(self.plan, self.history, member)
         if isinstance(said, Continue):
             return True
@@ -175,10 +164,10 @@ class Search:
             self._mirror.update(self.history.candidates[decision.event.candidate])
 
     def _start(self, job: RunMember) -> None:
-        self._record(JobStarted(str(job.member), job.stage, job.until_step, time.time(), job.purpose))
+        self._record(JobStarted(job.member, job.stage, job.until_step, time.time(), job.purpose))
 
     def _end(self, member: MemberId, outcome: Outcome, reason: str) -> None:
-        self._record(JobEnded(str(member), outcome, reason, time.time()))
+        self._record(JobEnded(member, outcome, reason, time.time()))
         self._mirror.update(self.history.candidates[member.candidate])
 
     def _record(self, event: Event) -> None:
@@ -191,12 +180,11 @@ class Search:
         self._num_jobs += 1
         plan, added = self.plan, self.history.candidates[job.member.candidate].added
         return MemberJob(
-            member=str(job.member),
+            member=job.member,
             family=plan.family,
             config=added.config,
             config_digest=added.config_digest,
-            seed=job.member.seed,
-            folder=str(self.run.paths.member(str(job.member))),
+            folder=str(self.run.paths.member(job.member)),
             data_dir=str(self.run.data_dir),
             objective=plan.objective,
             mode=plan.mode,

@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event as Record
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams, scalar
 
-from tune_rh.events import Event, JobEnded, MemberId, Reported, Tested
+from tune_rh.events import Evaluated, Event, JobEnded, MemberId, Tested
 from tune_rh.history import History
 from tune_rh.journal import RunPaths
 from tune_rh.members import Member
@@ -44,15 +44,15 @@ class TensorBoard:
     def __call__(self, event: Event) -> None:
         """Write what ``event`` says."""
         match event:
-            case Reported():
-                member = self._history.member(MemberId.parse(event.member))
+            case Evaluated():
+                member = self._history.member(event.member)
                 # One that is heard twice, after a retry, is in the curve once.
                 if member.curve.steps[-1] == event.step and member.curve.metrics[-1] == dict(event.metrics):
                     self._scalars(member, event.step, event.metrics)
             case Tested():
-                self._scalars(self._history.member(MemberId.parse(event.member)), event.step, event.metrics, "test_")
+                self._scalars(self._history.member(event.member), event.step, event.metrics, "test_")
             case JobEnded():
-                writer = self._writers.pop(MemberId.parse(event.member), None)
+                writer = self._writers.pop(event.member, None)
                 if writer is not None:
                     writer.close()
 

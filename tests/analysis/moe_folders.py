@@ -15,7 +15,7 @@ from tests.analysis.run_folders import write_run
 from tests.plans import plan
 from tests.simulated import Fate, Simulation
 from trainables.registry import build_config, get_family
-from tune_rh.events import CandidateAdded, Event, Reported, RunCreated, SessionEnded
+from tune_rh.events import CandidateAdded, Evaluated, Event, RunCreated, SessionEnded
 from tune_rh.journal import JOURNAL_SCHEMA
 from tune_rh.plan import SearchPlan
 
@@ -113,8 +113,8 @@ def _real(
             yield replace(
                 event, config=config.model_dump(mode="json"), config_digest=config.digest(), origin=origin, label=label
             )
-        elif isinstance(event, Reported):
-            label = labels[int(event.member[1:5])]
+        elif isinstance(event, Evaluated):
+            label = labels[int(event.member.candidate[1:])]
             yield replace(event, train_s=of.eval_every * step_s.get(label, 0.1))
         else:
             yield event

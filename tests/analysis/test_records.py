@@ -163,14 +163,14 @@ def test_a_reading_or_a_diagnosis_that_failed_loses_no_member(tmp_path: Path) ->
     extra = [
         json.loads(encode(JobStarted(looked_at, 2, 120, 0.0))) | {"purpose": "diagnose"},
         json.loads(encode(JobEnded(looked_at, "failed", "Traceback", 0.0))),
-        {"event": "Diagnosed", "member": looked_at, "step": 120, "verdicts": {"ladder": "pass"}, "seconds": 2.0},
+        {"event": "Diagnosed", "member": str(looked_at), "step": 120, "verdicts": {"ladder": "pass"}, "seconds": 2.0},
     ]
     folder = write_run(tmp_path / "run", of, events)
-    before = read_run(folder).members[looked_at]
+    before = read_run(folder).members[str(looked_at)]
     with (folder / "journal.jsonl").open("a") as file:
         file.writelines(json.dumps(event) + "\n" for event in extra)
     records = read_run(folder)
-    member = records.members[looked_at]
+    member = records.members[str(looked_at)]
     assert (member.status, member.lost_stage, member.verdicts) == ("completed", None, {"ladder": "pass"})
     assert member.seconds == before.seconds + 2.0
     assert records.decisions[-1].kind == "not diagnosed"

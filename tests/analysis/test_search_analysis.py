@@ -183,7 +183,7 @@ def test_an_audit_shows_who_would_have_won(tmp_path: Path) -> None:
             for event in (
                 {"event": "Promoted", **promoted},
                 {"event": "JobStarted", **member, "stage": 1, "until_step": 60, "at_s": 0.0, "purpose": "train"},
-                {"event": "Reported", **member, **report},
+                {"event": "Evaluated", **member, **report},
                 {"event": "JobEnded", **member, "outcome": "completed", "reason": "", "at_s": 0.0},
             ):
                 file.write(json.dumps(event) + "\n")

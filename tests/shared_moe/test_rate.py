@@ -10,16 +10,16 @@ import pytest
 from tests.shared_moe.configs import tiny
 from trainables.member import MemberRun
 from trainables.member_job import MemberJob
+from trainables.report import Evaluated, HandedBack, MemberId
 
 
 def member(root: Path, data_dir: Path, **changes: Any) -> MemberRun:
     config = tiny(eval_sequences=1)
     fields: dict[str, Any] = {
-        "member": "c0001-s7",
+        "member": MemberId("c0001", 7),
         "family": "shared_moe",
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest(),
-        "seed": 7,
         "folder": str(root / "member"),
         "data_dir": str(data_dir),
         "objective": "eval_loss",
@@ -35,7 +35,8 @@ def member(root: Path, data_dir: Path, **changes: Any) -> MemberRun:
 def test_a_rate_is_the_growth_of_its_count_over_the_seconds_of_training(tmp_path: Path, pydoc_dir: Path) -> None:
     run = member(tmp_path, pydoc_dir)
     for report in (run.advance(), run.advance()):
-        assert report["metrics"]["tokens_per_s"] == pytest.approx(4 * 4 * 16 / report["train_s"])
+        assert isinstance(report, Evaluated)
+        assert report.metrics["tokens_per_s"] == pytest.approx(4 * 4 * 16 / report.train_s)
 
 
 def test_the_interval_that_a_stop_cut_in_two_counts_once(
@@ -52,9 +53,9 @@ def test_the_interval_that_a_stop_cut_in_two_counts_once(
 
     monkeypatch.setattr(run.task, "step", stop_after_two)
     monkeypatch.setattr("trainables.member._STOP_POLL_S", 0.0)
-    assert run.advance()["interrupted"]
-    assert run.step == 6
+    assert run.advance() == HandedBack(run.job.member, 6)
     (tmp_path / "stop").unlink()
     report = member(tmp_path, pydoc_dir, lease="1.2").advance()
-    assert report["step"] == 8
-    assert report["metrics"]["tokens_per_s"] == pytest.approx(4 * 4 * 16 / report["train_s"])
+    assert isinstance(report, Evaluated)
+    assert report.step == 8
+    assert report.metrics["tokens_per_s"] == pytest.approx(4 * 4 * 16 / report.train_s)
