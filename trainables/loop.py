@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Amp = Literal["auto", "off", "bf16"]
+from trainables.fields import Amp
+
 MicroLoss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
 """Given the index of a micro-batch: its mean loss, and named parts of it (scalars) to report."""
 
@@ -31,6 +32,19 @@ def amp_enabled(amp: Amp, device: torch.device) -> bool:
 def parameter_group(parameters: Iterable[nn.Parameter], *, lr_scale: float, weight_decay: float) -> dict[str, Any]:
     """A group for `OptimStep`: ``lr_scale`` multiplies the scheduled learning rate."""
     return {"params": list(parameters), "lr_scale": lr_scale, "weight_decay": weight_decay}
+
+
+def parameter_groups(
+    model: nn.Module, matrices: Iterable[nn.Parameter], *, weight_decay: float, apart: Iterable[nn.Parameter] = ()
+) -> list[dict[str, Any]]:
+    """Groups of a model: ``matrices`` decay, what else it has does not; ``apart`` is in neither."""
+    matrices = list(matrices)
+    grouped = {id(parameter) for parameter in (*matrices, *apart)}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in grouped]
+    return [
+        parameter_group(matrices, lr_scale=1.0, weight_decay=weight_decay),
+        parameter_group(rest, lr_scale=1.0, weight_decay=0.0),
+    ]
 
 
 class OptimStep:

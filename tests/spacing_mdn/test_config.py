@@ -40,7 +40,7 @@ def test_every_preset_builds(preset: str) -> None:
         ({**POSTFIX, "aux_mode": "mean", "context": 16, "eval_tail": 8}, "context", "16", "at least 32"),
         ({"aux_ramp_first_steps": 4000}, "aux_ramp_first_steps", "4000", "at most aux_ramp_steps = 3000"),
         ({"width": 30}, "width", "30", "a multiple of n_heads = 8"),
-        ({"batch_size": 10, "accumulation": 4}, "batch_size", "10", "a multiple of accumulation = 4"),
+        ({"batch_size": 10, "accumulation": 4}, "accumulation", "4", "a divisor of batch_size = 10"),
         ({"warmup": 20_000}, "warmup", "20000", "at most schedule_steps = 10000"),
         ({"context": 32}, "eval_tail", "64", "at most context = 32"),
     ],

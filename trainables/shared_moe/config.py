@@ -9,18 +9,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config import FrozenConfig, require
+from trainables.config import require
+from trainables.fields import Count, LearningRate, Positive, TrainingFields, Weight
 
 Gate = Literal["topk_softmax", "prob", "sigmoid"]
 Balance = Literal["aux", "lossfree", "none"]
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
-class SharedMoEConfig(FrozenConfig):
+class SharedMoEConfig(TrainingFields):
     """A language model whose depth may share one block of attention and experts. Defaults are preset ``control``."""
 
     data: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "wikitext-103"
@@ -62,17 +60,10 @@ class SharedMoEConfig(FrozenConfig):
     z_loss_coef: Weight = 0.0
 
     # Training
-    batch_size: Positive = 32
-    """Sequences in an optimiser step, over all its micro-batches."""
-    accumulation: Positive = 1
-    lr: Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)] = 3e-4
+    lr: LearningRate = 3e-4
     weight_decay: Weight = 0.1
-    clip: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
-    """Bound on the norm of the gradient; a huge one never clips."""
-    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     schedule_steps: Positive = 20_000
     warmup: Count = 600
-    amp: Literal["auto", "off", "bf16"] = "auto"
 
     # Evaluation
     eval_sequences: Positive = 256
@@ -81,15 +72,6 @@ class SharedMoEConfig(FrozenConfig):
     @model_validator(mode="after")
     def _check(self) -> Self:
         require(self.width % self.n_heads == 0, "n_heads", self.n_heads, f"a divisor of width = {self.width}")
-        require(
-            self.batch_size % self.accumulation == 0,
-            "accumulation",
-            self.accumulation,
-            f"a divisor of batch_size = {self.batch_size}",
-        )
-        require(
-            self.warmup <= self.schedule_steps, "warmup", self.warmup, f"at most schedule_steps = {self.schedule_steps}"
-        )
         if self.ffn == "moe":
             self._check_experts()
         else:

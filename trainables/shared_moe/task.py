@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from trainables.api import Split
-from trainables.loop import OptimStep, parameter_group, snapshot
-from trainables.schedules import lr_factor
+from trainables.loop import OptimStep, parameter_groups, snapshot
 from trainables.seeding import RngStream
 from trainables.shared_moe.config import SharedMoEConfig
 from trainables.shared_moe.dispatch import Experts
@@ -56,7 +55,7 @@ class SharedMoETask:
         self._counts: Tensor | None = None
         self._optim = OptimStep(
             _parameter_groups(self.model, config),
-            lr=self._lr,
+            lr=config.lr_at,
             device=self._device,
             clip=config.clip,
             accumulation=config.accumulation,
@@ -189,12 +188,6 @@ class SharedMoETask:
         for router, mine in zip(self.model.routers(), counts, strict=True):
             router.rebalance(mine, self.config.bias_update_rate)
 
-    def _lr(self, step: int) -> float:
-        config = self.config
-        return config.lr * lr_factor(
-            step, kind=config.schedule, schedule_steps=config.schedule_steps, warmup=config.warmup
-        )
-
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Of each target in float32, in one row."""
@@ -209,9 +202,4 @@ def _parameter_groups(model: SharedMoE, config: SharedMoEConfig) -> list[dict[st
             matrices.append(module.weight)
         elif isinstance(module, Experts):
             matrices += [module.w_in, module.w_out]
-    seen = {id(parameter) for parameter in matrices}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in seen]
-    return [
-        parameter_group(matrices, lr_scale=1.0, weight_decay=config.weight_decay),
-        parameter_group(rest, lr_scale=1.0, weight_decay=0.0),
-    ]
+    return parameter_groups(model, matrices, weight_decay=config.weight_decay)

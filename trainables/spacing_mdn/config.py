@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config import FrozenConfig, require
+from trainables.config import require
+from trainables.fields import Count, Positive, TrainingFields, Weight
 
 Layout = Literal["none", "prefix", "postfix"]
 SlotIdMode = Literal["fixed", "off", "permute_per_batch"]
@@ -18,12 +19,8 @@ NUM_STATISTICS = 8
 MIN_AUX_CONTEXT = 32
 """M7 is a variance over runs of 16 spacings: it needs two of them."""
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
 
-
-class SpacingConfig(FrozenConfig):
+class SpacingConfig(TrainingFields):
     """A model, its losses and its training. The defaults are preset ``e0``.
 
     Slots are learned vectors beside the data: ``prefix`` puts them before it (they see no data), ``postfix`` after it
@@ -79,18 +76,8 @@ class SpacingConfig(FrozenConfig):
 
     # Training
     batch_size: Positive = 512
-    """Windows in an optimiser step, over all its micro-batches."""
-    accumulation: Positive = 1
-    lr: Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)] = 1e-3
     memory_lr_mult: Annotated[float, Field(gt=0.0, le=10.0, allow_inf_nan=False)] = 0.3
     """Learning rate of slots' contents and IDs, as a share of ``lr``."""
-    weight_decay: Weight = 0.01
-    clip: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
-    """Bound on the norm of the gradient; a huge one never clips."""
-    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
-    schedule_steps: Positive = 10_000
-    warmup: Count = 100
-    amp: Literal["auto", "off", "bf16"] = "auto"
 
     # Evaluation
     eval_tail: Positive = 64
@@ -100,9 +87,9 @@ class SpacingConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
+        require(self.width % self.n_heads == 0, "width", self.width, f"a multiple of n_heads = {self.n_heads}")
         self._check_sequence()
         self._check_slots()
-        self._check_training()
         return self
 
     def _check_sequence(self) -> None:
@@ -165,16 +152,4 @@ class SpacingConfig(FrozenConfig):
             "aux_ramp_first_steps",
             self.aux_ramp_first_steps,
             f"at most aux_ramp_steps = {self.aux_ramp_steps}",
-        )
-
-    def _check_training(self) -> None:
-        require(self.width % self.n_heads == 0, "width", self.width, f"a multiple of n_heads = {self.n_heads}")
-        require(
-            self.batch_size % self.accumulation == 0,
-            "batch_size",
-            self.batch_size,
-            f"a multiple of accumulation = {self.accumulation}",
-        )
-        require(
-            self.warmup <= self.schedule_steps, "warmup", self.warmup, f"at most schedule_steps = {self.schedule_steps}"
         )

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainables.api import Split
-from trainables.loop import OptimStep, parameter_group, snapshot
-from trainables.schedules import lr_factor, ramp
+from trainables.loop import OptimStep, parameter_group, parameter_groups, snapshot
+from trainables.schedules import ramp
 from trainables.seeding import RngStream, make_generator
 from trainables.spacing_mdn.aux_targets import StatisticsScale
 from trainables.spacing_mdn.config import SlotIdMode, SpacingConfig
@@ -63,7 +63,7 @@ class SpacingTask:
         self._statistics = self._fit_statistics() if config.aux_mode != "off" else None
         self._optim = OptimStep(
             _parameter_groups(self.model, config),
-            lr=self._lr,
+            lr=config.lr_at,
             device=self._device,
             clip=config.clip,
             accumulation=config.accumulation,
@@ -219,12 +219,6 @@ class SpacingTask:
         starts = torch.linspace(0, span, min(_STATISTICS_WINDOWS, span + 1), device=self._device).long()
         return StatisticsScale.fit(self._train.spacings(starts + self._train.first))
 
-    def _lr(self, step: int) -> float:
-        config = self.config
-        return config.lr * lr_factor(
-            step, kind=config.schedule, schedule_steps=config.schedule_steps, warmup=config.warmup
-        )
-
 
 def _parameter_groups(model: SpacingModel, config: SpacingConfig) -> list[dict[str, Any]]:
     """Matrices decay; norms, positions and slots do not; slots learn at their own rate."""
@@ -232,10 +226,7 @@ def _parameter_groups(model: SpacingModel, config: SpacingConfig) -> list[dict[s
     matrices = [
         parameter for module in model.modules() if isinstance(module, nn.Linear) for parameter in module.parameters()
     ]
-    seen = {id(parameter) for parameter in (*memory, *matrices)}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in seen]
     return [
-        parameter_group(matrices, lr_scale=1.0, weight_decay=config.weight_decay),
-        parameter_group(rest, lr_scale=1.0, weight_decay=0.0),
+        *parameter_groups(model, matrices, weight_decay=config.weight_decay, apart=memory),
         parameter_group(memory, lr_scale=config.memory_lr_mult, weight_decay=0.0),
     ]
