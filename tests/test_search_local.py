@@ -124,6 +124,17 @@ def test_a_failure_that_goes_away_changes_nothing(tmp_path: Path) -> None:
     assert {e.outcome for e in of(failed, JobEnded)} == {"parked", "completed", "tested"}
 
 
+@pytest.mark.usefixtures("light")
+def test_a_traceback_with_bytes_that_are_no_text_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_task: ScriptedTask) -> dict[str, float]:
+        raise RuntimeError("no such file: \udcff.bin")
+
+    monkeypatch.setattr(ScriptedTask, "step", fail)
+    paths = make(tmp_path / "run", **{**SMALL, "presets": [], "num_candidates": 1})
+    finish(paths)
+    assert {e.reason.rpartition("\n")[2] for e in of(paths, JobEnded)} == {"RuntimeError: no such file: ?.bin"}
+
+
 # --- spaces and presets ----------------------------------------------------------------------------------------------
 
 

@@ -130,7 +130,8 @@ class Search:
         if self._stopping:
             self._end(member, "interrupted", "stop requested")
             return
-        self._end(member, "failed", error.strip()[-4000:])
+        # A path that is no UTF-8 stands in a traceback as surrogates, which JSON cannot hold.
+        self._end(member, "failed", error.strip()[-4000:].encode(errors="replace").decode())
 
     def close(self, reason: EndReason) -> None:
         """Let go of the run: ``finished``, ``interrupted`` or ``failed``."""
