@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.report import REPORTS, HandedBack, Number, Report
+from trainables.report import REPORTS, Fields, HandedBack, Number, Report
 from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
@@ -89,7 +89,7 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     Number: NUMBERS,
     MemberId: st.builds(MemberId, TEXTS, st.integers()),
-    Mapping[str, Any]: st.dictionaries(TEXTS, JSON, max_size=3),
+    Fields: st.dictionaries(TEXTS, JSON, max_size=3),
     Mapping[str, str]: st.dictionaries(TEXTS, TEXTS, max_size=3),
     Mapping[str, Number]: st.dictionaries(TEXTS, NUMBERS, max_size=5),
 }
@@ -139,6 +139,8 @@ def test_the_journal_can_be_read_by_people() -> None:
 @pytest.mark.parametrize(
     "event",
     [
+        CandidateAdded("c0001", {"rate": math.inf}, "d", "sampler"),
+        CandidateAdded("c0001", {"rates": [{"low": math.nan}]}, "d", "sampler"),
         JobEnded("c0001-s42", "failed", "", 0.0),  # type: ignore[arg-type]
         Evaluated(MEMBER, 10.0, {}, 0.0, 0.0),  # type: ignore[arg-type]
         Evaluated(MEMBER, 10, {"val_loss": "low"}, 0.0, 0.0),  # type: ignore[dict-item]

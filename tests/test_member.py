@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import math
 import os
 import re
@@ -19,6 +20,7 @@ from trainables.config import canonical_digest
 from trainables.errors import CheckpointError, CheckpointMismatch, DataMissing, LeaseLost
 from trainables.member import MemberRun
 from trainables.member_job import MemberJob
+from trainables.member_state import Interval, MemberState
 from trainables.registry import build_config, get_family
 from trainables.report import REPORTS, Evaluated, HandedBack, MemberId
 from trainables.report import Tested as ReadOfTest
@@ -145,6 +147,28 @@ def test_an_evaluation_that_is_not_finite_is_divergence(tmp_path: Path, monkeypa
     assert (report.step, report.diverged) == (30, True)
     run.save()
     assert kept(given) == before
+
+
+def test_the_state_survives_its_checkpoint_whatever_the_numbers(tmp_path: Path) -> None:
+    inside = Interval(3, 0.1 + 0.2, {"grad_norm": math.inf, "lr": 1e-5, "odd": math.nan}, {"tokens": 3.0})
+    report = Evaluated(MemberId("c0001", 7), 20, {"grad_norm": -math.inf, "odd": math.nan}, 1.0, 2.0)
+    state = MemberState(23, 0.1, 10, 3.5, inside, report)
+    facts = json.loads(json.dumps(state.to_json(), allow_nan=False))
+    assert repr(MemberState.from_json(facts)) == repr(state)
+    for wrong in ({"more": 1}, {"step": "23"}, {"interval": {"sums": {"lr": None}}}):
+        with pytest.raises(ValueError, match="validation error"):
+            MemberState.from_json({**facts, **wrong})
+
+
+def test_a_norm_that_is_not_finite_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss is still sound, so the member goes on, and what it was saved with can be read."""
+    take = ScriptedTask.step
+    monkeypatch.setattr(ScriptedTask, "step", lambda task: {**take(task), "grad_norm": math.inf})
+    given = job(tmp_path)
+    (_, last) = train(MemberRun(given), 20)
+    again = MemberRun(replace(given, lease="2.1", from_step=10))
+    assert again.advance() == last
+    assert last.metrics["grad_norm"] == math.inf
 
 
 @pytest.mark.parametrize(("mode", "noise"), [("min", 0.25), ("max", 0.25)])

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
-from trainables.report import MemberId
+from trainables.report import Fields, MemberId, Message
 
 Purpose = Literal["train", "test", "diagnose"]
 
 
 @dataclass(frozen=True)
-class MemberJob:
+class MemberJob(Message):
     """Everything a worker needs to know.
 
     Attributes:
@@ -41,7 +40,7 @@ class MemberJob:
 
     member: MemberId
     family: str
-    config: Mapping[str, Any]
+    config: Fields
     config_digest: str
     folder: str
     data_dir: str
@@ -61,8 +60,6 @@ class MemberJob:
     diagnostics: tuple[str, ...] = ()
     from_step: int = 0
     until_step: int = 0
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
     @property
     def label(self) -> str:

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from trainables.api import Metric
-from trainables.report import Evaluated, Number
+from trainables.report import Evaluated, Message, Number
 
 _AVERAGED = ("train_", "grad_norm")
 
 
 @dataclass
-class Interval:
+class Interval(Message):
     """Training since the last evaluation. It is saved with the member, so an interrupted one is finished later."""
 
     steps: int = 0
@@ -45,7 +45,7 @@ class Interval:
 
 
 @dataclass
-class MemberState:
+class MemberState(Message):
     """Where a member stands.
 
     Attributes:
@@ -62,8 +62,6 @@ class MemberState:
     elapsed_s: Number = 0.0
     interval: Interval = field(default_factory=Interval)
     report: Evaluated | None = None
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="strings")
 
     def note(self, value: float, mode: Literal["min", "max"]) -> None:
         """Remember ``value`` if it is the best so far."""

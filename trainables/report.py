@@ -4,16 +4,29 @@ them back. The journal holds these very objects; `tune_rh.events` adds the drive
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
-from pydantic import ConfigDict, Field, GetPydanticSchema, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, GetPydanticSchema, PlainSerializer, TypeAdapter, ValidationError
 from pydantic_core import core_schema
 
 T = TypeVar("T")
+
+
+def _spelt(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _finite(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    json.dumps(value, allow_nan=False)
+    return value
+
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NUMBER = core_schema.union_schema(
@@ -27,9 +40,20 @@ _NUMBER = core_schema.union_schema(
     mode="left_to_right",
     custom_error_type="number",
     custom_error_message="Input should be a number, 'NaN', 'Infinity' or '-Infinity'",
+    # Not `ser_json_inf_nan`: pydantic takes it from the outermost type alone, and writes null inside of others.
+    serialization=core_schema.plain_serializer_function_ser_schema(_spelt, when_used="json"),
 )
 Number = Annotated[float, GetPydanticSchema(lambda _source, _handler: _NUMBER)]
 """A float whose non-finite values are strings in JSON, which has no others for them."""
+Fields = Annotated[Mapping[str, Any], PlainSerializer(_finite)]
+"""The JSON fields of a config; a number that is not finite is refused, for it would be read back as something else."""
+
+
+class Message:
+    """Base of the dataclasses that are written as JSON: strict, no unknown keys, the same inside one another."""
+
+    __slots__ = ()
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
 
 class MemberId(NamedTuple):
@@ -58,7 +82,7 @@ class MemberId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(Message):
     """A member was trained to ``step`` and evaluated. A step repeated after a crash is kept, and counts once."""
 
     event: Literal["Evaluated"] = field(default="Evaluated", kw_only=True)
@@ -71,7 +95,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Tested(Message):
     """The one reading of the test split: the best checkpoint's metrics on val and test."""
 
     event: Literal["Tested"] = field(default="Tested", kw_only=True)
@@ -82,7 +106,7 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosed:
+class Diagnosed(Message):
     """A member's best checkpoint was diagnosed: diagnostic -> verdict. The findings lie in the member's folder."""
 
     event: Literal["Diagnosed"] = field(default="Diagnosed", kw_only=True)
@@ -93,7 +117,7 @@ class Diagnosed:
 
 
 @dataclass(frozen=True, slots=True)
-class HandedBack:
+class HandedBack(Message):
     """The stop request came before the next evaluation: the member is saved at ``step``, with no new metrics."""
 
     event: Literal["HandedBack"] = field(default="HandedBack", kw_only=True)
@@ -108,14 +132,11 @@ class Codec(Generic[T]):
     """Writes frozen dataclasses as strict JSON and reads them back, told apart by their field ``event``.
 
     Args:
-        union: the union of the dataclasses.
+        union: the union of the dataclasses, each a `Message`.
     """
 
     def __init__(self, union: Any) -> None:
-        self._adapter: TypeAdapter[T] = TypeAdapter(
-            Annotated[union, Field(discriminator="event")],
-            config=ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="strings"),
-        )
+        self._adapter: TypeAdapter[T] = TypeAdapter(Annotated[union, Field(discriminator="event")])
 
     def encode(self, value: T) -> str:
         """One line of ASCII without a newline."""

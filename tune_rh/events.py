@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from trainables.member_job import Purpose
-from trainables.report import Codec, Diagnosed, Evaluated, MemberId, Number, Tested
+from trainables.report import Codec, Diagnosed, Evaluated, Fields, MemberId, Message, Number, Tested
 
 __all__ = [
     "CandidateAdded", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped", "JobEnded", "JobStarted",
@@ -26,7 +26,7 @@ Reason = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class RunCreated:
+class RunCreated(Message):
     """First line of every journal: what the run must still be when it is resumed."""
 
     event: Literal["RunCreated"] = field(default="RunCreated", kw_only=True)
@@ -37,7 +37,7 @@ class RunCreated:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionStarted:
+class SessionStarted(Message):
     """A driver took the run over; jobs that were under way are no longer. ``at_s`` is Unix time."""
 
     event: Literal["SessionStarted"] = field(default="SessionStarted", kw_only=True)
@@ -48,7 +48,7 @@ class SessionStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateAdded:
+class CandidateAdded(Message):
     """A config under test. ``params`` and ``distributions`` are Optuna's, empty for a preset outside the space.
 
     Attributes:
@@ -59,11 +59,11 @@ class CandidateAdded:
 
     event: Literal["CandidateAdded"] = field(default="CandidateAdded", kw_only=True)
     candidate: str
-    config: Mapping[str, Any]
+    config: Fields
     config_digest: str
     origin: Origin
     label: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Fields = field(default_factory=dict)
     distributions: Mapping[str, str] = field(default_factory=dict)
     patience_steps: int | None = None
     parent: str | None = None
@@ -71,7 +71,7 @@ class CandidateAdded:
 
 
 @dataclass(frozen=True, slots=True)
-class FollowUpSkipped:
+class FollowUpSkipped(Message):
     """A follow-up around ``parent`` that was not made: its config is known, or there is no such config."""
 
     event: Literal["FollowUpSkipped"] = field(default="FollowUpSkipped", kw_only=True)
@@ -81,7 +81,7 @@ class FollowUpSkipped:
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceExhausted:
+class SpaceExhausted(Message):
     """The sampler has no config left that was not tried."""
 
     event: Literal["SpaceExhausted"] = field(default="SpaceExhausted", kw_only=True)
@@ -89,7 +89,7 @@ class SpaceExhausted:
 
 
 @dataclass(frozen=True, slots=True)
-class Promoted:
+class Promoted(Message):
     """A candidate passed the gate of stage ``gate`` (0-based): its rank among ``num_scored`` and why.
 
     In a race a member passes: then ``seed`` is its seed.
@@ -106,7 +106,7 @@ class Promoted:
 
 
 @dataclass(frozen=True, slots=True)
-class SeedAdded:
+class SeedAdded(Message):
     """A candidate near the cut of ``gate`` gets one seed more before it is decided; ``chance`` of being above it."""
 
     event: Literal["SeedAdded"] = field(default="SeedAdded", kw_only=True)
@@ -117,7 +117,7 @@ class SeedAdded:
 
 
 @dataclass(frozen=True, slots=True)
-class JobStarted:
+class JobStarted(Message):
     """A member moves on to ``until_step``; or its best checkpoint is read on the test split, or diagnosed."""
 
     event: Literal["JobStarted"] = field(default="JobStarted", kw_only=True)
@@ -129,7 +129,7 @@ class JobStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class JobEnded:
+class JobEnded(Message):
     """A job gave its slot back."""
 
     event: Literal["JobEnded"] = field(default="JobEnded", kw_only=True)
@@ -140,7 +140,7 @@ class JobEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionEnded:
+class SessionEnded(Message):
     """A driver let go of the run in good order."""
 
     event: Literal["SessionEnded"] = field(default="SessionEnded", kw_only=True)
