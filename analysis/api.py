@@ -1,19 +1,35 @@
-"""What a diagnostic is: a question about a model or a run, and the finding that answers it. Standard library only.
+"""What a diagnostic is: a question about a model or a run, and the finding that answers it; and what a baseline is.
 
-A diagnostic is one file in ``analysis/<family>/`` and one line in `analysis.registry`. It returns evidence and never
-raises on poor input: a run that is empty, has one member or lost all of them gives ``no_evidence``.
+A diagnostic is one file of its family, and one name in the family's list. It returns evidence and never raises on poor
+input: a run that is empty, has one member or lost all of them gives ``no_evidence``. Standard library only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from analysis.stats.interval import Interval as Estimate
+from trainables.api import Split
 
-__all__ = ["Diagnostic", "Estimate", "Finding", "Plot", "Series", "Verdict"]
+__all__ = [
+    "Baseline",
+    "Baselines",
+    "Diagnostic",
+    "Estimate",
+    "Finding",
+    "Listed",
+    "Needs",
+    "Plot",
+    "Series",
+    "Verdict",
+    "listed",
+]
 
+Needs = Literal["checkpoint", "records"]
 Verdict = Literal["pass", "warn", "fail", "no_evidence"]
 
 
@@ -62,7 +78,7 @@ class Finding:
         verdict: ``warn`` where the interval reaches the threshold; ``no_evidence`` with nothing to judge from.
         summary: what it means, in a sentence for somebody who does not know the diagnostic.
         values: what was measured, by name, with units in the name or the diagnostic's docstring. Intervals are at 95%,
-            by a bootstrap over golden windows unless the summary says otherwise.
+            by a bootstrap over the sample unless the summary says otherwise.
         threshold: what ``values`` were held against, by the name of the value; empty where a value is only reported.
         plots: pictures of it.
     """
@@ -80,16 +96,87 @@ class Diagnostic(Protocol):
 
     Attributes:
         name: as plans and the command line spell it (``permutation``).
+        needs: ``checkpoint``: called with an `analysis.subject.Subject`; ``records``: called with a run's records.
         title: for reports ("J: permutation sanity").
-        families: which it is for; empty: all.
-        needs: ``checkpoint``: called with a `Subject`; ``records``: called with a run's records.
     """
 
-    name: str
-    title: str
-    families: tuple[str, ...]
-    needs: Literal["records", "checkpoint"]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> Needs: ...
+
+    @property
+    def title(self) -> str: ...
 
     def __call__(self, subject: Any) -> Finding:
         """Answer it for one subject."""
+        ...
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A diagnostic that is imported when it is first asked, so that a family's list of names stays light.
+
+    Attributes:
+        name, needs: as the diagnostic has them.
+        module: of its file; the attribute ``DIAGNOSTIC`` is the diagnostic.
+    """
+
+    name: str
+    needs: Needs
+    module: str
+
+    @property
+    def title(self) -> str:
+        """The diagnostic's; imports it."""
+        return self.load().title
+
+    def load(self) -> Diagnostic:
+        """The diagnostic itself."""
+        diagnostic: Diagnostic = import_module(self.module).DIAGNOSTIC
+        return diagnostic
+
+    def __call__(self, subject: Any) -> Finding:
+        """Its finding; imports it."""
+        return self.load()(subject)
+
+
+def listed(package: str, *names: str, needs: Needs = "checkpoint") -> tuple[Listed, ...]:
+    """The diagnostics that are called like their modules in ``package``."""
+    return tuple(Listed(name, needs, f"{package}.{name}") for name in names)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a win has to beat: a predictor, its score, and what it was allowed to see.
+
+    Attributes:
+        name: for tables.
+        value: of the family's objective, on the evaluated split.
+        note: how it was fitted and scored.
+    """
+
+    name: str
+    value: float
+    note: str
+
+
+class Baselines(Protocol):
+    """``Family.baselines``: measures predictors that a model has to beat."""
+
+    def __call__(
+        self, dataset: str, data_dir: Path, *, split: Split = "test", config: Mapping[str, Any] | None = None
+    ) -> Sequence[Baseline]:
+        """Score every baseline on one split of a data set.
+
+        Args:
+            dataset: one of the family's.
+            data_dir: root of all data.
+            split: what is scored; fits see only what lies before it.
+            config: of a model whose targets are to be scored, where those depend on the config; None: all targets.
+
+        Raises:
+            DataError: the data set is unknown, missing or corrupt.
+        """
         ...

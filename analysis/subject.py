@@ -16,11 +16,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from analysis.records import read_run
-from analysis.registry import SAMPLES
 from trainables import checkpoint, exported
 from trainables.api import TrainTask
 from trainables.errors import CheckpointError, CheckpointMismatch
-from trainables.registry import build_config, get_family, resolve
+from trainables.registry import build_config, get_family, get_part, resolve
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,12 @@ class Subject:
     task: TrainTask
     sample: Any
     data_dir: Path
+
+
+def draw_sample(family: str, task: TrainTask) -> Any:
+    """The sample of a family that diagnostics look at, from the data of ``task``; None for a family that has none."""
+    draw = get_part(family, "sample")
+    return None if draw is None else draw(task)
 
 
 def open_checkpoint(
@@ -151,5 +156,4 @@ def _subject(
     except RuntimeError as error:
         raise CheckpointMismatch(f"{path}: its weights do not fit this version of {family} ({error})") from error
     task.model.eval()
-    sample = resolve(SAMPLES[family])(task) if family in SAMPLES else None
-    return Subject(member, family, config, seed, task, sample, Path(data_dir).absolute())
+    return Subject(member, family, config, seed, task, draw_sample(family, task), Path(data_dir).absolute())

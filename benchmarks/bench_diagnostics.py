@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from analysis.registry import SAMPLES, diagnose, diagnostics_for
-from analysis.subject import Subject
+from analysis.registry import diagnose, diagnostics_of
+from analysis.subject import Subject, draw_sample
 from benchmarks.results import hardware, record, table
 from trainables.registry import build_config, get_family, resolve
 
@@ -36,13 +36,13 @@ def untrained(data_dir: Path) -> Subject:
     config = build_config(family, {"data": DATA}, preset=PRESET)
     task = resolve(family.task)(config, seed=SEED, device="cpu", data_dir=data_dir)
     task.model.eval()
-    return Subject("untrained", FAMILY, config, SEED, task, resolve(SAMPLES[FAMILY])(task), data_dir)
+    return Subject("untrained", FAMILY, config, SEED, task, draw_sample(FAMILY, task), data_dir)
 
 
 def costs(subject: Subject) -> list[tuple[str, float, float, str]]:
     """Title, wall seconds, CPU seconds of all threads, and verdict of each diagnostic."""
     rows: list[tuple[str, float, float, str]] = []
-    for diagnostic in diagnostics_for(FAMILY):
+    for diagnostic in diagnostics_of(FAMILY).values():
         wall, cpu = time.perf_counter(), time.process_time()
         (finding,) = diagnose(subject, [diagnostic.name])
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

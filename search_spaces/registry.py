@@ -1,16 +1,12 @@
-"""Spaces by family and name. A new family's spaces are one file here and one line below."""
+"""Spaces by family and name, as `trainables.api.Family.spaces` names them, and which presets a space can draw."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 
 from search_spaces.api import Space
-
-TABLES: dict[str, str] = {
-    "shared_moe": "search_spaces.shared_moe:SPACES",
-    "spacing_mdn": "search_spaces.spacing_mdn:SPACES",
-}
+from trainables.errors import UnknownFamily
+from trainables.registry import get_part, resolve
 
 
 class UnknownSpace(LookupError):
@@ -18,26 +14,34 @@ class UnknownSpace(LookupError):
 
 
 def spaces_of(family: str) -> Mapping[str, Space]:
-    """The spaces of a family that has a table here, by name."""
-    module, _, attribute = TABLES[family].partition(":")
-    table: Mapping[str, Space] = getattr(import_module(module), attribute)
-    return table
+    """The spaces of a family by name; none if it names none.
+
+    Raises:
+        UnknownFamily: there is no such family, or its spaces cannot be imported.
+    """
+    return get_part(family, "spaces") or {}
 
 
 def get_space(family: str, name: str) -> Space:
-    """The space ``name`` of ``family``; ``"module:attr"`` names a `Space` of your own."""
+    """The space ``name`` of ``family``; ``"module:attr"`` names a `Space` of your own.
+
+    Raises:
+        UnknownSpace: with the names there are.
+    """
     if ":" in name:
-        module, _, attribute = name.partition(":")
         try:
-            space = getattr(import_module(module), attribute)
+            space = resolve(name)
         except (ImportError, AttributeError) as error:
             raise UnknownSpace(f"space = {name!r}: cannot be imported ({error})") from error
         if not isinstance(space, Space):
             raise UnknownSpace(f"space = {name!r}: is a {type(space).__name__}, not a search_spaces.api.Space")
         return space
-    if family not in TABLES:
-        raise UnknownSpace(f"space = {name!r}: family {family!r} has no spaces here; give 'module:attr'")
-    table = spaces_of(family)
-    if name not in table:
-        raise UnknownSpace(f"space = {name!r}: {family} has no such space; known: {', '.join(sorted(table))}")
-    return table[name]
+    try:
+        spaces = spaces_of(family)
+    except UnknownFamily as error:
+        raise UnknownSpace(f"space = {name!r}: {error}") from error
+    if not spaces:
+        raise UnknownSpace(f"space = {name!r}: family {family!r} has no spaces; give 'module:attr'")
+    if name not in spaces:
+        raise UnknownSpace(f"space = {name!r}: {family} has no such space; known: {', '.join(sorted(spaces))}")
+    return spaces[name]

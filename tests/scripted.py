@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,6 +133,9 @@ FAMILY = Family(
         "failing": {"fail_at": 5},
     },
 )
+
+JUDGED = replace(FAMILY, diagnostics="analysis.spacing_mdn:DIAGNOSTICS")
+"""As far as names and titles go: its models have no slots that these could look at."""
 
 
 def suggest(trial: Trial) -> dict[str, Any]:

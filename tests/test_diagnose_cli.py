@@ -95,7 +95,7 @@ def test_an_export_and_a_checkpoint_outside_any_run(shell: Shell, folder: Path, 
     [
         (
             ("done", "--only", "permutaton"),
-            "--only: diagnostic = 'permutaton': there is no such diagnostic; known: slot_a",
+            "--only: diagnostic = 'permutaton': spacing_mdn has no such diagnostic; known: slot_a",
         ),
         (("done", "--device", "abacus"), "--device abacus: torch cannot use it here"),
         (("done", "--member", "c0009-s1"), "--member c0009-s1: is not in this run; it has c0000-s7, c0000-s42"),

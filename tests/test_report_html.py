@@ -14,11 +14,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from analysis.api import Estimate, Finding, Plot, Series
+from analysis import baselines
+from analysis.api import Baseline, Estimate, Finding, Plot, Series
 from analysis.findings import to_json
 from analysis.records import RunUnreadable
 from analysis.reports import search
-from analysis.reports.ladder_file import Rung, kept_ladder
 from analysis.reports.plots import draw
 from tests import records as on_disk
 from tests.analysis.run_folders import simulate, write_run
@@ -29,7 +29,7 @@ from tune_rh.events import SessionEnded, SessionStarted
 from tune_rh.journal import RunLock, RunPaths
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
-LADDER = (Rung("guess", 2.0, "nothing fitted"), Rung("clever", -9.0, "far ahead"))
+LADDER = (Baseline("guess", 2.0, "nothing fitted"), Baseline("clever", -9.0, "far ahead"))
 STAGES = [{"until_step": 20, "num_seeds": 2}, {"until_step": 60, "num_seeds": 3}]
 
 
@@ -101,7 +101,7 @@ def made(folder: Path, **changes: Any) -> Page:
 def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished search with findings of the best one, the control and the run."""
     root = tmp_path_factory.mktemp("runs") / "run"
-    simulate(root, losses, num_candidates=5, stages=STAGES)
+    simulate(root, losses, family="tests.scripted:JUDGED", num_candidates=5, stages=STAGES)
     plots = (
         Plot("Over <lags> & $co$st", "lag", "value", series=(Series("a", (0, 1), (1.0, 2.0), (0.5, 1.5), (1.5, 2.5)),)),
         Plot("Map", "slot", "slot", "heat", grid=((0.0, 1.0), (1.0, 0.0)), x_ticks=("s0", "s1")),
@@ -334,17 +334,17 @@ def test_any_plot_can_be_drawn(kind: Any, values: tuple[float, ...]) -> None:
 def test_the_ladder_is_made_once_for_the_same_data(tmp_path: Path) -> None:
     calls = []
 
-    def make() -> tuple[Rung, ...]:
+    def make() -> tuple[Baseline, ...]:
         calls.append(1)
         return LADDER
 
-    path = tmp_path / "report" / "ladder.json"
-    assert kept_ladder(path, "digest", make) == LADDER
-    assert tuple(kept_ladder(path, "digest", make)) == LADDER
+    path = tmp_path / "report" / "baselines.json"
+    assert baselines.kept(path, "digest", make) == LADDER
+    assert tuple(baselines.kept(path, "digest", make)) == LADDER
     assert len(calls) == 1
-    kept_ladder(path, "other", make)
+    baselines.kept(path, "other", make)
     path.write_text("{")
-    kept_ladder(path, "other", make, keep=False)
+    baselines.kept(path, "other", make, keep=False)
     assert len(calls) == 3
     assert path.read_text() == "{"
 

@@ -192,6 +192,13 @@ class Family:
         metrics: everything that tasks report, the objective included.
         presets: named, complete sets of config fields that differ from the defaults.
         health: checks that a candidate must pass to be promoted.
+        spaces: ``"module:attr"`` of the search spaces, name -> `search_spaces.api.Space`.
+        sample: ``"module:attr"`` of a function of a task that returns what diagnostics look at: a fixed sample of the
+            validation split, the same for every model of the same data.
+        baselines: ``"module:attr"`` of an `analysis.api.Baselines`: what a win has to beat.
+        diagnostics: ``"module:attr"`` of a sequence of `analysis.api.Diagnostic`, in the order of reports.
+
+    The last four may be left empty: a family without them is searched all the same.
     """
 
     name: str
@@ -204,3 +211,7 @@ class Family:
     metrics: tuple[Metric, ...]
     presets: Mapping[str, Mapping[str, Any]]
     health: tuple[HealthCheck, ...] = field(default=())
+    spaces: str = ""
+    sample: str = ""
+    baselines: str = ""
+    diagnostics: str = ""

@@ -1,4 +1,4 @@
-"""Families by name. A new family is one folder and one line here."""
+"""Families by name, one line each, and the parts that a family names, imported when they are asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ FAMILIES: dict[str, str] = {
     "shared_moe": "trainables.shared_moe:FAMILY",
     "spacing_mdn": "trainables.spacing_mdn:FAMILY",
 }
+
+OPTIONAL = ("spaces", "sample", "baselines", "diagnostics")
+"""Parts that a family may leave out."""
 
 
 def resolve(reference: str) -> Any:
@@ -41,6 +44,21 @@ def get_family(name: str) -> Family:
     family = resolve(FAMILIES[name])
     assert isinstance(family, Family)
     return family
+
+
+def get_part(family: str, part: str) -> Any | None:
+    """What a family names as its ``part``, such as ``sample``; None where it leaves out an `OPTIONAL` one.
+
+    Raises:
+        UnknownFamily: there is no such family, or what it names cannot be imported.
+    """
+    reference: str = getattr(get_family(family), part)
+    if not reference and part in OPTIONAL:
+        return None
+    try:
+        return resolve(reference)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownFamily(f"family {family}: {part} = {reference!r}: cannot be imported ({error})") from error
 
 
 def build_config(family: Family, *overrides: Any, preset: str | None = None) -> Any:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from analysis.ladders import ladder_for
-from analysis.reports.ladder_file import kept_ladder
+from analysis import baselines
 from trainables.api import test_metric
 from trainables.registry import get_family
 from tune_rh import compare, display
@@ -60,10 +59,10 @@ def run_ladder(paths: RunPaths, history: History, data_dir: Path, *, keep: bool)
     """The baselines on the run's data: as they were kept beside its report, else made, and then kept if ``keep``."""
     first = next(iter(history.candidates.values()), None)  # whose targets the baselines are scored on: everybody's
     config = None if first is None else first.added.config
-    return kept_ladder(
-        paths.report / "ladder.json",  # the report reads it there
+    return baselines.kept(
+        paths.report / "baselines.json",  # the report reads it there
         "" if history.created is None else history.created.data_digest,
-        lambda: ladder_for(history.plan.family, dataset(history.plan), data_dir, config),
+        lambda: baselines.measure(history.plan.family, dataset(history.plan), data_dir, config),
         keep=keep,
     )
 

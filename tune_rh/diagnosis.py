@@ -9,13 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.findings import to_json
-from analysis.registry import SAMPLES
 from analysis.registry import diagnose as ask
-from analysis.subject import Subject
+from analysis.subject import Subject, draw_sample
 from trainables.api import TrainTask
 from trainables.files import write_atomic
 from trainables.member_job import MemberJob
-from trainables.registry import build_config, get_family, resolve
+from trainables.registry import build_config, get_family
 
 FINDINGS = "findings.json"
 
@@ -23,7 +22,7 @@ FINDINGS = "findings.json"
 def diagnose(job: MemberJob, task: TrainTask) -> dict[str, str]:
     """Put ``task``, which holds the member's best checkpoint, before the job's diagnostics; returns their verdicts."""
     config = build_config(get_family(job.family), job.config)
-    sample = resolve(SAMPLES[job.family])(task) if job.family in SAMPLES else None
+    sample = draw_sample(job.family, task)
     subject = Subject(str(job.member), job.family, config, job.member.seed, task, sample, Path(job.data_dir))
     took: dict[str, float] = {}
     findings = ask(subject, job.diagnostics, lambda finding, seconds: took.update({finding.name: seconds}))

@@ -142,7 +142,7 @@ def ranking_table(history: History) -> Table:
 def ladder_table(ladder: Sequence[Any], chosen: Ranked | None, split: str = "test") -> Table:
     """Baselines on the run's own data with the winner among them, worst first."""
     table = Table("predictor", f"{split}", "note", title="Baseline ladder (lower is better)")
-    rungs = [(rung.nll, rung.name, rung.note, False) for rung in ladder]
+    rungs = [(rung.value, rung.name, rung.note, False) for rung in ladder]
     if chosen is not None and not math.isnan(chosen.test):
         rungs.append((chosen.test, chosen.candidate, f"this run's best, mean of {chosen.num_seeds} seeds", True))
     for value, name, note, ours in sorted(rungs, reverse=True):
@@ -152,7 +152,7 @@ def ladder_table(ladder: Sequence[Any], chosen: Ranked | None, split: str = "tes
 
 def ladder_line(ladder: Sequence[Any], chosen: Ranked) -> str:
     """How many rungs the winner is above, and which are above it."""
-    better = [rung.name for rung in ladder if not chosen.test < rung.nll]
+    better = [rung.name for rung in ladder if not chosen.test < rung.value]
     rest = f"; better than it: {'; '.join(better)}" if better else ""
     return f"On test {chosen.candidate} beats {len(ladder) - len(better)} of {len(ladder)} baselines{rest}."
 

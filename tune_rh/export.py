@@ -47,7 +47,7 @@ def export(
         history: its history.
         out: a folder that does not exist yet, or is empty.
         candidate: choose another one that has finished the last stage.
-        ladder: baselines (``name``, ``nll``, ``note``) on the same data, for the model card.
+        ladder: baselines (``name``, ``value``, ``note``) on the same data, for the model card.
         despite: also where it fails a diagnostic that the plan requires.
         companions: files to go with it, by their names there (`tune_rh.runs.companions`).
 
@@ -191,7 +191,7 @@ def _card(
         lines.append(
             f"| {control.label} | {_pm(control.val, control.val_std)} | {_pm(control.test, control.test_std)} |"
         )
-    lines += [f"| {rung.name} | | {_num(rung.nll)} |" for rung in ladder]
+    lines += [f"| {rung.name} | | {_num(rung.value)} |" for rung in ladder]
     lines += [
         "",
         "## Use it",

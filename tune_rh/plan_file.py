@@ -66,11 +66,11 @@ def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
     try:
         plan = SearchPlan.model_validate_json(json.dumps(fields, default=_not_json))
         family = get_family(plan.family)
+        diagnostics = offered(plan.family)
     except ValidationError as error:
         raise PlanError(explain(error, where, SearchPlan)) from error
     except UnknownFamily as error:
         raise PlanError(f"{where}: {error}") from error
-    diagnostics = offered(plan.family)
     problems = [*_check_family(plan, family), *_check_diagnostics(plan, diagnostics)]
     if problems:
         raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))

@@ -18,8 +18,8 @@ from search_spaces.api import RandomTrial, Space, Unsatisfiable
 from search_spaces.registry import UnknownSpace, get_space
 from trainables.api import ConfigCheck
 from trainables.config import FrozenConfig
-from trainables.errors import DataCorrupt, DataError, DataMissing
-from trainables.registry import FAMILIES, build_config, get_family, resolve
+from trainables.errors import DataCorrupt, DataError, DataMissing, UnknownFamily
+from trainables.registry import FAMILIES, OPTIONAL, build_config, get_family, get_part, resolve
 from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.follow_up_check import check_follow_ups
@@ -108,12 +108,11 @@ def _check_own_family(name: str) -> list[str]:
     if name in FAMILIES:
         return []
     family, problems, parts = get_family(name), [], {}
-    for part in ("config", "model", "task", "data"):
-        reference = getattr(family, part)
+    for part in ("config", "model", "task", "data", *OPTIONAL):
         try:
-            parts[part] = resolve(reference)
-        except (ImportError, AttributeError, ValueError) as error:
-            problems.append(f"family {name}: {part} = {reference!r}: cannot be imported ({error})")
+            parts[part] = get_part(name, part)
+        except UnknownFamily as error:
+            problems.append(str(error))
     config = parts.get("config", FrozenConfig)
     if not (isinstance(config, type) and issubclass(config, FrozenConfig)):
         problems.append(f"family {name}: config = {family.config!r}: is no trainables.config.FrozenConfig")

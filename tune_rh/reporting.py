@@ -112,13 +112,12 @@ def _is_written(paths: RunPaths) -> bool:
 
 def _ladder(paths: RunPaths, records: Records, data_dir: Path, *, keep: bool) -> tuple[Sequence[Any], str]:
     """The baselines on the run's own data, or why there are none."""
-    from analysis.ladders import LADDERS, ladder_for
-    from analysis.reports.ladder_file import kept_ladder
+    from analysis import baselines
     from trainables.errors import TrainableError
 
     family = str(records.plan.get("family"))
     data = records.provenance.get("data") or {}
-    if records.kind != "search" or family not in LADDERS:
+    if records.kind != "search" or not get_family(family).baselines:
         return (), "there are none for this family"
     name, digest = data.get("name"), data.get("sha256")
     if not name or not digest:
@@ -127,10 +126,10 @@ def _ladder(paths: RunPaths, records: Records, data_dir: Path, *, keep: bool) ->
     def make() -> Sequence[Any]:
         first = next(iter(records.candidates.values()), None)
         folder = _folder_of_data(family, name, digest, (data_dir, Path(data["folder"])))
-        return ladder_for(family, name, folder, None if first is None else first.config)
+        return baselines.measure(family, name, folder, None if first is None else first.config)
 
     try:
-        return kept_ladder(paths.report / "ladder.json", digest, make, keep=keep), ""
+        return baselines.kept(paths.report / "baselines.json", digest, make, keep=keep), ""
     except TrainableError as error:
         return (), f"the data cannot be used ({' '.join(str(error).split())})"
 

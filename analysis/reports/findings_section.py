@@ -7,15 +7,16 @@ it is not: a judge; verdicts are the diagnostics' own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.api import Estimate, Finding, Plot
+from analysis.api import Diagnostic, Estimate, Finding, Plot
 from analysis.reports.plots import Picture, draw
 from analysis.reports.run_findings import tables as run_tables
 from analysis.reports.search_facts import Facts, called
 from analysis.reports.search_tables import Cell, Table, value_text
 from analysis.reports.tables import NONE
+from trainables.errors import UnknownFamily
 
 MAX_COLUMNS = 6
 """Candidates side by side; the rest are in findings.csv."""
@@ -75,7 +76,7 @@ def findings(facts: Facts) -> Findings:
     """Everything that diagnostics have said about a run; without findings about models a note says why not."""
     found = facts.run.found
     budget = iter(range(MAX_PICTURES))
-    run = [_run_row(facts, finding, budget) for finding in _registered_first(found.get("", []))]
+    run = [_run_row(facts, finding, budget) for finding in _registered_first(facts, found.get("", []))]
     members = [name for name, some in found.items() if some and name]
     candidates = list(dict.fromkeys(facts.records.members[name].candidate for name in members))
     if not candidates:
@@ -86,7 +87,7 @@ def findings(facts: Facts) -> Findings:
     late = [c for c in candidates[MAX_COLUMNS:] if control is not None and c == control.id]
     columns = [*candidates[: MAX_COLUMNS - len(late)], *late]  # the control is always among them
     by_column = {c: facts.findings(c) for c in columns}
-    names = dict.fromkeys(f.name for f in _registered_first(f for some in by_column.values() for f in some))
+    names = dict.fromkeys(f.name for f in _registered_first(facts, (f for some in by_column.values() for f in some)))
     rows = [_row(facts, name, by_column, budget) for name in names]
     notes = ["Verdicts are counted over seeds, values are means ± standard deviation over seeds."]
     if len(candidates) > MAX_COLUMNS:
@@ -103,21 +104,25 @@ def _none(facts: Facts) -> str:
     return f"No diagnostic has looked at a model of this run; {command} looks at those that reached the end."
 
 
-def _registered_first(some: Iterable[Finding]) -> list[Finding]:
-    from analysis.registry import DIAGNOSTICS
+def _known(facts: Facts) -> Mapping[str, Diagnostic]:
+    """The diagnostics of the run's family; none where the family cannot be imported here."""
+    from analysis.registry import diagnostics_of
 
-    order = list(DIAGNOSTICS)
+    try:
+        return diagnostics_of(str(facts.records.plan["family"]))
+    except UnknownFamily:
+        return {}
+
+
+def _registered_first(facts: Facts, some: Iterable[Finding]) -> list[Finding]:
+    order = list(_known(facts))
     return sorted(some, key=lambda f: (order.index(f.name) if f.name in order else len(order), f.name))
 
 
-def _title(name: str) -> str:
+def _title(facts: Facts, name: str) -> str:
     """As the diagnostic calls itself; one that this version does not know keeps its name."""
-    from analysis.registry import UnknownDiagnostic, get_diagnostic
-
-    try:
-        return get_diagnostic(name).title
-    except UnknownDiagnostic:
-        return name
+    known = _known(facts)
+    return known[name].title if name in known else name
 
 
 def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: Iterator[int]) -> Row:
@@ -126,7 +131,7 @@ def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: I
     captions = [(plot, f"{label}: {plot.title}") for label, finding in shown for plot in finding.plots]
     return Row(
         name=name,
-        title=_title(name),
+        title=_title(facts, name),
         cells=[_judged(some) for some in mine.values()],
         summaries=[f"{label}: {finding.summary}" for label, finding in shown],
         tables=[_values(mine)],
@@ -137,7 +142,7 @@ def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: I
 def _run_row(facts: Facts, finding: Finding, budget: Iterator[int]) -> Row:
     return Row(
         name=finding.name,
-        title=_title(finding.name),
+        title=_title(facts, finding.name),
         cells=[_judged([finding])],
         summaries=[finding.summary],
         tables=run_tables(facts, [finding]),

@@ -76,7 +76,7 @@ def write(
         root: folder of the run.
         out: write the page there and nothing else; None: ``report/`` in the run's folder, with report.md and CSVs.
         writing: whether some process is writing the run right now.
-        ladder: baselines (``name``, ``nll``, ``note``) on test of the run's data; ``ladder_note`` says why none.
+        ladder: baselines (``name``, ``value``, ``note``) on test of the run's data; ``ladder_note`` says why none.
         own: what the run's own report says, for races and comparisons.
         about_run: findings about the run as it is now, in place of those of these names that it has on disk.
 

@@ -110,7 +110,7 @@ class Facts:
         best: that meets what the plan requires (the first of all if nobody does); None if nobody has a score.
         over_second, over_control: its leads; None where there is no such other.
         over_references: its leads over configs that ran beside the control only to be compared with.
-        ladder: rungs (``name``, ``nll``, ``note``) on test; ``ladder_note`` says why there are none.
+        ladder: rungs (``name``, ``value``, ``note``) on test; ``ladder_note`` says why there are none.
         notes: what could not be read, in words.
     """
 

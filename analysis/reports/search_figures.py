@@ -33,7 +33,7 @@ def ladder(facts: Facts) -> Picture | None:
     """Baselines on test, and where the best one, the control and references stand among them; None without a ladder."""
     if not facts.ladder:
         return None
-    rows = [(float(r.nll), str(r.name), math.nan, "") for r in facts.ladder]
+    rows = [(float(r.value), str(r.name), math.nan, "") for r in facts.ladder]
     rows += [(s.test.mean, _short(f"{s.id} {s.label}"), s.test.std, role) for s, role in facts.on_ladder]
     rows.sort(key=lambda row: -row[0])
 

@@ -79,13 +79,13 @@ def lead_text(lead: Lead, places: int) -> str:
 def tied_rungs(facts: Facts, best: Standing) -> list[str]:
     """Baselines inside the 95% interval of the best one's mean on test."""
     half = best.test.half
-    return [r.name for r in facts.ladder if not math.isnan(half) and abs(r.nll - best.test.mean) <= half]
+    return [r.name for r in facts.ladder if not math.isnan(half) and abs(r.value - best.test.mean) <= half]
 
 
 def better_rungs(facts: Facts, best: Standing) -> list[str]:
     """Baselines that are better than the best one on test, by more than that interval (or as good, without one)."""
     tied = tied_rungs(facts, best)
-    return [r.name for r in facts.ladder if not best.test.mean < r.nll and r.name not in tied]
+    return [r.name for r in facts.ladder if not best.test.mean < r.value and r.name not in tied]
 
 
 def _best(facts: Facts, best: Standing) -> str:

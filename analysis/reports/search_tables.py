@@ -57,7 +57,7 @@ class Table:
 
 def ladder_table(facts: Facts) -> Table:
     """Baselines on test with the best one, the control and references among them, worst first."""
-    rungs = [(float(rung.nll), rung.name, rung.note, math.nan) for rung in facts.ladder]
+    rungs = [(float(rung.value), rung.name, rung.note, math.nan) for rung in facts.ladder]
     best = facts.best
     for s, role in facts.on_ladder:
         rungs.append(

@@ -1,12 +1,13 @@
 """What a language model has to beat on the next token, measured on the run's own packed text.
 
-What it is: a ladder of predictors without gradients (counts and a compressor), each scored in nats per token. N-grams
+What it is: predictors without gradients (counts and a compressor), each scored in nats per token. N-grams
 and the cache see what the model sees: the packed tokens before the target, ends of text included. What it is not: a
 bound, or a match in compute: a 5-gram that wins says that the model is still small or young.
 
-Fitted rungs see only the splits before the scored one: train for val, train and val for test. Targets are all tokens of
-the split but its first; given a config, those of the very sequences that its models are evaluated on, with no more
-before a target than its sequence has. Then a rung and an ``eval_loss`` (or ``test_eval_loss``) differ on equal targets.
+Fitted baselines see only the splits before the scored one: train for val, train and val for test. Targets are all
+tokens of the split but its first; given a config, those of the very sequences that its models are evaluated on, with no
+more before a target than its sequence has. Then a baseline and an ``eval_loss`` (or ``test_eval_loss``) differ on equal
+targets.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.api import Baseline
 from analysis.shared_moe.kneser_ney import NGrams, Tokens
-from analysis.spacing_mdn.baselines import Baseline
-from trainables.api import Progress, Split
+from trainables.api import Split
 from trainables.text_data import TextData, TextSplit, load, tokenizer
 
 if TYPE_CHECKING:
@@ -69,35 +70,27 @@ class Text:
         return self.only(chosen)
 
 
-def ladder(
-    name: str,
-    data_dir: Path,
-    split: Split = "test",
-    progress: Progress | None = None,
-    config: Mapping[str, Any] | None = None,
+def baselines(
+    dataset: str, data_dir: Path, *, split: Split = "test", config: Mapping[str, Any] | None = None
 ) -> list[Baseline]:
     """Score every baseline on one split of a data set, in nats per token.
 
     Args:
-        name: a data set of text.
+        dataset: of text.
         data_dir: root of all data.
         split: ``test`` is predicted from train and val, ``val`` from train.
-        progress: called with (rungs done, rungs in all).
         config: of a model; its ``context`` and ``eval_sequences`` say which sequences are scored.
 
     Raises:
         DataError: the set is unknown, missing or corrupt.
     """
-    data = load(name, data_dir)
-    rungs: list[Baseline] = []
-    for rung in _rungs(data, split, tokenizer(name, data_dir), config):
-        rungs.append(rung)
-        if progress is not None:
-            progress(len(rungs), len(ORDERS) + 3)
-    return rungs
+    data = load(dataset, data_dir)
+    return list(_baselines(data, split, tokenizer(dataset, data_dir), config))
 
 
-def _rungs(data: TextData, split: Split, encoder: Tokenizer, config: Mapping[str, Any] | None) -> Iterator[Baseline]:
+def _baselines(
+    data: TextData, split: Split, encoder: Tokenizer, config: Mapping[str, Any] | None
+) -> Iterator[Baseline]:
     whole, target = _below(data, split), _text(data.split(split))
     rows, scored = _targets(target, config)
     yield Baseline("uniform", math.log(data.vocab_size), f"one of {data.vocab_size:,} tokens, nothing fitted; {scored}")

@@ -1,1 +1,26 @@
-"""What is asked of `spacing_mdn`: its baselines, and its diagnostics, one a file."""
+"""What is asked of `spacing_mdn`: its baselines, and its diagnostics, one a file. Importing this loads none of them."""
+
+from __future__ import annotations
+
+from analysis.api import listed
+
+DIAGNOSTICS = listed(
+    __name__,
+    "slot_ablation",
+    "slot_similarity",
+    "slot_gradients",
+    "readout",
+    "slot_effect",
+    "slot_norms",
+    "rollout_drift",
+    "cross_block",
+    "attention_profile",
+    "permutation",
+    "gradient_rank",
+    "id_only",
+    "content_only",
+    "calibration",
+    "ladder",
+    "prime_lines",
+)
+"""In the order A to P."""

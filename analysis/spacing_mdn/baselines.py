@@ -1,11 +1,11 @@
 """What a learned density of the next spacing has to beat, measured on the run's own data.
 
-What it is: a ladder of predictors without learned networks, each a closed form or a least-squares fit, each scored by
-the mean negative log density (nats per spacing) of every spacing of one split. What it is not: a bound. The last rungs
-show how far plain adaptation goes, and nothing says that a better linear form does not exist.
+What it is: predictors without learned networks, each a closed form or a least-squares fit, each scored by the mean
+negative log density (nats per spacing) of every spacing of one split. What it is not: a bound. The last ones show how
+far plain adaptation goes, and nothing says that a better linear form does not exist.
 
-Fitted rungs see only what lies below the split in height, and every prediction uses true values before it, across the
-split's lower edge as well.
+Fitted baselines see only what lies below the split in height, and every prediction uses true values before it, across
+the split's lower edge as well.
 
 Source of the marginal: M. L. Mehta, Random Matrices (2004), section 1.5 (Wigner's surmise for unitary ensembles).
 """
@@ -13,13 +13,15 @@ Source of the marginal: M. L. Mehta, Random Matrices (2004), section 1.5 (Wigner
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.api import Progress, Split
+from analysis.api import Baseline
+from trainables.api import Split
 from trainables.spacing_mdn.data import Part, SpacingData, load
 from trainables.spacing_mdn.linear import fit_ar
 
@@ -27,58 +29,33 @@ Array = NDArray[np.float64]
 
 AR_ORDERS = (1, 8, 16, 32, 64)
 ADAPTIVE = ((32, 256), (64, 256), (64, 1024))
-"""(order, spacings fitted on) of the rungs that are fitted anew for every spacing."""
+"""(order, spacings fitted on) of the baselines that are fitted anew for every spacing."""
 MAX_TARGETS = 5_000
-"""Spacings that an adaptive rung is scored on, evenly spread over the split; all of them if there are fewer."""
+"""Spacings that an adaptive baseline is scored on, evenly spread over the split; all of them if there are fewer."""
 
 _BATCH = 100  # targets whose design matrices are held at once
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """One rung: a predictor, its score, and what it was allowed to see.
-
-    Attributes:
-        name: for tables.
-        nll: nats per spacing on the evaluated split, lower is better.
-        note: how it was fitted and scored.
-    """
-
-    name: str
-    nll: float
-    note: str
-
-
-def ladder(name: str, data_dir: Path, split: Split = "test", progress: Progress | None = None) -> list[Baseline]:
-    """Score every baseline on one split of a data set.
+def baselines(
+    dataset: str, data_dir: Path, *, split: Split = "test", config: Mapping[str, Any] | None = None
+) -> list[Baseline]:
+    """Score every baseline on all spacings of one split, in nats per spacing.
 
     Args:
-        name: a data set of the family ``spacing_mdn``.
+        dataset: one of the family ``spacing_mdn``.
         data_dir: root of all data.
         split: ``test`` is predicted from fits on train and val, ``val`` from fits on train.
-        progress: called with (rungs done, rungs in all).
+        config: plays no part: every spacing is a target of every model.
 
     Raises:
         DataError: the set is unknown, missing or corrupt.
     """
-    below, target = _below(load(name, data_dir), split)
-    has_height = bool(np.ptp(below.log_height) > 0.0)
-    total = 1 + len(AR_ORDERS) + has_height + len(ADAPTIVE)
-    rungs: list[Baseline] = []
-
-    def add(rung: Baseline) -> None:
-        rungs.append(rung)
-        if progress is not None:
-            progress(len(rungs), total)
-
-    add(Baseline("Wigner surmise", wigner_nll(target.spacings), "marginal density, nothing fitted"))
-    for order in AR_ORDERS:
-        add(_global_ar(below, target, order, degree=0))
-    if has_height:
-        add(_global_ar(below, target, AR_ORDERS[-1], degree=2))
-    for order, window in ADAPTIVE:
-        add(_adaptive_ar(below, target, order, window))
-    return rungs
+    below, target = _below(load(dataset, data_dir), split)
+    rows = [Baseline("Wigner surmise", wigner_nll(target.spacings), "marginal density, nothing fitted")]
+    rows += [_global_ar(below, target, order, degree=0) for order in AR_ORDERS]
+    if np.ptp(below.log_height) > 0.0:
+        rows.append(_global_ar(below, target, AR_ORDERS[-1], degree=2))
+    return rows + [_adaptive_ar(below, target, order, window) for order, window in ADAPTIVE]
 
 
 def wigner_nll(spacings: Array) -> float:

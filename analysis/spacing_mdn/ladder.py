@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, Plot, Series
-from analysis.spacing_mdn.baselines import Baseline, ladder
+from analysis.api import Baseline, Estimate, Finding, Plot, Series
+from analysis.spacing_mdn.baselines import baselines
 from analysis.spacing_mdn.sweep import Sweep, sweep
 from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import no_evidence, shown, verdict
@@ -46,18 +46,18 @@ class Ladder:
             return no_evidence(self.name, "The model's density is not finite along the split.")
         try:
             data = load(subject.config.data, subject.data_dir)
-            rungs = ladder(subject.config.data, subject.data_dir, split)
+            rungs = baselines(subject.config.data, subject.data_dir, split=split)
         except DataError as error:
             return no_evidence(self.name, f"The baselines could not be measured: {error}.")
         return self._judge(swept.nll, linear_nll(data, split, swept), rungs)
 
     def _judge(self, model: NDArray[np.float64], linear: NDArray[np.float64], rungs: list[Baseline]) -> Finding:
         gain, nll = mean_interval(linear - model), mean_interval(model)
-        beaten = sum(nll.value < rung.nll for rung in rungs)
-        best = min(rungs, key=lambda rung: rung.nll)
+        beaten = sum(nll.value < rung.value for rung in rungs)
+        best = min(rungs, key=lambda rung: rung.value)
         good = gain.value > MIN_GAIN
         than = "better" if gain.value >= 0.0 else "worse"
-        behind = f"; the best of them, {best.name}, reaches {best.nll:.3f}" if beaten < len(rungs) else ""
+        behind = f"; the best of them, {best.name}, reaches {best.value:.3f}" if beaten < len(rungs) else ""
         return Finding(
             self.name,
             verdict(gain, lambda value: value > MIN_GAIN),
@@ -69,7 +69,7 @@ class Ladder:
                 "nll": nll,
                 "nll_ar64": mean_interval(linear),
                 "rungs_beaten": float(beaten),
-                **{rung.name: rung.nll for rung in rungs},
+                **{rung.name: rung.value for rung in rungs},
             },
             {"gain": MIN_GAIN},
             (_plot(rungs, nll),),
@@ -102,7 +102,7 @@ def _plot(rungs: list[Baseline], nll: Estimate) -> Plot:
         "NLL (nats per spacing)",
         "bar",
         (
-            Series("baselines", tuple(float(index) for index in range(len(rungs))), tuple(r.nll for r in rungs)),
+            Series("baselines", tuple(float(index) for index in range(len(rungs))), tuple(r.value for r in rungs)),
             Series("model", at, (nll.value,), (nll.low,), (nll.high,)),
         ),
         lines={"model": nll.value},

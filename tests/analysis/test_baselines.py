@@ -1,4 +1,4 @@
-"""The ladder: closed forms, series with known answers, and the figures of the real data."""
+"""The baselines: closed forms, series with known answers, and the figures of the real data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.signal import lfilter
 from scipy.special import digamma
 
 from analysis.spacing_mdn import baselines
-from analysis.spacing_mdn.baselines import adaptive_nll, ladder, wigner_nll
+from analysis.spacing_mdn.baselines import adaptive_nll, wigner_nll
 from trainables.spacing_mdn.data import SOURCE, Part, SpacingData
 
 SIGMA = 0.15
@@ -50,14 +50,14 @@ def test_wigner_entropy_is_the_closed_form():
 
 
 @pytest.mark.usefixtures("few_targets")
-def test_global_rungs_reach_the_entropy_of_the_noise(monkeypatch):
+def test_global_rows_reach_the_entropy_of_the_noise(monkeypatch):
     monkeypatch.setattr(baselines, "load", lambda name, data_dir: as_data(ar_series(60 * 256)))
-    rungs = {rung.name: rung.nll for rung in ladder("first100k", "unused")}
+    rows = {row.name: row.value for row in baselines.baselines("first100k", "unused")}
     entropy = math.log(SIGMA) + 0.5 * math.log(2 * math.pi * math.e)
-    assert rungs["AR(8)"] == pytest.approx(entropy, abs=0.05)
-    assert rungs["AR(64)"] == pytest.approx(rungs["AR(8)"], abs=0.02)
-    assert rungs["AR(1)"] > rungs["AR(8)"]
-    assert rungs["AR(64) of the last 256"] > rungs["AR(64)"]
+    assert rows["AR(8)"] == pytest.approx(entropy, abs=0.05)
+    assert rows["AR(64)"] == pytest.approx(rows["AR(8)"], abs=0.02)
+    assert rows["AR(1)"] > rows["AR(8)"]
+    assert rows["AR(64) of the last 256"] > rows["AR(64)"]
 
 
 @pytest.mark.usefixtures("few_targets")
@@ -66,9 +66,9 @@ def test_a_split_is_scored_from_what_lies_below_it(monkeypatch):
     whole = as_data(ar_series(60 * 256))
     changed = SpacingData("first100k", whole.train, whole.val, Part(whole.test.spacings * 2, whole.test.log_height), "")
     monkeypatch.setattr(baselines, "load", lambda name, data_dir: whole)
-    before = ladder("first100k", "unused", "val")
+    before = baselines.baselines("first100k", "unused", split="val")
     monkeypatch.setattr(baselines, "load", lambda name, data_dir: changed)
-    assert ladder("first100k", "unused", "val") == before
+    assert baselines.baselines("first100k", "unused", split="val") == before
 
 
 def test_adaptive_is_ordinary_least_squares_by_hand():
@@ -111,16 +111,8 @@ def test_adaptive_refuses(at, window, says):
         adaptive_nll(ar_series(300), np.array([at]), 4, window)
 
 
-def test_progress_counts_the_rungs(monkeypatch):
-    monkeypatch.setattr(baselines, "load", lambda name, data_dir: as_data(ar_series(60 * 256)))
-    monkeypatch.setattr(baselines, "ADAPTIVE", ((4, 64),))
-    seen = []
-    rungs = ladder("first100k", "unused", progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(k + 1, len(rungs)) for k in range(len(rungs))]
-
-
-def check(rungs, expected):
-    measured = {rung.name: round(rung.nll, 4) for rung in rungs}
+def check(rows, expected):
+    measured = {row.name: round(row.value, 4) for row in rows}
     for name, (value, bound) in expected.items():
         assert measured[name] == pytest.approx(value, abs=bound), name
 
@@ -131,7 +123,7 @@ def test_figures_of_first100k(data_dir):
     SOURCE.prepare("first100k", data_dir)
     expected = {"Wigner surmise": (0.4911, 2e-4), "AR(32)": (-0.0913, 2e-4), "AR(64)": (-0.1382, 2e-4)}
     expected |= {"AR(64), height^2": (-0.3130, 5e-4), "AR(64) of the last 256": (-0.5914, 2e-3)}
-    check(ladder("first100k", data_dir), expected)
+    check(baselines.baselines("first100k", data_dir), expected)
 
 
 @pytest.mark.slow
@@ -142,4 +134,4 @@ def test_figures_of_full(data_dir):
     expected = {f"AR({order})": (value, 1.1e-3) for order, value in values.items()}
     expected |= {"Wigner surmise": (0.503, 1e-3), "AR(64), height^2": (-0.229, 1e-3)}
     expected |= {"AR(64) of the last 256": (-0.3042, 2e-3), "AR(64) of the last 1024": (-0.4977, 2e-3)}
-    check(ladder("full", data_dir), expected)
+    check(baselines.baselines("full", data_dir), expected)

@@ -170,7 +170,7 @@ def test_a_diagnostic_answers_for_a_model_fresh_from_its_seed(
     splits: SpacingData,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    diagnostic = get_diagnostic(name)
+    diagnostic = get_diagnostic("spacing_mdn", name).load()
     monkeypatch.setattr(baselines, "MAX_TARGETS", 50)
     for module in (baselines, inspect.getmodule(type(diagnostic))):
         if hasattr(module, "load"):

@@ -1,4 +1,4 @@
-"""The ladder of text: n-grams by hand and by dictionaries, a cache by counting, a compressor, and who sees what."""
+"""The baselines of text: n-grams by hand and by dictionaries, a cache by counting, a compressor, and who sees what."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.ladders import LADDERS, ladder_for
+from analysis.baselines import measure
 from analysis.shared_moe import baselines
-from analysis.shared_moe.baselines import Text, cache_share, ladder, mixing_weight, xz_bits
+from analysis.shared_moe.baselines import Text, cache_share, mixing_weight, xz_bits
 from analysis.shared_moe.kneser_ney import FALLBACK, NGrams, discounts
-from tests.shared_moe.configs import tiny
 from tests.shared_moe.conftest import MakeTask
 from trainables.text_data import TextData, TextSplit, load
 
@@ -189,23 +188,21 @@ def test_documents_are_taken_whole_and_evenly() -> None:
     assert text.at_most(1).tokens.tolist() == [0, 0, 0]
 
 
-# --- the ladder ------------------------------------------------------------------------------------------------------
+# --- baselines ------------------------------------------------------------------------------------------------------
 
 NAMES = ["uniform", "unigram", "bigram", "trigram", "5-gram", "5-gram and cache", "xz -9e"]
 
 
-def test_the_rungs_of_a_real_text(pydoc_dir: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    rungs = ladder("pydoc", pydoc_dir, progress=lambda done, total: seen.append((done, total)))
-    assert [rung.name for rung in rungs] == NAMES
-    assert seen == [(k + 1, len(NAMES)) for k in range(len(NAMES))]
-    nll = {rung.name: rung.nll for rung in rungs}
+def test_the_rows_of_a_real_text(pydoc_dir: Path) -> None:
+    rows = baselines.baselines("pydoc", pydoc_dir)
+    assert [row.name for row in rows] == NAMES
+    nll = {row.name: row.value for row in rows}
     data = load("pydoc", pydoc_dir)
     assert nll["uniform"] == math.log(data.vocab_size)
     assert nll["uniform"] > nll["unigram"] > nll["bigram"] > nll["trigram"] > nll["5-gram"]
     assert 0.0 < nll["xz -9e"] < nll["bigram"]
-    assert all(rung.note for rung in rungs)
-    assert ladder_for("shared_moe", "pydoc", pydoc_dir) == rungs
+    assert all(row.note for row in rows)
+    assert measure("shared_moe", "pydoc", pydoc_dir) == rows
 
 
 def test_a_config_scores_the_targets_that_its_models_are_evaluated_on(make_task: MakeTask, pydoc_dir: Path) -> None:
@@ -217,10 +214,10 @@ def test_a_config_scores_the_targets_that_its_models_are_evaluated_on(make_task:
     counts = np.bincount(below, minlength=data.vocab_size)
     taken = np.array([0.0, *discounts(counts)])[np.minimum(counts, 3)]
     unigram = (counts - taken + taken.sum() / data.vocab_size) / len(below)
-    rungs = {r.name: r for r in ladder_for("shared_moe", "pydoc", pydoc_dir, task.config.model_dump())}
-    assert rungs["unigram"].nll == pytest.approx(-np.log(unigram[targets]).mean(), rel=1e-12)
-    assert "5 sequences of 32 tokens" in rungs["unigram"].note
-    assert "whole split" in rungs["xz -9e"].note
+    rows = {r.name: r for r in measure("shared_moe", "pydoc", pydoc_dir, task.config.model_dump())}
+    assert rows["unigram"].value == pytest.approx(-np.log(unigram[targets]).mean(), rel=1e-12)
+    assert "5 sequences of 32 tokens" in rows["unigram"].note
+    assert "whole split" in rows["xz -9e"].note
 
 
 class Letters:
@@ -265,7 +262,7 @@ def chain(num: int, seed: int) -> np.ndarray:
 
 def test_n_grams_reach_the_entropy_of_a_chain_and_unigrams_do_not(letters: dict[str, TextData]) -> None:
     letters["letters"] = written(chain(40_000, 0), chain(5_000, 1), chain(20_000, 2))
-    nll = {rung.name: rung.nll for rung in ladder("letters", Path())}
+    nll = {row.name: row.value for row in baselines.baselines("letters", Path())}
     step, other = 0.7 + 0.3 / 8, 0.3 / 8
     entropy = -step * math.log(step) - 7 * other * math.log(other)
     assert nll["unigram"] == pytest.approx(math.log(8), abs=0.005)
@@ -280,12 +277,12 @@ def test_a_split_is_scored_from_what_lies_before_it(letters: dict[str, TextData]
     """Changing test does not change what val is told; changing val changes what test is told."""
     train, val, test = chain(2_000, 0), chain(500, 1), chain(500, 2)
     letters["letters"] = written(train, val, test)
-    by_val, by_test = ladder("letters", Path(), "val"), ladder("letters", Path())
+    by_val, by_test = baselines.baselines("letters", Path(), split="val"), baselines.baselines("letters", Path())
     letters["letters"] = written(train, val, 7 - test)
-    assert ladder("letters", Path(), "val") == by_val
+    assert baselines.baselines("letters", Path(), split="val") == by_val
     letters["letters"] = written(train, 7 - val, test)
-    changed = ladder("letters", Path())
-    assert all(one.nll != other.nll for one, other in zip(changed[1:], by_test[1:], strict=True))
+    changed = baselines.baselines("letters", Path())
+    assert all(one.value != other.value for one, other in zip(changed[1:], by_test[1:], strict=True))
 
 
 def test_large_sets_are_thinned_and_say_so(letters: dict[str, TextData], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +290,7 @@ def test_large_sets_are_thinned_and_say_so(letters: dict[str, TextData], monkeyp
     monkeypatch.setattr(baselines, "MAX_TOKENS", 1_000)
     monkeypatch.setattr(baselines, "MAX_TARGETS", 500)
     monkeypatch.setattr(baselines, "MAX_XZ_BYTES", 1_250)
-    notes = {rung.name: rung.note for rung in ladder("letters", Path())}
+    notes = {row.name: row.note for row in baselines.baselines("letters", Path())}
     some = "of 2,500 tokens (whole documents, evenly spread) below"
     assert notes["bigram"].startswith(f"modified Kneser-Ney on 1,000 {some}; scored on 500 of 1,000 tokens")
     assert notes["xz -9e"].startswith(f"text after 1,250 {some}")
@@ -301,18 +298,8 @@ def test_large_sets_are_thinned_and_say_so(letters: dict[str, TextData], monkeyp
 
 def test_few_documents_settle_the_cache_by_tokens(letters: dict[str, TextData]) -> None:
     letters["letters"] = written(chain(1_000, 0), chain(500, 1), chain(500, 2), document=500)
-    assert [rung.name for rung in ladder("letters", Path())] == NAMES
+    assert [row.name for row in baselines.baselines("letters", Path())] == NAMES
 
 
-def test_other_families_are_not_asked_for_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def recorded(*words: Any) -> list[Any]:
-        asked.append(words)
-        return []
-
-    monkeypatch.setattr(baselines, "recorded", recorded, raising=False)
-    monkeypatch.setitem(LADDERS, "spacing_mdn", "analysis.shared_moe.baselines:recorded")
-    assert ladder_for("spacing_mdn", "first100k", Path("data"), tiny().model_dump()) == []
-    assert asked == [("first100k", Path("data"))]
-    assert ladder_for("no_such_family", "x", Path("data")) == ()
+def test_a_family_without_baselines_has_none() -> None:
+    assert measure("tests.scripted:FAMILY", "x", Path("data")) == ()

@@ -121,4 +121,8 @@ FAMILY = Family(
     metrics=(*_OF_EVERY_MODEL, *_OF_EXPERTS),
     presets=PRESETS,
     health=_HEALTH,
+    spaces="search_spaces.shared_moe:SPACES",
+    sample="trainables.shared_moe.sample:draw",
+    baselines="analysis.shared_moe.baselines:baselines",
+    diagnostics="analysis.shared_moe:DIAGNOSTICS",
 )

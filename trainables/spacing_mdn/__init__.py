@@ -99,4 +99,8 @@ FAMILY = Family(
     objective=VAL_NLL,
     metrics=METRICS,
     presets=PRESETS,
+    spaces="search_spaces.spacing_mdn:SPACES",
+    sample="trainables.spacing_mdn.sample:draw",
+    baselines="analysis.spacing_mdn.baselines:baselines",
+    diagnostics="analysis.spacing_mdn:DIAGNOSTICS",
 )

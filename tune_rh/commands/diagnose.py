@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See the module."""
+    from analysis.registry import offered
     from trainables.exported import INDEX
     from tune_rh import runs
 
@@ -42,29 +43,39 @@ def run(args: argparse.Namespace) -> int:
         _diagnose_models([_outside_runs(args)], args.only)
         return DONE
     paths = runs.find(args.what, args.runs_dir.absolute())
-    of_models, of_run = _split(args.only, args.member is None)
+    family = runs.replay(paths)[0].family
+    of_models, of_run = _split(family, args.only, args.member is None)
     members: list[str] = []
     if of_models is None or of_models:
         members = _chosen(args, paths)
-        if not members and (of_models or not _has_questions(paths)):
+        if not members and (of_models or not offered(family, "records")):
             raise PlanError(f"{args.what}: nobody has reached the last stage yet; --member ID takes another one")
     if args.only is None:
-        _check_offered(runs.replay(paths)[0].family)
+        _check_offered(family)
     _diagnose_models(_opened(args, paths, members), of_models)
     if of_run is None or of_run:
         _diagnose_run(paths, of_run)
     return DONE
 
 
-def _split(only: Sequence[str] | None, whole_run: bool) -> tuple[list[str] | None, list[str] | None]:
-    """Which names are asked of models and which of the run; None: all there are. What nobody knows goes to models."""
-    from analysis.registry import DIAGNOSTICS
+def _split(family: str, only: Sequence[str] | None, whole_run: bool) -> tuple[list[str] | None, list[str] | None]:
+    """Which names are asked of models and which of the run; None: all there are.
 
+    Raises:
+        PlanError: the family has no such diagnostic.
+    """
+    from analysis.registry import UnknownDiagnostic, get_diagnostic, offered
+
+    try:
+        for name in only or ():
+            get_diagnostic(family, name)
+    except UnknownDiagnostic as error:
+        raise PlanError(f"--only: {error}") from error
     if not whole_run:
         return (None if only is None else list(only)), []
     if only is None:
         return None, None
-    of_run = [name for name in only if name in DIAGNOSTICS and DIAGNOSTICS[name].needs == "records"]
+    of_run = [name for name in only if name in offered(family, "records")]
     return [name for name in only if name not in of_run], of_run
 
 
@@ -82,20 +93,10 @@ def _check_device(name: str) -> None:
 
 def _check_offered(family: str) -> None:
     """Raise PlanError if there is nothing to ask of the family."""
-    from analysis.registry import DIAGNOSTICS, offered
+    from analysis.registry import diagnostics_of
 
-    if not offered(family) and not offered(family, "records"):
-        known = ", ".join(sorted({name for listed in DIAGNOSTICS.values() for name in listed.families}))
-        raise PlanError(f"family {family!r} has no diagnostics; those that have: {known}")
-
-
-def _has_questions(paths: RunPaths) -> bool:
-    """Whether the run's family has diagnostics of whole runs."""
-    from analysis.registry import offered
-    from tune_rh import runs
-
-    plan, _ = runs.replay(paths)
-    return bool(offered(plan.family, "records"))
+    if not diagnostics_of(family):
+        raise PlanError(f"family {family!r} has no diagnostics: its Family names none (trainables.api)")
 
 
 def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Sequence[str] | None) -> None:

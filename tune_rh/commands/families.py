@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 
 from rich.table import Table
 
-from search_spaces.registry import TABLES
+from search_spaces.registry import spaces_of
 from trainables.registry import FAMILIES, get_family
 from tune_rh import display
 
@@ -33,8 +32,7 @@ def run(args: argparse.Namespace) -> int:
     for name, fields in family.presets.items():
         presets.add_row(name, " ".join(f"{key}={value}" for key, value in fields.items()) or "-")
     spaces = Table("space", "what it varies", "laid over", title="Spaces")
-    module, _, attribute = TABLES.get(family.name, ":").partition(":")
-    for name, space in (getattr(import_module(module), attribute) if module else {}).items():
+    for name, space in spaces_of(args.family).items():
         spaces.add_row(name, space.summary, space.base)
     metrics = Table("metric", "better", "unit", "what it is", title="Metrics")
     for metric in family.metrics:

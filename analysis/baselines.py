@@ -1,0 +1,53 @@
+"""What a win has to beat on the run's own data: measured by the family's own function, and kept beside the report.
+
+Measuring takes about a minute, and the rows never change while the data stay the same. The predictors themselves are
+each family's (`trainables.api.Family.baselines`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from analysis.api import Baseline
+from analysis.reports.tables import write_json
+from trainables.registry import get_part
+
+
+def measure(family: str, dataset: str, data_dir: Path, config: Mapping[str, Any] | None = None) -> Sequence[Baseline]:
+    """The baselines of ``family`` on the test split of ``dataset``; none for a family that names none.
+
+    Args:
+        family: whose models are compared.
+        dataset: one of its data sets.
+        data_dir: root of all data.
+        config: of a model. If given, baselines are scored on the targets that this model is evaluated on, where that
+            depends on the config; otherwise on all of the split.
+    """
+    baselines = get_part(family, "baselines")
+    return () if baselines is None else baselines(dataset, data_dir, config=config)
+
+
+def kept(path: Path, digest: str, make: Callable[[], Sequence[Baseline]], *, keep: bool = True) -> Sequence[Baseline]:
+    """The baselines in ``path`` if they are of the same data, else new ones, which are kept.
+
+    Args:
+        path: of the file, ``report/baselines.json``.
+        digest: of the data; an empty one is never taken for the same.
+        make: measures the baselines; what it raises is not caught.
+        keep: whether new ones are written to ``path``.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if digest and content["digest"] == digest and content["baselines"]:
+            return [Baseline(str(r["name"]), float(r["value"]), str(r["note"])) for r in content["baselines"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none there, or of another version: it is made again
+    rows = make()
+    if rows and keep:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"digest": digest, "baselines": [asdict(row) for row in rows]})
+    return rows
