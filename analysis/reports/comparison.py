@@ -87,6 +87,11 @@ class Comparison:
     bisection: Bisection | None
     command: str
 
+    @property
+    def sign(self) -> float:
+        """1 where lower is better, else -1."""
+        return 1.0 if self.mode == "min" else -1.0
+
 
 def write(comparison: Comparison, folder: Path) -> Path:
     """Write comparison.md, .json, difference.png and .csv, and bisection.png where there are probes.
@@ -183,7 +188,7 @@ def _sides_table(comparison: Comparison) -> list[str]:
 
 def _seeds_table(comparison: Comparison) -> list[str]:
     places = sentences.places(comparison)
-    sign = 1.0 if comparison.mode == "min" else -1.0
+    sign = comparison.sign
     rows = []
     for seed, a, b, difference in _rows(comparison):
         winner = NONE

@@ -67,7 +67,7 @@ def doubts(comparison: Comparison) -> list[str]:
 
 def difference(comparison: Comparison) -> Interval:
     """Mean of B - A, in the objective's own sign."""
-    return comparison.claim.difference.times(1.0 if comparison.mode == "min" else -1.0)
+    return comparison.claim.difference.times(comparison.sign)
 
 
 def a_wins(claim: Claim) -> Interval:

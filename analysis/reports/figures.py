@@ -1,10 +1,6 @@
 """Figures of reports as PNG files: a difference, probes of a bisection, a race.
 
-What it is: drawing only. Okabe-Ito colours, and never colour alone: line styles and markers say the same, so that print
-and colour-blind readers lose nothing. What it is not: a place that computes. Matplotlib is loaded when a figure is
-drawn; a bare `Figure` renders with Agg, without a display and without pyplot's global state.
-
-Source of the colours: M. Okabe and K. Ito, Color Universal Design (2008).
+Drawing only, with the colours and frames of `analysis.reports.plots`: nothing is computed here.
 """
 
 from __future__ import annotations
@@ -15,10 +11,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.reports import comparison_sentences as sentences
 from analysis.reports.bisection import Probe
+from analysis.reports.plots import (
+    BLACK,
+    BLUE,
+    DPI,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    STYLES,
+    axis_label,
+    figure_of,
+    frame,
+    shortened,
+)
 from analysis.reports.race_sentences import LOST
 from analysis.reports.tables import write_bytes
 
@@ -31,46 +41,26 @@ if TYPE_CHECKING:
     from analysis.reports.paired import Point
     from analysis.reports.race import Race, Racer
 
-BLACK, ORANGE, GREEN, BLUE, RED, PURPLE = ("#000000", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
-GREY = "#8A8A8A"
-DPI = 150
-
 _LABEL_LENGTH = 44  # characters of a probe's keys
 _SHOWN = (-0.8, 1.8)  # positions drawn; an interval that goes further ends in an arrow
-STYLES: tuple[tuple[str, Any, str], ...] = (
-    (BLUE, "-", "o"),
-    (RED, "--", "s"),
-    (GREEN, "-.", "^"),
-    (PURPLE, ":", "D"),
-    (ORANGE, (0, (5, 1, 1, 1, 1, 1)), "v"),
-    (BLACK, (0, (8, 2)), "P"),
-)
-"""Colour, line style and marker of the first, second ... thing drawn; what comes after the last begins again."""
 _TRANSIENT = 0.2  # of the steps: what happens there does not set the frame
-_STYLE: dict[Any, Any] = {
-    "text.parse_math": False,  # a dollar in a name is a dollar
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "figure.titlesize": 10.0,
-    "legend.fontsize": 8.0,
-    "legend.handlelength": 2.4,
-    "legend.columnspacing": 1.2,
-}
 
 
 def draw_difference(comparison: Comparison, points: Sequence[Point], path: Path) -> None:
     """Values of A and B paired by seed, and B - A in the best so far by step with its pointwise band."""
-    with _figure(path, 9.0, 4.2) as figure:
+    with _png(path, 9.0, 4.2) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.5))
         _pairs(left, comparison)
         _by_step(right, comparison, points)
         named = [(letter, side.name) for letter, side in (("A", comparison.a), ("B", comparison.b)) if side.name]
-        figure.suptitle(",  ".join(f"{letter}: {_short(name)}" for letter, name in named), x=0.02, ha="left")
+        figure.suptitle(
+            ",  ".join(f"{letter}: {shortened(name, _LABEL_LENGTH)}" for letter, name in named), x=0.02, ha="left"
+        )
 
 
 def draw_probes(probes: Sequence[Probe], path: Path) -> None:
     """Positions of probes between A (0) and B (1), in the order in which they were run, from the top."""
-    with _figure(path, 9.0, 1.5 + 0.32 * len(probes)) as figure:
+    with _png(path, 9.0, 1.5 + 0.32 * len(probes)) as figure:
         axes = figure.subplots()
         seen: set[str] = set()
         for row, probe in enumerate(probes):
@@ -97,32 +87,26 @@ def draw_race(race: Race, seeds: Seeds, path: Path) -> None:
         seeds: numbers at the first gate, of values where lower is better: turned back here.
         path: of the PNG.
     """
-    with _figure(path, 9.0, 4.2) as figure:
+    with _png(path, 9.0, 4.2) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.9, 1.0))
         _curves(left, race, seeds)
         _best_of(right, race, seeds)
 
 
 @contextmanager
-def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+def _png(path: Path, width: float, height: float) -> Iterator[Figure]:
     """An empty figure in inches, written when the block ends."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    with figure_of(width, height) as figure:
         yield figure
         body = io.BytesIO()
         figure.savefig(body, format="png", dpi=DPI)
     write_bytes(path, body.getvalue())
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LABEL_LENGTH else f"{name[: _LABEL_LENGTH - 1]}…"
-
-
-def _axis(text: str, unit: str) -> str:
-    return f"{text} ({unit})" if unit else text
+def _legend(axes: Axes, columns: int) -> None:
+    """Below the axes; none where nothing has a label."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=columns, frameon=False)
 
 
 def _once(seen: set[str], label: str) -> str | None:
@@ -139,15 +123,9 @@ def _empty(axes: Axes, why: str) -> None:
     axes.set_yticks([])
 
 
-def _frame(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
 def _pairs(axes: Axes, comparison: Comparison) -> None:
     """One slope a seed; a lost seed is a cross beyond the worst value."""
-    sign = 1.0 if comparison.mode == "min" else -1.0
+    sign = comparison.sign
     sides = (comparison.a, comparison.b)
     seeds = list(dict.fromkeys(seed for side in sides for seed in side.values))
     columns = [[sentences.value_of(side, seed) for seed in seeds] for side in sides]
@@ -171,11 +149,10 @@ def _pairs(axes: Axes, comparison: Comparison) -> None:
         _empty(axes, "no seed has a value")
     axes.set_xlim(-0.7, 1.7)
     axes.set_xticks([0, 1], ["A", "B"])
-    axes.set_ylabel(_axis(comparison.objective, comparison.unit))
+    axes.set_ylabel(axis_label(comparison.objective, comparison.unit))
     axes.set_title("Best of each seed (bar: mean)", loc="left")
-    _frame(axes)
-    if seen:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
+    frame(axes)
+    _legend(axes, 3)
 
 
 def _column(axes: Axes, at: int, kept: Sequence[float], num_lost: int, worst: float) -> None:
@@ -217,12 +194,11 @@ def _by_step(axes: Axes, comparison: Comparison, points: Sequence[Point]) -> Non
     else:
         _empty(axes, "no pair has a curve on both sides")
     axes.set_xlabel("optimiser steps")
-    axes.set_ylabel(_axis("B - A", comparison.unit))
+    axes.set_ylabel(axis_label("B - A", comparison.unit))
     better = "below" if comparison.mode == "min" else "above"
     axes.set_title(f"B - A in the best so far ({better} zero: B better)", loc="left")
-    _frame(axes)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False)
+    frame(axes)
+    _legend(axes, 4)
 
 
 def _frame_late(axes: Axes, points: Sequence[Point]) -> None:
@@ -265,7 +241,7 @@ def _keys_label(keys: Sequence[str]) -> str:
 
 
 def _curves(axes: Axes, race: Race, seeds: Seeds) -> None:
-    sign = 1.0 if race.mode == "min" else -1.0
+    sign = race.sign
     bold = _leaders(race)
     seen: set[str] = set()
     for racer in race.racers:
@@ -290,16 +266,15 @@ def _curves(axes: Axes, race: Race, seeds: Seeds) -> None:
         axes.axhline(sign * seeds.line.value, color=BLACK, linewidth=1.1, linestyle=(0, (6, 3)), label=label, zorder=2)
     _frame_race(axes, race, seeds)
     axes.set_xlabel("optimiser steps")
-    axes.set_ylabel(_axis(race.objective, race.unit))
+    axes.set_ylabel(axis_label(race.objective, race.unit))
     axes.set_title("Every seed (bold: went furthest, mark: its best)", loc="left")
-    _frame(axes)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False)
+    frame(axes)
+    _legend(axes, 4)
 
 
 def _leaders(race: Race) -> list[Racer]:
     """Those that passed the most gates, best first, as many as have a style of their own."""
-    sign = 1.0 if race.mode == "min" else -1.0
+    sign = race.sign
     furthest = max((racer.passed for racer in race.racers), default=0)
     kept = [r for r in race.racers if r.passed == furthest and r.best is not None and math.isfinite(r.best)]
     return sorted(kept, key=lambda r: sign * (r.best or 0.0))[: len(STYLES)]
@@ -307,7 +282,7 @@ def _leaders(race: Race) -> list[Racer]:
 
 def _frame_race(axes: Axes, race: Race, seeds: Seeds) -> None:
     """From the best of all to the worst at the first gate and some more: the descent would flatten the rest."""
-    sign = 1.0 if race.mode == "min" else -1.0
+    sign = race.sign
     from_step = 0.0 if not race.gates else race.gates[0] if len(race.gates) > 1 else 0.5 * race.gates[0]
     sound = [racer for racer in race.racers if racer.status not in LOST]
     points = [(step, sign * v) for racer in sound or race.racers for step, v in racer.curve if math.isfinite(v)]
@@ -321,7 +296,7 @@ def _frame_race(axes: Axes, race: Race, seeds: Seeds) -> None:
 
 
 def _best_of(axes: Axes, race: Race, seeds: Seeds) -> None:
-    sign = 1.0 if race.mode == "min" else -1.0
+    sign = race.sign
     at = [row.k for row in seeds.best_of if math.isfinite(row.value.value)]
     known = [row.value.times(sign) for row in seeds.best_of if math.isfinite(row.value.value)]
     if known:
@@ -334,10 +309,9 @@ def _best_of(axes: Axes, race: Race, seeds: Seeds) -> None:
         axes.plot(*zip(*modelled, strict=True), "^--", color=RED, markersize=5, linewidth=1.2, label="success model")
     axes.set_xticks(range(1, len(seeds.best_of) + 1))
     axes.set_xlabel("k seeds")
-    axes.set_ylabel(_axis("expected best", race.unit))
+    axes.set_ylabel(axis_label("expected best", race.unit))
     axes.set_title(f"Best of k at step {race.gates[0]:,}" if race.gates else "Best of k", loc="left")
-    _frame(axes)
+    frame(axes)
     if not known:
         _empty(axes, "no seed has a value")
-    else:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    _legend(axes, 2)

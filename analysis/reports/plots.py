@@ -1,7 +1,10 @@
 """Draws a diagnostic's `analysis.api.Plot`, and writes figures as SVG or PNG that a page can hold inside itself.
 
-What it is: drawing only, in Okabe-Ito colours with line styles and markers that say the same. What it is not: a place
-that computes, or that knows any run. Matplotlib is loaded when something is drawn.
+Drawing only: nothing is computed here, and no run is known. Okabe-Ito colours, and never colour alone: line styles and
+markers say the same, so that print and colour-blind readers lose nothing. Matplotlib is loaded when something is drawn;
+a bare `Figure` renders with Agg, without a display and without pyplot's global state.
+
+Source of the colours: M. Okabe and K. Ito, Color Universal Design (2008).
 """
 
 from __future__ import annotations
@@ -17,12 +20,24 @@ from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 from analysis.api import Plot, Series
-from analysis.reports.figures import BLACK, DPI, STYLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BLACK, ORANGE, GREEN, BLUE, RED, PURPLE = ("#000000", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+GREY = "#8A8A8A"
+DPI = 150
+
+STYLES: tuple[tuple[str, Any, str], ...] = (
+    (BLUE, "-", "o"),
+    (RED, "--", "s"),
+    (GREEN, "-.", "^"),
+    (PURPLE, ":", "D"),
+    (ORANGE, (0, (5, 1, 1, 1, 1, 1)), "v"),
+    (BLACK, (0, (8, 2)), "P"),
+)
+"""Colour, line style and marker of the first, second ... thing drawn; what comes after the last begins again."""
 WIDTH, HEIGHT = 7.2, 3.6
 """Inches of a figure on the page."""
 
@@ -36,8 +51,10 @@ _RC: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters: small, searchable, sharp in print
     "font.size": 9.0,
     "axes.titlesize": 9.5,
+    "figure.titlesize": 10.0,
     "legend.fontsize": 8.0,
     "legend.handlelength": 2.6,
+    "legend.columnspacing": 1.2,
 }
 _SHARED = re.compile(r'(\bid="|href="#|url\(#)')
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
@@ -91,7 +108,7 @@ def picture(
         width, height: inches.
         as_png: for figures of many hundred lines, that would be large as SVG.
     """
-    with _figure(width, height) as figure:
+    with figure_of(width, height) as figure:
         fill(figure)
         body = io.BytesIO()
         if as_png:
@@ -138,8 +155,19 @@ def nothing(axes: Axes, why: str) -> None:
     axes.set_yticks([])
 
 
+def axis_label(text: str, unit: str) -> str:
+    """``val_nll (nats)``, or the text alone where there is no unit."""
+    return f"{text} ({unit})" if unit else text
+
+
+def shortened(name: str, length: int) -> str:
+    """The name in at most so many characters."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def figure_of(width: float, height: float) -> Iterator[Figure]:
+    """An empty figure in inches; what is drawn or saved in the block has our style."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -83,6 +83,11 @@ class Race:
     seconds: float
     steps: int
 
+    @property
+    def sign(self) -> float:
+        """1 where lower is better, else -1."""
+        return 1.0 if self.mode == "min" else -1.0
+
 
 def write(race: Race, folder: Path) -> Path:
     """Write race.md, .png, .csv and .json; the path of race.md.
@@ -149,7 +154,7 @@ def _seeds_table(race: Race) -> list[str]:
 
 
 def _best_of_table(race: Race, seeds: Seeds) -> list[str]:
-    places, sign = sentences.places(race), sentences.sign_of(race)
+    places, sign = sentences.places(race), race.sign
     rows = []
     for row in seeds.best_of:
         cells = [str(row.k), f"needs {row.k} seeds", NONE]
@@ -187,7 +192,7 @@ def _csv_row(race: Race, racer: Racer) -> list[object]:
 
 def _numbers(race: Race, seeds: Seeds) -> dict[str, Any]:
     """What race.json holds, in the objective's own sign; curves are in the members' folders."""
-    sign = sentences.sign_of(race)
+    sign = race.sign
     named = ("run", "family", "config", "objective", "unit", "mode", "gates", "keep", "success", "seconds", "steps")
     per_racer = ("seed", "status", "passed", "at_gates", "best", "best_step", "test", "steps")
     swapped, pairs = sentences.swapped_pairs(race)

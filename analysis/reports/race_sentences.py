@@ -22,7 +22,7 @@ LOST = ("diverged", "failed")
 
 def at_first_gate(race: Race) -> Seeds:
     """What the seeds are worth where all can be compared, in the minimised sign; seeds not there yet do not count."""
-    sign = sign_of(race)
+    sign = race.sign
     values, lost = [], 0
     for racer in race.racers:
         value = at_gate(racer, 0)
@@ -39,10 +39,6 @@ def lines(race: Race, seeds: Seeds) -> list[str]:
     return [line for line in (*about_seeds, _went_on(race), _order(race), _cost(race)) if line]
 
 
-def sign_of(race: Race) -> float:
-    return 1.0 if race.mode == "min" else -1.0
-
-
 def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
@@ -54,7 +50,7 @@ def at_gate(racer: Racer, gate: int) -> float | None:
 
 def ranked(race: Race) -> list[Racer]:
     """Those that went furthest first, then by their best; without a value last."""
-    sign = sign_of(race)
+    sign = race.sign
 
     def key(racer: Racer) -> tuple[bool, int, float, int]:
         best = finite(racer.best)
@@ -80,7 +76,7 @@ def _best(race: Race) -> str:
     with_value = [racer for racer in race.racers if finite(racer.best) is not None]
     if not with_value:
         return f"No seed has a value: {counted(len(race.racers), 'seed')} in the race{lost}."
-    best = min(with_value, key=lambda racer: sign_of(race) * (racer.best or 0.0))
+    best = min(with_value, key=lambda racer: race.sign * (racer.best or 0.0))
     test = "" if finite(best.test) is None else f", on test {_shown(race, best.test or 0.0)}"
     value = _shown(race, best.best or 0.0)
     return (
@@ -97,16 +93,14 @@ def _success(race: Race, seeds: Seeds) -> str:
         why = "and there are too few to tell" if seeds.num - seeds.lost < 4 else "more clearly than chance makes them"
         return f"The values {gate} do not fall into two groups {why}, and no line was given: no success rate."
     side = "at or below" if race.mode == "min" else "at or above"
-    value = _shown(race, sign_of(race) * seeds.line.value)
+    value = _shown(race, race.sign * seeds.line.value)
     text = (
         f"Success: {seeds.successes} of {counted(seeds.num, 'seed')} {side} {value} "
         f"{gate}, a rate of {seeds.rate.value:.2f} "
         f"(95% interval {seeds.rate.low:.2f} to {seeds.rate.high:.2f}); "
         f"{_where_from(seeds.line, seeds.num - seeds.lost)}."
     )
-    later = sum(
-        (v := finite(racer.best)) is not None and sign_of(race) * v <= seeds.line.value for racer in race.racers
-    )
+    later = sum((v := finite(racer.best)) is not None and race.sign * v <= seeds.line.value for racer in race.racers)
     return text if later == seeds.successes else f"{text} At any time, {later} have reached it."
 
 
@@ -129,7 +123,7 @@ def _expected(race: Race, seeds: Seeds) -> str:
     if not known:
         return ""
     picked = [row for row in known if row.k in (1, 2, 4, 8) or row is known[-1]]
-    values = [f"{number(sign_of(race) * row.value.value, places(race))} of {row.k}" for row in picked]
+    values = [f"{number(race.sign * row.value.value, places(race))} of {row.k}" for row in picked]
     return f"Expected best {_gate(race)}{f', in {race.unit}' if race.unit else ''}: {', '.join(values)}."
 
 
@@ -159,7 +153,7 @@ def _went_on(race: Race) -> str:
     for racer in gone:
         first, best = at_gate(racer, 0), finite(racer.best)
         if first is not None and best is not None:
-            won.append(f"seed {racer.seed} by {number(sign_of(race) * (first - best), places(race))}")
+            won.append(f"seed {racer.seed} by {number(race.sign * (first - best), places(race))}")
         else:
             won.append(f"seed {racer.seed} by an unknown amount")
     unit = f" {race.unit}" if race.unit else ""
@@ -191,7 +185,7 @@ def _order(race: Race) -> str:
     swapped, pairs = swapped_pairs(race)
     if len(race.gates) < 2 or not pairs:
         return ""
-    sign, last = sign_of(race), len(race.gates) - 1
+    sign, last = race.sign, len(race.gates) - 1
     orders = [
         [r.seed for r in sorted(_finishers(race), key=lambda r: (sign * (at_gate(r, gate) or 0.0), r.seed))]
         for gate in (0, last)

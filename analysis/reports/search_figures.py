@@ -12,8 +12,23 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from analysis.record_types import CandidateRecord, MemberRecord
-from analysis.reports.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, STYLES
-from analysis.reports.plots import HEIGHT, Picture, frame, logarithmic, nothing, picture
+from analysis.reports.plots import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    HEIGHT,
+    ORANGE,
+    RED,
+    STYLES,
+    Picture,
+    axis_label,
+    frame,
+    logarithmic,
+    nothing,
+    picture,
+    shortened,
+)
 from analysis.reports.search_facts import Facts, called
 from analysis.reports.tables import listed
 
@@ -34,7 +49,7 @@ def ladder(facts: Facts) -> Picture | None:
     if not facts.ladder:
         return None
     rows = [(float(r.value), str(r.name), math.nan, "") for r in facts.ladder]
-    rows += [(s.test.mean, _short(f"{s.id} {s.label}"), s.test.std, role) for s, role in facts.on_ladder]
+    rows += [(s.test.mean, shortened(f"{s.id} {s.label}", _LABEL), s.test.std, role) for s, role in facts.on_ladder]
     rows.sort(key=lambda row: -row[0])
 
     def fill(figure: Figure) -> None:
@@ -50,7 +65,7 @@ def ladder(facts: Facts) -> Picture | None:
         for label, (_, _, _, role) in zip(axes.get_yticklabels(), rows, strict=True):
             label.set_fontweight("bold" if role else "normal")
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(_axis(facts.records.test_metric, facts.unit) + ", lower is better")
+        axes.set_xlabel(axis_label(facts.records.test_metric, facts.unit) + ", lower is better")
         frame(axes)
         axes.grid(axis="y", color="#EEEEEE")
 
@@ -114,7 +129,7 @@ def curves(facts: Facts) -> Picture:
             axes.set_xlabel("optimiser steps")
             frame(axes)
         panels[0].set_xlim(left=0)
-        panels[0].set_ylabel(_axis(facts.records.objective, facts.unit))
+        panels[0].set_ylabel(axis_label(facts.records.objective, facts.unit))
         if zooms:
             panels[1].set_xlim(left=gates[-1])
             panels[1].set_title("the last stage", loc="left")
@@ -148,7 +163,7 @@ def matched(facts: Facts) -> Picture | None:
             margin = 0.05 * (max(ends) - min(ends)) or 1.0
             axes.set_ylim(min(ends) - margin, max(ends) + margin)
         axes.set_xlabel("optimiser steps")
-        axes.set_ylabel(_axis(f"{found.candidate} - control", facts.unit))
+        axes.set_ylabel(axis_label(f"{found.candidate} - control", facts.unit))
         frame(axes)
 
     side = "below" if facts.records.sign > 0 else "above"
@@ -199,7 +214,7 @@ def quality(facts: Facts) -> Picture | None:
         if steps[-1] > _MANY_TIMES * steps[0]:
             logarithmic(axes, x=True)
         axes.set_xlabel("optimiser steps spent on the whole run")
-        axes.set_ylabel(_axis(f"best {facts.records.objective}", facts.unit))
+        axes.set_ylabel(axis_label(f"best {facts.records.objective}", facts.unit))
         frame(axes)
 
     text = "The best value of any member so far (the luckiest seed's) against the steps of the whole run."
@@ -259,7 +274,7 @@ def _band(axes: Axes, facts: Facts, candidate: CandidateRecord, style: tuple[str
     steps = sorted(by_step)
     control = candidate is facts.records.control
     label = called(facts.records, candidate)
-    name = _short(candidate.id if label == candidate.id else f"{candidate.id} {label}")
+    name = shortened(candidate.id if label == candidate.id else f"{candidate.id} {label}", _LABEL)
     name += " (control)" if control else ""
     marker = "o" if len(steps) < 2 else ""
     means = [fmean(by_step[s]) for s in steps]
@@ -279,11 +294,3 @@ def _frame_curves(
     ends = [*values, best(others)] if others else values
     margin = 0.05 * (max(ends) - min(ends)) or 0.1
     axes.set_ylim(min(ends) - margin, max(ends) + margin)
-
-
-def _axis(text: str, unit: str) -> str:
-    return f"{text} ({unit})" if unit else text
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…"
