@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-from trainables import checkpoint
 from trainables.checkpoint import INDEX, STATE, WEIGHTS, linked, load, load_latest, point, prune, save, steps
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
 
@@ -168,7 +167,7 @@ def test_a_link_moves_in_one_step_and_may_dangle(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("where", ["rename", "_fsync"])
+@pytest.mark.parametrize("where", ["rename", "fsync"])
 def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     save(tmp_path, 10, state(1), FACTS)
 
@@ -176,7 +175,7 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os if where == "rename" else checkpoint, where, full)
+        patch.setattr(os, where, full)
         with pytest.raises(CheckpointError, match=r"step-00000020: cannot be written .*No space left"):
             save(tmp_path, 20, state(2), FACTS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "step-00000010"]

@@ -18,7 +18,7 @@ from tests.test_events import BAD, EVENTS, same
 from tune_rh import journal as journal_module
 from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
 from tune_rh.events import Event, SpaceExhausted
-from tune_rh.journal import Journal, RunLock, RunPaths, read, write_atomic
+from tune_rh.journal import Journal, RunLock, RunPaths, read
 
 
 @pytest.fixture
@@ -203,40 +203,6 @@ def test_a_line_that_did_not_reach_the_disk_is_taken_back(
     journal.append(SpaceExhausted(1))
     journal.close()
     assert len(read_all(path)) == len(EVENTS) + 1
-
-
-def test_write_atomic_replaces_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "facts.json"
-    write_atomic(path, "old")
-    write_atomic(path, b"older")
-    assert path.read_text() == "older"
-
-    def fsync(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(journal_module.os, "fsync", fsync)
-        with pytest.raises(StorageFull, match=r"facts\.json: the disk is full; the file was left as it was"):
-            write_atomic(path, "new")
-    assert path.read_text() == "older"
-    assert list(tmp_path.iterdir()) == [path]
-    write_atomic(path, "new")
-    assert path.read_text() == "new"
-
-
-def test_write_atomic_under_a_limit_for_real(tmp_path: Path) -> None:
-    path = tmp_path / "facts.json"
-    write_atomic(path, "old")
-    code = (
-        "import resource, sys; from pathlib import Path; from tune_rh.journal import write_atomic\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
-        "try: write_atomic(Path(sys.argv[1]), 'x' * 100)\n"
-        "except Exception as error: print(type(error).__name__)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() in ("OSError", "StorageFull")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_every_file_of_a_run_lies_inside_its_folder(tmp_path: Path) -> None:

@@ -358,11 +358,11 @@ def test_a_full_disk_in_the_middle_leaves_earlier_checkpoints(tmp_path: Path, mo
     train(run, 50)
     before = kept(given)
 
-    def full(_path: Path) -> None:
+    def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(CheckpointError, match="No space left on device"):
             run.advance()
     assert kept(given) == before

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainables import files
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
 
 CHECKPOINT_SCHEMA = 1
@@ -39,27 +40,15 @@ def save(folder: Path, step: int, state: Mapping[str, Any], facts: Mapping[str, 
         rest = {key: value for key, value in state.items() if key != "model"}
         # Tied weights are stored once each: safetensors refuses tensors that share memory.
         weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state["model"].items()}
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".tmp-{target.name}-{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
         try:
-            temporary.mkdir()
-            save_file(weights, temporary / WEIGHTS)
-            torch.save(rest, temporary / STATE)
-            index = {
-                "schema": CHECKPOINT_SCHEMA,
-                "step": step,
-                **facts,
-                "sha256": {name: _sha256(temporary / name) for name in (WEIGHTS, STATE)},
-            }
-            (temporary / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
-            for path in temporary.iterdir():
-                _fsync(path)
-            os.rename(temporary, target)
-            _fsync(folder)
+            with files.new_folder(target) as made:
+                save_file(weights, made / WEIGHTS)
+                torch.save(rest, made / STATE)
+                digests = {name: _sha256(made / name) for name in (WEIGHTS, STATE)}
+                index = {"schema": CHECKPOINT_SCHEMA, "step": step, **facts, "sha256": digests}
+                (made / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
         except (OSError, RuntimeError, SafetensorError) as error:
             # Neither safetensors nor torch says OSError when a disk is full.
-            shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(
                 f"{target}: cannot be written ({error}); earlier checkpoints are untouched"
             ) from error
@@ -132,8 +121,7 @@ def steps(folder: Path) -> list[Path]:
 
 def point(folder: Path, name: str, target: Path) -> None:
     """Make the link ``name`` point at ``target`` in one rename."""
-    link = folder / f".{name}.{os.getpid()}.tmp"
-    link.unlink(missing_ok=True)
+    link = files.beside(folder / name)
     link.symlink_to(target.name)
     os.replace(link, folder / name)
 
@@ -157,11 +145,3 @@ def prune(folder: Path, keep_steps: set[int], newest: int = 2) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainables.errors import DataError
+from trainables.files import replacing
 from trainables.text_pack import Document
 from trainables.text_sidecar import file_digest
 
@@ -214,20 +215,13 @@ def _end(digest: str) -> bytes:
 
 def _write_documents(path: Path, found: Provenance, documents: Iterable[Document]) -> None:
     """A header, a line a document and an end, under the final name only once all are read."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     above = hashlib.sha256()
-    try:
-        with temporary.open("wb") as file:
-            for record in itertools.chain([{"readers": READERS} | asdict(found)], documents):
-                line = json.dumps(record).encode() + b"\n"
-                above.update(line)
-                file.write(line)
-            file.write(_end(above.hexdigest()))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        for record in itertools.chain([{"readers": READERS} | asdict(found)], documents):
+            line = json.dumps(record).encode() + b"\n"
+            above.update(line)
+            file.write(line)
+        file.write(_end(above.hexdigest()))
 
 
 def _readable(documents: Iterable[Document], archive: Path) -> Iterator[Document]:

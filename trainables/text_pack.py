@@ -22,7 +22,7 @@ import numpy as np
 
 from trainables.api import Progress
 from trainables.errors import DataError
-from trainables.files import write_atomic
+from trainables.files import beside, replacing, write_atomic
 from trainables.text_sidecar import (
     ARRAYS,
     FILES,
@@ -244,7 +244,7 @@ def pack(
     if pretrained is not None and pretrained.get_vocab_size() != vocab_size:
         raise DataError(f"vocab_size = {vocab_size}: the tokenizer given has {pretrained.get_vocab_size()}")
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".documents.{os.getpid()}.tmp"
+    temporary = beside(folder / "documents")
     try:
         staged = stage(documents, temporary, name)
         _check_bytes(staged, name, about)
@@ -282,30 +282,23 @@ def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, meter: Meter) ->
     # Documents are data: one that spells the end of text must not end.
     tokenizer.encode_special_tokens = True
     dtype, end = token_dtype(tokenizer.get_vocab_size()), _end_of_text(tokenizer)
-    temporaries = {name: folder / f".{name}.{os.getpid()}.tmp" for name in ARRAYS}
-    try:
-        with ExitStack() as stack:
-            files = {name: stack.enter_context(path.open("wb")) for name, path in temporaries.items()}
-            for batch in _batches(staged.texts(*SPLITS)):
-                encodings = tokenizer.encode_batch_fast([piece.text for piece in batch], add_special_tokens=False)
-                for piece, encoding in zip(batch, encodings, strict=True):
-                    count = staged.splits[piece.split]
-                    if piece.begins:
-                        files[f"{piece.split}.starts"].write(np.array([count.tokens], dtype="<i8").tobytes())
-                    tokens = [*encoding.ids, end] if piece.ends else encoding.ids
-                    files[f"{piece.split}.bin"].write(np.array(tokens, dtype=dtype).tobytes())
-                    count.tokens += len(tokens)
-                    meter.add(len(piece.text.encode()))
-            for file in files.values():
-                _flush(file)
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(replacing(folder / name)) for name in ARRAYS}
+        for batch in _batches(staged.texts(*SPLITS)):
+            encodings = tokenizer.encode_batch_fast([piece.text for piece in batch], add_special_tokens=False)
+            for piece, encoding in zip(batch, encodings, strict=True):
+                count = staged.splits[piece.split]
+                if piece.begins:
+                    files[f"{piece.split}.starts"].write(np.array([count.tokens], dtype="<i8").tobytes())
+                tokens = [*encoding.ids, end] if piece.ends else encoding.ids
+                files[f"{piece.split}.bin"].write(np.array(tokens, dtype=dtype).tobytes())
+                count.tokens += len(tokens)
+                meter.add(len(piece.text.encode()))
+        for file in files.values():
+            _flush(file)
         # All that takes room is written. From here on the files are not those that an older side-car vouches for.
         (folder / SIDECAR).unlink(missing_ok=True)
         write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
-        for name, path in temporaries.items():
-            os.replace(path, folder / name)
-    finally:
-        for path in temporaries.values():
-            path.unlink(missing_ok=True)
 
 
 def _end_of_text(tokenizer: Tokenizer) -> int:

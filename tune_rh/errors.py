@@ -18,6 +18,11 @@ Two outcomes of a search are no exceptions: some members failed (exit code 4), a
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 DONE = 0
 SOME_MEMBERS_FAILED = 4
 INTERRUPTED = 130
@@ -71,3 +76,16 @@ class JournalCorrupt(RunError):
 
 class StorageFull(RunError):
     """The disk is full; what was written before is safe."""
+
+
+@contextmanager
+def storage_full(path: Path, then: str) -> Iterator[None]:
+    """Raise `StorageFull` naming ``path`` where the block runs into a full disk; ``then`` is what to do next."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"{path}: the disk is full; nothing that was written before is lost. Free some space, then {then}"
+            ) from error
+        raise

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +22,12 @@ import tomli_w
 from trainables import checkpoint
 from trainables.api import test_metric
 from trainables.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
+from trainables.files import new_folder
 from trainables.registry import FAMILIES
-from tune_rh.errors import ExportError
+from tune_rh.errors import ExportError, storage_full
 from tune_rh.events import MemberId
 from tune_rh.history import History
-from tune_rh.journal import RunPaths, write_atomic
+from tune_rh.journal import RunPaths
 from tune_rh.summary import Ranked, best_member, failed_requirements, ranking
 
 
@@ -66,18 +66,10 @@ def export(
         raise ExportError(f"{checkpoints}: the best checkpoint of {member} is not there")
     added = history.candidates[chosen.candidate].added
     checkpoint.load(best, config_digest=added.config_digest)  # digests are checked before anything is copied
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        _fill(temporary, paths, history, chosen, member, best, ladder, tuple(companions))
+    with storage_full(out, "export again"), new_folder(out) as folder:
+        _fill(folder, paths, history, chosen, member, best, ladder, tuple(companions))
         for name, source in companions.items():
-            shutil.copyfile(source, temporary / name)
-        if out.exists():
-            out.rmdir()
-        os.rename(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copyfile(source, folder / name)
     return chosen
 
 
@@ -124,9 +116,10 @@ def _fill(
     step = tested.step if tested else history.member(member).curve.best_step
     weights = (best / checkpoint.WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(weights)
-    write_atomic(folder / CONFIG, tomli_w.dumps({k: v for k, v in added.config.items() if v is not None}))
-    write_atomic(folder / "metrics.json", json.dumps({"step": step, **metrics}, indent=1))
-    write_atomic(folder / "seeds.csv", _seeds_csv(history, chosen.candidate))
+    set_fields = {name: value for name, value in added.config.items() if value is not None}
+    (folder / CONFIG).write_text(tomli_w.dumps(set_fields), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps({"step": step, **metrics}, indent=1), encoding="utf-8")
+    (folder / "seeds.csv").write_text(_seeds_csv(history, chosen.candidate), encoding="utf-8")
     shutil.copyfile(paths.provenance, folder / "provenance.json")
     index = {
         "schema": EXPORT_SCHEMA,
@@ -141,8 +134,8 @@ def _fill(
         "run": plan.name,
         "plan_fingerprint": plan.fingerprint(),
     }
-    write_atomic(folder / INDEX, json.dumps(index, indent=1))
-    write_atomic(folder / CARD, _card(history, chosen, member, metrics, step, ladder, companions))
+    (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    (folder / CARD).write_text(_card(history, chosen, member, metrics, step, ladder, companions), encoding="utf-8")
 
 
 def _seeds_csv(history: History, candidate: str) -> str:

@@ -18,8 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from trainables import files
-from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
+from tune_rh.errors import JournalCorrupt, RunLocked, storage_full
 from tune_rh.events import Event, MemberId, decode, encode
 
 JOURNAL_SCHEMA = 3
@@ -98,19 +97,15 @@ class Journal:
         """Write ``event`` so that it survives a power cut; raises `StorageFull` and leaves no half line behind."""
         line = encode(event).encode() + b"\n"
         size = os.fstat(self._file.fileno()).st_size
-        try:
-            written = self._file.write(line)
-            if written < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            os.truncate(self._path, size)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(
-                    f"{self._path}: the disk is full; nothing that was written before is lost. "
-                    "Free some space, then resume the run"
-                ) from error
-            raise
+        with storage_full(self._path, "resume the run"):
+            try:
+                written = self._file.write(line)
+                if written < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file.fileno())
+            except OSError:
+                os.truncate(self._path, size)
+                raise
 
     def close(self) -> None:
         """Close the file."""
@@ -181,13 +176,3 @@ class RunLock:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """`trainables.files.write_atomic`, with a full disk said as such (`StorageFull`)."""
-    try:
-        files.write_atomic(path, content)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"{path}: the disk is full; the file was left as it was") from error
-        raise

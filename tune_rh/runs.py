@@ -11,13 +11,14 @@ from pathlib import Path
 
 from trainables.api import Accompanied, DataSource, Family
 from trainables.config import canonical_digest
+from trainables.files import write_atomic
 from trainables.registry import get_family, resolve
 from tune_rh import provenance
 from tune_rh.configs import named_config
-from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunLocked, RunMismatch, RunNotFound
+from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunLocked, RunMismatch, RunNotFound, storage_full
 from tune_rh.events import RunCreated
 from tune_rh.history import History
-from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunLock, RunPaths, read, write_atomic
+from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunLock, RunPaths, read
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_file import load_plan
 
@@ -66,9 +67,10 @@ def create(plan: SearchPlan, root: Path, data_dir: Path) -> RunPaths:
     root.mkdir(parents=True)
     for folder in (paths.root / "members", paths.ray):
         folder.mkdir()
-    write_atomic(paths.plan, plan.toml())
     data = {"name": dataset(plan), "sha256": facts.data_digest, "folder": str(data_dir)}
-    write_atomic(paths.provenance, json.dumps(provenance.collect(data), indent=1))
+    with storage_full(root, "remove this folder and start again"):
+        write_atomic(paths.plan, plan.toml())
+        write_atomic(paths.provenance, json.dumps(provenance.collect(data), indent=1))
     journal = Journal(paths.journal)
     journal.append(facts)
     journal.close()

@@ -9,11 +9,12 @@ import csv
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from trainables.files import write_atomic
 
 NONE = "–"
 """Stands where there is no number."""
@@ -94,10 +95,8 @@ def _cell(text: str) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside and rename, so that nobody reads half a report."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+    """Write a file of a report, which can be made again from its run: whole, but without waiting for the disk."""
+    write_atomic(path, content, durable=False)
 
 
 def write_text(path: Path, text: str) -> None:
