@@ -21,6 +21,7 @@ from scipy.stats import kstwo
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.spacing_mdn.sweep import Sweep, sweep
 from analysis.stats.bootstrap import interval, mean_interval
+from analysis.stats.interval import NORMAL_95
 from analysis.verdicts import no_evidence, shown, verdict
 
 MAX_KS = 0.02
@@ -131,7 +132,7 @@ def ks_distance(values: Array) -> Estimate:
 def _plot(transformed: Array) -> Plot:
     counts, edges = np.histogram(transformed, bins=_BINS, range=(0.0, 1.0))
     density = counts * _BINS / len(transformed)
-    error = 1.96 * np.sqrt(density * _BINS / len(transformed))
+    error = NORMAL_95 * np.sqrt(density * _BINS / len(transformed))
     centers = (edges[:-1] + edges[1:]) / 2
     series = Series(
         "targets",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from analysis.api import Estimate, Finding, Plot, Series, Verdict
 from analysis.spacing_mdn.sweep import RUNS, sweep
 from analysis.stats.bootstrap import mean_interval
+from analysis.stats.interval import NORMAL_95
 from analysis.verdicts import no_evidence, shown, verdict
 
 MAX_STD = 0.05
@@ -60,7 +61,7 @@ class CrossBlock:
 
     def _judge(self, runs: list[Estimate], heights: list[float], nll: Estimate, num: int) -> Finding:
         means = np.array([run.value for run in runs])
-        errors = np.array([(run.high - run.low) / (2 * 1.96) for run in runs])
+        errors = np.array([run.half_width / NORMAL_95 for run in runs])
         std, chance = spread(means, errors)
         seen, reach = float(means.std(ddof=1)), float(np.ptp(means))
         found: Verdict = verdict(std, lambda value: value < MAX_STD)

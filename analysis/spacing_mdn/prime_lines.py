@@ -24,6 +24,7 @@ from scipy.signal import welch
 
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.spacing_mdn.sweep import Sweep, sweep
+from analysis.stats.interval import NORMAL_95
 from analysis.verdicts import no_evidence, shown, verdict
 from trainables.spacing_mdn.data import BLOCK, Part
 
@@ -166,7 +167,8 @@ def fit_lines(heights: Array, primes: Array, spacings: Array, residuals: Array) 
         ]
     )
     error = np.sqrt((_GROUPS - 1) / _GROUPS * np.square(without - without.mean(axis=0)).sum(axis=0))
-    bounds = zip(whole, whole - 1.96 * error, whole + 1.96 * error, strict=True)
+    half = NORMAL_95 * error
+    bounds = zip(whole, whole - half, whole + half, strict=True)
     left, of_spacings, of_residuals = (Estimate(*(float(x) for x in triple)) for triple in bounds)
     amplitude = np.linalg.solve(gram.sum(axis=0), moment.sum(axis=0)).T.reshape(2, 2, -1)
     return Lines(left, of_spacings, of_residuals, np.square(amplitude).sum(axis=1) / 2.0)

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from analysis.stats.student import t_quantile
 
+NORMAL_95 = NormalDist().inv_cdf(0.975)
+"""Standard errors on each side of a 95% interval where the normal distribution serves."""
+
 
 class Interval(NamedTuple):
     """An estimate with the ends of its interval, at 95% unless its owner says otherwise; NaN ends where it has none."""

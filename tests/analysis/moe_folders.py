@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from analysis.api import Estimate, Finding
+from analysis.api import Estimate
 from analysis.records import Records, read_run
 from tests.analysis.run_folders import write_run
+from tests.analysis.values import estimate as estimate
+from tests.analysis.values import number as number
 from tests.plans import plan
 from tests.simulated import Fate, Simulation
 from trainables.registry import build_config, get_family
@@ -118,18 +120,6 @@ def _real(
             yield replace(event, train_s=of.eval_every * step_s.get(label, 0.1))
         else:
             yield event
-
-
-def estimate(finding: Finding, name: str) -> Estimate:
-    found = finding.values[name]
-    assert isinstance(found, Estimate)
-    return found
-
-
-def number(finding: Finding, name: str) -> float:
-    found = finding.values[name]
-    assert isinstance(found, float)
-    return found
 
 
 def is_close(found: Estimate, value: float, half: float) -> bool:

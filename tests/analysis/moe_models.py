@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from analysis.api import Estimate, Finding
 from tests.analysis.slot_models import basis
 from tests.shared_moe.configs import NO_AUX
 from trainables.shared_moe.config import SharedMoEConfig
@@ -42,12 +41,6 @@ class Subject:
 def subject(task: SharedMoETask, number: int = 64) -> Subject:
     """What a diagnostic is called with: a task as it is, and ``number`` sequences."""
     return Subject(task.config, task, draw(task, number=number))
-
-
-def value(finding: Finding, name: str) -> float:
-    """A value of a finding without its interval."""
-    found = finding.values[name]
-    return found.value if isinstance(found, Estimate) else found
 
 
 def mixture(task: SharedMoETask, depth: int = 0) -> Mixture:

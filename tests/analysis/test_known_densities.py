@@ -12,11 +12,12 @@ import torch
 from scipy.integrate import quad
 from scipy.signal import lfilter
 
-from analysis.api import Estimate, Finding
+from analysis.api import Finding
 from analysis.spacing_mdn import baselines, calibration, cross_block, ladder, prime_lines
 from analysis.spacing_mdn.sweep import sweep
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.set_by_hand import PEAK, PLAIN, WIDTH, as_data, make, say, two_peaked
+from tests.analysis.values import estimate, number
 from trainables.errors import DataMissing
 from trainables.spacing_mdn.data import BLOCK, SpacingData
 from trainables.spacing_mdn.linear import fit_ar
@@ -73,25 +74,13 @@ def verdicts(found: dict[str, Finding]) -> dict[str, str]:
     return {name: finding.verdict for name, finding in found.items()}
 
 
-def value(finding: Finding, name: str) -> Estimate:
-    estimate = finding.values[name]
-    assert isinstance(estimate, Estimate)
-    return estimate
-
-
-def number(finding: Finding, name: str) -> float:
-    plain = finding.values[name]
-    assert isinstance(plain, float)
-    return plain
-
-
 def test_the_true_density_passes_all(findings: Find) -> None:
     found = findings(model(data()), data())
     assert verdicts(found) == {"cross_block": "pass", "calibration": "pass", "ladder": "pass"}
-    assert value(found["ladder"], "gain").value == pytest.approx(gain_of_peaks(), abs=0.02)
-    assert value(found["calibration"], "coverage_90").value == pytest.approx(0.9, abs=0.01)
+    assert estimate(found["ladder"], "gain").value == pytest.approx(gain_of_peaks(), abs=0.02)
+    assert estimate(found["calibration"], "coverage_90").value == pytest.approx(0.9, abs=0.01)
     assert number(found["calibration"], "num_targets") > 40_000
-    assert value(found["cross_block"], "std").high < 0.02
+    assert estimate(found["cross_block"], "std").high < 0.02
     assert number(found["cross_block"], "range") < found["cross_block"].threshold["range"]
     for finding in found.values():
         assert finding.plots
@@ -104,7 +93,7 @@ def test_drifted_blocks_fail_cross_block_only(findings: Find) -> None:
     found = findings(task, drifted)
     assert verdicts(found) == {"cross_block": "fail", "calibration": "pass", "ladder": "pass"}
     # (1.15^2 - 0.85^2) / 2 nats between the halves: a deviation over 8 runs of that times sqrt(2 / 7).
-    assert value(found["cross_block"], "std").value == pytest.approx(0.3 * np.sqrt(2 / 7), abs=0.02)
+    assert estimate(found["cross_block"], "std").value == pytest.approx(0.3 * np.sqrt(2 / 7), abs=0.02)
     assert number(found["cross_block"], "range") == pytest.approx(0.3, abs=0.04)
 
 
@@ -120,7 +109,7 @@ def test_a_short_filter_fails_the_ladder_only(findings: Find) -> None:
     remembering = as_data(series[: 60 * BLOCK], series[60 * BLOCK :])
     found = findings(model(remembering, (0.0, 0.0), 0.15 / 0.8), remembering)
     assert verdicts(found) == {"cross_block": "pass", "calibration": "pass", "ladder": "fail"}
-    assert value(found["ladder"], "gain").value == pytest.approx(math.log(0.8), abs=0.01)
+    assert estimate(found["ladder"], "gain").value == pytest.approx(math.log(0.8), abs=0.01)
     assert "worse" in found["ladder"].summary
 
 

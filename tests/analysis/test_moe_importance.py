@@ -28,8 +28,8 @@ from tests.analysis.moe_models import (
     mixture,
     speak,
     subject,
-    value,
 )
+from tests.analysis.values import value
 from tests.shared_moe.configs import DENSE, NO_AUX
 from tests.shared_moe.conftest import MakeTask, make_task, pydoc_dir
 from trainables import checkpoint

@@ -16,7 +16,8 @@ from analysis.shared_moe.depth_specialisation import distances, shuffled_distanc
 from analysis.shared_moe.moe_look import load, look
 from analysis.shared_moe.routing_balance import highest_vio
 from analysis.stats.bootstrap import interval
-from tests.analysis.moe_models import BY_HAND, SURE, by_depth, by_position, even, subject, value
+from tests.analysis.moe_models import BY_HAND, SURE, by_depth, by_position, even, subject
+from tests.analysis.values import value
 from tests.shared_moe.conftest import MakeTask, make_task, pydoc_dir, trained
 from trainables.shared_moe import task as task_module
 

@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from analysis.api import Estimate, Finding
 from analysis.spacing_mdn.prime_lines import DIAGNOSTIC, fit_lines, resolved_primes, smooth_heights
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.set_by_hand import FIRST, PLAIN, as_data, make, say, zeta_heights
+from tests.analysis.values import estimate
 from trainables.spacing_mdn.data import BLOCK, Part, SpacingData
 
 TRAIN, VAL = 40, 40
@@ -36,12 +36,6 @@ def planted() -> SpacingData:
     at = heights(TRAIN + VAL)
     series = 1.0 + sines(at) + NOISE * np.random.default_rng(3).normal(size=len(at))
     return as_data(series[: TRAIN * BLOCK], series[TRAIN * BLOCK :])
-
-
-def value(finding: Finding, name: str) -> Estimate:
-    estimate = finding.values[name]
-    assert isinstance(estimate, Estimate)
-    return estimate
 
 
 def test_heights_count_the_zeros_evenly() -> None:
@@ -98,8 +92,8 @@ def test_a_constant_leaves_every_line_and_is_warned_of(make_subject: MakeSubject
     say(task, (1.0, 1.0), 0.25)
     found = DIAGNOSTIC(make_subject(task))
     assert found.verdict == "warn"
-    assert value(found, "share_left").value == pytest.approx(1.0, abs=1e-3)
-    assert value(found, "lines_of_spacings").value == pytest.approx(LINES_SHARE, abs=0.02)
+    assert estimate(found, "share_left").value == pytest.approx(1.0, abs=1e-3)
+    assert estimate(found, "lines_of_spacings").value == pytest.approx(LINES_SHARE, abs=0.02)
     assert [plot.kind for plot in found.plots] == ["points", "line"]
     spectrum = found.plots[1].series[0]
     # The line of 2, at ln 2 / ln(t / 2 pi), stands above the noise.
@@ -113,14 +107,14 @@ def test_a_linear_filter_leaves_little(make_subject: MakeSubject) -> None:
     say(task, (0.0, 0.0), 0.25)
     found = DIAGNOSTIC(make_subject(task))
     assert found.verdict == "pass"
-    assert value(found, "share_left").high < 0.2
-    assert value(found, "lines_of_residuals").value < value(found, "lines_of_spacings").value
+    assert estimate(found, "share_left").high < 0.2
+    assert estimate(found, "lines_of_residuals").value < estimate(found, "lines_of_spacings").value
 
 
 def test_a_slot_model_is_looked_at_alike(make_subject: MakeSubject) -> None:
     found = DIAGNOSTIC(make_subject(make(planted())))
     assert found.verdict == "warn"
-    assert value(found, "share_left").value == pytest.approx(1.0, abs=0.1)
+    assert estimate(found, "share_left").value == pytest.approx(1.0, abs=0.1)
 
 
 def test_without_heights_lines_or_targets_there_is_no_evidence(make_task: MakeTask, make_subject: MakeSubject) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.api import Estimate
 from analysis.spacing_mdn import content_only, id_only, permutation
 from tests.analysis.conftest import MakeSubject, MakeTask, Subject
+from tests.analysis.values import value
 from trainables.spacing_mdn import task as task_module
 from trainables.spacing_mdn.data import BLOCK, Part, SpacingData
 from trainables.spacing_mdn.linear import fit_ar
@@ -65,11 +65,6 @@ def build(make_task: MakeTask, make_subject: MakeSubject, monkeypatch: pytest.Mo
 
 def verdicts(subject: Subject) -> dict[str, str]:
     return {letter: module.DIAGNOSTIC(subject).verdict for letter, module in CHECKS.items()}
-
-
-def value(finding: Any, name: str) -> float:
-    measured = finding.values[name]
-    return measured.value if isinstance(measured, Estimate) else measured
 
 
 def test_contents_alone_pass_everything(build: Any) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.api import Estimate, Finding
+from analysis.api import Estimate
 from analysis.spacing_mdn import readout, slot_ablation, slot_effect, slot_gradients, slot_norms, slot_similarity
 from tests.analysis.conftest import MakeSubject, MakeTask, Subject
 from tests.analysis.slot_models import FIELDS, NO_SLOTS, set_slots, spoiled, stirred
+from tests.analysis.values import value
 
 ALL = [
     module.DIAGNOSTIC for module in (slot_ablation, slot_similarity, slot_gradients, readout, slot_effect, slot_norms)
@@ -24,11 +25,6 @@ SPREAD = math.log(math.expm1(0.35))
 
 def softplus(value: float) -> float:
     return math.log1p(math.exp(value))
-
-
-def value(finding: Finding, name: str) -> float:
-    found = finding.values[name]
-    return found.value if isinstance(found, Estimate) else found
 
 
 @pytest.fixture
