@@ -64,7 +64,7 @@ def results(forward: Forward, layer: Experts, x: Tensor, chosen: Tensor, weights
 
 
 def check(layer: Experts, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
-    """The dispatch is the loop, in float32 and against float64, to `TOLERANCE` of the largest value or of one."""
+    """The dispatch is exact to `TOLERANCE` of the largest value or of one; from the loop it is as far as both err."""
     mine = results(fast, layer, x, chosen, weights)
     loop = results(reference.expert_loop, layer, x, chosen, weights)
     layer.double()
@@ -72,7 +72,8 @@ def check(layer: Experts, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
     layer.float()
     for name, got, plain, true in zip(NAMES, mine, loop, exact, strict=True):
         scale = max(1.0, float(true.abs().max()))
-        assert float((got - plain).abs().max()) <= TOLERANCE * scale, name
+        rounding = float((plain - true).abs().max())  # which differs by the processor
+        assert float((got - plain).abs().max()) <= TOLERANCE * scale + rounding, name
         assert float((got - true).abs().max()) <= TOLERANCE * scale, name
 
 
