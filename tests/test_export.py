@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from trainables.spacing_mdn.data import BLOCK, Part, SpacingData
 from tune_rh import runs
 from tune_rh.errors import ExportError
 from tune_rh.export import export
+from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
 from tune_rh.plan_file import resolve_plan
 from tune_rh.search import Search
@@ -29,11 +32,15 @@ def _part(num_blocks: int, seed: int) -> Part:
     return Part(spacings, np.linspace(2.0, 9.0, num_blocks))
 
 
-@pytest.fixture
-def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[runs.OpenRun, Path]:
-    """A search over tiny spacing models on made-up spacings, finished in process."""
+class _Source:
+    def digest(self, name: str, data_dir: Path) -> str:
+        return "made up"
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[runs.OpenRun]:
+    """A search over tiny spacing models on made-up spacings, finished in process; its data stay made up."""
     splits = SpacingData("first100k", _part(8, 0), _part(3, 1), _part(3, 2), "made up")
-    monkeypatch.setattr(task_module, "load", lambda name, data_dir: splits)
     plan = resolve_plan(
         fields(
             family="spacing_mdn",
@@ -47,18 +54,21 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[runs.Open
             stages=[{"until_step": 2, "num_seeds": 2}, {"until_step": 4, "num_seeds": 2}],
         )
     )
-    monkeypatch.setattr(runs, "data_source", lambda family: _Source())
-    paths = runs.create(plan, tmp_path / "run", tmp_path / "data")
-    run = runs.open_run(paths, tmp_path / "data")
-    search = Search(run, runner="local", slots=1)
-    LocalRunner().run(search)
-    search.close("finished")
-    return run, tmp_path
+    root = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_module, "load", lambda name, data_dir: splits)
+        patch.setattr(runs, "data_source", lambda family: _Source())
+        run = runs.open_run(runs.create(plan, root / "run", root / "data"), root / "data")
+        search = Search(run, runner="local", slots=1)
+        LocalRunner().run(search)
+        search.close("finished")
+        yield run
 
 
-class _Source:
-    def digest(self, name: str, data_dir: Path) -> str:
-        return "made up"
+@pytest.fixture
+def finished(searched: runs.OpenRun, tmp_path: Path) -> tuple[runs.OpenRun, Path]:
+    """The search, and an empty folder."""
+    return searched, tmp_path
 
 
 def test_loading_and_evaluating_gives_the_recorded_metrics_to_the_last_bit(
@@ -121,10 +131,12 @@ def test_a_changed_export_is_refused(finished: tuple[runs.OpenRun, Path], name: 
 def test_a_corrupt_checkpoint_is_not_exported_and_leaves_no_folder(finished: tuple[runs.OpenRun, Path]) -> None:
     run, folder = finished
     chosen = ranking(run.history)[0]
-    for weights in (run.paths.root / "members").glob(f"{chosen.candidate}-*/checkpoints/best/model.safetensors"):
+    paths = RunPaths(folder / "run")
+    shutil.copytree(run.paths.root, paths.root, symlinks=True)
+    for weights in (paths.root / "members").glob(f"{chosen.candidate}-*/checkpoints/best/model.safetensors"):
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(CheckpointCorrupt):
-        export(run.paths, run.history, folder / "out")
+        export(paths, run.history, folder / "out")
     assert not (folder / "out").exists()
 
 
