@@ -4,6 +4,8 @@ VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 TUNE := $(VENV)/bin/tune-rh
+# Two processes share the tests file by file, so that tests on Ray share a cluster, in the order of collection.
+SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help search moe test test-all check bench lock clean
 
@@ -31,10 +33,10 @@ moe: $(READY)
 	else $(TUNE) data shared_moe --corpus wiki && $(TUNE) search lean-moe-tiny; fi
 
 test: $(READY)
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(SHARED)
 
 test-all: $(READY)
-	$(RUN) -m pytest -m "not gpu"
+	$(RUN) -m pytest $(SHARED) -m "not gpu"
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

@@ -1,15 +1,18 @@
-"""What several files need, made once a session: real spacings; and a Ray cluster that failed tests leave clean."""
+"""What several files need, made once for all processes that share the tests: data sets; and one Ray cluster."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tomli_w
 
 from trainables.spacing_mdn import zeros
 from trainables.spacing_mdn.data import SOURCE
@@ -19,21 +22,31 @@ if TYPE_CHECKING:
 
 FAILED = pytest.StashKey[bool]()
 
-# Ray starts its workers at nice 15, and two busy cores then starve them for minutes.
-os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray spells it so
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of ``folder`` against other processes of the same tests."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of all data: TUNE_RH_DATA_DIR if it is set, so that sets made before are used, else a folder of this run."""
     given = os.environ.get("TUNE_RH_DATA_DIR")
-    return Path(given) if given else tmp_path_factory.mktemp("data")
+    if given:
+        return Path(given)
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "data"
 
 
 @pytest.fixture(scope="session")
 def first100k_dir(data_dir: Path) -> Path:
     """``data_dir`` with first100k in it."""
-    SOURCE.prepare("first100k", data_dir)
+    with alone(data_dir):
+        SOURCE.prepare("first100k", data_dir)
     return data_dir
 
 
@@ -41,6 +54,25 @@ def first100k_dir(data_dir: Path) -> Path:
 def zeros_100k(first100k_dir: Path) -> np.ndarray:
     """The first 100,000 ordinates."""
     return zeros.ordinates(100_000, first100k_dir / "spacing_mdn" / "zeros")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a small search by the command line over the scripted family, to be copied by `copy_run`."""
+    from tests.plans import fields
+    from tune_rh.cli import main
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "plan.toml").write_text(tomli_w.dumps(fields(num_candidates=3)))
+    places = ["--runs-dir", str(folder / "runs"), "--data-dir", str(folder / "data")]
+    assert main(["search", str(folder / "plan.toml"), "--runner", "local", *places]) == 0
+    return folder / "runs" / "scripted"
+
+
+@pytest.fixture
+def copy_run(finished_run: Path) -> Callable[[Path], Path]:
+    """Copies `finished_run` below a folder of runs; returns the copy."""
+    return lambda runs: shutil.copytree(finished_run, runs / finished_run.name, symlinks=True)
 
 
 class SharedCluster:
@@ -89,3 +121,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call":
         item.stash[FAILED] = report.failed
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests on Ray first: they take longest, and no process should be left alone with them at the end."""
+    items.sort(key=lambda item: "ray_cluster" not in getattr(item, "fixturenames", ()))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(tmp_path, capsys)
+
+
+@pytest.fixture
+def run(shell: Shell, copy_run: Callable[[Path], Path]) -> Path:
+    """A finished run where the shell looks for runs."""
+    return copy_run(shell.folder / "runs")
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,28 +154,24 @@ def test_more_cores_than_there_are_exit_3(shell: Shell) -> None:
     assert "resources.cpu = 4096" in err
 
 
-def test_a_run_that_exists_exits_5_and_is_left_alone(shell: Shell) -> None:
-    plan = shell.plan(num_candidates=2)
-    assert shell("search", plan, "--runner", "local")[0] == 0
-    journal = shell.folder / "runs" / "scripted" / "journal.jsonl"
+def test_a_run_that_exists_exits_5_and_is_left_alone(shell: Shell, run: Path) -> None:
+    journal = run / "journal.jsonl"
     before = journal.read_bytes()
-    code, _, err = shell("search", plan, "--runner", "local")
+    code, _, err = shell("search", shell.plan(num_candidates=2), "--runner", "local")
     assert code == 5
     assert "tune-rh resume scripted" in err
     assert journal.read_bytes() == before
 
 
+@pytest.mark.usefixtures("run")
 def test_unknown_run_exits_5_with_those_there_are(shell: Shell) -> None:
-    assert shell("search", shell.plan(num_candidates=2), "--runner", "local")[0] == 0
     code, _, err = shell("resume", "nothing")
     assert code == 5
     assert "there: scripted" in err
 
 
-def test_a_locked_run_exits_5_with_the_holder(shell: Shell) -> None:
-    assert shell("search", shell.plan(num_candidates=2), "--runner", "local")[0] == 0
-    paths = RunPaths(shell.folder / "runs" / "scripted")
-    with RunLock(paths):
+def test_a_locked_run_exits_5_with_the_holder(shell: Shell, run: Path) -> None:
+    with RunLock(RunPaths(run)):
         code, _, err = shell("resume", "scripted", "--runner", "local")
         assert code == 5
         assert f'"pid": {os.getpid()}' in err
@@ -181,8 +184,8 @@ def test_missing_data_that_cannot_be_made_exits_2(shell: Shell) -> None:
     assert "absent" in err
 
 
+@pytest.mark.usefixtures("run")
 def test_changed_data_is_refused_on_resume(shell: Shell) -> None:
-    assert shell("search", shell.plan(num_candidates=2), "--runner", "local")[0] == 0
     (shell.folder / "data").mkdir(exist_ok=True)
     (shell.folder / "data" / "changed").write_text("x")
     code, _, err = shell("resume", "scripted", "--runner", "local")
@@ -219,8 +222,8 @@ def test_failed_members_exit_4_and_the_rest_is_there(shell: Shell) -> None:
     assert "Best: c" in out
 
 
+@pytest.mark.usefixtures("run")
 def test_export_says_why_it_cannot(shell: Shell) -> None:
-    assert shell("search", shell.plan(num_candidates=3), "--runner", "local")[0] == 0
     taken = shell.folder / "taken"
     taken.mkdir()
     (taken / "mine").touch()
@@ -317,14 +320,11 @@ def test_families_shows_presets_spaces_metrics(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_saves_and_says_how_to_resume(tmp_path: Path, number: signal.Signals) -> None:
-    plan = tmp_path / "plan.toml"
-    plan.write_text(tomli_w.dumps(fields(fixed={"step_s": 0.004})))
-    places = ["--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
-    command = [sys.executable, "-m", "tune_rh"]
+def test_a_signal_saves_and_says_how_to_resume(shell: Shell, number: signal.Signals) -> None:
+    plan, places = shell.plan(num_candidates=3, fixed={"step_s": 0.004}), shell.places
     before = signal.signal(number, signal.default_int_handler)  # the driver inherits what is ignored, as under nohup
     driver = subprocess.Popen(
-        [*command, "search", str(plan), "--runner", "local", *places],
+        [sys.executable, "-m", "tune_rh", "search", plan, "--runner", "local", *places],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     signal.signal(number, before)
@@ -338,12 +338,10 @@ def test_a_signal_saves_and_says_how_to_resume(tmp_path: Path, number: signal.Si
     rest = driver.stdout.read()
     assert driver.wait() == 130
     assert "tune-rh resume scripted" in rest
-    journal = (tmp_path / "runs" / "scripted" / "journal.jsonl").read_text().splitlines()
+    journal = (shell.folder / "runs" / "scripted" / "journal.jsonl").read_text().splitlines()
     assert json.loads(journal[-1]) | {"at_s": 0} == {
         "event": "SessionEnded", "session": 1, "at_s": 0, "reason": "interrupted",
     }  # fmt: skip
-    done = subprocess.run(
-        [*command, "resume", "scripted", "--runner", "local", *places], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Best: c" in done.stdout
+    code, out, err = shell("resume", "scripted", "--runner", "local")
+    assert code == 0, err
+    assert "Best: c" in out

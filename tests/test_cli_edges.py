@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_without_a_traceback(
-    place: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, copy_run: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["search", "plan.toml", "--runner", "local"]) == 0
+    copy_run(place / "runs")
     (place / "file").touch()
     for words in (["export", "scripted", "--out", "file/best"], ["report", "scripted", "--out", "file/page.html"]):
         capsys.readouterr()
@@ -42,9 +43,10 @@ def test_a_folder_that_cannot_be_written_to_is_said_without_a_traceback(
         assert len(error.splitlines()) == 1
 
 
-def test_a_torn_journal_is_told_in_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", "plan.toml", "--runner", "local"]) == 0
-    with (place / "runs" / "scripted" / "journal.jsonl").open("a") as journal:
+def test_a_torn_journal_is_told_in_one_line(
+    place: Path, copy_run: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (copy_run(place / "runs") / "journal.jsonl").open("a") as journal:
         journal.write('{"event": "Rep')
     capsys.readouterr()
     assert main(["status", "scripted"]) == 0
@@ -54,11 +56,14 @@ def test_a_torn_journal_is_told_in_one_line(place: Path, capsys: pytest.CaptureF
     assert len(error.splitlines()) == 1
 
 
-def test_a_log_that_cannot_spell_every_sign_gets_the_tables_all_the_same(place: Path) -> None:
+def test_a_log_that_cannot_spell_every_sign_gets_the_tables_all_the_same(
+    place: Path, copy_run: Callable[[Path], Path]
+) -> None:
+    copy_run(place / "runs")
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
     }  # fmt: skip
-    command = [sys.executable, "-m", "tune_rh", "search", "plan.toml", "--runner", "local"]
+    command = [sys.executable, "-m", "tune_rh", "resume", "scripted", "--runner", "local"]
     done = subprocess.run(command, cwd=place, capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr.decode()
     assert b"mean ? std" in done.stdout
@@ -77,16 +82,14 @@ def test_a_search_whose_log_has_no_reader_stops_cleanly(place: Path) -> None:
 
 
 def test_watching_ends_with_the_run_or_with_ctrl_c(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, copy_run: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def press(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    assert main(["search", "plan.toml", "--runner", "local"]) == 0
-    capsys.readouterr()
+    journal = copy_run(place / "runs") / "journal.jsonl"
     assert main(["status", "scripted", "--watch"]) == 0
     assert capsys.readouterr().out.startswith("scripted: finished\n")
-    journal = place / "runs" / "scripted" / "journal.jsonl"
     journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:9]))
     monkeypatch.setattr(time, "sleep", press)
     assert main(["status", "scripted", "--watch"]) == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.conftest import alone
 from tests.shared_moe.configs import tiny
 from trainables.shared_moe.task import SharedMoETask
 from trainables.text_data import SOURCE
@@ -19,7 +20,8 @@ MakeTask = Callable[..., SharedMoETask]
 @pytest.fixture(scope="session")
 def pydoc_dir(data_dir: Path) -> Path:
     """``data_dir`` with corpus pydoc in it."""
-    SOURCE.prepare("pydoc", data_dir)
+    with alone(data_dir):
+        SOURCE.prepare("pydoc", data_dir)
     return data_dir
 
 
