@@ -6,14 +6,14 @@ input: a run that is empty, has one member or lost all of them gives ``no_eviden
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from analysis.stats.interval import Interval as Estimate
 from trainables.api import Split
+from trainables.registry import resolve
 
 __all__ = [
     "Baseline",
@@ -23,9 +23,13 @@ __all__ = [
     "Finding",
     "Listed",
     "Needs",
+    "NoEvidence",
     "Plot",
+    "Question",
     "Series",
     "Verdict",
+    "answer",
+    "diagnostic",
     "listed",
 ]
 
@@ -92,7 +96,7 @@ class Finding:
 
 
 class Diagnostic(Protocol):
-    """A question, and how it is answered.
+    """A question, and how it is answered; `diagnostic` makes one of a function.
 
     Attributes:
         name: as plans and the command line spell it (``permutation``).
@@ -114,18 +118,63 @@ class Diagnostic(Protocol):
         ...
 
 
+class NoEvidence(Exception):
+    """Raised in a diagnostic that has nothing to judge from: its text is the summary of the finding."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A function as a diagnostic; see `diagnostic`."""
+
+    name: str
+    title: str
+    needs: Needs
+    answer: Callable[[Any], Finding]
+
+    def __call__(self, subject: Any) -> Finding:
+        """The function's finding under the diagnostic's name; ``no_evidence`` where it raises `NoEvidence`."""
+        try:
+            return replace(self.answer(subject), name=self.name)
+        except NoEvidence as nothing:
+            return Finding(self.name, "no_evidence", str(nothing))
+
+
+def diagnostic(
+    title: str, *, needs: Needs = "checkpoint", name: str = ""
+) -> Callable[[Callable[[Any], Finding]], Question]:
+    """Make a diagnostic of a function from a subject, or a run's records, to an `answer`.
+
+    Args:
+        title: for reports.
+        needs: what the function is called with; see `Diagnostic`.
+        name: as plans spell it; empty: the function's own.
+    """
+    return lambda function: Question(name or function.__name__, title, needs, function)
+
+
+def answer(
+    verdict: Verdict,
+    summary: str,
+    values: Mapping[str, Estimate | float] | None = None,
+    threshold: Mapping[str, float] | None = None,
+    plots: tuple[Plot, ...] = (),
+) -> Finding:
+    """The finding of a function that `diagnostic` decorates, which puts the name to it."""
+    return Finding("", verdict, summary, values or {}, threshold or {}, plots)
+
+
 @dataclass(frozen=True)
 class Listed:
     """A diagnostic that is imported when it is first asked, so that a family's list of names stays light.
 
     Attributes:
         name, needs: as the diagnostic has them.
-        module: of its file; the attribute ``DIAGNOSTIC`` is the diagnostic.
+        reference: ``"module:attr"`` of the diagnostic.
     """
 
     name: str
     needs: Needs
-    module: str
+    reference: str
 
     @property
     def title(self) -> str:
@@ -134,7 +183,7 @@ class Listed:
 
     def load(self) -> Diagnostic:
         """The diagnostic itself."""
-        diagnostic: Diagnostic = import_module(self.module).DIAGNOSTIC
+        diagnostic: Diagnostic = resolve(self.reference)
         return diagnostic
 
     def __call__(self, subject: Any) -> Finding:
@@ -143,8 +192,8 @@ class Listed:
 
 
 def listed(package: str, *names: str, needs: Needs = "checkpoint") -> tuple[Listed, ...]:
-    """The diagnostics that are called like their modules in ``package``."""
-    return tuple(Listed(name, needs, f"{package}.{name}") for name in names)
+    """The diagnostics of ``package`` that are called like their modules and like the functions in these."""
+    return tuple(Listed(name, needs, f"{package}.{name}:{name}") for name in names)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from analysis.api import Estimate, Finding, Verdict
+from analysis.api import Estimate, Verdict
 
 
 def verdict(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:
@@ -23,11 +23,6 @@ def verdict(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:
     if any(passes(bound) != good for bound in bounds):
         return "warn"
     return "pass" if good else "fail"
-
-
-def no_evidence(name: str, why: str) -> Finding:
-    """The finding of a diagnostic that has nothing to judge from."""
-    return Finding(name, "no_evidence", why)
 
 
 def shown(estimate: Estimate, digits: int = 3) -> str:

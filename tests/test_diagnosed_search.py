@@ -247,10 +247,10 @@ def test_who_fails_what_is_required_is_not_exported_without_the_word(
 
 def test_where_all_fail_nobody_is_exported_without_the_word(root: Path) -> None:
     """A model that has trained for four steps is worse than a linear filter: the real check says so of everybody."""
-    paths = make(root / "run", **{**SHORT, "diagnose": [], "require": ["ladder"]})
+    paths = make(root / "run", **{**SHORT, "diagnose": [], "require": ["baselines"]})
     history = finish(paths)
-    assert {tuple(e.verdicts.items()) for e in of(paths, Diagnosed)} == {(("ladder", "fail"),)}
-    with pytest.raises(ExportError, match=r"nobody passes what the plan requires \(.* fails ladder.*\); --despite"):
+    assert {tuple(e.verdicts.items()) for e in of(paths, Diagnosed)} == {(("baselines", "fail"),)}
+    with pytest.raises(ExportError, match=r"nobody passes what the plan requires \(.* fails baselines.*\); --despite"):
         export(paths, history, root / "out")
     best = ranking(history)[0].candidate
     assert export(paths, history, root / "out", despite=True).candidate == best

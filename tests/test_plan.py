@@ -341,8 +341,8 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
     assert same == {"name", "resources"}
     for field, value in (
         ("family", "spacing_mdn"),
-        ("diagnose", ("ladder",)),
-        ("require", ("ladder",)),
+        ("diagnose", ("baselines",)),
+        ("require", ("baselines",)),
         ("gates", "stop"),
         ("objective", "val_nll"),
         ("mode", "max"),

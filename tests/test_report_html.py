@@ -116,7 +116,7 @@ def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         (folder / "findings.json").write_text(to_json(some))
     (root / "report").mkdir()
-    (root / "report" / "findings.json").write_text(to_json([Finding("ladder", "no_evidence", "Not enough.")]))
+    (root / "report" / "findings.json").write_text(to_json([Finding("baselines", "no_evidence", "Not enough.")]))
     return root
 
 
@@ -175,7 +175,7 @@ def test_findings_stand_side_by_side_with_counts_over_seeds_and_pictures(diagnos
     rows = tokens(diagnosed / "report" / "report.md")[1]
     assert ["J: permutation sanity", "✗ 1 pass, 1 fail", "✓ pass"] in rows
     assert ["increase nats", "0.20 ± 0.14", "0.100", "0.2"] in rows
-    assert "### O: ladder of baselines: – no evidence\n\nNot enough." in text
+    assert "### O: baselines: – no evidence\n\nNot enough." in text
     assert "on some seed it fails permutation, and is warned by not_of_this_version" in text
     assert page.words.count("not_of_this_version") >= 2
     # Of the best one the seed with the worst verdict is shown.
@@ -293,7 +293,7 @@ def test_tables_are_files_as_well(diagnosed: Path) -> None:
     assert [row["candidate"] for row in rows["candidates"]] == [f"c000{i}" for i in range(6)]
     assert json.loads(rows["candidates"][1]["config"]) == {"index": 1}
     assert {row["kind"] for row in rows["decisions"]} == {"promoted"}
-    assert {row["diagnostic"] for row in rows["findings"]} == {"permutation", "not_of_this_version", "ladder"}
+    assert {row["diagnostic"] for row in rows["findings"]} == {"permutation", "not_of_this_version", "baselines"}
     assert all(float(row["val_loss"]) > 0.0 for row in rows["curves"])
 
 

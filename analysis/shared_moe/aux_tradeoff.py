@@ -22,12 +22,12 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, Plot, Series, Verdict
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
 from analysis.gate_scores import highest
 from analysis.record_types import CandidateRecord
 from analysis.records import Records
@@ -35,6 +35,7 @@ from analysis.shared_moe.moe_runs import (
     LOSS,
     ONE_LOOK,
     Curve,
+    control_of,
     curves,
     doubted,
     lost_text,
@@ -42,11 +43,10 @@ from analysis.shared_moe.moe_runs import (
     name,
     over_seeds,
     settings,
-    unfit,
     value_of,
 )
 from analysis.stats.bootstrap import interval
-from analysis.verdicts import no_evidence, shown
+from analysis.verdicts import shown
 
 NEARLY_FREE = 0.01
 """Nats per token that the strongest coefficient may cost more than the weakest."""
@@ -82,73 +82,60 @@ class Point:
     balances: dict[str, dict[int, float]]
 
 
-class AuxTradeoff:
+@diagnostic("Balance against loss", needs="records")
+def aux_tradeoff(records: Records) -> Finding:
     """Values: ``cost``, fitted loss at the strongest coefficient less that at the weakest (nats per token, judged);
     ``cost_per_0.01``, the same for each 0.01 of coefficient; ``change_of_balance_entropy`` and ``change_of_max_vio``,
     fitted alike; ``rank_correlation`` of coefficient and mean loss; ``num_seeds``, ``at_step``. A candidate each:
     ``coefficient``, ``loss``, ``balance_entropy``, ``max_vio`` and, where the control is among them,
     ``minus_control`` (paired by seed).
     """
-
-    name = "aux_tradeoff"
-    title = "Balance against loss"
-    families = ("shared_moe",)
-    needs: Literal["records", "checkpoint"] = "records"
-
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for the records of one run."""
-        records: Records = subject
-        why = unfit(records)
-        if why:
-            return no_evidence(self.name, why)
-        group = _group(records)
-        with_coefficient = [c for c in group if _schedule(c) is not None]
-        if len({_schedule(c) for c in with_coefficient}) < 2:
-            return no_evidence(
-                self.name,
-                "No two candidates that reached a gate with a finite loss share everything but the coefficient of the "
-                "auxiliary loss.",
-            )
-        step, seeds = matched([_curves(c) for c in with_coefficient])
-        points = [_point(c, step, seeds) for c in with_coefficient]
-        xs = [point.coefficient for point in points]
-        if not seeds or max(xs) == min(xs):
-            return no_evidence(self.name, "The candidates that differ only in balance have no seed in common.")
-        free = [p for c in group if c not in with_coefficient if (p := _point(c, step, seeds)).losses]
-        return self._judge(records, points, free, step, seeds)
-
-    def _judge(
-        self, records: Records, points: list[Point], free: list[Point], step: float, seeds: list[int]
-    ) -> Finding:
-        xs = [point.coefficient for point in points]
-        width = max(xs) - min(xs)
-        cost = _change(points, [point.losses for point in points], seeds)
-        values: dict[str, Estimate | float] = {
-            "cost": cost,
-            "cost_per_0.01": _scaled(cost, PER / width),
-            "rank_correlation": _rank_correlation(points, seeds),
-            "num_seeds": float(len(seeds)),
-            "at_step": step,
-        }
-        for metric in _BALANCES:
-            if all(len(point.balances[metric]) == len(seeds) for point in points):
-                values[f"change_of_{metric}"] = _change(points, [point.balances[metric] for point in points], seeds)
-        verdict = doubted(cost, lambda value: value <= NEARLY_FREE)
-        entropy = values.get("change_of_balance_entropy")
-        balanced = not isinstance(entropy, Estimate) or entropy.low > 0.0
-        if verdict == "pass" and not balanced:
-            verdict = "warn"  # that nothing costs nothing says nothing
-        assert records.control is not None
-        control = next((p for p in (*points, *free) if p.candidate is records.control), None)
-        for point in (*points, *free):
-            values |= dict(_values(point, control))
-        summary = (
-            f"{len(points)} candidates differ in nothing but balance, with mean coefficients from {min(xs):.3g} to "
-            f"{max(xs):.3g} over {step:,.0f} steps. {_said(verdict, cost, len(seeds), balanced)} "
-            f"{_lowest(points)}{_bought(values)}"
-            f"{lost_text(point.candidate for point in (*points, *free))}{ONE_LOOK}."
+    control = control_of(records)
+    group = _group(records)
+    with_coefficient = [c for c in group if _schedule(c) is not None]
+    if len({_schedule(c) for c in with_coefficient}) < 2:
+        raise NoEvidence(
+            "No two candidates that reached a gate with a finite loss share everything but the coefficient of the "
+            "auxiliary loss.",
         )
-        return Finding(self.name, verdict, summary, values, {"cost": NEARLY_FREE}, _plots(points, free))
+    step, seeds = matched([_curves(c) for c in with_coefficient])
+    points = [_point(c, step, seeds) for c in with_coefficient]
+    xs = [point.coefficient for point in points]
+    if not seeds or max(xs) == min(xs):
+        raise NoEvidence("The candidates that differ only in balance have no seed in common.")
+    free = [p for c in group if c not in with_coefficient if (p := _point(c, step, seeds)).losses]
+    return _judge(points, free, control, step, seeds)
+
+
+def _judge(points: list[Point], free: list[Point], control: CandidateRecord, step: float, seeds: list[int]) -> Finding:
+    xs = [point.coefficient for point in points]
+    width = max(xs) - min(xs)
+    cost = _change(points, [point.losses for point in points], seeds)
+    values: dict[str, Estimate | float] = {
+        "cost": cost,
+        "cost_per_0.01": _scaled(cost, PER / width),
+        "rank_correlation": _rank_correlation(points, seeds),
+        "num_seeds": float(len(seeds)),
+        "at_step": step,
+    }
+    for metric in _BALANCES:
+        if all(len(point.balances[metric]) == len(seeds) for point in points):
+            values[f"change_of_{metric}"] = _change(points, [point.balances[metric] for point in points], seeds)
+    verdict = doubted(cost, lambda value: value <= NEARLY_FREE)
+    entropy = values.get("change_of_balance_entropy")
+    balanced = not isinstance(entropy, Estimate) or entropy.low > 0.0
+    if verdict == "pass" and not balanced:
+        verdict = "warn"  # that nothing costs nothing says nothing
+    reference = next((point for point in (*points, *free) if point.candidate is control), None)
+    for point in (*points, *free):
+        values |= dict(_values(point, reference))
+    summary = (
+        f"{len(points)} candidates differ in nothing but balance, with mean coefficients from {min(xs):.3g} to "
+        f"{max(xs):.3g} over {step:,.0f} steps. {_said(verdict, cost, len(seeds), balanced)} "
+        f"{_lowest(points)}{_bought(values)}"
+        f"{lost_text(point.candidate for point in (*points, *free))}{ONE_LOOK}."
+    )
+    return answer(verdict, summary, values, {"cost": NEARLY_FREE}, _plots(points, free))
 
 
 def effective_coefficient(config: Any, steps: int) -> float:
@@ -323,6 +310,3 @@ def _series(label: str, points: list[Point], metric: str) -> Series:
     y = [over_seeds(list(point.losses.values())) for point in told]
     x = tuple(over_seeds(list(point.balances[metric].values())).value for point in told)
     return Series(label, x, tuple(e.value for e in y), tuple(e.low for e in y), tuple(e.high for e in y))
-
-
-DIAGNOSTIC = AuxTradeoff()

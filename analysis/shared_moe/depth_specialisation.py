@@ -15,12 +15,12 @@ Trans. Inf. Theory 49 (2003), 1858-1860 (its root is a metric).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from analysis.api import Finding, Plot, Series
+from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.shared_moe.moe_look import (
     ALL_CHOSEN,
     BLOCK,
@@ -31,7 +31,7 @@ from analysis.shared_moe.moe_look import (
     load,
 )
 from analysis.stats.bootstrap import interval
-from analysis.verdicts import no_evidence, shown
+from analysis.verdicts import shown
 from trainables.shared_moe.routing import jensen_shannon
 
 CHANCE = 0.01
@@ -42,64 +42,53 @@ _RESAMPLES = 500
 _SEED = 161
 
 
-class DepthSpecialisation:
+@diagnostic("depth specialisation of routing")
+def depth_specialisation(subject: Any) -> Finding:
     """Values: ``depth_specialisation``, the mean distance, and ``depth_<i>`` of each application, between 0 and 1;
     ``by_chance``, which it exceeds in 1 of 100 models whose depths are alike; ``moved_share``, the share of assignments
     that would have to go elsewhere for all depths to be alike (mean total variation distance).
 
     Resampled distances lean upwards, by about as much as chance alone gives, and so do the intervals.
     """
+    config = subject.config
+    if config.ffn == "dense":
+        raise NoEvidence(DENSE)
+    if config.blocks == "indexed":
+        raise NoEvidence("Each depth has experts of its own: that loads differ says nothing about them.")
+    if config.depth == 1:
+        raise NoEvidence("The block is applied once: there is one depth.")
+    if config.top_k == config.num_experts:
+        raise NoEvidence(ALL_CHOSEN)
+    seen = enough(subject.sample)
+    return judge(seen.counts)
 
-    name = "depth_specialisation"
-    title = "depth specialisation of routing"
-    families = ("shared_moe",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `shared_moe`."""
-        config = subject.config
-        if config.ffn == "dense":
-            return no_evidence(self.name, DENSE)
-        if config.blocks == "indexed":
-            return no_evidence(
-                self.name, "Each depth has experts of its own: that loads differ says nothing about them."
-            )
-        if config.depth == 1:
-            return no_evidence(self.name, "The block is applied once: there is one depth.")
-        if config.top_k == config.num_experts:
-            return no_evidence(self.name, ALL_CHOSEN)
-        seen = enough(subject.sample)
-        if isinstance(seen, str):
-            return no_evidence(self.name, seen)
-        return self.judge(seen.counts)
-
-    def judge(self, counts: Counts) -> Finding:
-        """The finding on (sequences, depth, experts) assignments."""
-        found = interval(lambda drawn: float(distances(drawn).mean()), counts, BLOCK, _RESAMPLES)
-        moved = interval(_moved_share, counts, BLOCK, _RESAMPLES)
-        each, shuffled = distances(counts), shuffled_distances(counts)
-        by_chance, of_one = (float(np.quantile(null, 1.0 - CHANCE)) for null in (shuffled.mean(axis=1), shuffled))
-        above = found.value > by_chance
-        meaning = (
-            "depths send tokens to different experts"
-            if above
-            else "all depths use the experts alike, so that to tell depths apart gains nothing here"
-        )
-        return Finding(
-            self.name,
-            "pass" if above else "warn",
-            f"The load of a depth is {shown(found)} away from the mean load (0 is equal, 1 is disjoint; chance alone "
-            f"hardly exceeds {by_chance:.3f}), and {moved.value:.1%} of the assignments would have to go elsewhere for "
-            f"all depths to be alike: {meaning}.",
-            {
-                "depth_specialisation": found,
-                "by_chance": by_chance,
-                "moved_share": moved,
-                **{f"depth_{depth}": float(distance) for depth, distance in enumerate(each)},
-            },
-            {"depth_specialisation": by_chance},
-            _plots(counts, each, of_one),
-        )
+def judge(counts: Counts) -> Finding:
+    """The finding on (sequences, depth, experts) assignments."""
+    found = interval(lambda drawn: float(distances(drawn).mean()), counts, BLOCK, _RESAMPLES)
+    moved = interval(_moved_share, counts, BLOCK, _RESAMPLES)
+    each, shuffled = distances(counts), shuffled_distances(counts)
+    by_chance, of_one = (float(np.quantile(null, 1.0 - CHANCE)) for null in (shuffled.mean(axis=1), shuffled))
+    above = found.value > by_chance
+    meaning = (
+        "depths send tokens to different experts"
+        if above
+        else "all depths use the experts alike, so that to tell depths apart gains nothing here"
+    )
+    return answer(
+        "pass" if above else "warn",
+        f"The load of a depth is {shown(found)} away from the mean load (0 is equal, 1 is disjoint; chance alone "
+        f"hardly exceeds {by_chance:.3f}), and {moved.value:.1%} of the assignments would have to go elsewhere for "
+        f"all depths to be alike: {meaning}.",
+        {
+            "depth_specialisation": found,
+            "by_chance": by_chance,
+            "moved_share": moved,
+            **{f"depth_{depth}": float(distance) for depth, distance in enumerate(each)},
+        },
+        {"depth_specialisation": by_chance},
+        _plots(counts, each, of_one),
+    )
 
 
 def distances(counts: Counts) -> Array:
@@ -144,6 +133,3 @@ def _plots(counts: Counts, each: Array, of_one: float) -> tuple[Plot, ...]:
             x_ticks=tuple(str(i) for i in range(num)),
         ),
     )
-
-
-DIAGNOSTIC = DepthSpecialisation()

@@ -19,16 +19,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from analysis.api import Estimate, Finding, Plot, Series
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.record_types import CandidateRecord
+from analysis.records import Records
 from analysis.reports.tables import listed
 from analysis.shared_moe.moe_runs import (
     LOSS,
     MILLION,
     Finished,
-    OfFinished,
     closing,
     curves,
+    finished,
     furthest,
     is_wide,
     members,
@@ -37,7 +38,6 @@ from analysis.shared_moe.moe_runs import (
     settings,
     value_of,
 )
-from analysis.verdicts import no_evidence
 from trainables.shared_moe.accounting import count_params, matmul_params
 
 SPEED, COMPUTE, SIZE = "tokens_per_s", "matmul_parameters", "parameters"
@@ -66,37 +66,33 @@ class Priced:
     costs: Mapping[str, Estimate]
 
 
-class Efficiency(OfFinished):
+@diagnostic("Loss against speed, compute and size", needs="records")
+def efficiency(records: Records) -> Finding:
     """Values, a candidate each: ``loss`` at equal tokens (nats per token), ``tokens_per_s``, and in millions
     ``matmul_parameters`` (entries that a token is multiplied by) and ``parameters``; ``frontier_by_speed``,
     ``frontier_by_compute``, ``frontier_by_size``: 1 on the frontier, 0.5 may be on it, 0 off it.
     ``millions_of_tokens``: where losses are compared. ``pass`` where every place is clear, ``warn`` where seeds leave
     one open: it never fails, for nobody has to be cheap.
     """
-
-    name = "efficiency"
-    title = "Loss against speed, compute and size"
-
-    def about(self, there: Finished) -> Finding:
-        """See the class."""
-        place, rows = _priced(there)
-        if len(rows) < 2:
-            return no_evidence(self.name, "Fewer than two candidates were trained to the end on common seeds.")
-        frontiers = {cost: _frontier(rows, cost) for cost in _AXES}
-        known = {cost: places for cost, places in frontiers.items() if places}
-        values: dict[str, Estimate | float] = {"millions_of_tokens": place / MILLION}
-        for row in rows:
-            values |= dict(_values(row, known))
-        is_open = any(place == MAYBE for places in known.values() for place in places.values())
-        said = [_said(cost, places, rows) for cost, places in known.items()]
-        if known:
-            said.append("In the table 1 is on a frontier, 0.5 perhaps, 0 off it.")
-        if SPEED in known:
-            said.append("Tokens per second are wall-clock figures of machines that other work may have shared.")
-        else:
-            said.append("Nobody has reported tokens per second.")
-        plots = tuple(_plot(cost, places, rows) for cost, places in known.items())
-        return Finding(self.name, "warn" if is_open else "pass", " ".join([*said, closing(there)]), values, {}, plots)
+    there = finished(records)
+    place, rows = _priced(there)
+    if len(rows) < 2:
+        raise NoEvidence("Fewer than two candidates were trained to the end on common seeds.")
+    frontiers = {cost: _frontier(rows, cost) for cost in _AXES}
+    known = {cost: places for cost, places in frontiers.items() if places}
+    values: dict[str, Estimate | float] = {"millions_of_tokens": place / MILLION}
+    for row in rows:
+        values |= dict(_values(row, known))
+    is_open = any(place == MAYBE for places in known.values() for place in places.values())
+    said = [_said(cost, places, rows) for cost, places in known.items()]
+    if known:
+        said.append("In the table 1 is on a frontier, 0.5 perhaps, 0 off it.")
+    if SPEED in known:
+        said.append("Tokens per second are wall-clock figures of machines that other work may have shared.")
+    else:
+        said.append("Nobody has reported tokens per second.")
+    plots = tuple(_plot(cost, places, rows) for cost, places in known.items())
+    return answer("warn" if is_open else "pass", " ".join([*said, closing(there)]), values, {}, plots)
 
 
 def _priced(there: Finished) -> tuple[float, list[Priced]]:
@@ -196,6 +192,3 @@ def _plot(cost: str, places: Mapping[str, float], rows: list[Priced]) -> Plot:
         tuple(series),
         log_x=is_wide([x for one in series for x in one.x]),
     )
-
-
-DIAGNOSTIC = Efficiency()

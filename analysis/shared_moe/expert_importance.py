@@ -20,16 +20,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.api import Estimate, Finding, Plot, Verdict
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Verdict, answer, diagnostic
 from analysis.shared_moe.moe_look import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, bar_series, worst
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import SharedMoE
 from trainables.shared_moe.sample import Sample
@@ -46,7 +46,8 @@ JUDGED_FROM = 4
 _MAX_TOKENS = 1 << 17  # of all passes together
 
 
-class ExpertImportance:
+@diagnostic("importance of single experts")
+def expert_importance(subject: Any) -> Finding:
     """Values, costs in nats per token: ``top_share``, the largest cost of one expert over that of all, and
     ``top_of_costs``, over the sum of all costs above zero (both left out if there is nothing to share); ``idle_share``
     of the experts whose cost cannot be told from zero; ``none_left``, the cost of all; ``nll`` with all of them;
@@ -55,59 +56,51 @@ class ExpertImportance:
 
     The largest of several costs leans upwards, the more so the fewer the sequences.
     """
+    config = subject.config
+    if config.ffn == "dense":
+        raise NoEvidence(DENSE)
+    if config.blocks == "indexed":
+        raise NoEvidence("Each depth has experts of its own: none could be taken away everywhere.")
+    sample = affordable(subject.sample, config.num_experts + 2)
+    if len(sample.starts) < FEWEST:
+        raise NoEvidence(TOO_FEW)
+    own, costs, none_left, load = drop_each(sample)
+    if not np.isfinite(own).all():
+        raise NoEvidence(NOT_FINITE)
+    if not (np.isfinite(costs).all() and np.isfinite(none_left).all()):
+        raise NoEvidence("The model's loss is not finite on sampled sequences without some expert.")
+    return judge(own, costs, none_left, load)
 
-    name = "expert_importance"
-    title = "importance of single experts"
-    families = ("shared_moe",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `shared_moe`."""
-        config = subject.config
-        if config.ffn == "dense":
-            return no_evidence(self.name, DENSE)
-        if config.blocks == "indexed":
-            return no_evidence(self.name, "Each depth has experts of its own: none could be taken away everywhere.")
-        sample = affordable(subject.sample, config.num_experts + 2)
-        if len(sample.starts) < FEWEST:
-            return no_evidence(self.name, TOO_FEW)
-        own, costs, none_left, load = drop_each(sample)
-        if not np.isfinite(own).all():
-            return no_evidence(self.name, NOT_FINITE)
-        if not (np.isfinite(costs).all() and np.isfinite(none_left).all()):
-            return no_evidence(self.name, "The model's loss is not finite on sampled sequences without some expert.")
-        return self.judge(own, costs, none_left, load)
-
-    def judge(self, own: Array, costs: Array, none_left: Array, load: Array) -> Finding:
-        """The finding on losses, and their changes, as `drop_each` returns them."""
-        num = len(costs)
-        each = [mean_interval(cost, BLOCK) for cost in costs]
-        idle = sum(estimate.low <= LEAST for estimate in each)
-        worth = mean_interval(none_left, BLOCK)
-        values: dict[str, Estimate | float] = {"idle_share": idle / num, "none_left": worth}
-        threshold = {"idle_share": MAX_IDLE_SHARE, "none_left": MIN_WORTH}
-        found: dict[str, Verdict] = {
-            "idle": "warn" if idle / num > MAX_IDLE_SHARE else "pass",
-            "worth": "pass" if verdict(worth, lambda value: value >= MIN_WORTH) == "pass" else "warn",
-        }
-        if found["worth"] == "pass" and idle < num:
-            pairs = np.column_stack([none_left, costs.T])
-            top = values["top_share"] = interval(_top_share, pairs, BLOCK)
-            values["top_of_costs"] = interval(_top_of_costs, costs.T, BLOCK)
-            if num >= JUDGED_FROM:
-                threshold["top_share"] = MAX_TOP_SHARE
-                found["top"] = verdict(top, lambda value: value <= MAX_TOP_SHARE)
-        costliest = max(range(num), key=lambda expert: each[expert].value)
-        return Finding(
-            self.name,
-            worst(found.values()),
-            f"Without any of the {num} experts the loss changes by {shown(worth)} nats per token; without number "
-            f"{costliest}, which is missed most, by {shown(each[costliest])}. {idle} can be taken away, one at a time, "
-            f"without a loss that shows: {_meaning(found)}.",
-            {**values, "nll": mean_interval(own, BLOCK), "sequences": float(len(own))},
-            threshold,
-            _plots(each, load),
-        )
+def judge(own: Array, costs: Array, none_left: Array, load: Array) -> Finding:
+    """The finding on losses, and their changes, as `drop_each` returns them."""
+    num = len(costs)
+    each = [mean_interval(cost, BLOCK) for cost in costs]
+    idle = sum(estimate.low <= LEAST for estimate in each)
+    worth = mean_interval(none_left, BLOCK)
+    values: dict[str, Estimate | float] = {"idle_share": idle / num, "none_left": worth}
+    threshold = {"idle_share": MAX_IDLE_SHARE, "none_left": MIN_WORTH}
+    found: dict[str, Verdict] = {
+        "idle": "warn" if idle / num > MAX_IDLE_SHARE else "pass",
+        "worth": "pass" if verdict(worth, lambda value: value >= MIN_WORTH) == "pass" else "warn",
+    }
+    if found["worth"] == "pass" and idle < num:
+        pairs = np.column_stack([none_left, costs.T])
+        top = values["top_share"] = interval(_top_share, pairs, BLOCK)
+        values["top_of_costs"] = interval(_top_of_costs, costs.T, BLOCK)
+        if num >= JUDGED_FROM:
+            threshold["top_share"] = MAX_TOP_SHARE
+            found["top"] = verdict(top, lambda value: value <= MAX_TOP_SHARE)
+    costliest = max(range(num), key=lambda expert: each[expert].value)
+    return answer(
+        worst(found.values()),
+        f"Without any of the {num} experts the loss changes by {shown(worth)} nats per token; without number "
+        f"{costliest}, which is missed most, by {shown(each[costliest])}. {idle} can be taken away, one at a time, "
+        f"without a loss that shows: {_meaning(found)}.",
+        {**values, "nll": mean_interval(own, BLOCK), "sequences": float(len(own))},
+        threshold,
+        _plots(each, load),
+    )
 
 
 def affordable(sample: Sample, passes: int) -> Sample:
@@ -192,6 +185,3 @@ def _plots(each: Sequence[Estimate], load: Array) -> tuple[Plot, ...]:
             (replace(bars, label="expert", x=tuple(load.tolist())),),
         ),
     )
-
-
-DIAGNOSTIC = ExpertImportance()

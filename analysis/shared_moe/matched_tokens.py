@@ -14,18 +14,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from analysis.api import Estimate, Finding, Plot, Series, Verdict
+from analysis.api import Estimate, Finding, Plot, Series, Verdict, answer, diagnostic
 from analysis.record_types import CandidateRecord
+from analysis.records import Records
 from analysis.shared_moe.moe_runs import (
     LOSS,
     MILLION,
     Clock,
     Finished,
-    OfFinished,
     Paired,
     closing,
     curves,
     doubted,
+    finished,
     furthest,
     is_wide,
     name,
@@ -53,7 +54,8 @@ class Goal:
     whose: CandidateRecord
 
 
-class MatchedTokens(OfFinished):
+@diagnostic("Loss at equal tokens: experts against dense", needs="records")
+def matched_tokens(records: Records) -> Finding:
     """Values, a candidate each: ``minus_control_at_equal_steps``, ``minus_control_at_equal_tokens``,
     ``minus_dense_at_equal_steps``, ``minus_dense_at_equal_tokens`` in nats per token (below zero: better than the
     control, or than the best dense one); ``millions_of_tokens_to_control``, ``seconds_to_control``,
@@ -61,20 +63,15 @@ class MatchedTokens(OfFinished):
     first is at most that one's at its end, NaN if it never is. Seconds are of training alone, of whatever machines the
     run had.
     """
-
-    name = "matched_tokens"
-    title = "Loss at equal tokens: experts against dense"
-
-    def about(self, there: Finished) -> Finding:
-        """See the class."""
-        goals = [Goal("control", there.control)]
-        goals += [Goal("dense", there.dense)] if there.dense is not None else []
-        values: dict[str, Estimate | float] = {}
-        for candidate in there.candidates:
-            values |= dict(_against(candidate, goals))
-        judged, verdict, threshold = _judge(there)
-        summary = " ".join([*judged, *_sooner(there, values), *_against_control(there), closing(there)])
-        return Finding(self.name, verdict, summary, values, threshold, _plots(there))
+    there = finished(records)
+    goals = [Goal("control", there.control)]
+    goals += [Goal("dense", there.dense)] if there.dense is not None else []
+    values: dict[str, Estimate | float] = {}
+    for candidate in there.candidates:
+        values |= dict(_against(candidate, goals))
+    judged, verdict, threshold = _judge(there)
+    summary = " ".join([*judged, *_sooner(there, values), *_against_control(there), closing(there)])
+    return answer(verdict, summary, values, threshold, _plots(there))
 
 
 def _against(candidate: CandidateRecord, goals: list[Goal]) -> Iterator[tuple[str, Estimate | float]]:
@@ -181,6 +178,3 @@ def _plot(there: Finished, some: Sequence[CandidateRecord], title: str, after: f
     wide = is_wide([place for one in series for place in one.x])
     x_label, y_label = "millions of tokens trained on", f"{LOSS} (nats per token)"
     return Plot(title, x_label, y_label, "line", tuple(series), log_x=wide)
-
-
-DIAGNOSTIC = MatchedTokens()

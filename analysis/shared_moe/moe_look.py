@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from analysis.api import Estimate, Series, Verdict
+from analysis.api import Estimate, NoEvidence, Series, Verdict
 from trainables.shared_moe.routing import Choice
 from trainables.shared_moe.sample import Sample
 
@@ -74,12 +74,18 @@ def look(sample: Sample) -> Look:
     return Look(counts.transpose(0, 1).cpu().numpy(), nll.mean(dim=1).cpu().numpy(), reached)
 
 
-def enough(sample: Sample) -> Look | str:
-    """One pass over the sequences, or why there is nothing to judge from in them."""
+def enough(sample: Sample) -> Look:
+    """One pass over the sequences.
+
+    Raises:
+        NoEvidence: there are too few of them, or the loss is not finite.
+    """
     if len(sample.starts) < FEWEST:
-        return TOO_FEW
+        raise NoEvidence(TOO_FEW)
     seen = look(sample)
-    return seen if np.isfinite(seen.nll.sum()) else NOT_FINITE
+    if not np.isfinite(seen.nll.sum()):
+        raise NoEvidence(NOT_FINITE)
+    return seen
 
 
 def load(counts: Counts) -> Array:

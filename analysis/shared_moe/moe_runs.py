@@ -13,7 +13,6 @@ good (`analysis.stats.claims`).
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from analysis.api import Estimate, Finding, Verdict
+from analysis.api import Estimate, NoEvidence, Verdict
 from analysis.gate_scores import gate_entries
 from analysis.record_types import CandidateRecord, MemberRecord, Report
 from analysis.records import Records
 from analysis.stats.interval import mean_interval
-from analysis.verdicts import no_evidence, verdict
+from analysis.verdicts import verdict
 from trainables.registry import build_config, get_family
 
 FAMILY = "shared_moe"
@@ -125,24 +124,6 @@ class Finished:
         return [c for c in self.candidates if c is not self.control]
 
 
-class OfFinished(ABC):
-    """A question about those that were trained to the end (`finished`)."""
-
-    name: str
-    title: str
-    families = (FAMILY,)
-    needs: Literal["records", "checkpoint"] = "records"
-
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for the records of one run."""
-        there = finished(subject)
-        return no_evidence(self.name, there) if isinstance(there, str) else self.about(there)
-
-    @abstractmethod
-    def about(self, there: Finished) -> Finding:
-        """The answer where somebody was trained to the end."""
-
-
 def settings(candidate: CandidateRecord) -> Any | None:
     """The config as the family reads it; None if this version of the family does not take it."""
     try:
@@ -157,31 +138,36 @@ def is_dense(candidate: CandidateRecord) -> bool | None:
     return None if config is None else config.ffn == "dense"
 
 
-def finished(records: Records) -> Finished | str:
-    """Who is compared at the end of a run, or in a sentence why nobody can be."""
-    why = unfit(records)
-    if why:
-        return why
-    control = records.control
-    assert control is not None  # or it would not be fit
+def finished(records: Records) -> Finished:
+    """The candidates that can be compared at the end of a run.
+
+    Raises:
+        NoEvidence: none can.
+    """
+    control = control_of(records)
     ended = tuple(records.candidates[entry.candidate] for entry in gate_entries(records)[-1])
     alive = tuple(c for c in ended if members(c))
     if not alive:
-        return "Nobody has reached the end of the last stage with a finite loss."
+        raise NoEvidence("Nobody has reached the end of the last stage with a finite loss.")
     if not any(curves(candidate, "tokens") for candidate in alive):
-        return "Nobody who reached the end has reported on how many tokens it was trained."
+        raise NoEvidence("Nobody who reached the end has reported on how many tokens it was trained.")
     return Finished(alive, ended, control, next((c for c in alive if is_dense(c)), None))
 
 
-def unfit(records: Records) -> str:
-    """Why candidates of this run cannot be compared, in a sentence; empty if they can."""
+def control_of(records: Records) -> CandidateRecord:
+    """The control of a run whose candidates can be compared.
+
+    Raises:
+        NoEvidence: it is decided by another objective than the loss, or there is nothing to compare with.
+    """
     if records.objective != LOSS:
-        return f"The run is decided by {records.objective}, and this question is about {LOSS}."
-    if records.control is None:
-        if records.kind == "race":
-            return "There is no control to compare with: it is a race of seeds."
-        return "The control has not begun." if records.plan.get("control") else "There is no control to compare with."
-    return ""
+        raise NoEvidence(f"The run is decided by {records.objective}, and this question is about {LOSS}.")
+    if records.control is not None:
+        return records.control
+    if records.kind == "race":
+        raise NoEvidence("There is no control to compare with: it is a race of seeds.")
+    begun = "The control has not begun." if records.plan.get("control") else "There is no control to compare with."
+    raise NoEvidence(begun)
 
 
 def members(candidate: CandidateRecord) -> dict[int, MemberRecord]:

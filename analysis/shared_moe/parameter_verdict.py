@@ -16,21 +16,21 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.api import Estimate, Finding, Plot, Series, Verdict
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
 from analysis.record_types import CandidateRecord
+from analysis.records import Records
 from analysis.shared_moe.moe_runs import (
     MILLION,
-    Finished,
-    OfFinished,
     Paired,
     closing,
+    finished,
     name,
     paired,
     pairs_text,
     settings,
     value_of,
 )
-from analysis.verdicts import no_evidence, shown
+from analysis.verdicts import shown
 from trainables.shared_moe.accounting import count_params, matmul_params
 
 FEWER = 0.9
@@ -61,37 +61,33 @@ class Smaller:
         return self.found.percent
 
 
-class ParameterVerdict(OfFinished):
+@diagnostic("What fewer parameters cost", needs="records")
+def parameter_verdict(records: Records) -> Finding:
     """Values, a candidate each: ``percent_above_control``, its loss at equal tokens above the control's in percent of
     it; ``share_of_parameters`` and ``share_of_matmul_parameters``, of the control's; ``millions_of_parameters``.
     """
-
-    name = "parameter_verdict"
-    title = "What fewer parameters cost"
-
-    def about(self, there: Finished) -> Finding:
-        """See the class."""
-        rows = list(_beside(there.others, there.control))
-        if not rows:
-            return no_evidence(self.name, "Nobody but the control was trained to the end on a common seed.")
-        smaller = sorted(
-            (row for row in rows if row.params < FEWER),
-            key=lambda row: (math.isnan(row.percent.value), row.percent.value),
+    there = finished(records)
+    rows = list(_beside(there.others, there.control))
+    if not rows:
+        raise NoEvidence("Nobody but the control was trained to the end on a common seed.")
+    smaller = sorted(
+        (row for row in rows if row.params < FEWER),
+        key=lambda row: (math.isnan(row.percent.value), row.percent.value),
+    )
+    values = dict(_values(rows))
+    if not smaller:
+        least = min(rows, key=lambda row: row.params)
+        why = (
+            f"Nobody that was trained to the end has fewer than {FEWER:g} of the control's parameters: "
+            f"{name(least.candidate)} has {least.params:.2f} of them."
         )
-        values = dict(_values(rows))
-        if not smaller:
-            least = min(rows, key=lambda row: row.params)
-            why = (
-                f"Nobody that was trained to the end has fewer than {FEWER:g} of the control's parameters: "
-                f"{name(least.candidate)} has {least.params:.2f} of them."
-            )
-            return Finding(self.name, "no_evidence", why, values, {}, _plots(rows))
-        best = smaller[0]
-        verdict, grade = _graded(best.percent)
-        threshold = {value_of(row.candidate, "percent_above_control"): GOOD for row in smaller}
-        limits = {"excellent": EXCELLENT, "good": GOOD, "fair": FAIR, "share_of_parameters": FEWER}
-        summary = f"{_said(best, there.control, grade)} {_rest(smaller)}{closing(there)}"
-        return Finding(self.name, verdict, summary, values, {**threshold, **limits}, _plots(rows))
+        return answer("no_evidence", why, values, {}, _plots(rows))
+    best = smaller[0]
+    verdict, grade = _graded(best.percent)
+    threshold = {value_of(row.candidate, "percent_above_control"): GOOD for row in smaller}
+    limits = {"excellent": EXCELLENT, "good": GOOD, "fair": FAIR, "share_of_parameters": FEWER}
+    summary = f"{_said(best, there.control, grade)} {_rest(smaller)}{closing(there)}"
+    return answer(verdict, summary, values, {**threshold, **limits}, _plots(rows))
 
 
 def _beside(others: list[CandidateRecord], control: CandidateRecord) -> Iterator[Smaller]:
@@ -177,6 +173,3 @@ def _plots(rows: list[Smaller]) -> tuple[Plot, ...]:
         lines={"good ends": GOOD, "fair ends": FAIR, "the control": 0.0},
     )
     return (plot,)
-
-
-DIAGNOSTIC = ParameterVerdict()

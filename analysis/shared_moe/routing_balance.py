@@ -16,12 +16,12 @@ that both limits mean about the same; at its end it is ln k / ln E, ``max_vio`` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from analysis.api import Estimate, Finding, Plot, Series, Verdict
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
 from analysis.shared_moe.moe_look import (
     ALL_CHOSEN,
     BLOCK,
@@ -33,7 +33,7 @@ from analysis.shared_moe.moe_look import (
     worst,
 )
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import no_evidence, verdict
+from analysis.verdicts import verdict
 from trainables.shared_moe.routing import balance_metrics
 
 MIN_ENTROPY = 0.6
@@ -45,55 +45,46 @@ MAX_DEAD_SHARE = 0.25
 _RESAMPLES = 500
 
 
-class RoutingBalance:
+@diagnostic("routing balance and collapse")
+def routing_balance(subject: Any) -> Finding:
     """Values, named as training reports them, without unit: ``balance_entropy``, ``max_vio`` and ``dead_share``, which
     are judged; ``balance_entropy_min``, of the depth where it is lowest; ``load_top4``; ``token_drop``, the share of
     assignments that reached no expert; and ``even_experts``, as many as have that entropy if their loads are equal.
     """
+    config = subject.config
+    if config.ffn == "dense":
+        raise NoEvidence(DENSE)
+    if config.top_k == config.num_experts:
+        raise NoEvidence(ALL_CHOSEN)
+    seen = enough(subject.sample)
+    return judge(seen.counts, config.top_k, shared=config.blocks == "shared", token_drop=1.0 - seen.reached)
 
-    name = "routing_balance"
-    title = "routing balance and collapse"
-    families = ("shared_moe",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `shared_moe`."""
-        config = subject.config
-        if config.ffn == "dense":
-            return no_evidence(self.name, DENSE)
-        if config.top_k == config.num_experts:
-            return no_evidence(self.name, ALL_CHOSEN)
-        seen = enough(subject.sample)
-        if isinstance(seen, str):
-            return no_evidence(self.name, seen)
-        return self.judge(seen.counts, config.top_k, shared=config.blocks == "shared", token_drop=1.0 - seen.reached)
-
-    def judge(self, counts: Counts, top_k: int, *, shared: bool, token_drop: float = 0.0) -> Finding:
-        """The finding on (sequences, depth, experts) assignments."""
-        num = counts.shape[2]
-        limits = {
-            "balance_entropy": MIN_ENTROPY,
-            "max_vio": highest_vio(num, top_k),
-            "dead_share": MAX_DEAD_SHARE,
-        }
-        values = _estimates((*limits, "balance_entropy_min", "load_top4"), counts, shared)
-        found = {
-            "balance_entropy": verdict(values["balance_entropy"], lambda value: value >= MIN_ENTROPY),
-            "max_vio": verdict(values["max_vio"], lambda value: value <= limits["max_vio"]),
-            "dead_share": verdict(values["dead_share"], lambda value: value <= MAX_DEAD_SHARE),
-        }
-        even = num ** values["balance_entropy"].value
-        busiest, dead = (1.0 + values["max_vio"].value) / num, values["dead_share"].value
-        return Finding(
-            self.name,
-            worst(found.values()),
-            f"The {num} experts{'' if shared else ' of a depth'} share the work as {even:.1f} would that share it "
-            f"evenly; the busiest gets {busiest:.1%} of the assignments (a fair share is {1.0 / num:.1%}), and "
-            f"{dead:.0%} of the experts get next to none: {_meaning(found)}.",
-            {**values, "even_experts": even, "token_drop": token_drop},
-            limits,
-            _plots(counts, shared),
-        )
+def judge(counts: Counts, top_k: int, *, shared: bool, token_drop: float = 0.0) -> Finding:
+    """The finding on (sequences, depth, experts) assignments."""
+    num = counts.shape[2]
+    limits = {
+        "balance_entropy": MIN_ENTROPY,
+        "max_vio": highest_vio(num, top_k),
+        "dead_share": MAX_DEAD_SHARE,
+    }
+    values = _estimates((*limits, "balance_entropy_min", "load_top4"), counts, shared)
+    found = {
+        "balance_entropy": verdict(values["balance_entropy"], lambda value: value >= MIN_ENTROPY),
+        "max_vio": verdict(values["max_vio"], lambda value: value <= limits["max_vio"]),
+        "dead_share": verdict(values["dead_share"], lambda value: value <= MAX_DEAD_SHARE),
+    }
+    even = num ** values["balance_entropy"].value
+    busiest, dead = (1.0 + values["max_vio"].value) / num, values["dead_share"].value
+    return answer(
+        worst(found.values()),
+        f"The {num} experts{'' if shared else ' of a depth'} share the work as {even:.1f} would that share it "
+        f"evenly; the busiest gets {busiest:.1%} of the assignments (a fair share is {1.0 / num:.1%}), and "
+        f"{dead:.0%} of the experts get next to none: {_meaning(found)}.",
+        {**values, "even_experts": even, "token_drop": token_drop},
+        limits,
+        _plots(counts, shared),
+    )
 
 
 def highest_vio(num_experts: int, top_k: int) -> float:
@@ -154,6 +145,3 @@ def _plots(counts: Counts, shared: bool) -> tuple[Plot, ...]:
             x_ticks=ticks if shared else (),
         ),
     )
-
-
-DIAGNOSTIC = RoutingBalance()

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from analysis.api import listed
+from analysis.api import Listed, listed
 
-DIAGNOSTICS = listed(
-    __name__,
-    "slot_ablation",
-    "slot_similarity",
-    "slot_gradients",
-    "readout",
-    "slot_effect",
-    "slot_norms",
-    "rollout_drift",
-    "cross_block",
-    "attention_profile",
-    "permutation",
-    "gradient_rank",
-    "id_only",
-    "content_only",
-    "calibration",
-    "ladder",
-    "prime_lines",
+DIAGNOSTICS = (
+    *listed(
+        __name__,
+        "slot_ablation",
+        "slot_similarity",
+        "slot_gradients",
+        "readout",
+        "slot_effect",
+        "slot_norms",
+        "rollout_drift",
+        "cross_block",
+        "attention_profile",
+        "permutation",
+        "gradient_rank",
+        "id_only",
+        "content_only",
+        "calibration",
+    ),
+    Listed("baselines", "checkpoint", f"{__name__}.against_baselines:against_baselines"),
+    *listed(__name__, "prime_lines"),
 )
 """In the order A to P."""

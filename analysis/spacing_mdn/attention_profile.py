@@ -10,7 +10,7 @@ What it is not: attribution. A slot may look at a place and take nothing from it
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from analysis.api import Finding, Plot, Series
+from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.spacing_mdn.slot_pass import attention_inputs, blocks, heads, windows_at_once
 from analysis.stats.bootstrap import interval
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.blocks import Block
 from trainables.spacing_mdn.sample import Sample
 
@@ -34,49 +34,41 @@ MIN_SPREAD = 10.0
 _MAX_COLUMNS = 128  # of the picture
 
 
-class AttentionProfile:
+@diagnostic("I: attention profile of slots")
+def attention_profile(subject: Any) -> Finding:
     """Values in positions, standard deviation over slots of the centres of mass: ``spread_last`` of the last block,
     ``spread_last3`` of the mean attention of the last three (or as many as there are), ``spread_all`` of all blocks;
     ``centre_min`` and ``centre_max`` of the last block; ``share_on_data``, how much of the last block's attention goes
     to data and not to slots.
     """
-
-    name = "attention_profile"
-    title = "I: attention profile of slots"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
-
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        config = subject.config
-        if config.layout != "postfix":
-            return no_evidence(self.name, f"Layout {config.layout} has no slots that look at the data.")
-        if config.n_slots < 2:
-            return no_evidence(self.name, "There is one slot: it has no other to look elsewhere than.")
-        centres, profile, on_data = slot_attention(subject.sample)
-        if not np.isfinite(centres).all():
-            return no_evidence(self.name, "Attention of the slots is not finite on sampled windows.")
-        spreads = [interval(_spread, centres[:, depth]) for depth in range(3)]
-        mean = centres[:, 0].mean(axis=0)
-        last = spreads[0]
-        meaning = "they look at different places" if last.value > MIN_SPREAD else "they all look at the same places"
-        return Finding(
-            self.name,
-            verdict(last, lambda value: value > MIN_SPREAD),
-            f"In the last block the centres of attention of {config.n_slots} slots lie between position "
-            f"{mean.min():.0f} and {mean.max():.0f} of {config.context}, spread by {shown(last, 1)} positions: "
-            f"{meaning}.",
-            {
-                "spread_last": last,
-                "spread_last3": spreads[1],
-                "spread_all": spreads[2],
-                "centre_min": float(mean.min()),
-                "centre_max": float(mean.max()),
-                "share_on_data": on_data,
-            },
-            {"spread_last": MIN_SPREAD},
-            (_centres_plot(centres), _profile_plot(profile)),
-        )
+    config = subject.config
+    if config.layout != "postfix":
+        raise NoEvidence(f"Layout {config.layout} has no slots that look at the data.")
+    if config.n_slots < 2:
+        raise NoEvidence("There is one slot: it has no other to look elsewhere than.")
+    centres, profile, on_data = slot_attention(subject.sample)
+    if not np.isfinite(centres).all():
+        raise NoEvidence("Attention of the slots is not finite on sampled windows.")
+    spreads = [interval(_spread, centres[:, depth]) for depth in range(3)]
+    mean = centres[:, 0].mean(axis=0)
+    last = spreads[0]
+    meaning = "they look at different places" if last.value > MIN_SPREAD else "they all look at the same places"
+    return answer(
+        verdict(last, lambda value: value > MIN_SPREAD),
+        f"In the last block the centres of attention of {config.n_slots} slots lie between position "
+        f"{mean.min():.0f} and {mean.max():.0f} of {config.context}, spread by {shown(last, 1)} positions: "
+        f"{meaning}.",
+        {
+            "spread_last": last,
+            "spread_last3": spreads[1],
+            "spread_all": spreads[2],
+            "centre_min": float(mean.min()),
+            "centre_max": float(mean.max()),
+            "share_on_data": on_data,
+        },
+        {"spread_last": MIN_SPREAD},
+        (_centres_plot(centres), _profile_plot(profile)),
+    )
 
 
 def slot_attention(sample: Sample) -> tuple[Array, Array, float]:
@@ -136,6 +128,3 @@ def _profile_plot(profile: Array) -> Plot:
     columns = np.add.reduceat(profile, np.arange(0, profile.shape[1], run), axis=1)
     label = "position" if run == 1 else f"position / {run}"
     return Plot("Attention of slots, last block", label, "slot", "heat", grid=columns.tolist())
-
-
-DIAGNOSTIC = AttentionProfile()

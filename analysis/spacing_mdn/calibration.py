@@ -11,18 +11,18 @@ Quart. J. Roy. Meteorol. Soc. 132 (2006), 2925-2942, equations 5 and 6 (CRPS of 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import kstwo
 
-from analysis.api import Estimate, Finding, Plot, Series
-from analysis.spacing_mdn.sweep import Sweep, sweep
+from analysis.api import Estimate, Finding, Plot, Series, answer, diagnostic
+from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.stats.interval import NORMAL_95
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 
 MAX_KS = 0.02
 """Kolmogorov-Smirnov distance of the PIT from uniform."""
@@ -34,50 +34,41 @@ _INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 Array = NDArray[np.float64]
 
 
-class Calibration:
+@diagnostic("N: calibration")
+def calibration(subject: Any) -> Finding:
     """Values: ``ks``, between 0 and 1; ``ks_by_chance``, which a calibrated model exceeds in 5 cases of 100 with as
     many targets; ``coverage_50`` and ``coverage_90``, shares of targets in the central intervals; ``crps`` in
     spacings; ``num_targets``.
     """
+    swept = finite_sweep(subject.sample)
+    return _judge(pit(swept), crps(swept))
 
-    name = "calibration"
-    title = "N: calibration"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        swept = sweep(subject.sample)
-        if not swept.finite:
-            return no_evidence(self.name, "The model's density is not finite along the split.")
-        return self._judge(pit(swept), crps(swept))
-
-    def _judge(self, transformed: Array, scores: Array) -> Finding:
-        number = len(transformed)
-        ks, chance = ks_distance(transformed), float(kstwo.ppf(0.95, number))
-        inside = [mean_interval((np.abs(transformed - 0.5) <= share / 2).astype(np.float64)) for share in (0.5, 0.9)]
-        found = verdict(ks, lambda value: value < MAX_KS)
-        meaning = {
-            "pass": "the densities are as wide as they should be",
-            "fail": "the densities are wrong in width or place",
-        }.get(found, f"these targets cannot tell whether it is below {MAX_KS}")
-        return Finding(
-            self.name,
-            found,
-            f"Targets fall into the predicted densities unevenly by {shown(ks)} (KS distance; chance alone reaches "
-            f"{chance:.3f} with {number} targets), and {100 * inside[0].value:.1f}% and {100 * inside[1].value:.1f}% "
-            f"of them into central 50% and 90% intervals: {meaning}.",
-            {
-                "ks": ks,
-                "ks_by_chance": chance,
-                "coverage_50": inside[0],
-                "coverage_90": inside[1],
-                "crps": mean_interval(scores),
-                "num_targets": float(number),
-            },
-            {"ks": MAX_KS},
-            (_plot(transformed),),
-        )
+def _judge(transformed: Array, scores: Array) -> Finding:
+    number = len(transformed)
+    ks, chance = ks_distance(transformed), float(kstwo.ppf(0.95, number))
+    inside = [mean_interval((np.abs(transformed - 0.5) <= share / 2).astype(np.float64)) for share in (0.5, 0.9)]
+    found = verdict(ks, lambda value: value < MAX_KS)
+    meaning = {
+        "pass": "the densities are as wide as they should be",
+        "fail": "the densities are wrong in width or place",
+    }.get(found, f"these targets cannot tell whether it is below {MAX_KS}")
+    return answer(
+        found,
+        f"Targets fall into the predicted densities unevenly by {shown(ks)} (KS distance; chance alone reaches "
+        f"{chance:.3f} with {number} targets), and {100 * inside[0].value:.1f}% and {100 * inside[1].value:.1f}% "
+        f"of them into central 50% and 90% intervals: {meaning}.",
+        {
+            "ks": ks,
+            "ks_by_chance": chance,
+            "coverage_50": inside[0],
+            "coverage_90": inside[1],
+            "crps": mean_interval(scores),
+            "num_targets": float(number),
+        },
+        {"ks": MAX_KS},
+        (_plot(transformed),),
+    )
 
 
 def pit(swept: Sweep) -> Array:
@@ -146,6 +137,3 @@ def _plot(transformed: Array) -> Plot:
         (series,),
         lines={"calibrated": 1.0},
     )
-
-
-DIAGNOSTIC = Calibration()

@@ -6,14 +6,14 @@ predictor from the last spacing alone. What it is not: `permutation`, where ever
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, Plot, Series
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 from trainables.errors import DataError
 from trainables.spacing_mdn.data import load
 from trainables.spacing_mdn.linear import fit_ar
@@ -28,68 +28,60 @@ MAX_SHARE = 0.3
 _MIN_GAIN = 1e-3  # nats; a resample without gain makes the share large, not infinite
 
 
-class ContentOnly:
+@diagnostic("M: content only, IDs off")
+def content_only(subject: Any) -> Finding:
     """Values, nats per spacing: ``nll`` as evaluated, ``nll_content_only`` without IDs, ``nll_ar1`` of the linear
     predictor on the same targets, ``change`` (second less first), ``gain`` (third less first). ``share`` is change /
     gain, and negative where the model is better off without IDs.
     """
+    sample: Sample = subject.sample
+    setting = sample.setting
+    if not subject.config.n_slots:
+        raise NoEvidence("The model has no slots, so there are no IDs to take away.")
+    if not setting.ids:
+        raise NoEvidence("The model is evaluated without IDs (eval_slot_id_mode off).")
+    predictions = predict_settings(sample, (setting, SlotControl(ids=False, content=setting.content)))
+    before, after = (score(sample, prediction).cpu().numpy() for prediction in predictions)
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        raise NoEvidence("The model's density is not finite on sampled windows.")
+    try:
+        data = load(subject.config.data, subject.data_dir)
+    except DataError as error:
+        raise NoEvidence(f"The linear predictor AR(1) could not be fitted: {error}.") from error
+    return _judge(before, after, ar1_nll(sample, data.train.spacings))
 
-    name = "content_only"
-    title = "M: content only, IDs off"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`; reads the data set for the training split."""
-        sample: Sample = subject.sample
-        setting = sample.setting
-        if not subject.config.n_slots:
-            return no_evidence(self.name, "The model has no slots, so there are no IDs to take away.")
-        if not setting.ids:
-            return no_evidence(self.name, "The model is evaluated without IDs (eval_slot_id_mode off).")
-        predictions = predict_settings(sample, (setting, SlotControl(ids=False, content=setting.content)))
-        before, after = (score(sample, prediction).cpu().numpy() for prediction in predictions)
-        if not (np.isfinite(before).all() and np.isfinite(after).all()):
-            return no_evidence(self.name, "The model's density is not finite on sampled windows.")
-        try:
-            data = load(subject.config.data, subject.data_dir)
-        except DataError as error:
-            return no_evidence(self.name, f"The linear predictor AR(1) could not be fitted: {error}.")
-        return self._judge(before, after, ar1_nll(sample, data.train.spacings))
-
-    def _judge(self, before: Array, after: Array, linear: Array) -> Finding:
-        change, gain = mean_interval(after - before), mean_interval(linear - before)
-        values: dict[str, Estimate | float] = {
-            "nll": mean_interval(before),
-            "nll_content_only": mean_interval(after),
-            "nll_ar1": mean_interval(linear),
-            "change": change,
-            "gain": gain,
-        }
-        plots = (_plot(values),)
-        if gain.value <= 0.0 or gain.low <= 0.0:
-            beats = "gains nothing that stands out" if gain.value > 0.0 else "gains nothing"
-            return Finding(
-                self.name,
-                "no_evidence",
-                f"The model {beats} over the linear predictor AR(1) (its NLL is lower by {shown(gain)} nats), so no "
-                f"gain can be lost with the IDs; taking them away changes the NLL by {shown(change)} nats.",
-                values,
-                {"share": MAX_SHARE},
-                plots,
-            )
-        share = interval(_share, np.stack([after - before, linear - before], axis=1))
-        good = share.value <= MAX_SHARE
-        meaning = "most of what the model knows does not hang on IDs" if good else "the model leans on slot IDs"
-        return Finding(
-            self.name,
-            verdict(share, lambda value: value <= MAX_SHARE),
-            f"Without slot IDs the NLL changes by {shown(change)} nats, {shown(share)} of the {gain.value:.3f} nats "
-            f"that the model gains over the linear predictor AR(1): {meaning}.",
-            {**values, "share": share},
+def _judge(before: Array, after: Array, linear: Array) -> Finding:
+    change, gain = mean_interval(after - before), mean_interval(linear - before)
+    values: dict[str, Estimate | float] = {
+        "nll": mean_interval(before),
+        "nll_content_only": mean_interval(after),
+        "nll_ar1": mean_interval(linear),
+        "change": change,
+        "gain": gain,
+    }
+    plots = (_plot(values),)
+    if gain.value <= 0.0 or gain.low <= 0.0:
+        beats = "gains nothing that stands out" if gain.value > 0.0 else "gains nothing"
+        return answer(
+            "no_evidence",
+            f"The model {beats} over the linear predictor AR(1) (its NLL is lower by {shown(gain)} nats), so no "
+            f"gain can be lost with the IDs; taking them away changes the NLL by {shown(change)} nats.",
+            values,
             {"share": MAX_SHARE},
             plots,
         )
+    share = interval(_share, np.stack([after - before, linear - before], axis=1))
+    good = share.value <= MAX_SHARE
+    meaning = "most of what the model knows does not hang on IDs" if good else "the model leans on slot IDs"
+    return answer(
+        verdict(share, lambda value: value <= MAX_SHARE),
+        f"Without slot IDs the NLL changes by {shown(change)} nats, {shown(share)} of the {gain.value:.3f} nats "
+        f"that the model gains over the linear predictor AR(1): {meaning}.",
+        {**values, "share": share},
+        {"share": MAX_SHARE},
+        plots,
+    )
 
 
 def ar1_nll(sample: Sample, train: Array) -> Array:
@@ -132,6 +124,3 @@ def _plot(values: dict[str, Estimate | float]) -> Plot:
         (series,),
         x_ticks=("content and ID", "content only", "AR(1)"),
     )
-
-
-DIAGNOSTIC = ContentOnly()

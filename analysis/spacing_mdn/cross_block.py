@@ -13,16 +13,16 @@ interval is a parametric bootstrap about the runs' means with their errors.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, Plot, Series, Verdict
-from analysis.spacing_mdn.sweep import RUNS, sweep
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.spacing_mdn.sweep import RUNS, finite_sweep
 from analysis.stats.bootstrap import mean_interval
 from analysis.stats.interval import NORMAL_95
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 
 MAX_STD = 0.05
 """Nats between runs, standard deviation."""
@@ -33,62 +33,53 @@ _SEED = 8128
 Array = NDArray[np.float64]
 
 
-class CrossBlock:
+@diagnostic("H: cross-block stability")
+def cross_block(subject: Any) -> Finding:
     """Values, all in nats but the last two: ``std``, between runs without the sampling error; ``std_seen``, with it;
     ``range``, the worst run less the best; ``range_by_chance``, which equally good runs exceed in 5 cases of 100;
     ``nll`` over all; ``variation``, ``std_seen`` over the absolute mean; ``num_targets``.
 
     It passes if ``std`` is below 0.05 and ``range`` within chance; with a small ``std`` a larger range only warns.
     """
+    swept = finite_sweep(subject.sample)
+    runs = [swept.nll[swept.run == index] for index in range(RUNS)]
+    if min(len(run) for run in runs) < 2:
+        raise NoEvidence(f"The split holds {len(swept.nll)} targets: too few for {RUNS} runs.")
+    means = [mean_interval(run, seed=index) for index, run in enumerate(runs)]
+    heights = np.repeat(subject.task.part(subject.sample.split).log_height, 256)[swept.positions]
+    at = [float(heights[swept.run == index].mean()) for index in range(RUNS)]
+    return _judge(means, at, mean_interval(swept.nll), len(swept.nll))
 
-    name = "cross_block"
-    title = "H: cross-block stability"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        swept = sweep(subject.sample)
-        if not swept.finite:
-            return no_evidence(self.name, "The model's density is not finite along the split.")
-        runs = [swept.nll[swept.run == index] for index in range(RUNS)]
-        if min(len(run) for run in runs) < 2:
-            return no_evidence(self.name, f"The split holds {len(swept.nll)} targets: too few for {RUNS} runs.")
-        means = [mean_interval(run, seed=index) for index, run in enumerate(runs)]
-        heights = np.repeat(subject.task.part(subject.sample.split).log_height, 256)[swept.positions]
-        at = [float(heights[swept.run == index].mean()) for index in range(RUNS)]
-        return self._judge(means, at, mean_interval(swept.nll), len(swept.nll))
-
-    def _judge(self, runs: list[Estimate], heights: list[float], nll: Estimate, num: int) -> Finding:
-        means = np.array([run.value for run in runs])
-        errors = np.array([run.half_width / NORMAL_95 for run in runs])
-        std, chance = spread(means, errors)
-        seen, reach = float(means.std(ddof=1)), float(np.ptp(means))
-        found: Verdict = verdict(std, lambda value: value < MAX_STD)
-        if found == "pass" and reach > chance:
-            found = "warn"
-        by_chance = "no more" if reach <= chance else "more"
-        meaning = "as good at every height" if std.value < MAX_STD else "better at some heights than at others"
-        if found == "warn":
-            meaning += ", as far as these targets tell"
-        return Finding(
-            self.name,
-            found,
-            f"From the lowest to the highest of {RUNS} runs ({num} targets) the NLL differs by {reach:.3f} nats, "
-            f"{by_chance} than chance explains ({chance:.3f}), with a standard deviation of {shown(std)} nats beyond "
-            f"sampling error: the model is {meaning}.",
-            {
-                "std": std,
-                "std_seen": seen,
-                "range": reach,
-                "range_by_chance": chance,
-                "nll": nll,
-                "variation": seen / max(abs(float(means.mean())), 1e-9),
-                "num_targets": float(num),
-            },
-            {"std": MAX_STD, "range": chance},
-            (_plot(runs, heights, nll),),
-        )
+def _judge(runs: list[Estimate], heights: list[float], nll: Estimate, num: int) -> Finding:
+    means = np.array([run.value for run in runs])
+    errors = np.array([run.half_width / NORMAL_95 for run in runs])
+    std, chance = spread(means, errors)
+    seen, reach = float(means.std(ddof=1)), float(np.ptp(means))
+    found: Verdict = verdict(std, lambda value: value < MAX_STD)
+    if found == "pass" and reach > chance:
+        found = "warn"
+    by_chance = "no more" if reach <= chance else "more"
+    meaning = "as good at every height" if std.value < MAX_STD else "better at some heights than at others"
+    if found == "warn":
+        meaning += ", as far as these targets tell"
+    return answer(
+        found,
+        f"From the lowest to the highest of {RUNS} runs ({num} targets) the NLL differs by {reach:.3f} nats, "
+        f"{by_chance} than chance explains ({chance:.3f}), with a standard deviation of {shown(std)} nats beyond "
+        f"sampling error: the model is {meaning}.",
+        {
+            "std": std,
+            "std_seen": seen,
+            "range": reach,
+            "range_by_chance": chance,
+            "nll": nll,
+            "variation": seen / max(abs(float(means.mean())), 1e-9),
+            "num_targets": float(num),
+        },
+        {"std": MAX_STD, "range": chance},
+        (_plot(runs, heights, nll),),
+    )
 
 
 def spread(means: Array, errors: Array) -> tuple[Estimate, float]:
@@ -120,6 +111,3 @@ def _plot(runs: list[Estimate], heights: list[float], nll: Estimate) -> Plot:
         (series,),
         lines={"mean": nll.value},
     )
-
-
-DIAGNOSTIC = CrossBlock()

@@ -8,14 +8,14 @@ What it is not: the rank of the slots themselves, or pairwise correlations of th
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Finding, Plot, Series
+from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.stats.bootstrap import interval
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import slot_gradients
 
@@ -29,50 +29,42 @@ HELD = 0.9
 _RESAMPLES = 500  # each is an eigenvalue problem
 
 
-class GradientRank:
+@diagnostic("K: rank of slot gradients")
+def gradient_rank(subject: Any) -> Finding:
     """Values: ``rank_share`` (components / slots, between 1 / slots and 1), ``components``, ``first_share`` (of the
     squared gradients that the first component holds).
     """
-
-    name = "gradient_rank"
-    title = "K: rank of slot gradients"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
-
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        config = subject.config
-        if config.layout != "postfix":
-            return no_evidence(self.name, f"Layout {config.layout} has no slots that are read out.")
-        if config.n_slots < 2:
-            return no_evidence(self.name, "There is one slot: its gradients have no other to differ from.")
-        products = gradient_products(subject.sample)
-        if not np.isfinite(products).all():
-            return no_evidence(self.name, "Gradients of the slots are not finite on sampled windows.")
-        if not products.any():
-            return no_evidence(self.name, "No gradient reaches the slots: the prediction does not depend on them.")
-        held = _held(products)
-        components = _components(products)
-        share = interval(lambda part: _components(part) / config.n_slots, products, num=_RESAMPLES)
-        good = share.value > MIN_RANK_SHARE
-        meaning = "slots are trained apart" if good else "half of the slots or fewer could take in all of them"
-        plot = Plot(
-            "Directions of the slots' gradients",
-            "principal components",
-            "share of squared gradients held",
-            "line",
-            (Series("sampled windows", tuple(range(1, config.n_slots + 1)), tuple(held.tolist())),),
-            lines={f"{HELD:.0%}": HELD},
-        )
-        return Finding(
-            self.name,
-            verdict(share, lambda value: value > MIN_RANK_SHARE),
-            f"{components} of {config.n_slots} directions hold {HELD:.0%} of the gradients that train the slots "
-            f"(share {shown(share, 2)}): {meaning}.",
-            {"rank_share": share, "components": float(components), "first_share": float(held[0])},
-            {"rank_share": MIN_RANK_SHARE},
-            (plot,),
-        )
+    config = subject.config
+    if config.layout != "postfix":
+        raise NoEvidence(f"Layout {config.layout} has no slots that are read out.")
+    if config.n_slots < 2:
+        raise NoEvidence("There is one slot: its gradients have no other to differ from.")
+    products = gradient_products(subject.sample)
+    if not np.isfinite(products).all():
+        raise NoEvidence("Gradients of the slots are not finite on sampled windows.")
+    if not products.any():
+        raise NoEvidence("No gradient reaches the slots: the prediction does not depend on them.")
+    held = _held(products)
+    components = _components(products)
+    share = interval(lambda part: _components(part) / config.n_slots, products, num=_RESAMPLES)
+    good = share.value > MIN_RANK_SHARE
+    meaning = "slots are trained apart" if good else "half of the slots or fewer could take in all of them"
+    plot = Plot(
+        "Directions of the slots' gradients",
+        "principal components",
+        "share of squared gradients held",
+        "line",
+        (Series("sampled windows", tuple(range(1, config.n_slots + 1)), tuple(held.tolist())),),
+        lines={f"{HELD:.0%}": HELD},
+    )
+    return answer(
+        verdict(share, lambda value: value > MIN_RANK_SHARE),
+        f"{components} of {config.n_slots} directions hold {HELD:.0%} of the gradients that train the slots "
+        f"(share {shown(share, 2)}): {meaning}.",
+        {"rank_share": share, "components": float(components), "first_share": float(held[0])},
+        {"rank_share": MIN_RANK_SHARE},
+        (plot,),
+    )
 
 
 def gradient_products(sample: Sample) -> Array:
@@ -92,6 +84,3 @@ def _held(products: Array) -> Array:
 def _components(products: Array) -> int:
     # Rounding must not ask for one more component than exact arithmetic would.
     return int(np.argmax(_held(products) >= HELD - 1e-9)) + 1
-
-
-DIAGNOSTIC = GradientRank()

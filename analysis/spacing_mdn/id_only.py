@@ -6,13 +6,13 @@ which slots disappear; here all of them stay and still read the data.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from analysis.api import Finding, Plot, Series
+from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.stats.bootstrap import mean_interval
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
@@ -21,58 +21,47 @@ MIN_CHANGE = 0.02
 """Nats that contents are worth at least, in the mean."""
 
 
-class IdOnly:
+@diagnostic("L: ID only, contents zeroed")
+def id_only(subject: Any) -> Finding:
     """Values: ``nll`` as evaluated, ``nll_id_only`` without contents, and ``change``, the latter less the former; nats
     per spacing.
     """
-
-    name = "id_only"
-    title = "L: ID only, contents zeroed"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
-
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        sample: Sample = subject.sample
-        setting = sample.setting
-        if not subject.config.n_slots:
-            return no_evidence(self.name, "The model has no slots, so there are no contents to zero.")
-        if not setting.content:
-            return no_evidence(self.name, "The model is trained and evaluated without contents (content_mode zeroed).")
-        controls = (setting, SlotControl(ids=setting.ids, content=False))
-        before, after = (score(sample, prediction) for prediction in predict_settings(sample, controls))
-        if not torch.isfinite(before).all() or not torch.isfinite(after).all():
-            return no_evidence(self.name, "The model's density is not finite on sampled windows.")
-        change = mean_interval((after - before).cpu().numpy())
-        own, without = mean_interval(before.cpu().numpy()), mean_interval(after.cpu().numpy())
-        meaning = "contents carry next to nothing, the model would do without them"
-        if abs(change.value) >= MIN_CHANGE:
-            meaning = "contents carry something" if change.value > 0.0 else "contents do harm on these windows"
-        plot = Plot(
-            "NLL with and without the slots' contents",
-            "slots",
-            "NLL (nats per spacing)",
-            "bar",
-            (
-                Series(
-                    "sampled windows",
-                    (0, 1),
-                    (own.value, without.value),
-                    (own.low, without.low),
-                    (own.high, without.high),
-                ),
+    sample: Sample = subject.sample
+    setting = sample.setting
+    if not subject.config.n_slots:
+        raise NoEvidence("The model has no slots, so there are no contents to zero.")
+    if not setting.content:
+        raise NoEvidence("The model is trained and evaluated without contents (content_mode zeroed).")
+    controls = (setting, SlotControl(ids=setting.ids, content=False))
+    before, after = (score(sample, prediction) for prediction in predict_settings(sample, controls))
+    if not torch.isfinite(before).all() or not torch.isfinite(after).all():
+        raise NoEvidence("The model's density is not finite on sampled windows.")
+    change = mean_interval((after - before).cpu().numpy())
+    own, without = mean_interval(before.cpu().numpy()), mean_interval(after.cpu().numpy())
+    meaning = "contents carry next to nothing, the model would do without them"
+    if abs(change.value) >= MIN_CHANGE:
+        meaning = "contents carry something" if change.value > 0.0 else "contents do harm on these windows"
+    plot = Plot(
+        "NLL with and without the slots' contents",
+        "slots",
+        "NLL (nats per spacing)",
+        "bar",
+        (
+            Series(
+                "sampled windows",
+                (0, 1),
+                (own.value, without.value),
+                (own.low, without.low),
+                (own.high, without.high),
             ),
-            x_ticks=("content and ID", "ID only"),
-        )
-        return Finding(
-            self.name,
-            verdict(change, lambda value: value >= MIN_CHANGE),
-            f"With the slots' contents zeroed and only their IDs left, the NLL changes by {shown(change)} nats "
-            f"(from {own.value:.3f}): {meaning}.",
-            {"nll": own, "nll_id_only": without, "change": change},
-            {"change": MIN_CHANGE},
-            (plot,),
-        )
-
-
-DIAGNOSTIC = IdOnly()
+        ),
+        x_ticks=("content and ID", "ID only"),
+    )
+    return answer(
+        verdict(change, lambda value: value >= MIN_CHANGE),
+        f"With the slots' contents zeroed and only their IDs left, the NLL changes by {shown(change)} nats "
+        f"(from {own.value:.3f}): {meaning}.",
+        {"nll": own, "nll_id_only": without, "change": change},
+        {"change": MIN_CHANGE},
+        (plot,),
+    )

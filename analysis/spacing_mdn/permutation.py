@@ -7,16 +7,16 @@ What it is not: `id_only` and `content_only`, which take one of the two away.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, Plot, Series
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.spacing_mdn.slot_pass import SlotPass, windows_at_once
 from analysis.stats.bootstrap import mean_interval
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 from trainables.seeding import make_generator
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.sample import Sample
@@ -34,57 +34,48 @@ _BLOCK = 2  # of the bootstrap: a quarter of the windows, a quarter of the usual
 _TOKENS = 256  # slots of a window that are run at once
 
 
-class Permutation:
+@diagnostic("J: permutation sanity")
+def permutation(subject: Any) -> Finding:
     """Values: ``nll`` with every slot's own ID and ``increase`` (mean over permutations), nats; ``increase_percent``
     of the absolute ``nll``, which means little where that is near 0; ``worst_increase`` and ``spread``, the largest
     and the standard deviation over permutations, nats.
     """
+    sample: Sample = subject.sample
+    config, setting = subject.config, sample.setting
+    if config.layout != "postfix":
+        raise NoEvidence(f"Layout {config.layout} has no slots that read the data, so there are no IDs to permute.")
+    if config.n_slots < 2:
+        raise NoEvidence("There is one slot: its ID cannot be permuted.")
+    if not (setting.ids and setting.content):
+        gone = "contents" if setting.ids else "IDs"
+        raise NoEvidence(f"The model is evaluated without {gone}, so a permutation changes nothing.")
+    own, permuted = permuted_nll(sample, NUM_PERMUTATIONS)
+    if not (np.isfinite(own).all() and np.isfinite(permuted).all()):
+        raise NoEvidence("The model's density is not finite on sampled windows.")
+    return _judge(own, permuted)
 
-    name = "permutation"
-    title = "J: permutation sanity"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        sample: Sample = subject.sample
-        config, setting = subject.config, sample.setting
-        if config.layout != "postfix":
-            return no_evidence(
-                self.name, f"Layout {config.layout} has no slots that read the data, so there are no IDs to permute."
-            )
-        if config.n_slots < 2:
-            return no_evidence(self.name, "There is one slot: its ID cannot be permuted.")
-        if not (setting.ids and setting.content):
-            gone = "contents" if setting.ids else "IDs"
-            return no_evidence(self.name, f"The model is evaluated without {gone}, so a permutation changes nothing.")
-        own, permuted = permuted_nll(sample, NUM_PERMUTATIONS)
-        if not (np.isfinite(own).all() and np.isfinite(permuted).all()):
-            return no_evidence(self.name, "The model's density is not finite on sampled windows.")
-        return self._judge(own, permuted)
-
-    def _judge(self, own: NDArray[np.float64], permuted: NDArray[np.float64]) -> Finding:
-        increase = mean_interval(permuted.mean(axis=0) - own, _BLOCK)
-        each = permuted.mean(axis=1) - own.mean()
-        percent = 100.0 / max(abs(float(own.mean())), 1e-9)
-        percents = Estimate(increase.value * percent, increase.low * percent, increase.high * percent)
-        good = increase.value < MAX_INCREASE
-        meaning = "does not hang on which slot carries which ID" if good else "hangs on which slot carries which ID"
-        return Finding(
-            self.name,
-            verdict(increase, lambda value: value < MAX_INCREASE),
-            f"Shuffling the slots' IDs {NUM_PERMUTATIONS} times changes the NLL by {shown(increase)} nats "
-            f"({round(percents.value, 1) + 0.0:.1f}%; worst {each.max():.3f}): the prediction {meaning}.",
-            {
-                "nll": mean_interval(own, _BLOCK),
-                "increase": increase,
-                "increase_percent": percents,
-                "worst_increase": float(each.max()),
-                "spread": float(each.std()),
-            },
-            {"increase": MAX_INCREASE},
-            (_plot(each),),
-        )
+def _judge(own: NDArray[np.float64], permuted: NDArray[np.float64]) -> Finding:
+    increase = mean_interval(permuted.mean(axis=0) - own, _BLOCK)
+    each = permuted.mean(axis=1) - own.mean()
+    percent = 100.0 / max(abs(float(own.mean())), 1e-9)
+    percents = Estimate(increase.value * percent, increase.low * percent, increase.high * percent)
+    good = increase.value < MAX_INCREASE
+    meaning = "does not hang on which slot carries which ID" if good else "hangs on which slot carries which ID"
+    return answer(
+        verdict(increase, lambda value: value < MAX_INCREASE),
+        f"Shuffling the slots' IDs {NUM_PERMUTATIONS} times changes the NLL by {shown(increase)} nats "
+        f"({round(percents.value, 1) + 0.0:.1f}%; worst {each.max():.3f}): the prediction {meaning}.",
+        {
+            "nll": mean_interval(own, _BLOCK),
+            "increase": increase,
+            "increase_percent": percents,
+            "worst_increase": float(each.max()),
+            "spread": float(each.std()),
+        },
+        {"increase": MAX_INCREASE},
+        (_plot(each),),
+    )
 
 
 def permuted_nll(sample: Sample, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -121,6 +112,3 @@ def _plot(each: NDArray[np.float64]) -> Plot:
         (Series("permutations", tuple(range(1, len(ordered) + 1)), tuple(ordered.tolist())),),
         lines={"most that passes, in the mean": MAX_INCREASE},
     )
-
-
-DIAGNOSTIC = Permutation()

@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import welch
 
-from analysis.api import Estimate, Finding, Plot, Series
-from analysis.spacing_mdn.sweep import Sweep, sweep
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.interval import NORMAL_95
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.data import BLOCK, Part
 
 MAX_SHARE_LEFT = 0.9
@@ -39,59 +39,46 @@ _MAX_MISFIT = 4.0  # zeros; the count of zeros strays from the smooth one by les
 Array = NDArray[np.float64]
 
 
-class PrimeLines:
+@diagnostic("P: prime lines in the residuals")
+def prime_lines(subject: Any) -> Finding:
     """Values, shares between 0 and 1: ``share_left``, of the variance at the lines; ``lines_of_spacings`` and
     ``lines_of_residuals``, of the variance of each that lies at the lines; ``num_primes``, ``num_targets``.
 
     Reported rather than judged: it never fails, and warns where nearly all of the lines is left.
     """
+    swept = finite_sweep(subject.sample)
+    part = subject.task.part(subject.sample.split)
+    heights = smooth_heights(part)
+    if heights is None:
+        raise NoEvidence("The data set's heights are not those of zeta zeros: it has no lines of primes.")
+    log_heights = np.log(heights[swept.positions] / (2.0 * math.pi))
+    primes = resolved_primes(float(log_heights.min()), len(swept.targets))
+    if not len(primes) or len(swept.targets) < 2 * _GROUPS + 4 * len(primes):
+        raise NoEvidence(f"{len(swept.targets)} targets are too few to tell one prime's line from another's.")
+    lines = fit_lines(heights[swept.positions], primes, swept.targets, swept.targets - swept.mean)
+    if not lines.of_spacings.low > 0.0:
+        raise NoEvidence("The spacings themselves show no variance at the lines of the primes.")
+    return _judge(lines, swept, np.log(primes) / log_heights.mean())
 
-    name = "prime_lines"
-    title = "P: prime lines in the residuals"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        swept = sweep(subject.sample)
-        if not swept.finite:
-            return no_evidence(self.name, "The model's density is not finite along the split.")
-        part = subject.task.part(subject.sample.split)
-        heights = smooth_heights(part)
-        if heights is None:
-            return no_evidence(
-                self.name, "The data set's heights are not those of zeta zeros: it has no lines of primes."
-            )
-        log_heights = np.log(heights[swept.positions] / (2.0 * math.pi))
-        primes = resolved_primes(float(log_heights.min()), len(swept.targets))
-        if not len(primes) or len(swept.targets) < 2 * _GROUPS + 4 * len(primes):
-            return no_evidence(
-                self.name, f"{len(swept.targets)} targets are too few to tell one prime's line from another's."
-            )
-        lines = fit_lines(heights[swept.positions], primes, swept.targets, swept.targets - swept.mean)
-        if not lines.of_spacings.low > 0.0:
-            return no_evidence(self.name, "The spacings themselves show no variance at the lines of the primes.")
-        return self._judge(lines, swept, np.log(primes) / log_heights.mean())
-
-    def _judge(self, lines: Lines, swept: Sweep, frequencies: Array) -> Finding:
-        number, left = len(frequencies), lines.share_left
-        found = verdict(left, lambda value: value < MAX_SHARE_LEFT)
-        meaning = "has learned part of them" if left.value < MAX_SHARE_LEFT else "has learned next to nothing of them"
-        return Finding(
-            self.name,
-            "warn" if found == "fail" else found,
-            f"The lines of the {number} lowest primes hold {100 * lines.of_spacings.value:.0f}% of the variance of the "
-            f"spacings, and the model's predictions leave a share of {shown(left)} of that: it {meaning}.",
-            {
-                "share_left": left,
-                "lines_of_spacings": lines.of_spacings,
-                "lines_of_residuals": lines.of_residuals,
-                "num_primes": float(number),
-                "num_targets": float(len(swept.targets)),
-            },
-            {"share_left": MAX_SHARE_LEFT},
-            (_line_plot(lines, frequencies), _spectrum(swept)),
-        )
+def _judge(lines: Lines, swept: Sweep, frequencies: Array) -> Finding:
+    number, left = len(frequencies), lines.share_left
+    found = verdict(left, lambda value: value < MAX_SHARE_LEFT)
+    meaning = "has learned part of them" if left.value < MAX_SHARE_LEFT else "has learned next to nothing of them"
+    return answer(
+        "warn" if found == "fail" else found,
+        f"The lines of the {number} lowest primes hold {100 * lines.of_spacings.value:.0f}% of the variance of the "
+        f"spacings, and the model's predictions leave a share of {shown(left)} of that: it {meaning}.",
+        {
+            "share_left": left,
+            "lines_of_spacings": lines.of_spacings,
+            "lines_of_residuals": lines.of_residuals,
+            "num_primes": float(number),
+            "num_targets": float(len(swept.targets)),
+        },
+        {"share_left": MAX_SHARE_LEFT},
+        (_line_plot(lines, frequencies), _spectrum(swept)),
+    )
 
 
 @dataclass(frozen=True)
@@ -218,6 +205,3 @@ def _spectrum(swept: Sweep) -> Plot:
         tuple(series),
         log_y=True,
     )
-
-
-DIAGNOSTIC = PrimeLines()

@@ -7,14 +7,14 @@ What it is: the weights by which slots' states are pooled, and their entropy. Wh
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Finding, Plot, Series
+from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import no_evidence, shown
+from analysis.verdicts import shown
 from trainables.spacing_mdn.settings import predict_settings
 
 ONE_SLOT = 0.9
@@ -23,75 +23,64 @@ ONE_SLOT = 0.9
 Array = NDArray[np.float64]
 
 
-class Readout:
+@diagnostic("D: readout weights")
+def readout(subject: Any) -> Finding:
     """Values: ``slot_<i>``, mean weight over windows, and ``largest``, the greatest of these; entropies in nats, at
     most log(slots): ``entropy``, of a window's weights in the mean, and ``entropy_of_mean``, of the mean weights;
     ``spread``, standard deviation of a slot's weight over windows, in the mean over slots: 0 where the readout does
     not look at the data. All of the group of slots that sees the whole window.
     """
-
-    name = "readout"
-    title = "D: readout weights"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
-
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        config, sample = subject.config, subject.sample
-        if config.layout != "postfix":
-            return no_evidence(self.name, f"Layout {config.layout} reads no slots out, so there are no weights.")
-        if config.n_slots < 2:
-            return no_evidence(self.name, "There is one slot, and it has all the weight.")
-        readout = predict_settings(sample, [sample.setting])[0].readout
-        assert readout is not None  # postfix
-        weights: Array = readout[:, -1].double().cpu().numpy()
-        if not np.isfinite(weights).all():
-            return no_evidence(self.name, "Weights of the readout are not finite on sampled windows.")
-        each = [mean_interval(column) for column in weights.T]
-        largest = interval(lambda drawn: drawn.mean(axis=0).max(), weights)
-        entropy = mean_interval(entropies(weights))
-        alone = largest.value >= ONE_SLOT
-        first = int(np.argmax(weights.mean(axis=0)))
-        meaning = "the others are hardly read" if alone else "the prediction is pooled over several slots"
-        return Finding(
-            self.name,
-            "warn" if alone else "pass",
-            f"Slot {first} is read most, with {100 * largest.value:.0f}% of the weight, and the entropy of the weights "
-            f"is {shown(entropy, 2)} of at most {math.log(config.n_slots):.2f} nats: {meaning}.",
-            {
-                "largest": largest,
-                "entropy": entropy,
-                "entropy_of_mean": interval(lambda drawn: float(entropies(drawn.mean(axis=0))), weights),
-                "spread": interval(lambda drawn: float(drawn.std(axis=0).mean()), weights),
-                **{f"slot_{slot}": weight for slot, weight in enumerate(each)},
-            },
-            {"largest": ONE_SLOT},
-            (
-                Plot(
-                    "Readout weights, mean over windows",
-                    "slot",
-                    "weight",
-                    "bar",
-                    (
-                        Series(
-                            "mean weight",
-                            tuple(range(config.n_slots)),
-                            tuple(weight.value for weight in each),
-                            tuple(weight.low for weight in each),
-                            tuple(weight.high for weight in each),
-                        ),
+    config, sample = subject.config, subject.sample
+    if config.layout != "postfix":
+        raise NoEvidence(f"Layout {config.layout} reads no slots out, so there are no weights.")
+    if config.n_slots < 2:
+        raise NoEvidence("There is one slot, and it has all the weight.")
+    readout = predict_settings(sample, [sample.setting])[0].readout
+    assert readout is not None  # postfix
+    weights: Array = readout[:, -1].double().cpu().numpy()
+    if not np.isfinite(weights).all():
+        raise NoEvidence("Weights of the readout are not finite on sampled windows.")
+    each = [mean_interval(column) for column in weights.T]
+    largest = interval(lambda drawn: drawn.mean(axis=0).max(), weights)
+    entropy = mean_interval(entropies(weights))
+    alone = largest.value >= ONE_SLOT
+    first = int(np.argmax(weights.mean(axis=0)))
+    meaning = "the others are hardly read" if alone else "the prediction is pooled over several slots"
+    return answer(
+        "warn" if alone else "pass",
+        f"Slot {first} is read most, with {100 * largest.value:.0f}% of the weight, and the entropy of the weights "
+        f"is {shown(entropy, 2)} of at most {math.log(config.n_slots):.2f} nats: {meaning}.",
+        {
+            "largest": largest,
+            "entropy": entropy,
+            "entropy_of_mean": interval(lambda drawn: float(entropies(drawn.mean(axis=0))), weights),
+            "spread": interval(lambda drawn: float(drawn.std(axis=0).mean()), weights),
+            **{f"slot_{slot}": weight for slot, weight in enumerate(each)},
+        },
+        {"largest": ONE_SLOT},
+        (
+            Plot(
+                "Readout weights, mean over windows",
+                "slot",
+                "weight",
+                "bar",
+                (
+                    Series(
+                        "mean weight",
+                        tuple(range(config.n_slots)),
+                        tuple(weight.value for weight in each),
+                        tuple(weight.low for weight in each),
+                        tuple(weight.high for weight in each),
                     ),
-                    lines={"even": 1.0 / config.n_slots},
-                    x_ticks=tuple(str(slot) for slot in range(config.n_slots)),
                 ),
+                lines={"even": 1.0 / config.n_slots},
+                x_ticks=tuple(str(slot) for slot in range(config.n_slots)),
             ),
-        )
+        ),
+    )
 
 
 def entropies(shares: Array) -> Array:
     """Entropy in nats of shares that sum to 1 along the last axis; a share of 0 counts nothing."""
     values: Array = -(shares * np.log(np.where(shares > 0.0, shares, 1.0))).sum(axis=-1)
     return values
-
-
-DIAGNOSTIC = Readout()

@@ -12,7 +12,7 @@ leaves it behind. A density so sharp that its error grew tenfold and more up to 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.api import Estimate, Finding, Plot, Series
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.config import SpacingConfig
 from trainables.spacing_mdn.model import SpacingModel
 from trainables.spacing_mdn.sample import Sample
@@ -38,66 +38,56 @@ _CPU_BUDGET = 2.5e12  # multiplications, which 8 windows of preset e4 take: abou
 _SMALLEST = 1e-12  # an error of exactly 0 has no logarithm
 
 
-class RolloutDrift:
+@diagnostic("G: rollout drift")
+def rollout_drift(subject: Any) -> Finding:
     """Values, in spacings (mean 1): ``error_1``, ``error_10``, ``error_50``, ``error_200``, mean absolute errors over
     ``windows``; ``error_constant`` of always predicting 1; ``slope`` of log error on log horizon. Intervals by a
     bootstrap over windows one by one: they lie apart.
     """
+    sample: Sample = subject.sample
+    chosen = chosen_windows(sample)
+    if not len(chosen):
+        raise NoEvidence(f"No sampled window is followed by {HORIZONS[-1]} spacings of its split to compare with.")
+    predicted = rollout(sample, chosen, HORIZONS[-1])
+    spacings = sample.task.part(sample.split).spacings
+    first = sample.starts.cpu().numpy()[chosen] + subject.config.context
+    truth = spacings[first[:, None] + np.arange(HORIZONS[-1])]
+    errors = np.abs(predicted - truth)
+    if not np.isfinite(errors[:, 0]).all():
+        raise NoEvidence("The model's prediction is not finite on sampled windows.")
+    return _judge(errors, float(np.abs(truth - 1.0).mean()))
 
-    name = "rollout_drift"
-    title = "G: rollout drift"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        sample: Sample = subject.sample
-        chosen = chosen_windows(sample)
-        if not len(chosen):
-            return no_evidence(
-                self.name, f"No sampled window is followed by {HORIZONS[-1]} spacings of its split to compare with."
-            )
-        predicted = rollout(sample, chosen, HORIZONS[-1])
-        spacings = sample.task.part(sample.split).spacings
-        first = sample.starts.cpu().numpy()[chosen] + subject.config.context
-        truth = spacings[first[:, None] + np.arange(HORIZONS[-1])]
-        errors = np.abs(predicted - truth)
-        if not np.isfinite(errors[:, 0]).all():
-            return no_evidence(self.name, "The model's prediction is not finite on sampled windows.")
-        return self._judge(errors, float(np.abs(truth - 1.0).mean()))
-
-    def _judge(self, errors: Array, constant: float) -> Finding:
-        finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(errors))
-        values: dict[str, Estimate | float] = {
-            f"error_{horizon}": mean_interval(errors[:, horizon - 1], 1) for horizon in HORIZONS if finite[horizon - 1]
-        }
-        values |= {"error_constant": constant, "windows": float(len(errors))}
-        threshold, plots = {"slope": MAX_SLOPE}, (_plot(errors[:, finite], constant),)
-        if not finite.all():
-            steps = int(np.argmin(finite)) + 1
-            return Finding(
-                self.name,
-                "fail",
-                f"Fed with its own predictions, the model leaves finite numbers after {steps} steps: it runs away.",
-                values,
-                threshold,
-                plots,
-            )
-        at = errors[:, [horizon - 1 for horizon in HORIZONS]]
-        slope = interval(_slope, at, block=1)
-        means = at.mean(axis=0)
-        good = slope.value < MAX_SLOPE
-        meaning = "its errors do not feed on themselves" if good else "its errors feed on themselves, it runs away"
-        return Finding(
-            self.name,
-            verdict(slope, lambda value: value < MAX_SLOPE),
-            f"Fed with its own predictions, the model misses by {means[0]:.3g} spacings after one step and by "
-            f"{means[-1]:.3g} after {HORIZONS[-1]} (always predicting 1 misses by {constant:.3g}; slope "
-            f"{shown(slope, 2)}): {meaning}.",
-            {**values, "slope": slope},
+def _judge(errors: Array, constant: float) -> Finding:
+    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(errors))
+    values: dict[str, Estimate | float] = {
+        f"error_{horizon}": mean_interval(errors[:, horizon - 1], 1) for horizon in HORIZONS if finite[horizon - 1]
+    }
+    values |= {"error_constant": constant, "windows": float(len(errors))}
+    threshold, plots = {"slope": MAX_SLOPE}, (_plot(errors[:, finite], constant),)
+    if not finite.all():
+        steps = int(np.argmin(finite)) + 1
+        return answer(
+            "fail",
+            f"Fed with its own predictions, the model leaves finite numbers after {steps} steps: it runs away.",
+            values,
             threshold,
             plots,
         )
+    at = errors[:, [horizon - 1 for horizon in HORIZONS]]
+    slope = interval(_slope, at, block=1)
+    means = at.mean(axis=0)
+    good = slope.value < MAX_SLOPE
+    meaning = "its errors do not feed on themselves" if good else "its errors feed on themselves, it runs away"
+    return answer(
+        verdict(slope, lambda value: value < MAX_SLOPE),
+        f"Fed with its own predictions, the model misses by {means[0]:.3g} spacings after one step and by "
+        f"{means[-1]:.3g} after {HORIZONS[-1]} (always predicting 1 misses by {constant:.3g}; slope "
+        f"{shown(slope, 2)}): {meaning}.",
+        {**values, "slope": slope},
+        threshold,
+        plots,
+    )
 
 
 def chosen_windows(sample: Sample) -> NDArray[np.int64]:
@@ -189,6 +179,3 @@ def _plot(errors: Array, constant: float) -> Plot:
         log_x=True,
         log_y=True,
     )
-
-
-DIAGNOSTIC = RolloutDrift()

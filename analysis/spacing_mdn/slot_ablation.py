@@ -12,14 +12,14 @@ that is no worse without any slot has no use for them, whatever one absence cost
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, Plot, Series
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import no_evidence, shown, verdict
+from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import affordable, predict_settings, score, without
 
@@ -32,73 +32,64 @@ _SEED = 161
 Array = NDArray[np.float64]
 
 
-class SlotAblation:
+@diagnostic("A: slot ablation")
+def slot_ablation(subject: Any) -> Finding:
     """Values, changes of the NLL in nats: ``max_change``, the largest of those judged; ``slot_<i>`` without one slot;
     ``top_<k>`` without the k most important, ``random_<k>`` without k at random; ``none_left``. ``nll``: with all.
 
     The largest of several changes leans upwards, the more so the fewer the windows (``windows``).
     """
+    config = subject.config
+    number, reads = config.n_slots, config.layout == "postfix"
+    if not number:
+        raise NoEvidence("The model has no slots, so there are none to take away.")
+    if reads and number == 1:
+        raise NoEvidence("There is one slot, and all that the prediction knows comes through it.")
+    sizes = [size for size in TOGETHER if 1 < size < number]
+    sample = affordable(subject.sample, 2 + number + len(sizes) * (1 + _DRAWS))
+    own, *single = nll_without(sample, [(), *((slot,) for slot in range(number))])
+    singles = np.stack(single) - own
+    order = np.argsort(-singles.mean(axis=1), kind="stable").tolist()
+    rng = np.random.default_rng(_SEED)
+    drawn = [rng.choice(number, size, replace=False).tolist() for size in sizes for _ in range(_DRAWS)]
+    rest = nll_without(sample, [*(order[:size] for size in sizes), range(number), *drawn]) - own
+    if not (np.isfinite(singles).all() and np.isfinite(rest).all()):
+        raise NoEvidence("The model's density is not finite on sampled windows, slots or not.")
+    tops = dict(zip([1, *sizes, number], [singles[order[0]], *rest[: len(sizes) + 1]], strict=True))
+    at_random = rest[len(sizes) + 1 :].reshape(len(sizes), _DRAWS, len(own)).mean(axis=1)
+    randoms = dict(zip([1, *sizes, number], [singles.mean(axis=0), *at_random, tops[number]], strict=True))
+    judged = np.stack([*singles, *(tops[size] for size in sizes), *([] if reads else [tops[number]])], axis=1)
+    return _judge(own, singles, tops, randoms, interval(lambda drawn: drawn.mean(axis=0).max(), judged))
 
-    name = "slot_ablation"
-    title = "A: slot ablation"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        config = subject.config
-        number, reads = config.n_slots, config.layout == "postfix"
-        if not number:
-            return no_evidence(self.name, "The model has no slots, so there are none to take away.")
-        if reads and number == 1:
-            return no_evidence(self.name, "There is one slot, and all that the prediction knows comes through it.")
-        sizes = [size for size in TOGETHER if 1 < size < number]
-        sample = affordable(subject.sample, 2 + number + len(sizes) * (1 + _DRAWS))
-        own, *single = nll_without(sample, [(), *((slot,) for slot in range(number))])
-        singles = np.stack(single) - own
-        order = np.argsort(-singles.mean(axis=1), kind="stable").tolist()
-        rng = np.random.default_rng(_SEED)
-        drawn = [rng.choice(number, size, replace=False).tolist() for size in sizes for _ in range(_DRAWS)]
-        rest = nll_without(sample, [*(order[:size] for size in sizes), range(number), *drawn]) - own
-        if not (np.isfinite(singles).all() and np.isfinite(rest).all()):
-            return no_evidence(self.name, "The model's density is not finite on sampled windows, slots or not.")
-        tops = dict(zip([1, *sizes, number], [singles[order[0]], *rest[: len(sizes) + 1]], strict=True))
-        at_random = rest[len(sizes) + 1 :].reshape(len(sizes), _DRAWS, len(own)).mean(axis=1)
-        randoms = dict(zip([1, *sizes, number], [singles.mean(axis=0), *at_random, tops[number]], strict=True))
-        judged = np.stack([*singles, *(tops[size] for size in sizes), *([] if reads else [tops[number]])], axis=1)
-        return self._judge(own, singles, tops, randoms, interval(lambda drawn: drawn.mean(axis=0).max(), judged))
-
-    def _judge(
-        self, own: Array, singles: Array, tops: dict[int, Array], randoms: dict[int, Array], largest: Estimate
-    ) -> Finding:
-        number = len(singles)
-        each = [mean_interval(change) for change in singles]
-        top = {size: mean_interval(change) for size, change in tops.items()}
-        random = {size: mean_interval(change) for size, change in randoms.items()}
-        judgement = verdict(largest, lambda value: value >= MIN_CHANGE)
-        if largest.value < MIN_CHANGE:
-            meaning = "the prediction hardly needs them, or each holds what the others hold"
-        elif top[number].value <= 0.0:
-            judgement, meaning = "warn", "to lose some does harm, but to have none does not"
-        else:
-            meaning = "the prediction needs what the slots hold"
-        return Finding(
-            self.name,
-            judgement,
-            f"Taking slots away one by one, or the most important together, raises the NLL by {shown(largest)} nats at "
-            f"most (without any of the {number}: {top[number].value:.3f}): {meaning}.",
-            {
-                "max_change": largest,
-                "nll": mean_interval(own),
-                **{f"slot_{slot}": change for slot, change in enumerate(each)},
-                **{f"top_{size}": change for size, change in top.items() if size < number},
-                **{f"random_{size}": change for size, change in random.items() if size < number},
-                "none_left": top[number],
-                "windows": float(len(own)),
-            },
-            {"max_change": MIN_CHANGE, "none_left": 0.0},
-            (_bars(each), _curves(top, random)),
-        )
+def _judge(own: Array, singles: Array, tops: dict[int, Array], randoms: dict[int, Array], largest: Estimate) -> Finding:
+    number = len(singles)
+    each = [mean_interval(change) for change in singles]
+    top = {size: mean_interval(change) for size, change in tops.items()}
+    random = {size: mean_interval(change) for size, change in randoms.items()}
+    judgement = verdict(largest, lambda value: value >= MIN_CHANGE)
+    if largest.value < MIN_CHANGE:
+        meaning = "the prediction hardly needs them, or each holds what the others hold"
+    elif top[number].value <= 0.0:
+        judgement, meaning = "warn", "to lose some does harm, but to have none does not"
+    else:
+        meaning = "the prediction needs what the slots hold"
+    return answer(
+        judgement,
+        f"Taking slots away one by one, or the most important together, raises the NLL by {shown(largest)} nats at "
+        f"most (without any of the {number}: {top[number].value:.3f}): {meaning}.",
+        {
+            "max_change": largest,
+            "nll": mean_interval(own),
+            **{f"slot_{slot}": change for slot, change in enumerate(each)},
+            **{f"top_{size}": change for size, change in top.items() if size < number},
+            **{f"random_{size}": change for size, change in random.items() if size < number},
+            "none_left": top[number],
+            "windows": float(len(own)),
+        },
+        {"max_change": MIN_CHANGE, "none_left": 0.0},
+        (_bars(each), _curves(top, random)),
+    )
 
 
 def nll_without(sample: Sample, absent: Sequence[Collection[int]]) -> Array:
@@ -137,6 +128,3 @@ def _curves(top: dict[int, Estimate], random: dict[int, Estimate]) -> Plot:
         ),
         lines={"least that passes": MIN_CHANGE},
     )
-
-
-DIAGNOSTIC = SlotAblation()

@@ -7,15 +7,15 @@ share of the sum of these. What it is not: `slot_ablation`, which asks whether t
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, Plot, Series
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.spacing_mdn.readout import entropies
 from analysis.stats.bootstrap import interval
-from analysis.verdicts import no_evidence, verdict
+from analysis.verdicts import verdict
 from trainables.spacing_mdn.model import Prediction
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import affordable, predict_settings, without
@@ -28,74 +28,65 @@ _NOTHING = 1e-6  # spacings: float32 leaves no more of a mean about 1
 Array = NDArray[np.float64]
 
 
-class SlotEffect:
+@diagnostic("E: slot effect")
+def slot_effect(subject: Any) -> Finding:
     """Values: ``slot_<i>``, RMS change of the predicted mean without that slot, in mean spacings; ``largest_share`` of
     their sum that one slot has, and ``largest_effect``, its change; ``entropy`` of the shares in nats, at most
     log(slots); ``windows`` looked at. A largest effect of next to nothing gives a warning, however it is shared.
     """
+    number = subject.config.n_slots
+    if not number:
+        raise NoEvidence("The model has no slots whose effect could be measured.")
+    if number == 1:
+        raise NoEvidence("There is one slot, and all the effect is its own.")
+    sample = affordable(subject.sample, 1 + number)
+    squares = squared_changes(sample)
+    if not np.isfinite(squares).all():
+        raise NoEvidence("Predicted means are not finite on sampled windows.")
+    effects = np.sqrt(squares.mean(axis=0))
+    if effects.max() <= _NOTHING:
+        raise NoEvidence(f"Without any one of its {number} slots the model predicts the same: no effect to share out.")
+    share = interval(lambda drawn: float(_shares(drawn).max()), squares)
+    entropy = interval(lambda drawn: float(entropies(_shares(drawn))), squares)
+    return _judge(squares, share, entropy)
 
-    name = "slot_effect"
-    title = "E: slot effect"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
 
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        number = subject.config.n_slots
-        if not number:
-            return no_evidence(self.name, "The model has no slots whose effect could be measured.")
-        if number == 1:
-            return no_evidence(self.name, "There is one slot, and all the effect is its own.")
-        sample = affordable(subject.sample, 1 + number)
-        squares = squared_changes(sample)
-        if not np.isfinite(squares).all():
-            return no_evidence(self.name, "Predicted means are not finite on sampled windows.")
-        effects = np.sqrt(squares.mean(axis=0))
-        if effects.max() <= _NOTHING:
-            return no_evidence(
-                self.name, f"Without any one of its {number} slots the model predicts the same: no effect to share out."
-            )
-        share = interval(lambda drawn: float(_shares(drawn).max()), squares)
-        entropy = interval(lambda drawn: float(entropies(_shares(drawn))), squares)
-        return self._judge(squares, share, entropy)
-
-    def _judge(self, squares: Array, share: Estimate, entropy: Estimate) -> Finding:
-        number = squares.shape[1]
-        each = [interval(lambda drawn: math.sqrt(drawn.mean()), column) for column in squares.T]
-        first = int(np.argmax([effect.value for effect in each]))
-        judgement = verdict(share, lambda value: value < MAX_SHARE)
-        if each[first].value < HARDLY:
-            judgement = "fail" if judgement == "fail" else "warn"
-            meaning = "there is hardly an effect to share out"
-        elif share.value < MAX_SHARE:
-            meaning = "no slot makes the prediction by itself"
-        else:
-            meaning = "one slot makes the prediction"
-        bars = Series(
-            "slot absent",
-            tuple(range(number)),
-            tuple(effect.value for effect in each),
-            tuple(effect.low for effect in each),
-            tuple(effect.high for effect in each),
-        )
-        ticks = tuple(str(slot) for slot in range(number))
-        axis = "RMS change (mean spacings)"
-        return Finding(
-            self.name,
-            judgement,
-            f"Slot {first} moves the predicted mean most, by {each[first].value:.3g} mean spacings: "
-            f"{100 * share.value:.0f}% ({100 * share.low:.0f} to {100 * share.high:.0f}) of the effect of all "
-            f"{number}, with an entropy of {entropy.value:.2f} of at most {math.log(number):.2f} nats: {meaning}.",
-            {
-                "largest_share": share,
-                "largest_effect": each[first],
-                "entropy": entropy,
-                **{f"slot_{slot}": effect for slot, effect in enumerate(each)},
-                "windows": float(len(squares)),
-            },
-            {"largest_share": MAX_SHARE, "largest_effect": HARDLY},
-            (Plot("Change of the predicted mean without one slot", "slot", axis, "bar", (bars,), x_ticks=ticks),),
-        )
+def _judge(squares: Array, share: Estimate, entropy: Estimate) -> Finding:
+    number = squares.shape[1]
+    each = [interval(lambda drawn: math.sqrt(drawn.mean()), column) for column in squares.T]
+    first = int(np.argmax([effect.value for effect in each]))
+    judgement = verdict(share, lambda value: value < MAX_SHARE)
+    if each[first].value < HARDLY:
+        judgement = "fail" if judgement == "fail" else "warn"
+        meaning = "there is hardly an effect to share out"
+    elif share.value < MAX_SHARE:
+        meaning = "no slot makes the prediction by itself"
+    else:
+        meaning = "one slot makes the prediction"
+    bars = Series(
+        "slot absent",
+        tuple(range(number)),
+        tuple(effect.value for effect in each),
+        tuple(effect.low for effect in each),
+        tuple(effect.high for effect in each),
+    )
+    ticks = tuple(str(slot) for slot in range(number))
+    axis = "RMS change (mean spacings)"
+    return answer(
+        judgement,
+        f"Slot {first} moves the predicted mean most, by {each[first].value:.3g} mean spacings: "
+        f"{100 * share.value:.0f}% ({100 * share.low:.0f} to {100 * share.high:.0f}) of the effect of all "
+        f"{number}, with an entropy of {entropy.value:.2f} of at most {math.log(number):.2f} nats: {meaning}.",
+        {
+            "largest_share": share,
+            "largest_effect": each[first],
+            "entropy": entropy,
+            **{f"slot_{slot}": effect for slot, effect in enumerate(each)},
+            "windows": float(len(squares)),
+        },
+        {"largest_share": MAX_SHARE, "largest_effect": HARDLY},
+        (Plot("Change of the predicted mean without one slot", "slot", axis, "bar", (bars,), x_ticks=ticks),),
+    )
 
 
 def squared_changes(sample: Sample) -> Array:
@@ -122,6 +113,3 @@ def _shares(squares: Array) -> Array:
     total = effects.sum()
     shares: Array = effects / total if total > 0.0 else np.full(len(effects), 1.0 / len(effects))
     return shares
-
-
-DIAGNOSTIC = SlotEffect()

@@ -8,15 +8,15 @@ pairs and leaves their mean alone. What it is not: `gradient_rank`, which counts
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Finding, Plot
+from analysis.api import Finding, NoEvidence, Plot, answer, diagnostic
 from analysis.stats.bootstrap import mean_interval
-from analysis.verdicts import no_evidence, shown, verdict
-from trainables.spacing_mdn.settings import slot_gradients
+from analysis.verdicts import shown, verdict
+from trainables.spacing_mdn import settings
 
 MAX_CORRELATION = 0.6
 
@@ -24,45 +24,35 @@ _SILENT = 1e-6  # of the window's longest gradient: below it float32 leaves no d
 Array = NDArray[np.float64]
 
 
-class SlotGradients:
+@diagnostic("C: gradient correlation between slots")
+def slot_gradients(subject: Any) -> Finding:
     """Values: ``mean_abs_correlation`` over pairs and windows; ``silent_share`` of the slots' gradients that are too
     short to have a direction (pairs with one are left out).
     """
-
-    name = "slot_gradients"
-    title = "C: gradient correlation between slots"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
-
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        config = subject.config
-        if config.layout != "postfix":
-            return no_evidence(
-                self.name, f"Layout {config.layout} has no slots that are read out, whose gradients could be compared."
-            )
-        if config.n_slots < 2:
-            return no_evidence(self.name, "There is one slot, and nothing to correlate its gradient with.")
-        gradients = slot_gradients(subject.sample).double().cpu().numpy()
-        if not np.isfinite(gradients).all():
-            return no_evidence(self.name, "Gradients of the NLL are not finite on sampled windows.")
-        table, silent = correlations(gradients)
-        first, second = np.triu_indices(config.n_slots, k=1)
-        pairs = np.abs(table[:, first, second])
-        heard = np.isfinite(pairs).any(axis=1)
-        if not heard.any():
-            return no_evidence(self.name, "In no window does the NLL pull at two slots: it hangs on one slot or none.")
-        mean = mean_interval(np.nanmean(pairs[heard], axis=1))
-        good = mean.value <= MAX_CORRELATION
-        meaning = "training pulls them different ways" if good else "training pulls them much the same way"
-        return Finding(
-            self.name,
-            verdict(mean, lambda value: value <= MAX_CORRELATION),
-            f"The gradients of two slots correlate by {shown(mean)} in absolute value: {meaning}.",
-            {"mean_abs_correlation": mean, "silent_share": float(silent.mean())},
-            {"mean_abs_correlation": MAX_CORRELATION},
-            (_plot(table[heard]),),
-        )
+    config = subject.config
+    if config.layout != "postfix":
+        raise NoEvidence(f"Layout {config.layout} has no slots that are read out, whose gradients could be compared.")
+    if config.n_slots < 2:
+        raise NoEvidence("There is one slot, and nothing to correlate its gradient with.")
+    gradients = settings.slot_gradients(subject.sample).double().cpu().numpy()
+    if not np.isfinite(gradients).all():
+        raise NoEvidence("Gradients of the NLL are not finite on sampled windows.")
+    table, silent = correlations(gradients)
+    first, second = np.triu_indices(config.n_slots, k=1)
+    pairs = np.abs(table[:, first, second])
+    heard = np.isfinite(pairs).any(axis=1)
+    if not heard.any():
+        raise NoEvidence("In no window does the NLL pull at two slots: it hangs on one slot or none.")
+    mean = mean_interval(np.nanmean(pairs[heard], axis=1))
+    good = mean.value <= MAX_CORRELATION
+    meaning = "training pulls them different ways" if good else "training pulls them much the same way"
+    return answer(
+        verdict(mean, lambda value: value <= MAX_CORRELATION),
+        f"The gradients of two slots correlate by {shown(mean)} in absolute value: {meaning}.",
+        {"mean_abs_correlation": mean, "silent_share": float(silent.mean())},
+        {"mean_abs_correlation": MAX_CORRELATION},
+        (_plot(table[heard]),),
+    )
 
 
 def correlations(gradients: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -86,6 +76,3 @@ def _plot(table: Array) -> Plot:
     ticks = tuple(str(slot) for slot in range(len(mean)))
     title = "Absolute correlation of slots' gradients, mean over windows"
     return Plot(title, "slot", "slot", "heat", grid=mean.tolist(), x_ticks=ticks)
-
-
-DIAGNOSTIC = SlotGradients()

@@ -6,15 +6,14 @@ what it reads, so length matters only beside what blocks add. Reported; a slot n
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.api import Estimate, Finding, Plot, Series
-from analysis.verdicts import no_evidence
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
 
 NEXT_TO_NOTHING = 0.01
 """Ratio of the shortest to the longest vector below which the shortest counts as absent."""
@@ -22,48 +21,40 @@ NEXT_TO_NOTHING = 0.01
 Array = NDArray[np.float64]
 
 
-class SlotNorms:
+@diagnostic("F: slot norms")
+def slot_norms(subject: Any) -> Finding:
     """Values, Euclidean norms without unit: ``slot_<i>`` of content + ID as they enter the model; ``mean``;
     ``contents_mean`` and ``ids_mean`` of the parts; ``shortest_to_longest``; ``capped_share`` of the slots that are as
     long as ``norm_cap`` lets them, where a cap is set. Parameters, the same for every window: they have no interval.
     """
-
-    name = "slot_norms"
-    title = "F: slot norms"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
-
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        config, slots = subject.config, subject.task.model.slots
-        if slots is None:
-            return no_evidence(self.name, "The model has no slots to measure.")
-        with torch.no_grad():
-            norms, contents, ids = (_norms(part) for part in (slots(subject.sample.setting), slots.content, slots.ids))
-        if not all(np.isfinite(part).all() for part in (norms, contents, ids)):
-            return no_evidence(self.name, "Slots are not finite numbers.")
-        longest = float(norms.max())
-        ratio = float(norms.min()) / longest if longest > 0.0 else 0.0
-        values: dict[str, Estimate | float] = {
-            "mean": float(norms.mean()),
-            "shortest_to_longest": ratio,
-            "contents_mean": float(contents.mean()),
-            "ids_mean": float(ids.mean()),
-            **{f"slot_{slot}": float(norm) for slot, norm in enumerate(norms)},
-        }
-        if config.norm_cap > 0.0:
-            values["capped_share"] = float((norms >= config.norm_cap * (1.0 - 1e-5)).mean())
-        absent = ratio < NEXT_TO_NOTHING
-        meaning = "at least one is next to nothing" if absent else "none is next to nothing"
-        return Finding(
-            self.name,
-            "warn" if absent else "pass",
-            f"The slots' vectors are {norms.min():.3g} to {longest:.3g} long (contents {contents.mean():.3g} and IDs "
-            f"{ids.mean():.3g} in the mean): {meaning}.",
-            values,
-            {"shortest_to_longest": NEXT_TO_NOTHING},
-            (_plot(norms, contents, ids, config.norm_cap),),
-        )
+    config, slots = subject.config, subject.task.model.slots
+    if slots is None:
+        raise NoEvidence("The model has no slots to measure.")
+    with torch.no_grad():
+        norms, contents, ids = (_norms(part) for part in (slots(subject.sample.setting), slots.content, slots.ids))
+    if not all(np.isfinite(part).all() for part in (norms, contents, ids)):
+        raise NoEvidence("Slots are not finite numbers.")
+    longest = float(norms.max())
+    ratio = float(norms.min()) / longest if longest > 0.0 else 0.0
+    values: dict[str, Estimate | float] = {
+        "mean": float(norms.mean()),
+        "shortest_to_longest": ratio,
+        "contents_mean": float(contents.mean()),
+        "ids_mean": float(ids.mean()),
+        **{f"slot_{slot}": float(norm) for slot, norm in enumerate(norms)},
+    }
+    if config.norm_cap > 0.0:
+        values["capped_share"] = float((norms >= config.norm_cap * (1.0 - 1e-5)).mean())
+    absent = ratio < NEXT_TO_NOTHING
+    meaning = "at least one is next to nothing" if absent else "none is next to nothing"
+    return answer(
+        "warn" if absent else "pass",
+        f"The slots' vectors are {norms.min():.3g} to {longest:.3g} long (contents {contents.mean():.3g} and IDs "
+        f"{ids.mean():.3g} in the mean): {meaning}.",
+        values,
+        {"shortest_to_longest": NEXT_TO_NOTHING},
+        (_plot(norms, contents, ids, config.norm_cap),),
+    )
 
 
 def _norms(vectors: Tensor) -> Array:
@@ -83,6 +74,3 @@ def _plot(norms: Array, contents: Array, ids: Array, cap: float) -> Plot:
         lines={"norm_cap": cap} if cap > 0.0 else {},
         x_ticks=tuple(str(slot) for slot in place),
     )
-
-
-DIAGNOSTIC = SlotNorms()

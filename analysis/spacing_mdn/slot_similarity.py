@@ -7,16 +7,16 @@ their states where they are read out. What it is not: a test of what they are go
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.api import Estimate, Finding, Plot
+from analysis.api import Estimate, Finding, NoEvidence, Plot, answer, diagnostic
 from analysis.stats.bootstrap import mean_interval
-from analysis.verdicts import no_evidence, shown
+from analysis.verdicts import shown
 from trainables.spacing_mdn.settings import predict_settings
 
 SAME = 0.95
@@ -25,58 +25,50 @@ SAME = 0.95
 Array = NDArray[np.float64]
 
 
-class SlotSimilarity:
+@diagnostic("B: slot similarity")
+def slot_similarity(subject: Any) -> Finding:
     """Values, absolute cosines: ``vectors_mean`` and ``vectors_max`` over pairs; ``contents_mean`` and ``ids_mean`` of
     the two parts by themselves; ``states_mean`` over pairs and windows (postfix; of the group that sees all).
 
     Vectors are parameters, the same for every window, and have no interval. A zero vector has cosine 0 with all.
     """
-
-    name = "slot_similarity"
-    title = "B: slot similarity"
-    families = ("spacing_mdn",)
-    needs: Literal["records", "checkpoint"] = "checkpoint"
-
-    def __call__(self, subject: Any) -> Finding:
-        """Answer it for one checkpoint of `spacing_mdn`."""
-        config, sample, slots = subject.config, subject.sample, subject.task.model.slots
-        if slots is None:
-            return no_evidence(self.name, "The model has no slots to compare.")
-        if config.n_slots < 2:
-            return no_evidence(self.name, "There is one slot, and nothing to compare it with.")
-        with torch.no_grad():
-            vectors = cosines(slots(sample.setting))
-            contents, ids = cosines(slots.content), cosines(slots.ids)
-        states = None
-        if config.layout == "postfix":
-            read_out = predict_settings(sample, [sample.setting])[0].slots
-            assert read_out is not None  # postfix
-            states = cosines(read_out[:, -1])
-        if not all(np.isfinite(part).all() for part in (vectors, contents, ids, states) if part is not None):
-            return no_evidence(self.name, "Slots are not finite numbers.")
-        pairs = _pairs(vectors)
-        values: dict[str, Estimate | float] = {
-            "vectors_mean": float(pairs.mean()),
-            "vectors_max": float(pairs.max()),
-            "contents_mean": float(_pairs(contents).mean()),
-            "ids_mean": float(_pairs(ids).mean()),
-        }
-        plots = [_plot("Cosine between slots' vectors", vectors)]
-        same, read = bool(pairs.mean() >= SAME), ""
-        if states is not None:
-            mean = values["states_mean"] = mean_interval(_pairs(states).mean(axis=1))
-            same = same or mean.value >= SAME
-            read = f" and {shown(mean)} between their states where they are read out"
-            plots.append(_plot("Cosine between slots' states, mean over windows", states.mean(axis=0)))
-        meaning = "they are all but one and the same slot" if same else "they are not copies of one another"
-        return Finding(
-            self.name,
-            "warn" if same else "pass",
-            f"The mean absolute cosine is {pairs.mean():.3f} between the vectors of two slots{read}: {meaning}.",
-            values,
-            {name: SAME for name in ("vectors_mean", "states_mean") if name in values},
-            tuple(plots),
-        )
+    config, sample, slots = subject.config, subject.sample, subject.task.model.slots
+    if slots is None:
+        raise NoEvidence("The model has no slots to compare.")
+    if config.n_slots < 2:
+        raise NoEvidence("There is one slot, and nothing to compare it with.")
+    with torch.no_grad():
+        vectors = cosines(slots(sample.setting))
+        contents, ids = cosines(slots.content), cosines(slots.ids)
+    states = None
+    if config.layout == "postfix":
+        read_out = predict_settings(sample, [sample.setting])[0].slots
+        assert read_out is not None  # postfix
+        states = cosines(read_out[:, -1])
+    if not all(np.isfinite(part).all() for part in (vectors, contents, ids, states) if part is not None):
+        raise NoEvidence("Slots are not finite numbers.")
+    pairs = _pairs(vectors)
+    values: dict[str, Estimate | float] = {
+        "vectors_mean": float(pairs.mean()),
+        "vectors_max": float(pairs.max()),
+        "contents_mean": float(_pairs(contents).mean()),
+        "ids_mean": float(_pairs(ids).mean()),
+    }
+    plots = [_plot("Cosine between slots' vectors", vectors)]
+    same, read = bool(pairs.mean() >= SAME), ""
+    if states is not None:
+        mean = values["states_mean"] = mean_interval(_pairs(states).mean(axis=1))
+        same = same or mean.value >= SAME
+        read = f" and {shown(mean)} between their states where they are read out"
+        plots.append(_plot("Cosine between slots' states, mean over windows", states.mean(axis=0)))
+    meaning = "they are all but one and the same slot" if same else "they are not copies of one another"
+    return answer(
+        "warn" if same else "pass",
+        f"The mean absolute cosine is {pairs.mean():.3f} between the vectors of two slots{read}: {meaning}.",
+        values,
+        {name: SAME for name in ("vectors_mean", "states_mean") if name in values},
+        tuple(plots),
+    )
 
 
 def cosines(vectors: Tensor) -> Array:
@@ -96,6 +88,3 @@ def _pairs(table: Array) -> Array:
 def _plot(title: str, table: Array) -> Plot:
     ticks = tuple(str(slot) for slot in range(len(table)))
     return Plot(title, "slot", "slot", "heat", grid=table.tolist(), x_ticks=ticks)
-
-
-DIAGNOSTIC = SlotSimilarity()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from analysis.api import NoEvidence
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.task import SpacingTask
@@ -78,6 +79,18 @@ def sweep(sample: Sample) -> Sweep:
     if kept is None or kept[0] != key:
         kept = _kept[sample.task] = (key, _made(sample))
     return kept[1]
+
+
+def finite_sweep(sample: Sample) -> Sweep:
+    """As `sweep`.
+
+    Raises:
+        NoEvidence: the model's density is not finite everywhere along the split.
+    """
+    swept = sweep(sample)
+    if not swept.finite:
+        raise NoEvidence("The model's density is not finite along the split.")
+    return swept
 
 
 def _made(sample: Sample) -> Sweep:

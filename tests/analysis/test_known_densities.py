@@ -13,7 +13,7 @@ from scipy.integrate import quad
 from scipy.signal import lfilter
 
 from analysis.api import Finding
-from analysis.spacing_mdn import baselines, calibration, cross_block, ladder, prime_lines
+from analysis.spacing_mdn import against_baselines, baselines, calibration, cross_block, prime_lines
 from analysis.spacing_mdn.sweep import sweep
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.set_by_hand import PEAK, PLAIN, WIDTH, as_data, make, say, two_peaked
@@ -24,7 +24,7 @@ from trainables.spacing_mdn.linear import fit_ar
 from trainables.spacing_mdn.sample import draw
 from trainables.spacing_mdn.task import SpacingTask
 
-DIAGNOSTICS = (cross_block.DIAGNOSTIC, calibration.DIAGNOSTIC, ladder.DIAGNOSTIC)
+DIAGNOSTICS = (cross_block.cross_block, calibration.calibration, against_baselines.against_baselines)
 Find = Callable[[SpacingTask, SpacingData], dict[str, Finding]]
 VAL_BLOCKS = 160
 
@@ -62,7 +62,7 @@ def findings(make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch) -> Find
     monkeypatch.setattr(baselines, "MAX_TARGETS", 200)
 
     def find(task: SpacingTask, of: SpacingData) -> dict[str, Finding]:
-        for module in (baselines, ladder):
+        for module in (baselines, against_baselines):
             monkeypatch.setattr(module, "load", lambda name, data_dir: of)
         subject = make_subject(task)
         return {diagnostic.name: diagnostic(subject) for diagnostic in DIAGNOSTICS}
@@ -76,8 +76,8 @@ def verdicts(found: dict[str, Finding]) -> dict[str, str]:
 
 def test_the_true_density_passes_all(findings: Find) -> None:
     found = findings(model(data()), data())
-    assert verdicts(found) == {"cross_block": "pass", "calibration": "pass", "ladder": "pass"}
-    assert estimate(found["ladder"], "gain").value == pytest.approx(gain_of_peaks(), abs=0.02)
+    assert verdicts(found) == {"cross_block": "pass", "calibration": "pass", "baselines": "pass"}
+    assert estimate(found["baselines"], "gain").value == pytest.approx(gain_of_peaks(), abs=0.02)
     assert estimate(found["calibration"], "coverage_90").value == pytest.approx(0.9, abs=0.01)
     assert number(found["calibration"], "num_targets") > 40_000
     assert estimate(found["cross_block"], "std").high < 0.02
@@ -91,7 +91,7 @@ def test_drifted_blocks_fail_cross_block_only(findings: Find) -> None:
     drifted = data(0.15)
     task = model(drifted, sigma=WIDTH * 1.01)
     found = findings(task, drifted)
-    assert verdicts(found) == {"cross_block": "fail", "calibration": "pass", "ladder": "pass"}
+    assert verdicts(found) == {"cross_block": "fail", "calibration": "pass", "baselines": "pass"}
     # (1.15^2 - 0.85^2) / 2 nats between the halves: a deviation over 8 runs of that times sqrt(2 / 7).
     assert estimate(found["cross_block"], "std").value == pytest.approx(0.3 * np.sqrt(2 / 7), abs=0.02)
     assert number(found["cross_block"], "range") == pytest.approx(0.3, abs=0.04)
@@ -99,18 +99,18 @@ def test_drifted_blocks_fail_cross_block_only(findings: Find) -> None:
 
 def test_wrong_sigma_fails_calibration_only(findings: Find) -> None:
     found = findings(model(data(), sigma=1.5 * WIDTH), data())
-    assert verdicts(found) == {"cross_block": "pass", "calibration": "fail", "ladder": "pass"}
+    assert verdicts(found) == {"cross_block": "pass", "calibration": "fail", "baselines": "pass"}
 
 
-def test_a_short_filter_fails_the_ladder_only(findings: Find) -> None:
+def test_a_short_filter_fails_the_baselines_only(findings: Find) -> None:
     """An AR(8) with the right sigma is calibrated on a series that remembers 12 back, and misses what AR(64) knows."""
     noise = 0.15 * np.random.default_rng(5).normal(size=(60 + VAL_BLOCKS) * BLOCK)
     series = 1.0 + lfilter([1.0], [1.0, *[0.0] * 11, 0.6], noise)
     remembering = as_data(series[: 60 * BLOCK], series[60 * BLOCK :])
     found = findings(model(remembering, (0.0, 0.0), 0.15 / 0.8), remembering)
-    assert verdicts(found) == {"cross_block": "pass", "calibration": "pass", "ladder": "fail"}
-    assert estimate(found["ladder"], "gain").value == pytest.approx(math.log(0.8), abs=0.01)
-    assert "worse" in found["ladder"].summary
+    assert verdicts(found) == {"cross_block": "pass", "calibration": "pass", "baselines": "fail"}
+    assert estimate(found["baselines"], "gain").value == pytest.approx(math.log(0.8), abs=0.01)
+    assert "worse" in found["baselines"].summary
 
 
 def test_nothing_finite_is_no_evidence(findings: Find, make_subject: MakeSubject) -> None:
@@ -118,7 +118,7 @@ def test_nothing_finite_is_no_evidence(findings: Find, make_subject: MakeSubject
     with torch.no_grad():
         task.model.head.weight.fill_(float("nan"))
     assert set(verdicts(findings(task, data())).values()) == {"no_evidence"}
-    assert prime_lines.DIAGNOSTIC(make_subject(task)).verdict == "no_evidence"
+    assert prime_lines.prime_lines(make_subject(task)).verdict == "no_evidence"
 
 
 def test_slots_are_no_obstacle_and_few_windows_no_evidence(
@@ -129,21 +129,21 @@ def test_slots_are_no_obstacle_and_few_windows_no_evidence(
     assert verdicts(findings(few, splits))["cross_block"] == "no_evidence"
 
 
-def test_missing_data_leave_the_ladder_without_evidence(
+def test_missing_data_leave_the_baselines_without_evidence(
     make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(name: str, data_dir: object) -> SpacingData:
         raise DataMissing("it is not there")
 
-    monkeypatch.setattr(ladder, "load", missing)
-    found = ladder.DIAGNOSTIC(make_subject(model(data())))
+    monkeypatch.setattr(against_baselines, "load", missing)
+    found = against_baselines.against_baselines(make_subject(model(data())))
     assert found.verdict == "no_evidence"
     assert "not there" in found.summary
 
 
-def test_the_linear_rung_on_all_of_val_is_the_baselines() -> None:
+def test_the_linear_baseline_on_all_of_val_is_the_baselines() -> None:
     swept = sweep(draw(model(data())))
-    mine = ladder.linear_nll(data(), "val", swept).mean()
+    mine = against_baselines.linear_nll(data(), "val", swept).mean()
     series = np.concatenate([data().train.spacings[-64:], data().val.spacings])
     assert mine == pytest.approx(fit_ar(data().train.spacings, 64).nll(series), abs=1e-3)
 

@@ -37,8 +37,8 @@ from trainables.shared_moe.sample import draw
 
 __all__ = ["make_task", "pydoc_dir"]
 
-IMPORTANCE = expert_importance.DIAGNOSTIC
-ALL: list[Any] = [routing_balance.DIAGNOSTIC, depth_specialisation.DIAGNOSTIC, IMPORTANCE]
+IMPORTANCE = expert_importance.expert_importance
+ALL: list[Any] = [routing_balance.routing_balance, depth_specialisation.depth_specialisation, IMPORTANCE]
 
 
 def cost(finding: Finding, expert: int) -> float:
@@ -149,7 +149,7 @@ def test_the_interval_of_the_share_can_reach_the_limit() -> None:
     costs = np.full((4, 40), 0.1)
     costs[0] = np.random.default_rng(0).normal(0.3, 0.2, 40)
     costs[0] += 0.3 - costs[0].mean()
-    finding = IMPORTANCE.judge(np.ones(40), costs, np.full(40, 0.6), np.full(4, 0.25))
+    finding = expert_importance.judge(np.ones(40), costs, np.full(40, 0.6), np.full(4, 0.25))
     assert value(finding, "top_share") == pytest.approx(0.5)
     assert value(finding, "top_of_costs") == pytest.approx(0.5)
     assert finding.verdict == "warn"
@@ -158,7 +158,7 @@ def test_the_interval_of_the_share_can_reach_the_limit() -> None:
 
 def test_costs_below_zero_are_no_work() -> None:
     costs = np.tile([[0.2], [0.1], [-0.3], [0.1]], 20)
-    finding = IMPORTANCE.judge(np.ones(20), costs, np.full(20, 0.5), np.full(4, 0.25))
+    finding = expert_importance.judge(np.ones(20), costs, np.full(20, 0.5), np.full(4, 0.25))
     assert value(finding, "top_of_costs") == pytest.approx(0.5)
     assert value(finding, "top_share") == pytest.approx(0.4)
     assert value(finding, "idle_share") == 0.25

@@ -23,7 +23,7 @@ from trainables.shared_moe import task as task_module
 
 __all__ = ["make_task", "pydoc_dir"]
 
-BALANCE, DEPTHS = routing_balance.DIAGNOSTIC, depth_specialisation.DIAGNOSTIC
+BALANCE, DEPTHS = routing_balance.routing_balance, depth_specialisation.depth_specialisation
 
 
 @pytest.mark.parametrize("blocks", ["shared", "indexed"])
@@ -129,7 +129,7 @@ class TestBalance:
         first = np.random.default_rng(3).permutation(np.linspace(share - 0.06, share + 0.06, 64))
         counts = np.empty((64, 2, 8), dtype=np.int64)
         counts[:] = np.stack([7000 * first, *[1000 * (1 - first)] * 7], axis=1).round()[:, None]
-        finding = BALANCE.judge(counts, top_k=2, shared=True)
+        finding = routing_balance.judge(counts, top_k=2, shared=True)
         assert (value(finding, "max_vio") + 1) / 8 == pytest.approx(share, abs=1e-3)
         assert finding.verdict == judgement
         assert ("close to what counts" in finding.summary) == (judgement == "warn")
@@ -196,8 +196,11 @@ class TestDepth:
         rng = np.random.default_rng(8)
         shares = np.array([[0.28, 0.26, 0.24, 0.22], [0.22, 0.24, 0.26, 0.28]])
         counts = np.stack([[rng.multinomial(400, p) for p in shares] for _ in range(64)])
-        assert DEPTHS.judge(counts).verdict == "pass"
-        assert DEPTHS.judge(np.stack([counts[:, 0], counts[rng.permutation(64), 0]], axis=1)).verdict == "warn"
+        assert depth_specialisation.judge(counts).verdict == "pass"
+        assert (
+            depth_specialisation.judge(np.stack([counts[:, 0], counts[rng.permutation(64), 0]], axis=1)).verdict
+            == "warn"
+        )
 
     @pytest.mark.parametrize(
         ("fields", "why"), [({"blocks": "indexed"}, "experts of its own"), ({"depth": 1}, "there is one depth")]

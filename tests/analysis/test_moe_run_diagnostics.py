@@ -40,8 +40,8 @@ from tests.plans import plan
 from tests.simulated import curve
 from trainables.shared_moe.routing import aux_coefficient
 
-AUX, TOKEN = aux_tradeoff.DIAGNOSTIC, matched_tokens.DIAGNOSTIC
-SIZE, PRICE = parameter_verdict.DIAGNOSTIC, efficiency.DIAGNOSTIC
+AUX, TOKEN = aux_tradeoff.aux_tradeoff, matched_tokens.matched_tokens
+SIZE, PRICE = parameter_verdict.parameter_verdict, efficiency.efficiency
 ALL: tuple[Diagnostic, ...] = (AUX, TOKEN, SIZE, PRICE)
 
 COEFFICIENTS = {"aux-0": 0.0, "aux-5": 0.005, "aux-20": 0.02, CONTROL: 0.01}

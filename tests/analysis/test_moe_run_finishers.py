@@ -33,8 +33,8 @@ from tests.analysis.moe_folders import (
 )
 from trainables.shared_moe.accounting import count_params, matmul_params
 
-TOKEN, SIZE, PRICE = matched_tokens.DIAGNOSTIC, parameter_verdict.DIAGNOSTIC, efficiency.DIAGNOSTIC
-AUX = aux_tradeoff.DIAGNOSTIC
+TOKEN, SIZE, PRICE = matched_tokens.matched_tokens, parameter_verdict.parameter_verdict, efficiency.efficiency
+AUX = aux_tradeoff.aux_tradeoff
 
 
 def test_experts_and_dense_are_compared_at_equal_steps_and_at_equal_tokens(tmp_path: Path) -> None:

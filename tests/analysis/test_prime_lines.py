@@ -8,7 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from analysis.spacing_mdn.prime_lines import DIAGNOSTIC, fit_lines, resolved_primes, smooth_heights
+from analysis.spacing_mdn import prime_lines
+from analysis.spacing_mdn.prime_lines import fit_lines, resolved_primes, smooth_heights
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.set_by_hand import FIRST, PLAIN, as_data, make, say, zeta_heights
 from tests.analysis.values import estimate
@@ -90,7 +91,7 @@ def test_noise_has_no_lines() -> None:
 def test_a_constant_leaves_every_line_and_is_warned_of(make_subject: MakeSubject) -> None:
     task = make(planted(), **PLAIN)
     say(task, (1.0, 1.0), 0.25)
-    found = DIAGNOSTIC(make_subject(task))
+    found = prime_lines.prime_lines(make_subject(task))
     assert found.verdict == "warn"
     assert estimate(found, "share_left").value == pytest.approx(1.0, abs=1e-3)
     assert estimate(found, "lines_of_spacings").value == pytest.approx(LINES_SHARE, abs=0.02)
@@ -105,24 +106,24 @@ def test_a_constant_leaves_every_line_and_is_warned_of(make_subject: MakeSubject
 def test_a_linear_filter_leaves_little(make_subject: MakeSubject) -> None:
     task = make(planted(), **PLAIN, ar_features=128)
     say(task, (0.0, 0.0), 0.25)
-    found = DIAGNOSTIC(make_subject(task))
+    found = prime_lines.prime_lines(make_subject(task))
     assert found.verdict == "pass"
     assert estimate(found, "share_left").high < 0.2
     assert estimate(found, "lines_of_residuals").value < estimate(found, "lines_of_spacings").value
 
 
 def test_a_slot_model_is_looked_at_alike(make_subject: MakeSubject) -> None:
-    found = DIAGNOSTIC(make_subject(make(planted())))
+    found = prime_lines.prime_lines(make_subject(make(planted())))
     assert found.verdict == "warn"
     assert estimate(found, "share_left").value == pytest.approx(1.0, abs=0.1)
 
 
 def test_without_heights_lines_or_targets_there_is_no_evidence(make_task: MakeTask, make_subject: MakeSubject) -> None:
-    other_heights = DIAGNOSTIC(make_subject(make_task()))
+    other_heights = prime_lines.prime_lines(make_subject(make_task()))
     noise = 1.0 + 0.2 * np.random.default_rng(4).normal(size=40 * BLOCK)
-    no_lines = DIAGNOSTIC(make_subject(make(as_data(noise[: 20 * BLOCK], noise[20 * BLOCK :]), **PLAIN)))
+    no_lines = prime_lines.prime_lines(make_subject(make(as_data(noise[: 20 * BLOCK], noise[20 * BLOCK :]), **PLAIN)))
     short = as_data(noise[: 20 * BLOCK], noise[20 * BLOCK : 22 * BLOCK])
-    few = DIAGNOSTIC(make_subject(make(short, **PLAIN | {"context": 2 * BLOCK - 12, "eval_tail": 1})))
+    few = prime_lines.prime_lines(make_subject(make(short, **PLAIN | {"context": 2 * BLOCK - 12, "eval_tail": 1})))
     for found, says in ((other_heights, "not those of zeta"), (no_lines, "no variance"), (few, "too few")):
         assert found.verdict == "no_evidence"
         assert says in found.summary

@@ -163,7 +163,13 @@ def test_a_reading_or_a_diagnosis_that_failed_loses_no_member(tmp_path: Path) ->
     extra = [
         json.loads(encode(JobStarted(looked_at, 2, 120, 0.0))) | {"purpose": "diagnose"},
         json.loads(encode(JobEnded(looked_at, "failed", "Traceback", 0.0))),
-        {"event": "Diagnosed", "member": str(looked_at), "step": 120, "verdicts": {"ladder": "pass"}, "seconds": 2.0},
+        {
+            "event": "Diagnosed",
+            "member": str(looked_at),
+            "step": 120,
+            "verdicts": {"id_only": "pass"},
+            "seconds": 2.0,
+        },
     ]
     folder = write_run(tmp_path / "run", of, events)
     before = read_run(folder).members[str(looked_at)]
@@ -171,7 +177,7 @@ def test_a_reading_or_a_diagnosis_that_failed_loses_no_member(tmp_path: Path) ->
         file.writelines(json.dumps(event) + "\n" for event in extra)
     records = read_run(folder)
     member = records.members[str(looked_at)]
-    assert (member.status, member.lost_stage, member.verdicts) == ("completed", None, {"ladder": "pass"})
+    assert (member.status, member.lost_stage, member.verdicts) == ("completed", None, {"id_only": "pass"})
     assert member.seconds == before.seconds + 2.0
     assert records.decisions[-1].kind == "not diagnosed"
     assert all(e.num_lost == 0 for e in gate_entries(records)[-1])

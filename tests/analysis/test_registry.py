@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from analysis.api import Finding, Listed, Needs
+from analysis.api import Finding, Listed, Needs, NoEvidence, Question, answer, diagnostic
 from analysis.registry import UnknownDiagnostic, diagnose, diagnose_run, diagnostics_of, get_diagnostic, offered
 from trainables.errors import UnknownFamily
 from trainables.registry import FAMILIES, get_family
@@ -72,13 +72,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Named]:
 def test_a_list_repeats_what_a_diagnostic_says_of_itself(family: str, name: str) -> None:
     listed = get_diagnostic(family, name)
     assert isinstance(listed, Listed)
-    diagnostic = listed.load()
-    assert (listed.name, listed.needs, listed.title) == (diagnostic.name, diagnostic.needs, diagnostic.title)
-    module = inspect.getmodule(type(diagnostic))
+    question = listed.load()
+    assert isinstance(question, Question)
+    assert (listed.name, listed.needs, listed.title) == (question.name, question.needs, question.title)
+    module = inspect.getmodule(question.answer)
     assert module is not None
     assert module.__doc__
-    assert type(diagnostic).__doc__
-    assert type(diagnostic).__call__.__doc__
+    assert question.answer.__doc__
 
 
 def test_every_letter_has_its_diagnostic_in_order() -> None:
@@ -144,3 +144,24 @@ def test_a_fault_of_a_diagnostic_is_not_a_finding(asked: dict[str, Named]) -> No
     assert len(diagnose(mine, ["of_model"])) == len(diagnose(mine, ["of_model"])) == 1
     with pytest.raises(ZeroDivisionError):
         diagnose(mine, ["of_model"])
+
+
+@diagnostic("K: known", needs="records")
+def known(run: Any) -> Finding:
+    if run is None:
+        raise NoEvidence("There is no run.")
+    return answer("warn", "It is there.", {"size": 1.0}, {"size": 2.0})
+
+
+@diagnostic("of a model", name="short")
+def a_long_name(subject: Any) -> Finding:
+    raise ValueError(subject)
+
+
+def test_a_function_becomes_a_diagnostic_under_its_name_or_another() -> None:
+    assert (known.name, known.title, known.needs) == ("known", "K: known", "records")
+    assert known("run") == Finding("known", "warn", "It is there.", {"size": 1.0}, {"size": 2.0})
+    assert known(None) == Finding("known", "no_evidence", "There is no run.")
+    assert (a_long_name.name, a_long_name.needs) == ("short", "checkpoint")
+    with pytest.raises(ValueError, match="a model"):
+        a_long_name("a model")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from analysis.spacing_mdn import rollout_drift
-from analysis.spacing_mdn.rollout_drift import DIAGNOSTIC, chosen_windows, inputs_of, rollout
+from analysis.spacing_mdn.rollout_drift import chosen_windows, inputs_of, rollout
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.test_slot_dependence import NO_SLOTS
 from tests.analysis.test_slot_pass import stirred
@@ -66,7 +66,7 @@ def test_inputs_of_sampled_windows_are_the_datas_own(make_task: MakeTask, make_s
 
 def test_a_model_that_amplifies_runs_away(make_task: MakeTask, make_subject: MakeSubject) -> None:
     subject = make_subject(multiplies(make_task, 0.0, 1.03))
-    finding = DIAGNOSTIC(subject)
+    finding = rollout_drift.rollout_drift(subject)
     assert finding.verdict == "fail"
     assert finding.values["slope"].low > 0.5
     assert "runs away" in finding.summary
@@ -79,15 +79,15 @@ def test_a_model_that_amplifies_runs_away(make_task: MakeTask, make_subject: Mak
 
 
 def test_a_model_that_settles_passes(make_task: MakeTask, make_subject: MakeSubject) -> None:
-    finding = DIAGNOSTIC(make_subject(multiplies(make_task, 1.4, -0.4)))
+    finding = rollout_drift.rollout_drift(make_subject(multiplies(make_task, 1.4, -0.4)))
     assert finding.verdict == "pass"
     assert abs(finding.values["slope"].value) < 0.25
     assert finding.values["error_200"].value == pytest.approx(finding.values["error_constant"], rel=0.5)
-    assert DIAGNOSTIC(make_subject(multiplies(make_task, 1.4, -0.4))) == finding
+    assert rollout_drift.rollout_drift(make_subject(multiplies(make_task, 1.4, -0.4))) == finding
 
 
 def test_a_model_that_overflows_fails_in_words(make_task: MakeTask, make_subject: MakeSubject) -> None:
-    finding = DIAGNOSTIC(make_subject(multiplies(make_task, 0.0, 10.0)))
+    finding = rollout_drift.rollout_drift(make_subject(multiplies(make_task, 0.0, 10.0)))
     assert finding.verdict == "fail"
     assert re.search(r"leaves finite numbers after [1-4]\d steps", finding.summary)
     assert "error_10" in finding.values
@@ -102,7 +102,7 @@ def test_windows_whose_continuation_leaves_the_split_are_left_out(
     last = subject.sample.starts.numpy()[chosen_windows(subject.sample)].max() + 32 + 200
     assert last == 1024
     short = make_subject(make_task(**NO_SLOTS, context=900), number=20)
-    finding = DIAGNOSTIC(short)
+    finding = rollout_drift.rollout_drift(short)
     assert (finding.verdict, "followed by 200" in finding.summary) == ("no_evidence", True)
 
 
@@ -118,5 +118,5 @@ def test_a_model_of_nan_is_no_evidence(make_task: MakeTask, make_subject: MakeSu
     task = make_task()
     with torch.no_grad():
         task.model.positions.fill_(math.nan)
-    finding = DIAGNOSTIC(make_subject(task, number=12))
+    finding = rollout_drift.rollout_drift(make_subject(task, number=12))
     assert (finding.verdict, "not finite" in finding.summary) == ("no_evidence", True)

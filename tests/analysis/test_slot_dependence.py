@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from analysis.api import Diagnostic
 from analysis.spacing_mdn import content_only, id_only, permutation
 from tests.analysis.conftest import MakeSubject, MakeTask, Subject
 from tests.analysis.values import value
@@ -28,7 +28,11 @@ SIGMA, LAG2 = 0.1, 0.9
 V = torch.tensor([1.0, -1, 0, 0, 0, 0, 0, 0])
 W = torch.tensor([0.0, 0, 1, -1, 0, 0, 0, 0])
 ZERO = torch.zeros(8)
-CHECKS: dict[str, ModuleType] = {"J": permutation, "L": id_only, "M": content_only}
+CHECKS: dict[str, Diagnostic] = {
+    "J": permutation.permutation,
+    "L": id_only.id_only,
+    "M": content_only.content_only,
+}
 
 
 def long_memory(num_blocks: int, seed: int) -> Part:
@@ -64,22 +68,22 @@ def build(make_task: MakeTask, make_subject: MakeSubject, monkeypatch: pytest.Mo
 
 
 def verdicts(subject: Subject) -> dict[str, str]:
-    return {letter: module.DIAGNOSTIC(subject).verdict for letter, module in CHECKS.items()}
+    return {letter: asked(subject).verdict for letter, asked in CHECKS.items()}
 
 
 def test_contents_alone_pass_everything(build: Any) -> None:
     subject = build([V, V], [ZERO, ZERO])
     assert verdicts(subject) == {"J": "pass", "L": "pass", "M": "pass"}
-    gain = content_only.DIAGNOSTIC(subject).values["gain"]
+    gain = content_only.content_only(subject).values["gain"]
     assert gain.low < -0.5 * math.log(1 - LAG2**2) < gain.high
-    assert value(content_only.DIAGNOSTIC(subject), "share") == pytest.approx(0.0, abs=1e-9)
+    assert value(content_only.content_only(subject), "share") == pytest.approx(0.0, abs=1e-9)
 
 
 def test_roles_bound_to_ids_fail_under_permutation_alone(build: Any) -> None:
     # Own IDs and none: V + W and V - W. Swapped IDs: V - 3 W and V + 3 W.
     subject = build([V - W, V + W], [2 * W, -2 * W], normal=1 / math.sqrt(2))
     assert verdicts(subject) == {"J": "fail", "L": "pass", "M": "pass"}
-    finding = permutation.DIAGNOSTIC(subject)
+    finding = permutation.permutation(subject)
     assert "hangs on which slot" in finding.summary
     swapped = math.log1p(math.exp(math.log(math.expm1(SIGMA)) / math.sqrt(5)))
     expected = math.log(swapped / SIGMA) - 0.5 * (1 - (SIGMA / swapped) ** 2)
@@ -97,13 +101,13 @@ def test_slots_that_only_pass_data_on_fail_the_content_check_alone(build: Any) -
         block.qkv.weight[16:] = torch.eye(8)
         block.out.weight.copy_(torch.eye(8))
     assert verdicts(subject) == {"J": "pass", "L": "fail", "M": "pass"}
-    assert "next to nothing" in id_only.DIAGNOSTIC(subject).summary
+    assert "next to nothing" in id_only.id_only(subject).summary
 
 
 def test_contents_that_need_their_ids_fail_without_them_alone(build: Any) -> None:
     subject = build([V + 4 * W, V + 4 * W], [-4 * W, -4 * W])
     assert verdicts(subject) == {"J": "pass", "L": "pass", "M": "fail"}
-    finding = content_only.DIAGNOSTIC(subject)
+    finding = content_only.content_only(subject)
     assert value(finding, "share") == pytest.approx(value(finding, "change") / value(finding, "gain"))
 
 
@@ -113,7 +117,7 @@ def test_prediction_from_ids_alone_fails_both_ways(build: Any) -> None:
 
 def test_a_model_that_gains_nothing_can_lose_nothing(build: Any) -> None:
     subject = build([ZERO, ZERO], [ZERO, ZERO])
-    finding = content_only.DIAGNOSTIC(subject)
+    finding = content_only.content_only(subject)
     assert (finding.verdict, "gains nothing" in finding.summary) == ("no_evidence", True)
     assert finding.values["gain"].high < 0
 
@@ -165,7 +169,7 @@ def test_where_there_is_nothing_to_change_there_is_no_evidence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(content_only, "load", lambda name, data_dir: splits)
-    finding = CHECKS[letter].DIAGNOSTIC(make_subject(make_task(**fields), number=16))
+    finding = CHECKS[letter](make_subject(make_task(**fields), number=16))
     if letter in letters:
         assert (finding.verdict, finding.summary != "") == ("no_evidence", True)
     else:
@@ -179,5 +183,5 @@ def test_a_model_of_nan_is_no_evidence(letter: str, make_task: MakeTask, make_su
         task.model.head.weight.fill_(math.nan)
     subject = make_subject(task, number=16)
     assert subject.data_dir == Path("unused")
-    finding = CHECKS[letter].DIAGNOSTIC(subject)
+    finding = CHECKS[letter](subject)
     assert (finding.verdict, "not finite" in finding.summary) == ("no_evidence", True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.api import Diagnostic
 from analysis.spacing_mdn import attention_profile, gradient_rank
 from analysis.spacing_mdn.slot_pass import attention_inputs, blocks, heads
 from tests.analysis.conftest import MakeSubject, MakeTask
@@ -41,14 +42,14 @@ def look(make_task: MakeTask, contents: list[torch.Tensor]) -> SpacingTask:
 def test_slots_that_look_elsewhere_pass_and_those_that_look_alike_fail(
     make_task: MakeTask, make_subject: MakeSubject
 ) -> None:
-    apart = attention_profile.DIAGNOSTIC(make_subject(look(make_task, [V, W])))
+    apart = attention_profile.attention_profile(make_subject(look(make_task, [V, W])))
     assert apart.verdict == "pass"
     assert apart.values["centre_min"] < 8
     assert apart.values["centre_max"] > 64 - 1 - 8
     assert apart.values["spread_last"].value == pytest.approx(
         (apart.values["centre_max"] - apart.values["centre_min"]) / 2
     )
-    alike = attention_profile.DIAGNOSTIC(make_subject(look(make_task, [V, V])))
+    alike = attention_profile.attention_profile(make_subject(look(make_task, [V, V])))
     assert alike.verdict == "fail"
     assert alike.values["spread_last"].value == pytest.approx(0.0, abs=1e-6)
     assert "look at the same places" in alike.summary
@@ -86,7 +87,7 @@ def test_gradients_in_different_directions_pass_and_equal_ones_fail(
         task = blank(make_task, contents)
         with torch.no_grad():
             task.model.head.weight[-2:] = V + W
-        finding = gradient_rank.DIAGNOSTIC(make_subject(task))
+        finding = gradient_rank.gradient_rank(make_subject(task))
         assert finding.values["rank_share"].value == share
         assert finding.values["first_share"] == pytest.approx(1.0 - share / 2 if share == 1.0 else 1.0, abs=1e-3)
         assert finding.verdict == verdict
@@ -105,24 +106,24 @@ def test_products_are_of_gradients(make_task: MakeTask, make_subject: MakeSubjec
     assert products == pytest.approx((gradient @ gradient.T).numpy(), rel=1e-3)
 
 
-@pytest.mark.parametrize("module", [attention_profile, gradient_rank])
+@pytest.mark.parametrize("asked", [attention_profile.attention_profile, gradient_rank.gradient_rank])
 @pytest.mark.parametrize("fields", [NO_SLOTS, {"n_slots": 1}, {"layout": "prefix", "aux_mode": "off"}])
 def test_without_slots_to_compare_there_is_no_evidence(
-    module: Any, fields: dict[str, Any], make_task: MakeTask, make_subject: MakeSubject
+    asked: Diagnostic, fields: dict[str, Any], make_task: MakeTask, make_subject: MakeSubject
 ) -> None:
-    finding = module.DIAGNOSTIC(make_subject(make_task(**fields), number=4))
+    finding = asked(make_subject(make_task(**fields), number=4))
     assert (finding.verdict, finding.summary != "") == ("no_evidence", True)
 
 
-@pytest.mark.parametrize("module", [attention_profile, gradient_rank])
-def test_a_model_of_nan_is_no_evidence(module: Any, make_task: MakeTask, make_subject: MakeSubject) -> None:
+@pytest.mark.parametrize("asked", [attention_profile.attention_profile, gradient_rank.gradient_rank])
+def test_a_model_of_nan_is_no_evidence(asked: Diagnostic, make_task: MakeTask, make_subject: MakeSubject) -> None:
     task = make_task()
     with torch.no_grad():
         task.model.positions.fill_(math.nan)
-    finding = module.DIAGNOSTIC(make_subject(task, number=4))
+    finding = asked(make_subject(task, number=4))
     assert (finding.verdict, "not finite" in finding.summary) == ("no_evidence", True)
 
 
 def test_slots_that_nothing_reads_have_no_gradient(make_task: MakeTask, make_subject: MakeSubject) -> None:
-    finding = gradient_rank.DIAGNOSTIC(make_subject(blank(make_task, [ZERO, V]), number=4))
+    finding = gradient_rank.gradient_rank(make_subject(blank(make_task, [ZERO, V]), number=4))
     assert (finding.verdict, "No gradient" in finding.summary) == ("no_evidence", True)

@@ -170,9 +170,9 @@ def test_a_diagnostic_answers_for_a_model_fresh_from_its_seed(
     splits: SpacingData,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    diagnostic = get_diagnostic("spacing_mdn", name).load()
+    diagnostic: Any = get_diagnostic("spacing_mdn", name)
     monkeypatch.setattr(baselines, "MAX_TARGETS", 50)
-    for module in (baselines, inspect.getmodule(type(diagnostic))):
+    for module in (baselines, inspect.getmodule(diagnostic.load().answer)):
         if hasattr(module, "load"):
             monkeypatch.setattr(module, "load", lambda dataset, data_dir: splits)
     task = make_task(**({} if slots else NO_SLOTS))
@@ -198,6 +198,6 @@ def test_without_the_data_set_no_diagnostic_raises(
     subject = Subject("c0000-s0", "spacing_mdn", small.config, 0, small.task, small.sample, tmp_path / "nowhere")
     findings = {finding.name: finding for finding in diagnose(subject)}
     assert tuple(findings) == OF_SPACING_MDN
-    for name in ("content_only", "ladder"):
+    for name in ("content_only", "baselines"):
         assert findings[name].verdict == "no_evidence"
         assert "nowhere" in findings[name].summary

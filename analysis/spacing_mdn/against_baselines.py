@@ -1,0 +1,101 @@
+"""O: does the model beat predictors that learn nothing, or only a linear filter?
+
+What it is: the family's baselines on the split that the model is looked at on, and the model beside them. It is judged
+against the least-squares AR(64) on the same targets, difference by difference, so that hard targets weigh on both
+alike. What it is not: a test between candidates (`analysis.stats.claims`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.api import Baseline, Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.spacing_mdn.baselines import baselines
+from analysis.spacing_mdn.sweep import Sweep, finite_sweep
+from analysis.stats.bootstrap import mean_interval
+from analysis.verdicts import shown, verdict
+from trainables.api import Split
+from trainables.errors import DataError
+from trainables.spacing_mdn.data import SpacingData, load
+from trainables.spacing_mdn.linear import fit_ar
+
+ORDER = 64
+"""Of the linear predictor that has to be beaten."""
+MIN_GAIN = 0.0
+"""Nats per spacing over it."""
+
+
+@diagnostic("O: baselines", name="baselines")
+def against_baselines(subject: Any) -> Finding:
+    """Values, in nats per spacing: ``gain``, the NLL of AR(64) less the model's on the model's targets; ``nll`` and
+    ``nll_ar64`` on these; ``baselines_beaten``, how many; and each baseline's NLL on the whole split by its name.
+    """
+    swept, split = finite_sweep(subject.sample), subject.sample.split
+    try:
+        data = load(subject.config.data, subject.data_dir)
+        rows = baselines(subject.config.data, subject.data_dir, split=split)
+    except DataError as error:
+        raise NoEvidence(f"The baselines could not be measured: {error}.") from error
+    return _judge(swept.nll, linear_nll(data, split, swept), rows)
+
+
+def _judge(model: NDArray[np.float64], linear: NDArray[np.float64], rows: list[Baseline]) -> Finding:
+    gain, nll = mean_interval(linear - model), mean_interval(model)
+    beaten = sum(nll.value < row.value for row in rows)
+    best = min(rows, key=lambda row: row.value)
+    good = gain.value > MIN_GAIN
+    than = "better" if gain.value >= 0.0 else "worse"
+    behind = f"; the best of them, {best.name}, reaches {best.value:.3f}" if beaten < len(rows) else ""
+    return answer(
+        verdict(gain, lambda value: value > MIN_GAIN),
+        f"With {nll.value:.3f} nats per spacing the model is {than} than the linear predictor AR({ORDER}) by "
+        f"{shown(_positive(gain))} nats on the same {len(model)} targets and beats {beaten} of {len(rows)} "
+        f"baselines{behind}: it has learned {'more' if good else 'no more'} than a linear filter.",
+        {
+            "gain": gain,
+            "nll": nll,
+            "nll_ar64": mean_interval(linear),
+            "baselines_beaten": float(beaten),
+            **{row.name: row.value for row in rows},
+        },
+        {"gain": MIN_GAIN},
+        (_plot(rows, nll),),
+    )
+
+
+def linear_nll(data: SpacingData, split: Split, swept: Sweep) -> NDArray[np.float64]:
+    """(targets,) nats that AR(64), fitted on all below the split, gives to the targets of ``swept``."""
+    below = data.train.spacings
+    if split == "test":
+        below = np.concatenate([below, data.val.spacings])
+    model = fit_ar(below, ORDER)
+    part = data.val if split == "val" else data.test
+    residuals = model.residuals(np.concatenate([below[-ORDER:], part.spacings]))[swept.positions]
+    return 0.5 * np.square(residuals / model.sigma) + math.log(model.sigma) + 0.5 * math.log(2.0 * math.pi)
+
+
+def _positive(gain: Estimate) -> Estimate:
+    """The difference as a size, for a sentence that says its sign in words."""
+    if gain.value >= 0.0:
+        return gain
+    return Estimate(-gain.value, -gain.high, -gain.low)
+
+
+def _plot(rows: list[Baseline], nll: Estimate) -> Plot:
+    at = (float(len(rows)),)
+    return Plot(
+        "Baselines and the model",
+        "predictor",
+        "NLL (nats per spacing)",
+        "bar",
+        (
+            Series("baselines", tuple(float(index) for index in range(len(rows))), tuple(r.value for r in rows)),
+            Series("model", at, (nll.value,), (nll.low,), (nll.high,)),
+        ),
+        lines={"model": nll.value},
+        x_ticks=(*(row.name for row in rows), "model"),
+    )
