@@ -64,7 +64,10 @@ def results(forward: Forward, layer: Experts, x: Tensor, chosen: Tensor, weights
 
 
 def check(layer: Experts, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
-    """The dispatch is exact to `TOLERANCE` of the largest value or of one; from the loop it is as far as both err."""
+    """Dispatch and loop, in float32, are each the loop in float64 to `TOLERANCE` of the largest value or of one.
+
+    Not held against each other: both round, to sides that depend on the processor.
+    """
     mine = results(fast, layer, x, chosen, weights)
     loop = results(reference.expert_loop, layer, x, chosen, weights)
     layer.double()
@@ -72,9 +75,8 @@ def check(layer: Experts, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
     layer.float()
     for name, got, plain, true in zip(NAMES, mine, loop, exact, strict=True):
         scale = max(1.0, float(true.abs().max()))
-        rounding = float((plain - true).abs().max())  # which differs by the processor
-        assert float((got - plain).abs().max()) <= TOLERANCE * scale + rounding, name
         assert float((got - true).abs().max()) <= TOLERANCE * scale, name
+        assert float((plain - true).abs().max()) <= TOLERANCE * scale, name
 
 
 # --- values and gradients --------------------------------------------------------------------------------------------
