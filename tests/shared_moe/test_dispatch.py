@@ -64,19 +64,17 @@ def results(forward: Forward, layer: Experts, x: Tensor, chosen: Tensor, weights
 
 
 def check(layer: Experts, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
-    """Dispatch and loop, in float32, are each the loop in float64 to `TOLERANCE` of the largest value or of one.
+    """The dispatch in float32 is the loop in float64, to `TOLERANCE` of the largest value or of one.
 
-    Not held against each other: both round, to sides that depend on the processor.
+    The loop in float32 is no measure: it errs more, to a side that depends on the processor.
     """
     mine = results(fast, layer, x, chosen, weights)
-    loop = results(reference.expert_loop, layer, x, chosen, weights)
     layer.double()
     exact = results(reference.expert_loop, layer, x.double(), chosen, weights.double())
     layer.float()
-    for name, got, plain, true in zip(NAMES, mine, loop, exact, strict=True):
+    for name, got, true in zip(NAMES, mine, exact, strict=True):
         scale = max(1.0, float(true.abs().max()))
         assert float((got - true).abs().max()) <= TOLERANCE * scale, name
-        assert float((plain - true).abs().max()) <= TOLERANCE * scale, name
 
 
 # --- values and gradients --------------------------------------------------------------------------------------------
