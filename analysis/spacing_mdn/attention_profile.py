@@ -10,7 +10,7 @@ What it is not: attribution. A slot may look at a place and take nothing from it
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,11 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
-from analysis.spacing_mdn.slot_pass import attention_inputs, blocks, heads, windows_at_once
 from analysis.stats.bootstrap import interval
 from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.blocks import Block
+from trainables.spacing_mdn.config import SpacingConfig
+from trainables.spacing_mdn.model import SpacingModel
 from trainables.spacing_mdn.sample import Sample
+from trainables.spacing_mdn.slots import SlotControl
+from trainables.spacing_mdn.task import SpacingTask
 
 Array = NDArray[np.float64]
 
@@ -32,6 +35,7 @@ MIN_SPREAD = 10.0
 """Positions; the standard deviation of the slots' centres has to be above."""
 
 _MAX_COLUMNS = 128  # of the picture
+_MAX_FLOATS = 1 << 26
 
 
 @diagnostic("I: attention profile of slots")
@@ -97,6 +101,27 @@ def slot_attention(sample: Sample) -> tuple[Array, Array, float]:
     return torch.cat(centres).numpy(), profile.numpy(), float(torch.cat(shares).mean())
 
 
+def attention_inputs(
+    task: SpacingTask, inputs: Float[Tensor, "batch context channels"], control: SlotControl
+) -> list[Float[Tensor, "batch tokens width"]]:
+    """Per block, what attention's queries, keys and values are made of in a pass of the whole model.
+
+    (batch, context + slots, width) float32: the data, then the slots of the last group, which sees all of both.
+    """
+    kept: list[Tensor] = []
+    hooks = [
+        block.attention_norm.register_forward_hook(lambda module, args, out: kept.append(out))
+        for block in blocks(task.model)
+    ]
+    try:
+        task.predict(inputs, control)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    length, number = task.config.context, task.config.n_slots
+    return [torch.cat((normed[:, :length], normed[:, -number:]), dim=1).float() for normed in kept]
+
+
 @torch.inference_mode()
 def attention_weights(
     block: Block, normed: Float[Tensor, "batch tokens width"], number: int
@@ -107,6 +132,22 @@ def attention_weights(
     key = heads(F.linear(normed, block.qkv.weight[width : 2 * width]), block)
     weights: Tensor = (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(dim=-1)
     return weights
+
+
+def windows_at_once(config: SpacingConfig) -> int:
+    """How many windows' normed inputs of all blocks, with queries and keys, fit into 256 MiB; at most 32."""
+    floats = 3 * config.depth * config.width * (config.context + config.n_slots)
+    return int(min(max(_MAX_FLOATS // floats, 1), 32))
+
+
+def blocks(model: SpacingModel) -> list[Block]:
+    """The model's blocks, first to last."""
+    return [cast(Block, block) for block in model.blocks]
+
+
+def heads(x: Float[Tensor, "... tokens width"], block: Block) -> Float[Tensor, "... heads tokens width_of_head"]:
+    """Queries, keys or values as attention takes them."""
+    return x.view(*x.shape[:-1], block.n_heads, -1).transpose(-3, -2)
 
 
 def _spread(centres: Array) -> float:

@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
-from analysis.spacing_mdn.slot_pass import SlotPass, windows_at_once
 from analysis.stats.bootstrap import mean_interval
 from analysis.verdicts import shown, verdict
 from trainables.seeding import make_generator
-from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.sample import Sample
+from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
 
 NUM_PERMUTATIONS = 50
@@ -31,7 +30,6 @@ MAX_WINDOWS = 64
 
 _SEED = 314
 _BLOCK = 2  # of the bootstrap: a quarter of the windows, a quarter of the usual block
-_TOKENS = 256  # slots of a window that are run at once
 
 
 @diagnostic("J: permutation sanity")
@@ -83,23 +81,11 @@ def permuted_nll(sample: Sample, number: int) -> tuple[NDArray[np.float64], NDAr
     config, setting = sample.task.config, sample.setting
     generator = make_generator(_SEED, "permutation")
     orders = [torch.randperm(config.n_slots, generator=generator).to(sample.task.device) for _ in range(number)]
-    sets = [SlotControl(order, setting.ids, setting.content) for order in (None, *orders)]
-    together = max(1, _TOKENS // config.n_slots)
-    rows = []
-    batch = windows_at_once(config)
+    controls = [SlotControl(order, setting.ids, setting.content) for order in (None, *orders)]
     every = -(-len(sample.starts) // MAX_WINDOWS)
-    inputs, targets = sample.inputs[::every], sample.targets[::every, -1:]
-    batches = zip(torch.split(inputs, batch), torch.split(targets, batch), strict=True)
-    for inputs, targets in batches:
-        slots = SlotPass(sample.task, inputs)
-        columns = []
-        for first in range(0, len(sets), together):
-            vectors = torch.stack([slots.slots(control) for control in sets[first : first + together]])
-            with torch.inference_mode():
-                columns.append(mixture_nll(slots.predict(vectors.unsqueeze(0)), targets))
-        rows.append(torch.cat(columns, dim=1).double().cpu())
-    table = torch.cat(rows).T.numpy()
-    return table[0], table[1:]
+    some = sample.take(torch.arange(0, len(sample.starts), every))
+    own, *permuted = (score(some, prediction).cpu().numpy() for prediction in predict_settings(some, controls))
+    return own, np.stack(permuted)
 
 
 def _plot(each: NDArray[np.float64]) -> Plot:

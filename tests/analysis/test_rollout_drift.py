@@ -13,8 +13,8 @@ import torch
 from analysis.spacing_mdn import rollout_drift
 from analysis.spacing_mdn.rollout_drift import chosen_windows, inputs_of, rollout
 from tests.analysis.conftest import MakeSubject, MakeTask
+from tests.analysis.slot_models import stirred
 from tests.analysis.test_slot_dependence import NO_SLOTS
-from tests.analysis.test_slot_pass import stirred
 from trainables.spacing_mdn.data import SpacingData
 from trainables.spacing_mdn.predict import min_past, predict_next
 from trainables.spacing_mdn.task import SpacingTask
@@ -41,7 +41,7 @@ def multiplies(make_task: MakeTask, intercept: float, factor: float) -> SpacingT
 def test_every_step_is_that_of_a_model_used_alone(
     fields: dict[str, Any], make_task: MakeTask, make_subject: MakeSubject, splits: SpacingData
 ) -> None:
-    subject = make_subject(stirred(make_task, **fields), number=3)
+    subject = make_subject(stirred(make_task(**fields)), number=3)
     sample, model = subject.sample, subject.task.model
     predicted = rollout(sample, np.arange(3), 4)
     for window in range(3):

@@ -11,10 +11,10 @@ import torch
 
 from analysis.api import Diagnostic
 from analysis.spacing_mdn import attention_profile, gradient_rank
-from analysis.spacing_mdn.slot_pass import attention_inputs, blocks, heads
+from analysis.spacing_mdn.attention_profile import attention_inputs, blocks, heads, windows_at_once
 from tests.analysis.conftest import MakeSubject, MakeTask
+from tests.analysis.slot_models import stirred
 from tests.analysis.test_slot_dependence import NO_SLOTS, ZERO, V, W
-from tests.analysis.test_slot_pass import stirred
 from trainables.spacing_mdn.task import SpacingTask
 
 
@@ -66,7 +66,7 @@ def test_attention_without_preference_is_uniform(make_task: MakeTask, make_subje
 def test_weights_are_those_of_the_models_attention(
     fields: dict[str, Any], make_task: MakeTask, make_subject: MakeSubject
 ) -> None:
-    subject = make_subject(stirred(make_task, **fields), number=4)
+    subject = make_subject(stirred(make_task(**fields)), number=4)
     number, model = subject.config.n_slots, subject.task.model
     mixed: list[torch.Tensor] = []
     hooks = [block.out.register_forward_pre_hook(lambda module, args: mixed.append(args[0])) for block in blocks(model)]
@@ -94,7 +94,7 @@ def test_gradients_in_different_directions_pass_and_equal_ones_fail(
 
 
 def test_products_are_of_gradients(make_task: MakeTask, make_subject: MakeSubject) -> None:
-    subject = make_subject(stirred(make_task, depth=2), number=1)
+    subject = make_subject(stirred(make_task(depth=2)), number=1)
     (products,) = gradient_rank.gradient_products(subject.sample)
     task = subject.task
     task.model.eval()
@@ -127,3 +127,10 @@ def test_a_model_of_nan_is_no_evidence(asked: Diagnostic, make_task: MakeTask, m
 def test_slots_that_nothing_reads_have_no_gradient(make_task: MakeTask, make_subject: MakeSubject) -> None:
     finding = gradient_rank.gradient_rank(make_subject(blank(make_task, [ZERO, V]), number=4))
     assert (finding.verdict, "No gradient" in finding.summary) == ("no_evidence", True)
+
+
+def test_large_models_are_given_fewer_windows(make_task: MakeTask) -> None:
+    config = make_task().config
+    assert windows_at_once(config) == 32
+    large = config.model_copy(update={"width": 1024, "depth": 24, "context": 4096})
+    assert windows_at_once(large) == 1

@@ -5,7 +5,7 @@ What a diagnostic looks at. What it is not: the evaluation (`task.target_nll` sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +41,17 @@ class Sample:
     inputs: Float[Tensor, "windows context channels"]
     targets: Float[Tensor, "windows predictions"]
     log_height: Float[Tensor, " windows"]
+
+    def take(self, index: Int[Tensor, " chosen"]) -> Sample:
+        """The windows at some places of the sample."""
+        here = index.to(self.starts.device)
+        return replace(
+            self,
+            starts=self.starts[here],
+            inputs=self.inputs[here],
+            targets=self.targets[here],
+            log_height=self.log_height[index.to(self.log_height.device)],
+        )
 
     @property
     def setting(self) -> SlotControl:

@@ -204,14 +204,7 @@ def affordable(sample: Sample, num_settings: int) -> Sample:
     total = len(sample.starts)
     if total <= number:
         return sample
-    index = torch.linspace(0, total - 1, number, device=sample.starts.device).long()
-    return replace(
-        sample,
-        starts=sample.starts[index],
-        inputs=sample.inputs[index],
-        targets=sample.targets[index],
-        log_height=sample.log_height[index.to(sample.log_height.device)],
-    )
+    return sample.take(torch.linspace(0, total - 1, number, device=sample.starts.device).long())
 
 
 _Kept = tuple[tuple[tuple[int, int], ...], list[SharedData]]
