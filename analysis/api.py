@@ -47,6 +47,12 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
 
+    @classmethod
+    def of(cls, label: str, estimates: Sequence[Estimate], x: Sequence[float] | None = None) -> Series:
+        """Estimates with their intervals, at 0, 1, 2 ... unless ``x`` says where."""
+        places = range(len(estimates)) if x is None else x
+        return cls(label, tuple(places), *(tuple(e[side] for e in estimates) for side in range(3)))
+
 
 @dataclass(frozen=True)
 class Plot:

@@ -309,4 +309,4 @@ def _series(label: str, points: list[Point], metric: str) -> Series:
     told = [point for point in points if point.balances[metric]]
     y = [over_seeds(list(point.losses.values())) for point in told]
     x = tuple(over_seeds(list(point.balances[metric].values())).value for point in told)
-    return Series(label, x, tuple(e.value for e in y), tuple(e.low for e in y), tuple(e.high for e in y))
+    return Series.of(label, y, x)

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Verdict, answer, diagnostic
-from analysis.shared_moe.moe_look import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, bar_series, worst
+from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.shared_moe.moe_look import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, worst
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import shown, verdict
 from trainables.shared_moe.dispatch import Experts
@@ -167,7 +167,7 @@ def _meaning(found: Mapping[str, Verdict]) -> str:
 
 
 def _plots(each: Sequence[Estimate], load: Array) -> tuple[Plot, ...]:
-    bars = bar_series("without the expert", each)
+    bars = Series.of("without the expert", each)
     return (
         Plot(
             "Loss without one expert",

@@ -5,7 +5,7 @@ What it is not: a measure, a threshold or a verdict. Those are each diagnostic's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from analysis.api import Estimate, NoEvidence, Series, Verdict
+from analysis.api import NoEvidence, Verdict
 from trainables.shared_moe.routing import Choice
 from trainables.shared_moe.sample import Sample
 
@@ -93,12 +93,6 @@ def load(counts: Counts) -> Array:
     total = counts.sum(axis=0)
     shares: Array = total / total.sum(axis=1, keepdims=True)
     return shares
-
-
-def bar_series(label: str, each: Sequence[Estimate]) -> Series:
-    """A bar for each estimate, at 0, 1, 2 ..., with its interval."""
-    low, high = (tuple(getattr(estimate, side) for estimate in each) for side in ("low", "high"))
-    return Series(label, tuple(range(len(each))), tuple(estimate.value for estimate in each), low, high)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

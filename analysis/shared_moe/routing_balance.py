@@ -27,7 +27,6 @@ from analysis.shared_moe.moe_look import (
     BLOCK,
     DENSE,
     Counts,
-    bar_series,
     enough,
     load,
     worst,
@@ -128,7 +127,7 @@ def _plots(counts: Counts, shared: bool) -> tuple[Plot, ...]:
     ticks = tuple(str(expert) for expert in range(num))
     if shared:
         each = [mean_interval(one, BLOCK, _RESAMPLES) for one in (counts / counts.sum(2, keepdims=True)).mean(1).T]
-        bars = bar_series("sampled sequences", each)
+        bars = Series.of("sampled sequences", each)
         label = "expert"
     else:  # experts of the same number at two depths have nothing to do with each other
         bars = Series("mean over depths", tuple(range(num)), tuple((-np.sort(-loads, axis=1)).mean(axis=0).tolist()))

@@ -109,18 +109,11 @@ def _share(pairs: Array) -> float:
 def _plot(values: dict[str, Estimate | float]) -> Plot:
     shown_values = [values[name] for name in ("nll", "nll_content_only", "nll_ar1")]
     bars = [value for value in shown_values if isinstance(value, Estimate)]
-    series = Series(
-        "sampled windows",
-        tuple(range(len(bars))),
-        tuple(bar.value for bar in bars),
-        tuple(bar.low for bar in bars),
-        tuple(bar.high for bar in bars),
-    )
     return Plot(
         "NLL with and without slot IDs",
         "predictor",
         "NLL (nats per spacing)",
         "bar",
-        (series,),
+        (Series.of("sampled windows", bars),),
         x_ticks=("content and ID", "content only", "AR(1)"),
     )

@@ -101,8 +101,7 @@ def spread(means: Array, errors: Array) -> tuple[Estimate, float]:
 
 
 def _plot(runs: list[Estimate], heights: list[float], nll: Estimate) -> Plot:
-    values, low, high = (tuple(getattr(run, name) for run in runs) for name in ("value", "low", "high"))
-    series = Series("run, with its 95% interval", tuple(heights), values, low, high)
+    series = Series.of("run, with its 95% interval", runs, heights)
     return Plot(
         "NLL by height",
         "log height, ln(t / 2 pi)" if np.ptp(heights) > 0.0 else "log height (none in this data set)",

@@ -46,15 +46,7 @@ def id_only(subject: Any) -> Finding:
         "slots",
         "NLL (nats per spacing)",
         "bar",
-        (
-            Series(
-                "sampled windows",
-                (0, 1),
-                (own.value, without.value),
-                (own.low, without.low),
-                (own.high, without.high),
-            ),
-        ),
+        (Series.of("sampled windows", (own, without)),),
         x_ticks=("content and ID", "ID only"),
     )
     return answer(

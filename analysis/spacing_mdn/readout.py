@@ -64,15 +64,7 @@ def readout(subject: Any) -> Finding:
                 "slot",
                 "weight",
                 "bar",
-                (
-                    Series(
-                        "mean weight",
-                        tuple(range(config.n_slots)),
-                        tuple(weight.value for weight in each),
-                        tuple(weight.low for weight in each),
-                        tuple(weight.high for weight in each),
-                    ),
-                ),
+                (Series.of("mean weight", each),),
                 lines={"even": 1.0 / config.n_slots},
                 x_ticks=tuple(str(slot) for slot in range(config.n_slots)),
             ),

@@ -98,18 +98,13 @@ def nll_without(sample: Sample, absent: Sequence[Collection[int]]) -> Array:
     return np.stack([score(sample, prediction).cpu().numpy() for prediction in predictions])
 
 
-def _series(label: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Series:
-    low, high = (tuple(getattr(estimate, side) for estimate in estimates) for side in ("low", "high"))
-    return Series(label, tuple(x), tuple(estimate.value for estimate in estimates), low, high)
-
-
 def _bars(each: Sequence[Estimate]) -> Plot:
     return Plot(
         "NLL without one slot",
         "slot",
         "change of NLL (nats)",
         "bar",
-        (_series("slot absent", range(len(each)), each),),
+        (Series.of("slot absent", each),),
         lines={"least that passes": MIN_CHANGE},
         x_ticks=tuple(str(slot) for slot in range(len(each))),
     )
@@ -123,8 +118,8 @@ def _curves(top: dict[int, Estimate], random: dict[int, Estimate]) -> Plot:
         "change of NLL (nats)",
         "line",
         (
-            _series("the most important", sizes, list(top.values())),
-            _series(f"at random ({_DRAWS} draws)", sizes, list(random.values())),
+            Series.of("the most important", list(top.values()), sizes),
+            Series.of(f"at random ({_DRAWS} draws)", list(random.values()), sizes),
         ),
         lines={"least that passes": MIN_CHANGE},
     )

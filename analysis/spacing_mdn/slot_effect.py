@@ -63,13 +63,7 @@ def _judge(squares: Array, share: Estimate, entropy: Estimate) -> Finding:
         meaning = "no slot makes the prediction by itself"
     else:
         meaning = "one slot makes the prediction"
-    bars = Series(
-        "slot absent",
-        tuple(range(number)),
-        tuple(effect.value for effect in each),
-        tuple(effect.low for effect in each),
-        tuple(effect.high for effect in each),
-    )
+    bars = Series.of("slot absent", each)
     ticks = tuple(str(slot) for slot in range(number))
     axis = "RMS change (mean spacings)"
     return answer(
