@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -27,11 +28,12 @@ from typing import Any
 
 from benchmarks.results import hardware, record, table
 from tests import plans
-from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded, JobStarted, MemberId, Tested
+from tune_rh.events import CandidateAdded, Evaluated, Event, MemberId, Tested
 from tune_rh.history import History
 from tune_rh.journal import Journal
 from tune_rh.plan import SearchPlan
-from tune_rh.policy import AddSeed, AskCandidate, Continue, Park, Promote, RunMember, next_job, verdict
+from tune_rh.scheduler import AskFollowUp, RunMember
+from tune_rh.session import Session
 
 SIZES = (100, 1_000, 10_000)
 TIMED_CANDIDATES = 100
@@ -47,76 +49,68 @@ _RULES = {
 _CLOSE = {"band": 0.3, "extra_seeds": 0.2}
 
 
+class _Enough(Exception):
+    """The next candidate would be one too many."""
+
+
 class Drive:
-    """A search with one slot, whose members report a curve of their own; one in 50 reports is a divergence."""
+    """A session with one slot, whose members report a curve of their own; one in 50 reports is a divergence."""
 
     def __init__(self, plan: SearchPlan) -> None:
         self.plan = plan
-        self.history = History(plan)
         self.events: list[Event] = []
         self.num_reports = 0
         self.seconds = 0.0
+        self._most = 0
         self._random = random.Random(0)
         self._levels: list[tuple[float, float]] = []
+        self._session = Session(plan, History(plan), self.events.append, self, lambda: 0.0, runner="benchmark", slots=1)
 
     def until(self, num_candidates: int) -> None:
         """Go on until the next candidate would be one too many."""
-        while True:
-            start = time.thread_time()
-            job = self._next()
-            self.seconds += time.thread_time() - start
-            if isinstance(job, AskCandidate):
-                if len(self.history.candidates) >= num_candidates:
-                    return
-                self._add()
-            elif job.purpose == "test":
-                self._take(Tested(job.member, job.until_step, {"test_loss": 0.0}, 0.0))
-                self._take(JobEnded(job.member, "tested", "", 0.0))
-            else:
-                self._train(job.member)
+        self._most = num_candidates
+        with suppress(_Enough):
+            while True:
+                start = time.thread_time()
+                try:
+                    job = self._session.next_job()
+                finally:
+                    self.seconds += time.thread_time() - start
+                assert isinstance(job, RunMember)
+                if job.purpose == "test":
+                    self._session.on_report(Tested(job.member, job.until_step, {"test_loss": 0.0}, 0.0))
+                else:
+                    self._train(job.member)
+
+    def candidate(self, history: History) -> CandidateAdded:
+        """See `tune_rh.session.Source`."""
+        if len(history.candidates) >= self._most:
+            raise _Enough
+        index = len(self._levels)
+        self._levels.append((self._random.uniform(0.5, 1.5), self._random.uniform(0.5, 1.5)) if index else (1.0, 1.0))
+        return CandidateAdded(history.next_id, {"floor": index}, f"digest-{index}", "sampler" if index else "control")
+
+    def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded:
+        """Never asked: the plans have none."""
+        raise AssertionError(asked)
 
     def _train(self, member: MemberId) -> None:
-        state = self.history.member(member)
-        while True:
+        state, goes_on = self._session.history.member(member), True
+        while goes_on and state.status == "running":
             diverged = self._random.random() < 0.02
             step = state.step + self.plan.eval_every
             report = Evaluated(member, step, self._metrics(member, step), 1.0, 0.0, diverged)
             self.num_reports += 1
             start = time.thread_time()
-            self._take(report)
-            said = verdict(self.plan, self.history, member)
-            if not isinstance(said, Continue):
-                outcome = "parked" if isinstance(said, Park) else said.outcome
-                self._take(JobEnded(member, outcome, "", 0.0))
+            goes_on = self._session.on_report(report)
             self.seconds += time.thread_time() - start
-            if not isinstance(said, Continue):
-                return
-
-    def _next(self) -> AskCandidate | RunMember:
-        while True:
-            decision = next_job(self.plan, self.history)
-            if isinstance(decision, Promote | AddSeed):
-                self._take(decision.event)
-                continue
-            if isinstance(decision, RunMember):
-                self._take(JobStarted(decision.member, decision.stage, decision.until_step, 0.0, decision.purpose))
-            assert isinstance(decision, AskCandidate | RunMember)
-            return decision
-
-    def _add(self) -> None:
-        index = len(self._levels)
-        self._levels.append((self._random.uniform(0.5, 1.5), self._random.uniform(0.5, 1.5)) if index else (1.0, 1.0))
-        origin = "sampler" if index else "control"
-        self._take(CandidateAdded(f"c{index:04d}", {"floor": index}, f"digest-{index}", origin))
+        if goes_on:  # to the reading of test
+            self._session.on_report(Tested(member, state.step, {"test_loss": 0.0}, 0.0))
 
     def _metrics(self, member: MemberId, step: int) -> dict[str, float]:
         level, health = self._levels[int(member.candidate[1:])]
         loss = level + math.exp(-step / 40) + self._random.gauss(0, 0.01)
         return {"val_loss": loss, "train_loss": loss, "health": health}
-
-    def _take(self, event: Event) -> None:
-        self.events.append(event)
-        self.history.apply(event)
 
 
 def ours(sizes: Sequence[int], **changes: Any) -> tuple[list[float], list[Event], int]:
@@ -125,7 +119,8 @@ def ours(sizes: Sequence[int], **changes: Any) -> tuple[list[float], list[Event]
     costs = []
     for size in sizes:
         drive.until(size - TIMED_CANDIDATES // 2)
-        drive.num_reports, drive.seconds, drive.events = 0, 0.0, []
+        drive.num_reports, drive.seconds = 0, 0.0
+        drive.events.clear()
         drive.until(size + TIMED_CANDIDATES // 2)
         costs.append(1e6 * drive.seconds / drive.num_reports)
     return costs, drive.events, drive.num_reports

@@ -10,12 +10,13 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from tests.plans import plan
-from tests.simulated import Simulation
+from tests.worlds.scripted import Simulation
 from trainables.api import Family, Metric
 from trainables.config import FrozenConfig
 from tune_rh import compare
 from tune_rh.bisect import Keys
-from tune_rh.events import JobStarted, SessionStarted
+from tune_rh.events import JobStarted
+from tune_rh.family_source import FamilySource
 from tune_rh.members import Candidate, Member
 from tune_rh.plan import SearchPlan
 
@@ -83,27 +84,11 @@ class Compared(Simulation):
     """A comparison whose values are ``value(keys as in B, seed, step)``; fates are by index: 0 is A, 1 is B."""
 
     def __init__(self, compared: SearchPlan, value: Value, **options: Any) -> None:
-        super().__init__(compared, self._metrics, **options)
-        self._value = value
+        super().__init__(compared, value, **{"source": FamilySource(compared), **options})
 
-    def _metrics(self, index: int, seed: int, step: int) -> dict[str, float]:
-        keys = switched(self.history.candidate_at(index))
-        return {"val_loss": self._value(keys, seed, step)}
-
-    def run(self) -> Compared:
-        """See `Simulation.run`."""
-        super().run()
-        return self
-
-    def interrupted(self, cut: int) -> Compared:
-        """The same after its driver died at ``cut`` and another one took it over."""
-        again = Compared(self.plan, self._value, fates=self.fates, slots=self.slots)
-        for event in self.events[:cut]:
-            again.record(event)
-        again.record(SessionStarted(2, 0.0, "simulated", self.slots))
-        while again.fill():
-            again.advance(min(again.history.running))
-        return again
+    def reported(self, candidate: Candidate, seed: int, step: int) -> dict[str, float]:
+        """See `Simulation`."""
+        return {"val_loss": self.metrics(switched(candidate), seed, step)}
 
     def probes(self) -> list[Candidate]:
         """The configs between A and B that were run."""

@@ -15,7 +15,7 @@ from tune_rh import runs
 from tune_rh.events import Event
 from tune_rh.journal import RunLock, RunPaths
 from tune_rh.local_runner import LocalRunner
-from tune_rh.search import Search
+from tune_rh.runner import start_session
 
 
 def main(root: Path, data_dir: Path, kill_after: int) -> None:
@@ -30,9 +30,10 @@ def main(root: Path, data_dir: Path, kill_after: int) -> None:
 
     paths = RunPaths(root)
     with RunLock(paths):
-        search = Search(runs.open_run(paths, data_dir), runner="local", slots=1)
+        run = runs.open_run(paths, data_dir)
+        search = start_session(run, runner="local", slots=1)
         search.watchers.append(watch)
-        LocalRunner().run(search)
+        LocalRunner(run).run(search)
         search.close("finished")
 
 

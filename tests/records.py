@@ -12,7 +12,8 @@ from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded, JobStarte
 from tune_rh.history import History
 from tune_rh.journal import RunPaths, read
 from tune_rh.local_runner import LocalRunner
-from tune_rh.search import Search
+from tune_rh.runner import start_session
+from tune_rh.session import Session
 
 # A small search with everything in it: presets in and out of the space, a loss, late seeds, noise.
 SMALL: dict[str, Any] = {
@@ -35,15 +36,16 @@ def make(root: Path, **changes: Any) -> RunPaths:
     return runs.create(plan(**changes), root, root.parent)
 
 
-def open_search(paths: RunPaths, *, slots: int = 1, runner: str = "local") -> Search:
-    """A session on a run."""
-    return Search(runs.open_run(paths, paths.root.parent), runner=runner, slots=slots)
+def open_search(paths: RunPaths, *, slots: int = 1, runner: str = "local") -> tuple[runs.OpenRun, Session]:
+    """A run, and a session on it."""
+    run = runs.open_run(paths, paths.root.parent)
+    return run, start_session(run, runner=runner, slots=slots)
 
 
 def finish(paths: RunPaths) -> History:
     """Run to the end in process."""
-    search = open_search(paths)
-    LocalRunner().run(search)
+    run, search = open_search(paths)
+    LocalRunner(run).run(search)
     search.close("finished")
     return search.history
 
@@ -108,6 +110,8 @@ class NoMirror:
     """In place of the study: it follows the journal and decides nothing."""
 
     def __init__(self, *_: object) -> None: ...
+
+    def __call__(self, _event: Event) -> None: ...
 
     def sync(self, **_: object) -> None: ...
 

@@ -15,7 +15,7 @@ from tune_rh.cli import main
 from tune_rh.events import Evaluated, Event
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
-from tune_rh.search import Search
+from tune_rh.session import Session
 
 Capture = pytest.CaptureFixture[str]
 
@@ -41,14 +41,14 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         if heard == 2 and isinstance(event, Evaluated):
             signal.raise_signal(signal.SIGINT)
 
-    born = Search.__init__
+    born = Session.__init__
 
-    def init(self: Search, *args: object, **more: object) -> None:
+    def init(self: Session, *args: object, **more: object) -> None:
         born(self, *args, **more)  # type: ignore[arg-type]
         self.watchers.append(watch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Search, "__init__", init)
+        patch.setattr(Session, "__init__", init)
         return main(list(words))
 
 
@@ -74,7 +74,7 @@ def test_what_is_printed_after_ctrl_c_goes_on_as_it_stands(
 def test_after_a_second_ctrl_c_it_says_how_to_go_on_too(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    def quit_at_once(self: LocalRunner, search: Search) -> None:
+    def quit_at_once(self: LocalRunner, search: Session) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

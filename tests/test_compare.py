@@ -8,13 +8,14 @@ import pytest
 
 from analysis.stats.claims import judge
 from tests.compared import SIX, Compared, Value, by_pair, comparison, noise_free
-from tests.simulated import Fate
 from tests.test_policy import everything, shuffled
+from tests.worlds.scripted import Fate
 from tune_rh import compare
 from tune_rh.bisect import Keys
-from tune_rh.events import Evaluated, JobEnded, JobStarted, MemberId, SessionStarted
+from tune_rh.events import Evaluated, JobEnded, JobStarted, MemberId
 from tune_rh.history import History, fold
-from tune_rh.policy import Finish, Wait, next_job, verdict
+from tune_rh.policy import next_job, verdict
+from tune_rh.scheduler import Finish, Wait
 
 SLOTS = pytest.mark.parametrize("slots", [1, 4])
 UP_AND_DOWN = [0.1, -0.1, 0.1, -0.1, 0.1, -0.1, 0.1, -0.1]
@@ -55,7 +56,6 @@ def test_the_test_split_is_read_once_for_each_of_a_and_b_and_for_no_probe(slots:
 
 def test_looks_are_at_prefixes_of_the_seeds_whoever_is_first() -> None:
     sim = Compared(comparison(), by_pair(WORSE), slots=4)
-    sim.record(SessionStarted(1, 0.0, "simulated", 4))
     both = None
     seen = []
     for name in ("", "c0001-s1", "c0000-s1", "c0001-s0", "c0000-s0"):
@@ -125,7 +125,6 @@ def test_where_all_are_lost_nothing_is_said() -> None:
 
 def test_what_a_lost_seed_counts_as_does_not_hang_on_who_is_under_way() -> None:
     sim = Compared(comparison(steps=80), lambda _keys, _seed, step: 10.0 / step, fates=lost((1, 0)))
-    sim.record(SessionStarted(1, 0.0, "simulated", 1))
     seen = []
     while len(sim.trained()) < 4:
         sim.fill()
@@ -276,7 +275,7 @@ def test_a_driver_may_die_after_any_event(changes: dict[str, Any], slots: int) -
     num = len(sim.events)
     cuts = range(1, num, num // 80 + 1) if len(sim.probes()) < 3 else range(num // 5, num, num // 4 + 3)
     for cut in cuts:
-        again = sim.interrupted(cut)
+        again = sim.taken_over(cut)
         assert found(again) == found(sim), sim.events[cut - 1]
         reports = [(e.member, e.step) for e in again.events if isinstance(e, Evaluated)]
         assert len(set(reports)) == len(reports), sim.events[cut - 1]

@@ -127,7 +127,7 @@ def test_no_such_run_is_a_run_error(shell: Shell) -> None:
 
 
 def begun(paths: RunPaths) -> None:
-    search = open_search(paths)
+    run, search = open_search(paths)
     count = 0
 
     def watch(_event: object) -> None:
@@ -137,7 +137,7 @@ def begun(paths: RunPaths) -> None:
             search.request_stop()
 
     search.watchers.append(watch)
-    LocalRunner().run(search)
+    LocalRunner(run).run(search)
     search.close("interrupted")
 
 

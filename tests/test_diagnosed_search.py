@@ -14,7 +14,7 @@ from analysis.api import Finding, Verdict
 from analysis.findings import from_json
 from tests.plans import plan
 from tests.records import NoMirror, events, finish, of, open_search
-from tests.simulated import SEEDS, Simulation, check_accounts, curve, fates_by_seed
+from tests.worlds.scripted import SEEDS, Simulation, check_accounts, curve, fates_by_seed
 from tune_rh import diagnosis, runs
 from tune_rh.errors import ExportError
 from tune_rh.events import Diagnosed, Event, JobEnded, JobStarted, MemberId
@@ -23,7 +23,8 @@ from tune_rh.export import export
 from tune_rh.history import History, fold
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
-from tune_rh.policy import RunMember, next_job, verdict
+from tune_rh.policy import next_job, verdict
+from tune_rh.scheduler import RunMember
 from tune_rh.summary import failed_requirements, ranking
 
 TINY: dict[str, Any] = {
@@ -52,7 +53,7 @@ SHORT: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
-    monkeypatch.setattr("tune_rh.search.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.runner.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
@@ -134,7 +135,7 @@ class Killed(BaseException):
 
 def killed_at(paths: RunPaths, is_there: Any) -> None:
     """Search until the first such event, and no further."""
-    search = open_search(paths)
+    run, search = open_search(paths)
 
     def watch(event: Event) -> None:
         if is_there(event):
@@ -142,8 +143,8 @@ def killed_at(paths: RunPaths, is_there: Any) -> None:
 
     search.watchers.append(watch)
     with pytest.raises(Killed):
-        LocalRunner().run(search)
-    search.run.journal.close()
+        LocalRunner(run).run(search)
+    run.journal.close()
 
 
 @pytest.mark.parametrize(

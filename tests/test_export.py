@@ -23,7 +23,7 @@ from tune_rh.export import export
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
 from tune_rh.plan_file import resolve_plan
-from tune_rh.search import Search
+from tune_rh.runner import start_session
 from tune_rh.summary import ranking
 
 
@@ -59,8 +59,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[runs.OpenRun]
         patch.setattr(task_module, "load", lambda name, data_dir: splits)
         patch.setattr(runs, "data_source", lambda family: _Source())
         run = runs.open_run(runs.create(plan, root / "run", root / "data"), root / "data")
-        search = Search(run, runner="local", slots=1)
-        LocalRunner().run(search)
+        search = start_session(run, runner="local", slots=1)
+        LocalRunner(run).run(search)
         search.close("finished")
         yield run
 

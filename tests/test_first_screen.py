@@ -13,7 +13,7 @@ from analysis.reports import search
 from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
 from tests.report_files import tokens
-from tests.simulated import Metrics, Simulation
+from tests.worlds.scripted import Metrics, Simulation
 from tune_rh.events import Evaluated, Event, MemberId
 
 STAGES = [{"until_step": 20, "num_seeds": 2}, {"until_step": 60, "num_seeds": 3}]

@@ -24,9 +24,10 @@ from tune_rh.errors import PlanError
 from tune_rh.events import CandidateAdded, FollowUpSkipped, Promoted, decode, encode
 from tune_rh.history import History
 from tune_rh.local_runner import LocalRunner
-from tune_rh.policy import Finish, next_job
+from tune_rh.policy import next_job
 from tune_rh.policy_tuner import PolicyTuner, repeat
 from tune_rh.preflight import check_plan
+from tune_rh.scheduler import Finish
 from tune_rh.simulate import Clock, Conditions
 from tune_rh.summary import FunnelStage, contenders, describe, funnel, ranking
 
@@ -120,7 +121,7 @@ SEARCH: dict[str, Any] = {
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
-    monkeypatch.setattr("tune_rh.search.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.runner.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
@@ -192,8 +193,8 @@ def test_a_search_that_was_cut_short_makes_the_same_follow_ups(tmp_path: Path, c
     finish(whole)
     paths = make(tmp_path / "run", **SEARCH)
     lines = whole.journal.read_text().splitlines(keepends=True)
-    search = open_search(paths)
-    runner, at = LocalRunner(), int(cut * len(lines))
+    run, search = open_search(paths)
+    runner, at = LocalRunner(run), int(cut * len(lines))
     search.watchers.append(lambda _event: search.request_stop() if len(records(paths)) >= at else None)
     runner.run(search)
     search.close("interrupted")

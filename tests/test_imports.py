@@ -47,7 +47,8 @@ from tests.plans import plan
 from tune_rh.history import fold
 from tune_rh.journal import Journal, read
 from tune_rh.events import SpaceExhausted
-from tune_rh.policy import AskCandidate, next_job
+from tune_rh.policy import next_job
+from tune_rh.scheduler import AskCandidate
 path = Path(sys.argv[1]) / "journal.jsonl"
 Journal(path).append(SpaceExhausted(1))
 assert next_job(plan(), fold(plan(), read(path))) == AskCandidate()

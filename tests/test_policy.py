@@ -1,4 +1,4 @@
-"""The laws of the policy, over simulated searches (`tests.simulated`)."""
+"""The laws of the policy, over simulated searches (`tests.worlds.scripted`)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.plans import plan
-from tests.simulated import SEEDS, STAGES, Fate, Simulation, check_accounts, curve, fates_by_seed, staged
+from tests.worlds.scripted import (
+    SEEDS,
+    STAGES,
+    Fate,
+    ScriptedSource,
+    Simulation,
+    check_accounts,
+    curve,
+    fates_by_seed,
+    staged,
+)
 from tune_rh import follow_ups
-from tune_rh.events import Evaluated, Event, JobEnded, JobStarted, SessionStarted
+from tune_rh.events import Evaluated, Event, JobEnded, JobStarted
 from tune_rh.events import Tested as ReadOfTest
 from tune_rh.history import History, fold
-from tune_rh.policy import Finish, Promote, Wait, next_job, verdict
+from tune_rh.policy import next_job, verdict
+from tune_rh.scheduler import Finish, Promote, Wait
 
 
 def everything(history: History) -> list[Any]:
@@ -183,7 +194,8 @@ def test_nan_failed_tied_and_empty_are_decided(
         return {"val_loss": levels[index], "health": 1.0}
 
     searched = plan(num_candidates=num, stages=staged(**first))
-    sim = Simulation(searched, metrics, fates=fates, slots=slots, order=order, space=space).run()
+    source = ScriptedSource(searched, space=space)
+    sim = Simulation(searched, metrics, fates=fates, slots=slots, order=order, source=source).run()
     check_accounts(sim)
     check_no_slot_waited(sim)
     for k, gate in enumerate(sim.history.gates):
@@ -191,7 +203,7 @@ def test_nan_failed_tied_and_empty_are_decided(
 
 
 def test_the_control_alone_is_a_search() -> None:
-    sim = Simulation(plan(), curve, space=0).run()
+    sim = Simulation(plan(), curve, source=ScriptedSource(plan(), space=0)).run()
     check_accounts(sim)
     assert len(sim.history.candidates) == 1
     assert [(p.candidate, p.gate, p.reason) for p in sim.promoted()] == [
@@ -256,17 +268,6 @@ def test_with_barriers_at_every_gate_the_order_of_completion_does_not_matter() -
     assert all(result == results[0] for result in results)
 
 
-def interrupt(sim: Simulation, cut: int) -> Simulation:
-    """The same search after its driver died at ``cut`` and another took it over."""
-    again = Simulation(sim.plan, sim.metrics, fates=sim.fates, slots=sim.slots, space=sim.space, refused=sim.refused)
-    for event in sim.events[:cut]:
-        again.record(event)
-    again.record(SessionStarted(2, 0.0, "simulated", sim.slots))
-    while again.fill():
-        again.advance(min(again.history.running))
-    return again
-
-
 @pytest.mark.parametrize("name", ["three stages", "rules", "top", "one stage", "gap", "health", "follow-ups"])
 def test_a_driver_may_die_after_any_event(name: str) -> None:
     """Also between a report and what follows from it: parked, stopped, diverged and completed are not run again."""
@@ -279,7 +280,7 @@ def test_a_driver_may_die_after_any_event(name: str) -> None:
         ]
 
     for cut in range(1, len(sim.events)):
-        again = interrupt(sim, cut)
+        again = sim.taken_over(cut)
         check_accounts(again)
         assert repr(outcome(again)) == repr(outcome(sim)), sim.events[cut - 1]
         reports = [(e.member, e.step) for e in again.events if isinstance(e, Evaluated)]

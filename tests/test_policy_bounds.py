@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tests.plans import plan
-from tests.simulated import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
 from tests.test_policy_gates import levels, passed
+from tests.worlds.scripted import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
 from tune_rh.display import candidates_table, console
-from tune_rh.events import MemberId, SeedAdded, SessionStarted
-from tune_rh.policy import Stop
+from tune_rh.events import MemberId, SeedAdded
+from tune_rh.history import fold
+from tune_rh.scheduler import Stop
 
 # --- health ----------------------------------------------------------------------------------------------------------
 
@@ -109,14 +110,11 @@ def test_a_seed_that_an_earlier_gate_bought_has_no_say_at_a_gate_that_it_did_not
         pulse = 1.0 if step > 20 else -2.0 if seed == 1337 else 2.0
         return {"val_loss": float(index or 9), "pulse": pulse}
 
-    sim = Simulation(plan(num_candidates=1, stages=staged(top=1), rules=rules), metrics)
-    for event in Simulation(sim.plan, metrics).run().events:
-        sim.record(event)
-        if sim.history.gates[0].waiting:
-            break
-    sim.record(SeedAdded("c0001", 0, 1337, 0.5))
-    while sim.fill():
-        sim.advance(min(sim.history.running))
+    searched = plan(num_candidates=1, stages=staged(top=1), rules=rules)
+    events = Simulation(searched, metrics).run().events
+    waits = next(i for i in range(len(events)) if fold(searched, events[:i]).gates[0].waiting)
+    past = [*events[:waits], SeedAdded("c0001", 0, 1337, 0.5)]
+    sim = Simulation(searched, metrics, order=None, past=past).run()
     candidate = sim.history.candidates["c0001"]
     assert (candidate.stage, candidate.barred) == (2, "")
     assert sim.history.gates[0].values(1).keys() == set(SEEDS)
@@ -171,7 +169,6 @@ def test_nobody_is_cut_by_the_gap_at_the_end() -> None:
 
 def test_who_is_at_a_gate_before_the_control_is_filed_when_that_comes() -> None:
     sim = Simulation(plan(num_candidates=2, rules=GAP), gapped(0.0, 0.5), slots=6)
-    sim.record(SessionStarted(1, 0.0, "simulated", 6))
     assert sim.fill()
     for member in ("c0001-s7", "c0001-s42", "c0002-s7", "c0002-s42"):
         for _ in range(2):

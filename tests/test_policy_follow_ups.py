@@ -11,24 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.plans import health_bounds, plan
-from tests.simulated import (
+from tests.test_policy import check_no_slot_waited
+from tests.test_policy_gates import levels, passed
+from tests.test_policy_required import diagnosed
+from tests.worlds.scripted import (
     SEEDS,
     STAGES,
     Fate,
     Metrics,
+    ScriptedSource,
     Simulation,
     check_accounts,
     curve,
     fates_by_seed,
     staged,
 )
-from tests.test_policy import check_no_slot_waited
-from tests.test_policy_gates import levels, passed
-from tests.test_policy_required import Looked
 from tune_rh.events import CandidateAdded, FollowUpSkipped, Promoted
 from tune_rh.history import fold
 from tune_rh.plan import SearchPlan
-from tune_rh.policy import AskFollowUp, next_job
+from tune_rh.policy import next_job
+from tune_rh.scheduler import AskFollowUp
 
 TOPS = [{**STAGES[0], "top": 2}, {**STAGES[1], "top": 2}, STAGES[2]]
 # Phase one: three presets beside the control, then another top-k with the best of them. Phase two: the best two of all,
@@ -46,8 +48,10 @@ LEAN: dict[str, Any] = {
 def run(
     metrics: Metrics, slots: int = 1, fates: dict[tuple[int, int], Fate] | None = None, **changes: Any
 ) -> Simulation:
-    options = {name: changes.pop(name) for name in ("order", "refused") if name in changes}
-    sim = Simulation(plan(**{**LEAN, **changes}), metrics, slots=slots, fates=fates or {}, **options).run()
+    order, refused = changes.pop("order", 0), changes.pop("refused", ())
+    searched = plan(**{**LEAN, **changes})
+    source = ScriptedSource(searched, refused=refused)
+    sim = Simulation(searched, metrics, slots=slots, fates=fates, order=order, source=source).run()
     check_accounts(sim)
     check_no_slot_waited(sim)
     for decided in sim.decisions:
@@ -187,11 +191,8 @@ def test_a_follow_up_that_is_unwell_goes_no_further(enters: int) -> None:
 @pytest.mark.parametrize("hollow", [frozenset({5}), frozenset({5, 6}), frozenset({4, 5, 6})])
 def test_what_is_required_before_the_last_stage_is_required_of_follow_ups(hollow: frozenset[int]) -> None:
     searched = plan(**{**LEAN, "stages": [TOPS[0], {"until_step": 60, "num_seeds": 3}]})
-    sim = Looked(
-        searched.model_copy(update={"require": ("solid",), "diagnose": ("solid",)}), levels(4, 3, 2, 5, 1, 6, 0)
-    )
-    sim.hollow = hollow
-    sim.run()
+    searched = searched.model_copy(update={"require": ("solid",), "diagnose": ("solid",)})
+    sim = Simulation(searched, levels(4, 3, 2, 5, 1, 6, 0), diagnosis=diagnosed(hollow)).run()
     check_accounts(sim)
     assert {c.index for c in sim.history.follow_ups if c.stage == 1} == {4, 5, 6} - hollow
     for decided in sim.decisions:
@@ -344,7 +345,8 @@ def test_the_laws_hold_with_follow_ups_references_gaps_and_health(
         return reported
 
     fates = fates_by_seed(order, share)
-    sim = Simulation(searched, metrics, fates=fates, slots=slots, order=order, refused=refused).run()
+    source = ScriptedSource(searched, refused=refused)
+    sim = Simulation(searched, metrics, fates=fates, slots=slots, order=order, source=source).run()
     check_accounts(sim)
     check_no_slot_waited(sim)
     # Every prefix decides the same: a few of the many are enough, for they change from example to example.

@@ -9,12 +9,24 @@ from typing import Any
 import pytest
 
 from tests.plans import plan
-from tests.simulated import SEEDS, STAGES, Fate, Metrics, Simulation, check_accounts, curve, fates_by_seed, staged
-from tune_rh.events import Evaluated, Event, JobStarted, MemberId, Promoted, SessionStarted
+from tests.worlds.scripted import (
+    SEEDS,
+    STAGES,
+    Fate,
+    Metrics,
+    ScriptedSource,
+    Simulation,
+    check_accounts,
+    curve,
+    fates_by_seed,
+    staged,
+)
+from tune_rh.events import Evaluated, Event, JobStarted, MemberId, Promoted
 from tune_rh.events import Tested as ReadOfTest
 from tune_rh.history import History, fold
 from tune_rh.plan import SearchPlan, Stage
-from tune_rh.policy import AskCandidate, Continue, Park, Promote, RunMember, Stop, next_job
+from tune_rh.policy import next_job
+from tune_rh.scheduler import AskCandidate, Continue, Park, Promote, RunMember, Stop
 
 
 def by_index(index: int, _seed: int, _step: int) -> dict[str, float]:
@@ -285,13 +297,14 @@ def test_the_control_comes_first_and_highest_stages_next() -> None:
 
 
 def test_a_slot_keeps_its_member_where_that_is_as_good() -> None:
-    sim = Simulation(plan(num_candidates=1, stages=STAGES[2:]), curve)
-    sim.record(SessionStarted(1, 0.0, "simulated", 1))
-    sim.ask()
-    first = next_job(sim.plan, sim.history)
+    searched = plan(num_candidates=1, stages=STAGES[2:])
+    history = History(searched)
+    added = ScriptedSource(searched).candidate(history)
+    history.apply(added)
+    first = next_job(searched, history)
     assert first == RunMember(MemberId("c0000", 7), 0, 120)
-    assert next_job(sim.plan, sim.history, MemberId("c0000", 42)) == RunMember(MemberId("c0000", 42), 0, 120)
-    assert next_job(sim.plan, sim.history, MemberId("c0099", 7)) == first
+    assert next_job(searched, history, MemberId("c0000", 42)) == RunMember(MemberId("c0000", 42), 0, 120)
+    assert next_job(searched, history, MemberId("c0099", 7)) == first
 
 
 @pytest.mark.parametrize(

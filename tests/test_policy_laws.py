@@ -16,11 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.plans import health_bounds, plan
-from tests.simulated import Simulation, check_accounts
 from tests.test_policy import check_no_slot_waited, everything, shuffled
+from tests.worlds.scripted import ScriptedSource, Simulation, check_accounts
 from tune_rh.events import (
     CandidateAdded,
-    Diagnosed,
     Evaluated,
     Event,
     JobEnded,
@@ -32,6 +31,7 @@ from tune_rh.events import (
     encode,
 )
 from tune_rh.history import fold
+from tune_rh.members import Candidate
 from tune_rh.plan import SearchPlan
 from tune_rh.policy import next_job, verdict
 from tune_rh.rules import Curve, out_of_bounds
@@ -184,54 +184,27 @@ WORLDS = st.builds(
 )
 
 
-class Drawn(Simulation):
-    """A search in a `World`: looks may fail or crash as well."""
+def drawn(searched: SearchPlan, world: World) -> Simulation:
+    """A search in a `World`, run to its end: diagnoses may fail or crash as well."""
+    refused = {number for number in range(9) if world.draw("refused", number).random() < 0.2}
 
-    def __init__(self, searched: SearchPlan, world: World) -> None:
-        refused = {number for number in range(9) if world.draw("refused", number).random() < 0.2}
-        fates = {(i, seed): world.fate(i, seed) for i in range(20) for seed in SEEDS}
-        super().__init__(
-            searched,
-            world.metrics if searched.mode == "min" else self._negated,
-            fates=fates,
-            slots=world.slots,
-            order=world.number,
-            space=world.space,
-            refused=refused,
-        )
-        self.world = world
+    def metrics(index: int, seed: int, step: int) -> dict[str, float]:
+        reported = world.metrics(index, seed, step)
+        return reported if searched.mode == "min" else {**reported, "val_loss": -reported["val_loss"]}
 
-    def _negated(self, index: int, seed: int, step: int) -> dict[str, float]:
-        reported = self.world.metrics(index, seed, step)
-        return {**reported, "val_loss": -reported["val_loss"]}
+    def diagnosis(candidate: Candidate) -> dict[str, str] | None:
+        verdict = world.draw("look", candidate.id).choice(["pass", "pass", "fail", "crash"])
+        return None if verdict == "crash" else {"solid": verdict}
 
-    def advance(self, member: MemberId) -> None:
-        """As before, but a look has a verdict of the world's."""
-        if member not in self._diagnosing:
-            super().advance(member)
-            return
-        self._diagnosing.remove(member)
-        said = self.world.draw("look", member.candidate).choice(["pass", "pass", "fail", "crash"])
-        if said == "crash":
-            self.end(member, "failed")
-            return
-        self.record(Diagnosed(member, self.history.member(member).step, {"solid": said}, 1.0))
-        self.end(member, "diagnosed")
-
-    def taken_over(self, cut: int) -> Drawn:
-        """The same search after its driver died at event ``cut`` and another took over; run to its end."""
-        again = Drawn(self.plan, self.world)
-        for event in self.events[:cut]:
-            again.record(event)
-        return again.run(session=2)
-
-    def run(self, session: int = 1) -> Drawn:
-        """Until the policy says that it is over."""
-        self.record(SessionStarted(session, 0.0, "simulated", self.slots))
-        while self.fill():
-            self.advance(self._random.choice(sorted(self.history.running)))
-            assert len(self.events) < 20_000, "the search does not end"
-        return self
+    return Simulation(
+        searched,
+        metrics,
+        fates={(i, seed): world.fate(i, seed) for i in range(20) for seed in SEEDS},
+        slots=world.slots,
+        order=world.number,
+        source=ScriptedSource(searched, space=world.space, refused=refused),
+        diagnosis=diagnosis,
+    ).run()
 
 
 # --- laws ------------------------------------------------------------------------------------------------------------
@@ -337,7 +310,7 @@ def _until(curve: Curve, step: int) -> Curve:
     return cut
 
 
-def check_all(sim: Drawn, number: int) -> None:
+def check_all(sim: Simulation, number: int) -> None:
     """All laws; those that cost much on some of the events only, which change from example to example."""
     check_accounts(sim)
     check_no_slot_waited(sim)
@@ -346,7 +319,7 @@ def check_all(sim: Drawn, number: int) -> None:
     check_who_was_barred(sim)
     check_decisions_again(sim, every=13)
     check_order_of_records(sim, every=max(1, len(sim.events) // 5))
-    again = sim.taken_over(1 + number % len(sim.events))
+    again = sim.taken_over(1 + number % len(sim.events), order=number)
     check_accounts(again)
     check_counted_once(again)
     check_audits(again)
@@ -358,7 +331,7 @@ LAWS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, Health
 @settings(max_examples=60, **LAWS)  # type: ignore[arg-type]
 @given(searched=searches(), world=WORLDS)
 def test_the_laws_hold_whatever_the_plan_and_whatever_becomes_of_it(searched: SearchPlan, world: World) -> None:
-    check_all(Drawn(searched, world).run(), world.number)
+    check_all(drawn(searched, world), world.number)
 
 
 @pytest.mark.slow
@@ -366,4 +339,4 @@ def test_the_laws_hold_whatever_the_plan_and_whatever_becomes_of_it(searched: Se
 @settings(max_examples=6000, **LAWS)  # type: ignore[arg-type]
 @given(searched=searches(), world=WORLDS)
 def test_the_laws_hold_in_thousands_of_searches(searched: SearchPlan, world: World) -> None:
-    check_all(Drawn(searched, world).run(), world.number)
+    check_all(drawn(searched, world), world.number)

@@ -6,19 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.plans import plan
-from tests.simulated import Simulation
 from tests.test_policy_laws import (
     LAWS,
     RULES,
     SEEDS,
     STEPS,
     WORLDS,
-    Drawn,
     World,
     check_counted_once,
     check_decisions_again,
     check_order_of_records,
+    drawn,
 )
+from tests.worlds.scripted import Simulation
 from tune_rh.plan import SearchPlan
 
 
@@ -61,7 +61,7 @@ def check_race(sim: Simulation) -> None:
 @settings(max_examples=40, **LAWS)  # type: ignore[arg-type]
 @given(searched=races(), world=WORLDS)
 def test_the_laws_hold_in_races(searched: SearchPlan, world: World) -> None:
-    sim = Drawn(searched, world).run()
+    sim = drawn(searched, world)
     for one in (sim, sim.taken_over(1 + world.number % len(sim.events))):
         check_race(one)
         check_counted_once(one)

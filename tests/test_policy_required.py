@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 from tests.plans import plan
-from tests.simulated import SEEDS, Simulation, check_accounts, curve, fates_by_seed, staged
 from tests.test_policy_gates import levels, passed
 from tests.test_policy_seeds import WIDE, close
-from tune_rh.events import Diagnosed, JobEnded, JobStarted, MemberId, Promoted
+from tests.worlds.scripted import SEEDS, Diagnosis, Simulation, check_accounts, curve, fates_by_seed, staged
+from tune_rh.events import JobEnded, JobStarted, Promoted
 from tune_rh.history import fold
-from tune_rh.policy import RunMember, next_job
+from tune_rh.members import Candidate
+from tune_rh.policy import next_job
+from tune_rh.scheduler import RunMember
 
 
-class Looked(Simulation):
-    """A simulation that answers diagnoses: candidates of ``hollow`` indices fail; some looks crash."""
+def diagnosed(hollow: Collection[int], crashes: Collection[int] = ()) -> Diagnosis:
+    """Candidates of ``hollow`` indices fail; the diagnosis of some crashes."""
 
-    hollow: frozenset[int] = frozenset()
-    crashes: frozenset[int] = frozenset()
+    def diagnosis(candidate: Candidate) -> dict[str, str] | None:
+        verdict = "fail" if candidate.index in hollow else "pass"
+        return None if candidate.index in crashes else {"solid": verdict}
 
-    def advance(self, member: MemberId) -> None:
-        if member not in self._diagnosing:
-            super().advance(member)
-            return
-        self._diagnosing.remove(member)
-        index = self.history.candidates[member.candidate].index
-        if index in self.crashes:
-            self.end(member, "failed")
-            return
-        verdict = "fail" if index in self.hollow else "pass"
-        self.record(Diagnosed(member, self.history.member(member).step, {"solid": verdict}, 1.0))
-        self.end(member, "diagnosed")
+    return diagnosis
 
 
-def search(slots: int = 1, hollow: tuple[int, ...] = (), crashes: tuple[int, ...] = (), **changes: Any) -> Looked:
+def search(slots: int = 1, hollow: tuple[int, ...] = (), crashes: tuple[int, ...] = (), **changes: Any) -> Simulation:
     metrics = changes.pop("metrics", levels(9, 1, 2, 3, 4, 5, 6))
     searched = plan(**{"num_candidates": 6, "stages": staged(top=4)[:2], **changes})
     searched = searched.model_copy(update={"require": ("solid",), "diagnose": ("solid",)})
-    sim = Looked(searched, metrics, slots=slots, fates=changes.get("fates"))
-    sim.hollow, sim.crashes = frozenset(hollow), frozenset(crashes)
-    sim.run()
-    return sim
+    return Simulation(searched, metrics, slots=slots, diagnosis=diagnosed(hollow, crashes)).run()
 
 
 @pytest.mark.parametrize("slots", [1, 4])
@@ -102,8 +92,7 @@ def test_a_look_that_was_interrupted_is_taken_again() -> None:
 def test_lost_seeds_and_looks_together_are_accounted_for() -> None:
     for seed in range(4):
         searched = plan(num_candidates=9).model_copy(update={"require": ("solid",), "diagnose": ("solid",)})
-        sim = Looked(searched, curve, fates=fates_by_seed(seed, 0.3), slots=3, order=seed)
-        sim.hollow = frozenset({2, 4, 6})
-        sim.run()
+        options = {"fates": fates_by_seed(seed, 0.3), "slots": 3, "order": seed, "diagnosis": diagnosed({2, 4, 6})}
+        sim = Simulation(searched, curve, **options).run()
         check_accounts(sim)
         assert len(SEEDS) == 3

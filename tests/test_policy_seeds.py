@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.plans import plan
-from tests.simulated import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
 from tests.test_policy_gates import levels, passed
+from tests.worlds.scripted import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
 from tune_rh.events import Evaluated, Promoted, SeedAdded
 from tune_rh.history import History, fold
 from tune_rh.policy import next_job

@@ -18,7 +18,7 @@ from tune_rh.events import CandidateAdded, JobStarted, SessionEnded
 from tune_rh.events import Tested as ReadOfTest
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
-from tune_rh.search import Search
+from tune_rh.session import Session
 
 SIDES: dict[str, dict[str, Any]] = {
     "a": {"preset": "control", "noise": 0.01},
@@ -170,7 +170,7 @@ def made(root: Path) -> RunPaths:
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
-    monkeypatch.setattr("tune_rh.search.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.runner.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
@@ -182,17 +182,17 @@ def test_stopped_again_and_again_a_comparison_comes_to_the_same(tmp_path: Path) 
     paths = made(tmp_path / "cut")
     stops = 0
     for stop_after in (3, num // 3, num // 4, num // 5):
-        search = open_search(paths)
+        run, search = open_search(paths)
         count = 0
 
-        def watch(_event: object, limit: int = stop_after, to_stop: Search = search) -> None:
+        def watch(_event: object, limit: int = stop_after, to_stop: Session = search) -> None:
             nonlocal count
             count += 1
             if count == limit:
                 to_stop.request_stop()
 
         search.watchers.append(watch)
-        LocalRunner().run(search)
+        LocalRunner(run).run(search)
         stops += search.stopping
         search.close("interrupted" if search.stopping else "finished")
     history = finish(paths)

@@ -32,7 +32,7 @@ CHECKOUT = Path(__file__).parent.parent
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
-    monkeypatch.setattr("tune_rh.search.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.runner.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
@@ -95,7 +95,7 @@ def test_killed_after_one_event_or_another(tmp_path: Path, uninterrupted: RunPat
     expected, num = decided(uninterrupted), len(events(uninterrupted))
     for kill_after in range(1, num - 2, 2):
         paths = make(tmp_path / f"run-{kill_after}", **SMALL)
-        search = open_search(paths)
+        run, search = open_search(paths)
         count = 0
 
         def watch(_event: Event, limit: int = kill_after) -> None:
@@ -106,8 +106,8 @@ def test_killed_after_one_event_or_another(tmp_path: Path, uninterrupted: RunPat
 
         search.watchers.append(watch)
         with pytest.raises(Killed):
-            LocalRunner().run(search)
-        search.run.journal.close()
+            LocalRunner(run).run(search)
+        run.journal.close()
         finish(paths)
         assert decided(paths) == expected, events(paths)[kill_after + 1]
         check_nothing_ran_twice(paths)
@@ -140,7 +140,7 @@ def study_facts(paths: RunPaths) -> list[Any]:
 @pytest.mark.parametrize("stop_after", [3, 10, 22])
 def test_stopped_and_resumed_gives_the_same_records(tmp_path: Path, uninterrupted: RunPaths, stop_after: int) -> None:
     paths = make(tmp_path / "run", **SMALL)
-    search = open_search(paths)
+    run, search = open_search(paths)
     count = 0
 
     def watch(_event: Event) -> None:
@@ -150,7 +150,7 @@ def test_stopped_and_resumed_gives_the_same_records(tmp_path: Path, uninterrupte
             search.request_stop()
 
     search.watchers.append(watch)
-    LocalRunner().run(search)
+    LocalRunner(run).run(search)
     assert search.stopping
     assert search.history.running == {}
     search.close("interrupted")
@@ -172,9 +172,9 @@ def test_stopped_and_resumed_gives_the_same_records(tmp_path: Path, uninterrupte
 def begun(tmp_path: Path, light: None) -> RunPaths:
     """A run that was cut off."""
     paths = make(tmp_path / "run", **SMALL)
-    search = open_search(paths)
+    run, search = open_search(paths)
     search.request_stop()
-    LocalRunner().run(search)
+    LocalRunner(run).run(search)
     search.close("interrupted")
     return paths
 

@@ -24,8 +24,8 @@ from analysis.run import load
 from tests.analysis.moe_folders import CONTROL, LARGER, SMALLER, aux, moe_run, told
 from tests.analysis.run_folders import simulate
 from tests.report_files import tokens
-from tests.simulated import curve
 from tests.test_report_html import Page
+from tests.worlds.scripted import curve
 from tune_rh import conclusions, reporting, runs
 from tune_rh.cli import main
 from tune_rh.errors import JournalCorrupt

@@ -43,7 +43,7 @@ def finish_on_ray(paths: RunPaths, slots: int = 1, stop_after: int = 0) -> Histo
     """Run to the end on the cluster that is connected (or ask for a stop after so many events)."""
     from tune_rh.ray_runner import RayRunner
 
-    search = open_search(paths, slots=slots, runner="ray")
+    run, search = open_search(paths, slots=slots, runner="ray")
     count = 0
 
     def watch(_event: Event) -> None:
@@ -53,7 +53,7 @@ def finish_on_ray(paths: RunPaths, slots: int = 1, stop_after: int = 0) -> Histo
             search.request_stop()
 
     search.watchers.append(watch)
-    RayRunner(slots).run(search)
+    RayRunner(run, slots).run(search)
     search.close("interrupted" if search.stopping else "finished")
     return search.history
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from search_spaces.api import RandomTrial, Space
 from tests.plans import plan
 from tests.scripted import EMPTY, SMALL, SPACE
-from tests.simulated import SEEDS, Simulation, curve
+from tests.worlds.scripted import SEEDS, ScriptedSource, Simulation, curve
 from trainables.registry import build_config, get_family
 from tune_rh.events import (
     CandidateAdded,
@@ -224,14 +224,13 @@ def test_what_lies_inside_is_replayed_as_it_would_have_been_drawn() -> None:
 
 
 def simulated(fates: dict[tuple[int, int], Any] | None = None, **changes: Any) -> History:
-    sim = Simulation(plan(num_candidates=3, **changes), curve, fates=fates)
+    class Drawn(ScriptedSource):
+        def candidate(self, history: History) -> CandidateAdded:
+            number = len(history.candidates)
+            return added(number, params(number))
 
-    def ask() -> None:
-        number = len(sim.history.candidates)
-        sim.record(added(number, params(number)))
-
-    sim.ask = ask  # type: ignore[method-assign]
-    return sim.run().history
+    searched = plan(num_candidates=3, **changes)
+    return Simulation(searched, curve, fates=fates, source=Drawn(searched)).run().history
 
 
 def params(number: int) -> Draw | None:

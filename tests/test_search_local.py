@@ -35,7 +35,7 @@ from tune_rh.summary import ranking
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
-    monkeypatch.setattr("tune_rh.search.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.runner.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
@@ -174,9 +174,9 @@ def test_a_small_space_is_exhausted_and_the_search_ends(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("light")
 def test_a_draw_that_is_no_config_ends_the_session_with_its_field(tmp_path: Path) -> None:
     paths = make(tmp_path / "run", **{**SMALL, "presets": [], "space": "tests.scripted:INVALID"})
-    search = open_search(paths)
+    run, search = open_search(paths)
     with pytest.raises(PlanError, match=r"a draw from space 'tests\.scripted:INVALID': floor = "):
-        LocalRunner().run(search)
+        LocalRunner(run).run(search)
     search.close("failed")
     assert of(paths, SessionEnded)[-1].reason == "failed"
     assert not [e for e in of(paths, JobStarted) if e.member.candidate == "c0001"]

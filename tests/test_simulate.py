@@ -13,7 +13,7 @@ import pytest
 import tomli_w
 
 from tests import plans
-from tests.simulated import Simulation
+from tests.worlds.scripted import Simulation
 from tune_rh.cli import main
 from tune_rh.commands import simulate as command
 from tune_rh.curve_table import Curve, CurveTable, Parameter, load, save

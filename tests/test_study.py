@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tests.plans import plan
 from tests.scripted import SPACE
-from tests.simulated import Simulation, curve
 from tests.test_sampler import added
+from tests.worlds.scripted import ScriptedSource, Simulation, curve
+from tune_rh.events import CandidateAdded
 from tune_rh.history import History, fold
 from tune_rh.plan import Sampler
 from tune_rh.sampler import draw
@@ -26,15 +27,14 @@ LOST: dict[tuple[int, int], Any] = {(2, seed): ("diverge", 10) for seed in (7, 4
 def simulated(mode: str = "min", **changes: Any) -> Simulation:
     """Four candidates: the first a preset outside of the space, the second loses all its seeds."""
     searched = plan(num_candidates=4, **changes).model_copy(update={"mode": mode})
-    sim = Simulation(searched, curve, fates=LOST)
 
-    def ask() -> None:
-        number = len(sim.history.candidates)
-        drawn = draw(Sampler(name="random"), SPACE, fold(searched, []), attempt=number) if number > 1 else None
-        sim.record(added(number, drawn, {0: "", 1: "diverging"}.get(number, "")))
+    class Drawn(ScriptedSource):
+        def candidate(self, history: History) -> CandidateAdded:
+            number = len(history.candidates)
+            drawn = draw(Sampler(name="random"), SPACE, fold(searched, []), attempt=number) if number > 1 else None
+            return added(number, drawn, {0: "", 1: "diverging"}.get(number, ""))
 
-    sim.ask = ask  # type: ignore[method-assign]
-    return sim.run()
+    return Simulation(searched, curve, fates=LOST, source=Drawn(searched)).run()
 
 
 def facts(path: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.plans import plan
-from tests.simulated import Simulation
+from tests.worlds.scripted import Simulation
 from trainables.api import test_metric as name_on_test
 from tune_rh.events import CandidateAdded
 from tune_rh.history import History
@@ -98,7 +98,7 @@ def test_one_seed_has_no_spread() -> None:
 def test_a_search_that_nobody_finished_has_no_ranking() -> None:
     assert ranking(History(plan())) == []
     sim = Simulation(plan(), metrics)
-    sim.ask()
+    assert sim.fill()
     assert ranking(sim.history) == []
     assert spent(sim.history) == Spent(0, 0.0, 3 * 120, 0.0)
 

@@ -10,7 +10,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event as Record
 
 from tests.plans import plan
-from tests.simulated import Simulation, curve
+from tests.worlds.scripted import Simulation, curve
 from tune_rh.events import Evaluated, JobEnded
 from tune_rh.history import History
 from tune_rh.journal import RunPaths

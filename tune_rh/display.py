@@ -55,7 +55,7 @@ def console() -> Console:
 
 
 class Progress:
-    """Follows a search: refreshes a table on a terminal, prints a line an event elsewhere. A watcher of `Search`."""
+    """Follows a search: refreshes a table on a terminal, prints a line an event elsewhere. A watcher of `Session`."""
 
     def __init__(self, history: History, to: Console, slots: int) -> None:
         self._history = history

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -25,8 +25,13 @@ from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED
 from tune_rh.history import History
 from tune_rh.journal import RunLock, RunPaths
 from tune_rh.plan import SearchPlan
-from tune_rh.policy import Finish, next_job
+from tune_rh.policy import next_job
 from tune_rh.runs import OpenRun, data_source, dataset, open_run, recorded_data_dir, resume_command
+from tune_rh.scheduler import Finish
+
+if TYPE_CHECKING:
+    from tune_rh.runner import Runner
+    from tune_rh.session import Session
 
 
 def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: Console) -> int:
@@ -95,39 +100,39 @@ def _run(run: OpenRun, runner: str, address: str, to: Console) -> bool:
     if runner == "local":
         from tune_rh.local_runner import LocalRunner
 
-        return _drive(run, LocalRunner(), to)
+        return _drive(run, LocalRunner(run), to)
     from tune_rh.ray_cluster import connect
     from tune_rh.ray_runner import RayRunner
 
     to.print("Starting Ray ..." if address == "local" else f"Joining Ray at {address} ...")
     with connect(run.plan.resources, address, owner=run.paths.root) as cluster:
         to.print(f"Ray dashboard: {cluster.dashboard or 'none'} (its token: ray get-auth-token); {cluster.slots} slots")
-        return _drive(run, RayRunner(cluster.slots), to)
+        return _drive(run, RayRunner(run, cluster.slots), to)
 
 
-def _drive(run: OpenRun, runner: Any, to: Console) -> bool:
-    from tune_rh.search import Search
+def _drive(run: OpenRun, runner: Runner, to: Console) -> bool:
+    from tune_rh.runner import start_session
     from tune_rh.tensorboard import TensorBoard
 
-    search = Search(run, runner=runner.name, slots=runner.slots)
-    search.watchers.append(TensorBoard(run.paths, run.history))
+    session = start_session(run, runner=runner.name, slots=runner.slots)
+    session.watchers.append(TensorBoard(run.paths, run.history))
     try:
-        with _clean_stop(search, to), display.Progress(search.history, to, runner.slots) as progress:
-            search.watchers.append(progress)
-            runner.run(search)
+        with _clean_stop(session, to), display.Progress(session.history, to, runner.slots) as progress:
+            session.watchers.append(progress)
+            runner.run(session)
     except BrokenPipeError:
         # Who read the log has gone (`| head`): as if Ctrl-C had been pressed, with nobody left to tell.
-        search.close("interrupted")
+        session.close("interrupted")
         return True
     except BaseException as error:
-        search.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        session.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
-    search.close("interrupted" if search.stopping else "finished")
-    return search.stopping
+    session.close("interrupted" if session.stopping else "finished")
+    return session.stopping
 
 
 @contextmanager
-def _clean_stop(search: Any, to: Console) -> Iterator[None]:
+def _clean_stop(session: Session, to: Console) -> Iterator[None]:
     """The first SIGINT, SIGTERM or SIGHUP asks for a clean stop; a second one ends the process where it is.
 
     A SIGHUP that is ignored already stays so: that is what nohup asks for.
@@ -136,9 +141,9 @@ def _clean_stop(search: Any, to: Console) -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         if number == signal.SIGHUP:
             _leave_terminal()
-        if search.stopping:
+        if session.stopping:
             raise KeyboardInterrupt
-        search.request_stop()
+        session.request_stop()
         with suppress(RuntimeError):  # the signal came in the middle of a line that is being written
             to.print(f"{signal.Signals(number).name}: saving what runs; again to quit at once")
 

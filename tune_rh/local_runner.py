@@ -8,8 +8,10 @@ from dataclasses import replace
 from trainables.member import MemberRun
 from trainables.member_job import MemberJob
 from trainables.report import Evaluated, HandedBack, MemberId
-from tune_rh.policy import Finish, Wait
-from tune_rh.search import Search
+from tune_rh.runner import member_job, record_failure
+from tune_rh.runs import OpenRun
+from tune_rh.scheduler import Finish, Wait
+from tune_rh.session import Session
 
 
 class LocalRunner:
@@ -18,21 +20,24 @@ class LocalRunner:
     name = "local"
     slots = 1
 
-    def run(self, search: Search) -> None:
+    def __init__(self, run: OpenRun) -> None:
+        self._run = run
+
+    def run(self, session: Session) -> None:
         """See `tune_rh.runner.Runner`."""
         import torch
 
-        torch.set_num_threads(search.plan.resources.cpu)
+        torch.set_num_threads(session.plan.resources.cpu)
         last: MemberId | None = None
         while True:
-            job = search.next_job(prefer=last)
+            job = session.next_job(prefer=last)
             if isinstance(job, Finish):
                 return
             assert not isinstance(job, Wait), "one slot that runs nothing has nothing to wait for"
             last = job.member
-            self._run_job(search, job)
+            self._run_job(session, member_job(self._run, job))
 
-    def _run_job(self, search: Search, job: MemberJob) -> None:
+    def _run_job(self, session: Session, job: MemberJob) -> None:
         failures = 0
         run: MemberRun | None = None
         while True:
@@ -41,13 +46,13 @@ class LocalRunner:
                 report = run.advance()
             except Exception:  # noqa: BLE001 - the trial boundary: it becomes a record with its traceback
                 run, failures = None, failures + 1
-                if failures > search.plan.resources.max_failures:
-                    search.on_failure(job.member, traceback.format_exc())
+                if failures > session.plan.resources.max_failures:
+                    record_failure(self._run, session, job.member, traceback.format_exc())
                     return
                 # What was heard before the failure need not be said again.
-                job = replace(job, from_step=search.history.member(job.member).step)
+                job = replace(job, from_step=session.history.member(job.member).step)
                 continue
-            if not search.on_report(report):
+            if not session.on_report(report):
                 if isinstance(report, Evaluated | HandedBack):
                     run.save()
                 return

@@ -15,89 +15,45 @@ from dataclasses import dataclass
 
 from trainables.member_job import Purpose
 from tune_rh import compare, follow_ups
-from tune_rh.events import MemberId, Outcome, Promoted, Reason, SeedAdded
+from tune_rh.events import MemberId, Promoted, Reason, SeedAdded
 from tune_rh.gates import Gate
 from tune_rh.history import History
 from tune_rh.members import ADVANCE, DIAGNOSE, LOOK, TEST, Candidate, Pending
 from tune_rh.plan import Scoring, SearchPlan, Stage
 from tune_rh.plan_rules import PromoteRule
 from tune_rh.rules import promotable_by_rule
-
-
-@dataclass(frozen=True)
-class RunMember:
-    """Move ``member`` to ``until_step``; or read the test split with its best checkpoint, or diagnose that."""
-
-    member: MemberId
-    stage: int
-    until_step: int
-    purpose: Purpose = "train"
-
-
-@dataclass(frozen=True)
-class Promote:
-    """Let a candidate pass a gate; takes no slot. Record it and ask again."""
-
-    event: Promoted
-
-
-@dataclass(frozen=True)
-class AddSeed:
-    """Give a candidate near the cut of a gate one seed more before it is decided; takes no slot, as `Promote`."""
-
-    event: SeedAdded
-
-
-@dataclass(frozen=True)
-class AskCandidate:
-    """Draw a new candidate, record it and ask again."""
-
-
-@dataclass(frozen=True)
-class AskFollowUp:
-    """Make the plan's follow-up ``number`` to the config of ``parent``, record it (or why not) and ask again."""
-
-    number: int
-    parent: str
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Nothing may start before something that runs has reported."""
-
-
-@dataclass(frozen=True)
-class Finish:
-    """Nothing runs and nothing is left to do."""
-
-
-@dataclass(frozen=True)
-class Continue:
-    """The member goes on towards ``until_step``."""
-
-    until_step: int
-
-
-@dataclass(frozen=True)
-class Park:
-    """The member lets go of its slot as it stands: at the end of its job, or because nobody needs more of it now."""
-
-    reason: str = "end of the job"
-
-
-@dataclass(frozen=True)
-class Stop:
-    """The member is done; ``outcome`` is how."""
-
-    outcome: Outcome
-    reason: str
-
+from tune_rh.scheduler import (
+    AddSeed,
+    AskCandidate,
+    AskFollowUp,
+    Continue,
+    Decision,
+    Finish,
+    Park,
+    Promote,
+    RunMember,
+    Stop,
+    Verdict,
+    Wait,
+)
 
 _NEAR = 0.3
 """Chance of being above the cut from which, and up to one minus which, a candidate counts as near it."""
 
-Decision = RunMember | Promote | AddSeed | AskCandidate | AskFollowUp | Wait | Finish
-Verdict = Continue | Park | Stop
+
+@dataclass(frozen=True)
+class Policy:
+    """`next_job` and `verdict` of one plan, as a scheduler."""
+
+    plan: SearchPlan
+
+    def next(self, history: History, prefer: MemberId | None = None) -> Decision:
+        """See `next_job`."""
+        return next_job(self.plan, history, prefer)
+
+    def verdict(self, history: History, member: MemberId) -> Verdict:
+        """See `verdict`."""
+        return verdict(self.plan, history, member)
 
 
 def verdict(plan: SearchPlan, history: History, member: MemberId) -> Verdict:

@@ -32,7 +32,8 @@ from tune_rh.events import (
 from tune_rh.history import History
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_rules import Rules
-from tune_rh.policy import AskCandidate, AskFollowUp, Continue, Finish, RunMember, Stop, Wait, next_job, verdict
+from tune_rh.policy import next_job, verdict
+from tune_rh.scheduler import AskCandidate, AskFollowUp, Continue, Finish, RunMember, Stop, Wait
 from tune_rh.simulate import Clock, Conditions, Table, Trace, Work, eval_grid
 
 

@@ -24,9 +24,11 @@ from trainables.member_job import MemberJob
 from trainables.report import REPORTS, Report
 from tune_rh.events import MemberId
 from tune_rh.plan import Resources
-from tune_rh.policy import Finish, Wait
 from tune_rh.ray_trainable import MemberTrainable
-from tune_rh.search import Search
+from tune_rh.runner import member_job, record_failure
+from tune_rh.runs import OpenRun
+from tune_rh.scheduler import Finish, RunMember, Wait
+from tune_rh.session import Session
 
 # Tune reads these when it starts: our own records replace its loggers and snapshots, and our signals its handler.
 _TUNE_ENVIRONMENT = {
@@ -47,16 +49,17 @@ class RayRunner:
 
     name = "ray"
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, run: OpenRun, slots: int) -> None:
+        self._run = run
         self.slots = slots
 
-    def run(self, search: Search) -> None:
+    def run(self, session: Session) -> None:
         """See `tune_rh.runner.Runner`."""
         # One pending trial a slot: with fewer, the first actor that is up takes every trial.
         os.environ.update(_TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(self.slots))
-        bridge = _Bridge(search, self.slots)
+        bridge = _Bridge(self._run, session, self.slots)
         tuner = tune.Tuner(
-            _trainable(search.plan.resources),
+            _trainable(session.plan.resources),
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 search_alg=JobSearcher(bridge),
@@ -66,9 +69,9 @@ class RayRunner:
                 trial_dirname_creator=_trial_folder,
             ),
             run_config=tune.RunConfig(
-                name=f"session-{search.history.session}",
-                storage_path=str(search.run.paths.ray),
-                failure_config=tune.FailureConfig(max_failures=search.plan.resources.max_failures),
+                name=f"session-{session.history.session}",
+                storage_path=str(self._run.paths.ray),
+                failure_config=tune.FailureConfig(max_failures=session.plan.resources.max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
                 verbose=0,
             ),
@@ -81,10 +84,11 @@ class RayRunner:
 class _Bridge:
     """What searcher and scheduler share. Tune pickles both for a restore that is not used: nothing goes along."""
 
-    def __init__(self, search: Search, slots: int) -> None:
-        self.search = search
+    def __init__(self, run: OpenRun, session: Session, slots: int) -> None:
+        self.session = session
         self.members: dict[str, MemberId] = {}
         self.error: BaseException | None = None
+        self._run = run
         self._slots = slots
         self._num_warm_ups = 0
         self._warm: set[str] = set()
@@ -115,20 +119,21 @@ class _Bridge:
         if self.error is not None:
             return Wait() if self.members else Finish()
         try:
-            job = self.search.next_job()
+            job = self.session.next_job()
         except Exception as error:  # noqa: BLE001 - raised again by `RayRunner.run` once Tune has let go
             self._fail(error)
             return Wait() if self.members else Finish()
-        if isinstance(job, MemberJob):
-            self.members[trial_id] = job.member
-        return job
+        if not isinstance(job, RunMember):
+            return job
+        self.members[trial_id] = job.member
+        return member_job(self._run, job)
 
     def report(self, trial_id: str, report: Report) -> bool:
         """Whether the trial goes on."""
         if self.error is not None or trial_id not in self.members:
             return False
         try:
-            goes_on = self.search.on_report(report)
+            goes_on = self.session.on_report(report)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
             return False
@@ -143,7 +148,7 @@ class _Bridge:
         if member is None or self.error is not None:
             return
         try:
-            self.search.on_failure(member, error)
+            record_failure(self._run, self.session, member, error)
         except Exception as failure:  # noqa: BLE001 - as above
             self._fail(failure)
 
@@ -153,7 +158,7 @@ class _Bridge:
 
     def _fail(self, error: BaseException) -> None:
         self.error = error
-        self.search.request_stop()
+        self.session.request_stop()
 
 
 class JobSearcher(Searcher):
@@ -166,7 +171,7 @@ class JobSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next job for a new trial; before the first one, a trial a slot that starts its worker."""
         if self._bridge.wants_warm_up():
-            return {"job": None, "family": self._bridge.search.plan.family}
+            return {"job": None, "family": self._bridge.session.plan.family}
         if not self._bridge.is_warm:
             return None
         job = self._bridge.suggest(trial_id)
@@ -189,7 +194,7 @@ class JobSearcher(Searcher):
 
 
 class VerdictScheduler(FIFOScheduler):
-    """Passes each report to the search and obeys."""
+    """Passes each report to the session and obeys."""
 
     def __init__(self, bridge: _Bridge) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from trainables.api import Accompanied, DataSource, Family
@@ -45,13 +46,18 @@ def resume_command(paths: RunPaths, *options: str) -> str:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run that is ready to go on: who holds it also holds its `RunLock`."""
+    """A run that is ready to go on: who holds it also holds its `RunLock`.
+
+    Attributes:
+        leases: numbers its jobs, so that a worker which was replaced cannot pass for its successor.
+    """
 
     paths: RunPaths
     plan: SearchPlan
     history: History
     journal: Journal
     data_dir: Path
+    leases: Iterator[int] = field(default_factory=lambda: count(1))
 
 
 def create(plan: SearchPlan, root: Path, data_dir: Path) -> RunPaths:

@@ -17,13 +17,14 @@ import optuna
 from optuna.trial import Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from tune_rh.events import CandidateAdded, Event, JobEnded, Promoted, SeedAdded, SessionEnded
 from tune_rh.history import History
 from tune_rh.members import Candidate
 from tune_rh.sampler import intermediate_values, parse_distributions
 
 
 class StudyMirror:
-    """Keeps ``study.db`` equal to the history."""
+    """Keeps ``study.db`` equal to the history; a watcher of `tune_rh.session.Session`."""
 
     def __init__(self, path: Path, name: str, history: History) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -62,6 +63,16 @@ class StudyMirror:
             if frozen.state.is_finished():
                 self._settled.add(candidate)
         self.sync()
+
+    def __call__(self, event: Event) -> None:
+        """Bring up to date what ``event`` has changed."""
+        match event:
+            case CandidateAdded() | Promoted() | SeedAdded():
+                self.update(self._history.candidates[event.candidate])
+            case JobEnded():
+                self.update(self._history.candidates[event.member.candidate])
+            case SessionEnded():
+                self.sync(finished=event.reason == "finished")
 
     def sync(self, *, finished: bool = False) -> None:
         """Bring every candidate up to date; with ``finished``, nobody who waits will go on."""

@@ -23,7 +23,7 @@ from tune_rh.members import Member
 
 
 class TensorBoard:
-    """Follows a search as a watcher of `tune_rh.search.Search`: journal and history have each event already.
+    """Follows a search as a watcher of `tune_rh.session.Session`: journal and history have each event already.
 
     What the history holds is written again when a session starts, so that a folder that was lost, or that a driver left
     in the middle of an event, is made whole.

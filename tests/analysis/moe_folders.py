@@ -15,7 +15,7 @@ from tests.analysis.run_folders import write_run
 from tests.analysis.values import estimate as estimate
 from tests.analysis.values import number as number
 from tests.plans import plan
-from tests.simulated import Fate, Simulation
+from tests.worlds.scripted import Fate, Simulation
 from trainables.registry import build_config, get_family
 from tune_rh.events import CandidateAdded, Evaluated, Event, RunCreated, SessionEnded
 from tune_rh.journal import JOURNAL_SCHEMA

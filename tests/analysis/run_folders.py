@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.plans import plan
-from tests.simulated import Metrics, Simulation
+from tests.worlds.scripted import Metrics, Simulation
 from tune_rh.events import Event, SessionEnded, encode
 from tune_rh.history import History
 from tune_rh.plan import SearchPlan

@@ -37,7 +37,7 @@ from tests.analysis.moe_folders import (
 )
 from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
-from tests.simulated import curve
+from tests.worlds.scripted import curve
 from trainables.shared_moe.routing import aux_coefficient
 
 AUX, TOKEN = aux_tradeoff.aux_tradeoff, matched_tokens.matched_tokens

@@ -14,7 +14,7 @@ from analysis.gate_scores import funnel, gate_entries
 from analysis.records import RunUnreadable, read_events, read_run
 from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
-from tests.simulated import SEEDS, Simulation, curve, fates_by_seed
+from tests.worlds.scripted import SEEDS, Simulation, curve, fates_by_seed
 from tune_rh import summary
 from tune_rh.events import Event, JobEnded, JobStarted, Promoted, SessionEnded, SessionStarted, encode
 from tune_rh.history import History, fold

@@ -19,7 +19,7 @@ from analysis.run import Run
 from tests import records as on_disk
 from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
-from tests.simulated import Simulation, curve
+from tests.worlds.scripted import Simulation, curve
 from tune_rh import summary
 from tune_rh.history import History
 from tune_rh.journal import RunPaths

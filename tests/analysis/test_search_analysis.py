@@ -22,7 +22,7 @@ from analysis.records import Records, read_run
 from analysis.seed_variance import seed_variance
 from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
-from tests.simulated import Metrics, Simulation, curve
+from tests.worlds.scripted import Metrics, Simulation, curve
 from tune_rh import summary
 from tune_rh.events import CandidateAdded, Event, SessionEnded
 

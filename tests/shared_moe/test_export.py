@@ -16,7 +16,7 @@ from tune_rh import runs
 from tune_rh.export import export
 from tune_rh.local_runner import LocalRunner
 from tune_rh.plan_file import resolve_plan
-from tune_rh.search import Search
+from tune_rh.runner import start_session
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def folder(pydoc_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     paths = runs.create(plan, root / "run", pydoc_dir)
     run = runs.open_run(paths, pydoc_dir)
-    search = Search(run, runner="local", slots=1)
-    LocalRunner().run(search)
+    search = start_session(run, runner="local", slots=1)
+    LocalRunner(run).run(search)
     search.close("finished")
     export(paths, run.history, root / "best", companions=runs.companions(plan, pydoc_dir))
     return root / "best"

@@ -12,7 +12,8 @@ from rich.live import Live
 from tune_rh import compare, display, runs
 from tune_rh.commands import options
 from tune_rh.journal import RunPaths
-from tune_rh.policy import Finish, next_job
+from tune_rh.policy import next_job
+from tune_rh.scheduler import Finish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,118 @@
+"""Candidates of a real family: the configs that the plan names, then draws from its space, then follow-ups.
+
+Not here: which of them is due (`tune_rh.policy`), or how a draw is made (`tune_rh.sampler`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from search_spaces.registry import get_space
+from trainables.registry import build_config, get_family
+from tune_rh import compare, follow_ups, sampler
+from tune_rh.configs import named_config
+from tune_rh.errors import PlanError
+from tune_rh.events import CandidateAdded, FollowUpSkipped, Origin, SpaceExhausted
+from tune_rh.history import History
+from tune_rh.plan import SearchPlan
+from tune_rh.plan_file import explain
+from tune_rh.scheduler import AskFollowUp
+
+
+class FamilySource:
+    """The candidates of a plan; see `tune_rh.session.Source`."""
+
+    def __init__(self, plan: SearchPlan) -> None:
+        self.plan = plan
+        self._family = get_family(plan.family)
+        self._space = get_space(plan.family, plan.space) if plan.space else None
+
+    def candidate(self, history: History) -> CandidateAdded | SpaceExhausted:
+        """The control first, then references, presets, probes or draws; a config that is known is passed over."""
+        plan = self.plan
+        if not history.candidates:
+            return self._named(history, plan.control, "control" if plan.has_control else "preset")
+        if len(history.references) < len(plan.references):
+            return self._named(history, plan.references[len(history.references)], "reference")
+        for name in plan.presets:
+            config, patience = named_config(plan, name)
+            if not history.knows(config.digest(), patience):
+                return self._named(history, name, "preset")
+        return self._probe(history) if plan.compare is not None else self._draw(history)
+
+    def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
+        """Around the winner's resolved config and with its patience; skipped if it cannot be made, or is known."""
+        change = follow_ups.changes(self.plan)[asked.number]
+        parent = history.candidates[asked.parent].added
+        label, patience = follow_ups.label(asked.parent, change.fields), parent.patience_steps
+        try:
+            config = build_config(self._family, parent.config, change.fields)
+        except ValidationError as error:
+            return FollowUpSkipped(asked.parent, label, explain(error, label))
+        known = history.named(config.digest(), patience)
+        if known is not None:
+            return FollowUpSkipped(asked.parent, label, f"{known} is the same config")
+        enters = change.follow_up.enters
+        return self._add(
+            history, config, "follow_up", label, patience_steps=patience, parent=asked.parent, enters=enters
+        )
+
+    def _draw(self, history: History) -> CandidateAdded | SpaceExhausted:
+        if self._space is None:  # presets that were passed over leave some of num_candidates open
+            return SpaceExhausted(0)
+        for attempt in range(sampler.MAX_DRAWS):
+            draw = sampler.draw(self.plan.sampler, self._space, history, attempt)
+            config = self._resolve(draw.config, self._space.base)
+            if not history.knows(config.digest()):
+                return self._add(history, config, "sampler", draw=draw)
+        return SpaceExhausted(sampler.MAX_DRAWS)
+
+    def _named(self, history: History, name: str, origin: Origin) -> CandidateAdded:
+        config, patience = named_config(self.plan, name)
+        enters = len(self.plan.stages) if origin == "reference" else 0
+        return self._add(history, config, origin, name, patience_steps=patience, enters=enters)
+
+    def _probe(self, history: History) -> CandidateAdded:
+        keys = compare.next_probe(history)
+        assert keys is not None, "the policy asks only while a probe is wanted"
+        fields = compare.probe_fields(history, keys)
+        patience = fields.pop(compare.PATIENCE, None)
+        label = f"{self.plan.control} with {', '.join(sorted(keys))} of {self.plan.presets[0]}"
+        return self._add(history, build_config(self._family, fields), "probe", label, patience_steps=patience)
+
+    def _add(
+        self,
+        history: History,
+        config: Any,
+        origin: Origin,
+        label: str = "",
+        draw: sampler.Draw | None = None,
+        **facts: Any,
+    ) -> CandidateAdded:
+        draw = draw or self._as_draw(config)
+        return CandidateAdded(
+            history.next_id,
+            config.model_dump(mode="json"),
+            config.digest(),
+            origin,
+            label,
+            params=draw.params if draw else {},
+            distributions=draw.distributions if draw else {},
+            **facts,
+        )
+
+    def _as_draw(self, config: Any) -> sampler.Draw | None:
+        """How the space would have drawn a preset, or None if it cannot: the sampler then learns nothing from it."""
+        if self._space is None:
+            return None
+        draw = sampler.inside(self.plan.sampler, self._space, config.model_dump())
+        return draw if draw and self._resolve(draw.config, self._space.base) == config else None
+
+    def _resolve(self, draw: Mapping[str, Any], preset: str) -> Any:
+        try:
+            return build_config(self._family, draw, self.plan.fixed, preset=preset)
+        except ValidationError as error:
+            raise PlanError(explain(error, f"a draw from space {self.plan.space!r}")) from error
