@@ -31,6 +31,7 @@ from tests import plans
 from tune_rh.events import CandidateAdded, Evaluated, Event, MemberId, Tested
 from tune_rh.history import History
 from tune_rh.journal import Journal
+from tune_rh.members import candidate_id
 from tune_rh.plan import SearchPlan
 from tune_rh.scheduler import AskFollowUp, RunMember
 from tune_rh.session import Session
@@ -88,7 +89,9 @@ class Drive:
             raise _Enough
         index = len(self._levels)
         self._levels.append((self._random.uniform(0.5, 1.5), self._random.uniform(0.5, 1.5)) if index else (1.0, 1.0))
-        return CandidateAdded(history.next_id, {"floor": index}, f"digest-{index}", "sampler" if index else "control")
+        return CandidateAdded(
+            candidate_id(index), {"floor": index}, f"digest-{index}", "sampler" if index else "control"
+        )
 
     def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded:
         """Never asked: the plans have none."""

@@ -19,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.results import hardware, record, table
+from tune_rh import table_source
 from tune_rh.curve_table import Parameter, Value
 from tune_rh.plan import Sampler, SearchPlan, Stage
-from tune_rh.policy_tuner import PolicyTuner
-from tune_rh.simulate import Array, Clock, Conditions, Trace
+from tune_rh.simulate import Array, Conditions, Trace
 
 TITLE = "A large search: 10,000 candidates on 1,000 workers"
 NUM_CANDIDATES, NUM_WORKERS = 10_000, 1_000
@@ -112,9 +112,8 @@ def plan(num_candidates: int) -> SearchPlan:
 def simulate(num_candidates: int, num_workers: int) -> Trace:
     """One search with stragglers and failures."""
     closed_forms = ClosedForms(num_candidates)
-    tuner = PolicyTuner(plan(num_candidates), closed_forms)
     conditions = Conditions(workers=num_workers, failures=0.02, stragglers=0.5, trace_every=100)
-    return Clock(tuner, closed_forms, 1_000, conditions).run()
+    return table_source.simulate(plan(num_candidates), closed_forms, conditions)
 
 
 def idle_until(trace: Trace, num_workers: int, share: float) -> float:

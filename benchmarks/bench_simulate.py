@@ -29,8 +29,9 @@ from benchmarks import peers, tables
 from benchmarks.results import hardware, record, table
 from tune_rh.curve_table import Array, CurveTable
 from tune_rh.plan import Sampler, Scoring, SearchPlan, Stage
-from tune_rh.policy_tuner import PolicyTuner
-from tune_rh.simulate import Clock, Conditions, Tuner, prior_regret
+from tune_rh.regret import prior_regret
+from tune_rh.simulate import Clock, Conditions
+from tune_rh.table_source import simulate
 
 TITLE = "Regret for the same budget: {} full runs"
 WORKERS = 8
@@ -132,16 +133,16 @@ def search(task: Task) -> Array:
     """(fractions,) regret of one simulated search."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     curves = _tables()[task.table]
-    tuner: Tuner
-    peer = task.tool.partition(FROM)[0]
-    if peer in peers.SETTINGS:
-        grace = stage_ends(curves, task.setting.ends)[0]
-        tuner = peers.make(peer, curves, grace, curves.max_step, task.repeat)
-    else:
-        tuner = PolicyTuner(plan_for(curves, task.setting, task.full_runs), curves, task.repeat)
     budget = task.full_runs * curves.max_step
     conditions = Conditions(workers=WORKERS, max_steps=budget)
-    trace = Clock(tuner, curves, 1, conditions, task.repeat).run()
+    tool = task.tool.partition(FROM)[0]
+    if tool in peers.SETTINGS:
+        grace = stage_ends(curves, task.setting.ends)[0]
+        peer = peers.make(tool, curves, grace, curves.max_step, task.repeat)
+        trace = Clock(curves, 1, [curves.max_step], conditions, task.repeat).run(peer, peer)
+    else:
+        plan = plan_for(curves, task.setting, task.full_runs)
+        trace = simulate(plan, curves, conditions, task.repeat)
     prior = prior_regret(curves)
     return np.asarray(trace.at(FRACTIONS * budget, prior) / prior)
 

@@ -30,8 +30,10 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from tune_rh.policy_tuner import space
-from tune_rh.simulate import Table, Work
+from trainables.report import Evaluated, MemberId, Report
+from tune_rh.scheduler import Finish, RunMember
+from tune_rh.simulate import Table
+from tune_rh.table_source import space
 
 SETTINGS = {
     "random search": "full length, one seed a trial; takes the best mean over the trials of a config",
@@ -115,38 +117,49 @@ class Draws:
 
 
 class Peer:
-    """What all peers share: trials that start at zero and end at ``until_step`` or when their tool stops them."""
+    """What all peers share: trials that start at zero and end at ``until_step`` or when their tool stops them.
+
+    A trial is the one member of a candidate that is called by its number. Values are minimised.
+    """
 
     def __init__(self, table: Table, grace: int, until_step: int, seed: int) -> None:
         self.table, self.grace, self.until_step, self.seed = table, grace, until_step, seed
-        self.finished = False
         self.draws = Draws(table, seed)
         self.last: dict[str, tuple[float, int]] = {}
-        self._num_trials = 0
+        self._sign = 1.0 if table.mode == "min" else -1.0
+        self._places: list[tuple[int, int]] = []
 
-    def next(self, holding: str | None = None) -> Work | None:
-        """See `Tuner`."""
+    def next_job(self, prefer: MemberId | None = None) -> RunMember | Finish:
+        """See `tune_rh.simulate.Tuner`."""
         if self.draws.exhausted:
-            self.finished = True
-            return None
-        key = str(self._num_trials)
-        self._num_trials += 1
+            return Finish()
+        key = str(len(self._places))
         config = self.begin(key)
-        return Work(key, config, self.draws.take(config), 0, self.until_step)
+        self._places.append((config, self.draws.take(config)))
+        return RunMember(MemberId(key, 0), 0, self.until_step)
 
-    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
-        """See `Tuner`. A diverged trial is one that raised: its tool is told in `end`."""
-        if not math.isfinite(value):
-            self.last.pop(work.key, None)
-            return False
-        self.last[work.key] = (value, work.config)
-        return self.decide(work.key, step, value)
+    def on_report(self, report: Report) -> bool:
+        """See `tune_rh.simulate.Tuner`. A diverged trial is one that raised: its tool hears of it in `close`."""
+        assert isinstance(report, Evaluated)
+        key, value = report.member.candidate, self._sign * report.metrics[self.table.objective]
+        if report.diverged:
+            self.last.pop(key, None)
+            goes_on = False
+        else:
+            self.last[key] = (value, self.place(report.member)[0])
+            goes_on = self.decide(key, report.step, value) and report.step < self.until_step
+        if not goes_on:
+            self.close(key)
+        return goes_on
 
-    def end(self, work: Work, *, failed: bool = False) -> None:
-        """See `Tuner`."""
-        if failed:
-            self.last.pop(work.key, None)
-        self.close(work.key)
+    def on_failure(self, member: MemberId, error: str) -> None:
+        """See `tune_rh.simulate.Tuner`."""
+        self.last.pop(member.candidate, None)
+        self.close(member.candidate)
+
+    def place(self, member: MemberId) -> tuple[int, int]:
+        """See `tune_rh.simulate.Side`."""
+        return self._places[int(member.candidate)]
 
     def incumbent(self) -> int | None:
         """The config of the trial whose last result is the best."""

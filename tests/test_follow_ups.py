@@ -16,6 +16,7 @@ from analysis.reports.search_tables import candidates_table
 from tests.plans import fields, plan
 from tests.records import NoMirror, decided, finish, make, of, open_search, records
 from tests.scripted import FAMILY, ScriptedConfig
+from tests.test_simulate import Watched
 from tests.test_simulate import plan as on_curves
 from tests.test_simulate import table as curve_table
 from tune_rh import runs
@@ -25,11 +26,11 @@ from tune_rh.events import CandidateAdded, FollowUpSkipped, Promoted, decode, en
 from tune_rh.history import History
 from tune_rh.local_runner import LocalRunner
 from tune_rh.policy import next_job
-from tune_rh.policy_tuner import PolicyTuner, repeat
 from tune_rh.preflight import check_plan
 from tune_rh.scheduler import Finish
-from tune_rh.simulate import Clock, Conditions
+from tune_rh.simulate import Conditions
 from tune_rh.summary import FunnelStage, contenders, describe, funnel, ranking
+from tune_rh.table_source import repeat
 
 # --- before launch ---------------------------------------------------------------------------------------------------
 
@@ -312,17 +313,16 @@ ON_TABLE: dict[str, Any] = {
 def test_on_a_table_a_follow_up_is_the_nearest_config_that_was_not_tried() -> None:
     table = curve_table()
     for seed in range(5):
-        tuner = PolicyTuner(on_curves(**ON_TABLE), table, seed)
-        Clock(tuner, table, 10, Conditions(workers=2)).run()
-        history = tuner.history
-        assert tuner.finished
+        watched = Watched(table, Conditions(workers=2), seed, **ON_TABLE)
+        history = watched.history
+        assert isinstance(watched.answer, Finish)
         assert not history.references
-        tried = [tuner.config_of(name) for name in history.candidates]
+        tried = [watched.source.config_of(name) for name in history.candidates]
         for wanted, follow_up in zip((0.3, 0.9), history.follow_ups, strict=True):
             before = set(tried[: follow_up.index])
             free = [i for i in range(len(table.configs)) if i not in before]
             nearest = min(free, key=lambda i: abs(float(table.configs[i]["rate"]) - wanted))
-            assert tuner.config_of(follow_up.id) == nearest
+            assert watched.source.config_of(follow_up.id) == nearest
             parent, rate = follow_up.added.parent, f"{wanted}"
             assert follow_up.added.label == f"{parent} with rate = {rate}: {table.labels[nearest]}"
         assert len({follow_up.added.parent for follow_up in history.follow_ups}) == 1
@@ -331,11 +331,8 @@ def test_on_a_table_a_follow_up_is_the_nearest_config_that_was_not_tried() -> No
 
 def test_on_a_table_without_another_config_follow_ups_are_passed_over() -> None:
     table = curve_table(14)
-    tuner = PolicyTuner(on_curves(**ON_TABLE), table)
-    Clock(tuner, table, 10, Conditions(workers=2)).run()
-    assert [(len(tuner.history.follow_ups), e.reason) for e in tuner.history.skipped] == [
-        (1, "falling has no other config")
-    ]
+    history = Watched(table, Conditions(workers=2), **ON_TABLE).history
+    assert [(len(history.follow_ups), e.reason) for e in history.skipped] == [(1, "falling has no other config")]
 
 
 def test_on_a_table_without_the_parameter_follow_ups_are_refused() -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from benchmarks import peers
 from tests.test_simulate import table
+from trainables.report import Evaluated, MemberId, Report
 from tune_rh.curve_table import CurveTable
-from tune_rh.simulate import Clock, Conditions, Trace, Work
+from tune_rh.scheduler import Finish, RunMember
+from tune_rh.simulate import Clock, Conditions, Trace
 
 NUM, SEEDS = 12, 2
 
@@ -22,25 +24,27 @@ class Watched:
 
     def __init__(self, peer: peers.Peer) -> None:
         self.peer = peer
-        self.works: list[Work] = []
-        self.told: dict[str, list[float]] = {}
+        self.places: list[tuple[int, int]] = []
+        self.told: dict[int, list[float]] = {}
+        self.finished = False
 
-    @property
-    def finished(self) -> bool:
-        return self.peer.finished
+    def next_job(self, prefer: MemberId | None = None) -> RunMember | Finish:
+        job = self.peer.next_job(prefer)
+        self.finished = isinstance(job, Finish)
+        if isinstance(job, RunMember):
+            self.places.append(self.peer.place(job.member))
+        return job
 
-    def next(self, holding: str | None = None) -> Work | None:
-        work = self.peer.next(holding)
-        if work is not None:
-            self.works.append(work)
-        return work
+    def on_report(self, report: Report) -> bool:
+        assert isinstance(report, Evaluated)
+        self.told.setdefault(int(report.member.candidate), []).append(report.metrics["loss"])
+        return self.peer.on_report(report)
 
-    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
-        self.told.setdefault(work.key, []).append(value)
-        return self.peer.report(work, step, value, seconds)
+    def on_failure(self, member: MemberId, error: str) -> None:
+        self.peer.on_failure(member, error)
 
-    def end(self, work: Work, *, failed: bool = False) -> None:
-        self.peer.end(work, failed=failed)
+    def place(self, member: MemberId) -> tuple[int, int]:
+        return self.peer.place(member)
 
     def incumbent(self) -> int | None:
         return self.peer.incumbent()
@@ -54,7 +58,7 @@ def bare(curves: CurveTable) -> CurveTable:
 
 def run(name: str, curves: CurveTable, conditions: Conditions, seed: int = 0) -> tuple[Watched, Trace]:
     watched = Watched(peers.make(name, curves, 10, 120, seed))
-    return watched, Clock(watched, curves, 10, conditions, seed).run()
+    return watched, Clock(curves, 10, [120], conditions, seed).run(watched, watched)
 
 
 @pytest.mark.parametrize("name", peers.available())
@@ -62,27 +66,27 @@ def run(name: str, curves: CurveTable, conditions: Conditions, seed: int = 0) ->
 def test_a_peer_tries_every_config_and_then_other_seeds_and_ends(name: str, with_parameters: bool) -> None:
     curves = table(NUM, SEEDS) if with_parameters else bare(table(NUM, SEEDS))
     watched, trace = run(name, curves, Conditions(workers=3))
-    first, second = watched.works[:NUM], watched.works[NUM:]
-    assert {w.config for w in first} == {w.config for w in second} == set(range(NUM))
-    assert len({(w.config, w.replicate) for w in watched.works}) == NUM * SEEDS
+    first, second = watched.places[:NUM], watched.places[NUM:]
+    assert {config for config, _ in first} == {config for config, _ in second} == set(range(NUM))
+    assert len(set(watched.places)) == NUM * SEEDS
     assert watched.finished
     assert trace.busy.max() == 3
     assert np.isfinite(trace.regret).all()
-    assert watched.incumbent() in {w.config for w in watched.works}
+    assert watched.incumbent() in {config for config, _ in watched.places}
 
 
 @pytest.mark.parametrize("name", peers.available())
 def test_failures_and_a_seed_give_the_same_search_twice(name: str) -> None:
     rough = Conditions(workers=3, failures=0.1, max_failures=0, stragglers=0.3, max_steps=1500)
     (one, first), (two, again) = run(name, table(NUM, SEEDS), rough, 4), run(name, table(NUM, SEEDS), rough, 4)
-    assert one.works == two.works
+    assert one.places == two.places
     np.testing.assert_array_equal(first.regret, again.regret)
 
 
 @pytest.mark.parametrize("name", [name for name in peers.available() if name != "random search"])
 def test_bad_trials_are_stopped_and_the_best_is_not(name: str) -> None:
     watched, trace = run(name, bare(table(NUM, 1, noise=0.0)), Conditions(workers=1))
-    lengths = {watched.works[int(key)].config: len(values) for key, values in watched.told.items()}
+    lengths = {watched.places[trial][0]: len(values) for trial, values in watched.told.items()}
     best = int(np.argmin(table(NUM, 1, noise=0.0).truth))
     assert lengths[best] == 12
     assert min(lengths.values()) < 12
@@ -92,9 +96,9 @@ def test_bad_trials_are_stopped_and_the_best_is_not(name: str) -> None:
 def test_random_search_hands_over_the_best_mean() -> None:
     watched, trace = run("random search", table(NUM, SEEDS, noise=0.3), Conditions(workers=2))
     last: dict[int, list[float]] = {}
-    for work in watched.works:
-        assert len(watched.told[work.key]) == 12
-        last.setdefault(work.config, []).append(watched.told[work.key][-1])
+    for trial, (config, _) in enumerate(watched.places):
+        assert len(watched.told[trial]) == 12
+        last.setdefault(config, []).append(watched.told[trial][-1])
     assert watched.incumbent() == min(last, key=lambda config: fmean(last[config]))
     assert trace.steps[-1] == NUM * SEEDS * 120
 
@@ -104,8 +108,8 @@ def test_ray_hands_over_the_best_last_result_and_syne_tune_the_best_of_all() -> 
     for name in names:
         watched, _ = run(name, table(NUM, SEEDS, noise=0.3), Conditions(workers=2))
         rule = min if name == "Syne Tune ASHA" else (lambda values: values[-1])
-        best = min(watched.works, key=lambda w: rule(watched.told[w.key]))
-        assert watched.incumbent() == best.config
+        best = min(watched.told, key=lambda trial: rule(watched.told[trial]))
+        assert watched.incumbent() == watched.places[best][0]
 
 
 @pytest.mark.parametrize("name", ["Optuna TPE + SHA", "Optuna TPE + Hyperband"])
@@ -114,8 +118,8 @@ def test_optuna_hands_over_its_best_trial_and_learns_of_what_ran(name: str) -> N
     watched, _ = run(name, curves, Conditions(workers=2))
     assert isinstance(watched.peer, peers.Optuna)
     study = watched.peer.study
-    assert [t.params for t in study.trials] == [curves.configs[w.config] for w in watched.works]
-    assert watched.incumbent() == watched.works[study.best_trial.number].config
+    assert [t.params for t in study.trials] == [curves.configs[config] for config, _ in watched.places]
+    assert watched.incumbent() == watched.places[study.best_trial.number][0]
     states = {t.state for t in study.trials}
     assert states == {optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED}
 

@@ -6,7 +6,7 @@ import argparse
 import csv
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,17 +14,21 @@ import tomli_w
 
 from tests import plans
 from tests.worlds.scripted import Simulation
+from trainables.report import Report
 from tune_rh.cli import main
 from tune_rh.commands import simulate as command
 from tune_rh.curve_table import Curve, CurveTable, Parameter, load, save
 from tune_rh.errors import PlanError
-from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded, JobStarted, SessionStarted
+from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded, JobStarted, MemberId
 from tune_rh.events import Tested as ReadTest
 from tune_rh.plan import SearchPlan
-from tune_rh.policy_tuner import PolicyTuner, repeat
-from tune_rh.simulate import Clock, Conditions, Trace, Tuner, Work, prior_regret, rows
+from tune_rh.regret import prior_regret, rows
+from tune_rh.scheduler import Finish, RunMember, Wait
+from tune_rh.simulate import Clock, Conditions, Trace
+from tune_rh.table_source import clock_for, repeat, simulate, table_session
 
 STEPS = np.arange(10, 130, 10)
+ONE_WORKER = Conditions()
 
 
 def curve(seed: int, values: Any, seconds: Any, steps: Any = STEPS) -> Curve:
@@ -54,34 +58,49 @@ def plan(**changes: Any) -> SearchPlan:
     return plans.plan(**{"num_candidates": 12, "sampler": {"name": "random"}, **changes})
 
 
+class Work(NamedTuple):
+    """A job of member ``key``, which follows a curve of the table."""
+
+    key: str
+    config: int
+    replicate: int
+    until_step: int
+
+
 class Scripted:
-    """Hands out given works in order; a member ends where ``stop_at`` says, and only ``at_once`` run at a time."""
+    """Hands out given works in order; a member ends where ``stop_at`` says, or at the end of its work."""
 
-    def __init__(self, works: list[Work], stop_at: dict[str, int] | None = None, at_once: int = 99) -> None:
-        self.works, self.stop_at, self.at_once = list(works), stop_at or {}, at_once
-        self.said: list[tuple[Any, ...]] = []
-        self.running: set[str] = set()
+    def __init__(self, works: list[Work], stop_at: dict[str, int] | None = None) -> None:
+        self.works, self.stop_at = list(works), stop_at or {}
+        self.heard: list[tuple[Any, ...]] = []
+        self.running: dict[str, Work] = {}
 
-    @property
-    def finished(self) -> bool:
-        return not self.works
+    def next_job(self, prefer: MemberId | None = None) -> RunMember | Finish:
+        if not self.works:
+            return Finish()
+        work = self.works.pop(0)
+        self.running[work.key] = work
+        return RunMember(MemberId(work.key, 0), 0, work.until_step)
 
-    def next(self, holding: str | None = None) -> Work | None:
-        if not self.works or len(self.running) >= self.at_once:
-            return None
-        self.running.add(self.works[0].key)
-        return self.works.pop(0)
+    def on_report(self, report: Report) -> bool:
+        assert isinstance(report, Evaluated)
+        key, step = report.member.candidate, report.step
+        self.heard.append((key, step, report.metrics["loss"], report.train_s))
+        return not report.diverged and step not in (self.stop_at.get(key), self.running[key].until_step)
 
-    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
-        self.said.append((work.key, step, value, seconds))
-        return step != self.stop_at.get(work.key) and math.isfinite(value)
+    def on_failure(self, member: MemberId, error: str) -> None:
+        self.heard.append((member.candidate, "failed"))
 
-    def end(self, work: Work, *, failed: bool = False) -> None:
-        self.running.discard(work.key)
-        self.said.append((work.key, "failed" if failed else "end"))
+    def place(self, member: MemberId) -> tuple[int, int]:
+        work = self.running[member.candidate]
+        return work.config, work.replicate
 
     def incumbent(self) -> int | None:
         return None
+
+
+def run(tuner: Scripted, curves: CurveTable, conditions: Conditions = ONE_WORKER) -> Trace:
+    return Clock(curves, 10, [120], conditions).run(tuner, tuner)
 
 
 def by_hand() -> CurveTable:
@@ -98,65 +117,60 @@ def points(trace: Trace) -> list[tuple[float, ...]]:
 
 
 def test_the_clock_by_hand() -> None:
-    works = [Work(key, i, 0, 0, 20) for i, key in enumerate("abc")]
-    tuner = Scripted(works)
-    trace = Clock(tuner, by_hand(), 10, Conditions(workers=2)).run()
+    tuner = Scripted([Work(key, i, 0, 20) for i, key in enumerate("abc")])
+    trace = run(tuner, by_hand(), Conditions(workers=2))
     assert points(trace) == [(10, 10, 2), (15, 20, 2), (20, 30, 2), (24, 40, 2), (28, 50, 1), (30, 60, 0)]
     assert trace.idle == pytest.approx(2 / 60)
-    assert tuner.said == [
+    assert tuner.heard == [
         ("a", 10, 2.0, 10.0),
         ("b", 10, 3.0, 15.0),
         ("a", 20, 1.0, 10.0),
-        ("a", "end"),
         ("c", 10, 4.0, 4.0),
         ("c", 20, 3.0, 4.0),
-        ("c", "end"),
         ("b", 20, 2.0, 15.0),
-        ("b", "end"),
     ]
 
 
 def test_a_member_goes_on_from_where_it_stands_and_a_stopped_one_frees_its_worker() -> None:
-    works = [Work("b", 1, 0, 10, 20), Work("a", 0, 0, 0, 20), Work("c", 2, 0, 0, 10)]
-    trace = Clock(Scripted(works, {"a": 10}), by_hand(), 10, Conditions()).run()
-    assert points(trace) == [(15, 10, 1), (25, 20, 1), (29, 30, 0)]
+    works = [Work("b", 1, 0, 10), Work("a", 0, 0, 20), Work("b", 1, 0, 20), Work("c", 2, 0, 10)]
+    trace = run(Scripted(works, {"a": 10}), by_hand())
+    assert points(trace) == [(15, 10, 1), (25, 20, 1), (40, 30, 1), (44, 40, 0)]
 
 
 def test_a_job_pays_to_start_unless_its_member_is_in_memory() -> None:
-    kept = [Work("a", 0, 0, 0, 10), Work("a", 0, 0, 10, 20)]
-    assert Clock(Scripted(kept), by_hand(), 10, Conditions(overhead_s=3)).run().seconds[-1] == 3 + 20
-    apart = [Work("a", 0, 0, 0, 10), Work("b", 1, 0, 0, 10), Work("a", 0, 0, 10, 20)]
-    assert Clock(Scripted(apart), by_hand(), 10, Conditions(overhead_s=3)).run().seconds[-1] == 3 * 3 + 35
+    kept = [Work("a", 0, 0, 10), Work("a", 0, 0, 20)]
+    assert run(Scripted(kept), by_hand(), Conditions(overhead_s=3)).seconds[-1] == 3 + 20
+    apart = [Work("a", 0, 0, 10), Work("b", 1, 0, 10), Work("a", 0, 0, 20)]
+    assert run(Scripted(apart), by_hand(), Conditions(overhead_s=3)).seconds[-1] == 3 * 3 + 35
 
 
 def test_a_failed_stretch_is_paid_again_and_ends_the_member_after_its_retries() -> None:
-    tuner = Scripted([Work("a", 0, 0, 0, 20)])
-    trace = Clock(tuner, by_hand(), 10, Conditions(failures=0.999999, max_failures=2, overhead_s=1)).run()
+    tuner = Scripted([Work("a", 0, 0, 20)])
+    trace = run(tuner, by_hand(), Conditions(failures=0.999999, max_failures=2, overhead_s=1))
     assert points(trace) == [(11, 10, 1), (22, 20, 1), (33, 30, 0)]
-    assert tuner.said == [("a", "failed")]
+    assert tuner.heard == [("a", "failed")]
 
 
 def test_a_lost_curve_reports_once_that_it_diverged() -> None:
     lost = curve(0, [1.0, math.nan], [1, 2], [10, 15])
     whole = curve(0, [1.0, 0.5, 0.4], [1, 2, 3], [10, 15, 20])
     curves = CurveTable("lost", "loss", "min", "made here", ({}, {}), ("a", "b"), ((lost,), (whole,)))
-    tuner = Scripted([Work("a", 0, 0, 0, 20)])
-    Clock(tuner, curves, 10).run()
-    assert [said[:2] for said in tuner.said] == [("a", 10), ("a", 20), ("a", "end")]
-    assert math.isnan(tuner.said[1][2])
+    tuner = Scripted([Work("a", 0, 0, 20)])
+    run(tuner, curves)
+    assert [heard[:2] for heard in tuner.heard] == [("a", 10), ("a", 20)]
+    assert math.isnan(tuner.heard[1][2])
 
 
-def test_values_are_minimised_whatever_the_table_does() -> None:
-    works = [Work("x", 3, 0, 0, 120)]
+def test_values_are_reported_as_the_table_has_them() -> None:
+    works = [Work("x", 3, 0, 120)]
     low, high = Scripted(works), Scripted(works)
-    Clock(low, table(), 10).run()
-    Clock(high, table(mode="max"), 10).run()
-    assert low.said == high.said
+    run(low, table())
+    run(high, table(mode="max"))
+    assert [(*heard[:2], -heard[2], heard[3]) for heard in high.heard] == low.heard
 
 
 def traces(seed: int = 0, conditions: Conditions | None = None, **changes: Any) -> Trace:
-    curves, conditions = table(), conditions or Conditions(workers=4)
-    return Clock(PolicyTuner(plan(**changes), curves, seed), curves, 10, conditions, seed).run()
+    return simulate(plan(**changes), table(), conditions or Conditions(workers=4), seed)
 
 
 def test_the_same_seed_gives_the_same_search_and_another_one_does_not() -> None:
@@ -183,45 +197,34 @@ def test_the_budget_ends_a_search() -> None:
 
 
 class Watched:
-    """A tuner that is watched: how many of its jobs run, and how often it was asked while somebody had nothing."""
+    """A session on a table that is watched: which jobs run, and whether a worker was left without one in vain."""
 
-    def __init__(self, tuner: PolicyTuner, workers: int) -> None:
-        self.tuner, self.workers, self.running = tuner, workers, 0
-        self.works: dict[str, Work] = {}
-        self.refused = True
+    def __init__(self, curves: CurveTable, conditions: Conditions = ONE_WORKER, seed: int = 0, **changes: Any) -> None:
+        searched = plan(**changes)
+        self.clock = clock_for(searched, curves, conditions, seed)
+        self.events: list[Event] = []
+        self.session, self.source = table_session(searched, curves, self.clock, seed, self.events.append)
+        self.history, self.answer = self.session.history, None
+        self.trace = self.clock.run(self, self.source)
 
-    @property
-    def finished(self) -> bool:
-        return self.tuner.finished
+    def next_job(self, prefer: MemberId | None = None) -> RunMember | Wait | Finish:
+        self.answer = self.session.next_job(prefer)
+        return self.answer
 
-    def next(self, holding: str | None = None) -> Work | None:
-        work = self.tuner.next(holding)
-        self.refused = work is None
-        if work is not None:
-            self.running += 1
-            self.works[work.key] = work
-        assert self.running <= self.workers
-        return work
+    def on_report(self, report: Report) -> bool:
+        num = len(self.history.running)
+        assert num == self.clock.slots or isinstance(report, ReadTest) or isinstance(self.answer, Wait | Finish)
+        return self.session.on_report(report)
 
-    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
-        assert self.running == self.workers or self.refused
-        return self.tuner.report(work, step, value, seconds)
-
-    def end(self, work: Work, *, failed: bool = False) -> None:
-        self.running -= 1
-        self.tuner.end(work, failed=failed)
-
-    def incumbent(self) -> int | None:
-        return self.tuner.incumbent()
+    def on_failure(self, member: MemberId, error: str) -> None:
+        self.session.on_failure(member, error)
 
 
 @pytest.mark.parametrize("workers", [1, 3, 50])
 def test_no_worker_is_idle_unless_the_policy_has_nothing_for_it(workers: int) -> None:
-    curves = table()
-    watched: Tuner = Watched(PolicyTuner(plan(), curves), workers)
-    trace = Clock(watched, curves, 10, Conditions(workers=workers)).run()
-    assert 0 < trace.busy.max() <= workers
-    assert watched.finished
+    watched = Watched(table(), Conditions(workers=workers))
+    assert 0 < watched.trace.busy.max() <= workers
+    assert isinstance(watched.answer, Finish)
 
 
 def essence(event: Event) -> tuple[Any, ...]:
@@ -242,37 +245,32 @@ def essence(event: Event) -> tuple[Any, ...]:
 
 def test_one_worker_decides_as_a_search_that_is_driven_directly() -> None:
     curves = table()
-    watched = Watched(PolicyTuner(plan(), curves, seed=3), workers=1)
-    Clock(watched, curves, 10).run()
-    works = watched.works
+    watched = Watched(curves, seed=3)
 
     def metrics(index: int, seed: int, step: int) -> dict[str, float]:
-        work = works[f"c{index:04d}-s{seed}"]
-        return {"loss": curves.value(work.config, work.replicate, step)}
+        return {"loss": curves.value(*watched.source.place(MemberId(f"c{index:04d}", seed)), step)}
 
-    direct = Simulation(watched.tuner.plan, metrics).run()
-    events = [e for e in direct.events if not isinstance(e, SessionStarted)]
-    assert [essence(e) for e in watched.tuner.events] == [essence(e) for e in events]
-    assert any(w.from_step > 0 for w in works.values())
+    direct = Simulation(watched.session.plan, metrics).run()
+    assert [essence(e) for e in watched.events[1:]] == [essence(e) for e in direct.events[1:]]
+    assert any(e.stage > 0 for e in watched.events if isinstance(e, JobStarted))
 
 
 def test_common_seeds_stay_common_and_seeds_of_a_config_differ() -> None:
     curves = table()
-    watched = Watched(PolicyTuner(plan(), curves, seed=5), workers=1)
-    Clock(watched, curves, 10).run()
-    ids: dict[str, set[int]] = {}
-    for key, work in watched.works.items():
-        ids.setdefault(key.rpartition("-s")[2], set()).add(curves.curves[work.config][work.replicate].seed)
+    watched = Watched(curves, seed=5)
+    ids: dict[int, set[int]] = {}
+    for event in watched.events:
+        if isinstance(event, JobStarted):
+            config, replicate = watched.source.place(event.member)
+            ids.setdefault(event.member.seed, set()).add(curves.curves[config][replicate].seed)
     assert all(len(found) == 1 for found in ids.values())
     assert len(set.union(*ids.values())) == len(ids) == 3
 
 
 def test_no_config_is_tried_twice_whatever_draws_them() -> None:
     for sampler in ("random", "tpe"):
-        curves = table()
-        tuner = PolicyTuner(plan(sampler={"name": sampler}), curves, seed=2)
-        Clock(tuner, curves, 10, Conditions(workers=4)).run()
-        tried = [tuner.config_of(name) for name in tuner.history.candidates]
+        watched = Watched(table(), Conditions(workers=4), seed=2, sampler={"name": sampler})
+        tried = [watched.source.config_of(name) for name in watched.history.candidates]
         assert len(tried) == len(set(tried)) == 13
 
 

@@ -17,6 +17,7 @@ from tune_rh.configs import named_config
 from tune_rh.errors import PlanError
 from tune_rh.events import CandidateAdded, FollowUpSkipped, Origin, SpaceExhausted
 from tune_rh.history import History
+from tune_rh.members import candidate_id
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_file import explain
 from tune_rh.scheduler import AskFollowUp
@@ -94,7 +95,7 @@ class FamilySource:
     ) -> CandidateAdded:
         draw = draw or self._as_draw(config)
         return CandidateAdded(
-            history.next_id,
+            candidate_id(len(history.candidates)),
             config.model_dump(mode="json"),
             config.digest(),
             origin,

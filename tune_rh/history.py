@@ -77,11 +77,6 @@ class History:
             return self._by_index[0], self.plan.seeds[index]
         return self.candidate_at(index), None
 
-    @property
-    def next_id(self) -> str:
-        """The id of the next candidate to be added."""
-        return f"c{len(self.candidates):04d}"
-
     def num_candidates(self) -> int:
         """How many candidates there are; the control, references and follow-ups left out."""
         beside = self.plan.has_control + len(self.references) + len(self.follow_ups)

@@ -13,6 +13,11 @@ Status = Literal["idle", "running", "stopped", "completed", "diverged", "failed"
 TEST, CONTROL, LOOK, ADVANCE, FRESH, DIAGNOSE = range(6)
 
 
+def candidate_id(number: int) -> str:
+    """``c0007``: the name of the candidate that was added after so many others."""
+    return f"c{number:04d}"
+
+
 class Pending(NamedTuple):
     """A member that may start now; sorts in the order in which members are to start.
 

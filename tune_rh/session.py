@@ -146,7 +146,8 @@ class Session:
         if self._stopping:
             self.on_interruption(member, "stop requested")
         else:
-            self._end(member, "failed", error.strip()[-4000:])
+            # A path that is no UTF-8 stands in a traceback as surrogates, which JSON cannot hold.
+            self._end(member, "failed", error.strip()[-4000:].encode(errors="replace").decode())
 
     def on_interruption(self, member: MemberId, reason: str) -> None:
         """End a job through no fault of its member, which a later session takes up again."""

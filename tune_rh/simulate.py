@@ -1,8 +1,8 @@
-"""A search on recorded curves under a virtual clock: the same policy, other people's training.
+"""A search on recorded curves under a virtual clock: the same session and policy, other people's training.
 
-`Clock` moves W workers through the curves of a table and asks a `Tuner` what each of them does; `PolicyTuner` is the
-policy of this project (`tune_rh.policy` over `tune_rh.history`), and whatever speaks the same protocol can be put
-beside it on the same table with the same workers and the same budget.
+`Clock` is a runner: it moves W workers through the curves of a table, and asks a `Tuner` what each of them does. A
+`tune_rh.session.Session` is one (`tune_rh.table_source` puts it on a table); so is whatever has the session's three
+methods, which can be put beside it on the same table with the same workers and the same budget.
 
 What it is not: a model of training. Values and seconds are those of the table; a plan's family, space and fixed
 fields play no part, nor do rules on metrics that a table has not (health, train loss).
@@ -15,15 +15,18 @@ import math
 import random
 import time
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.report import Evaluated, MemberId, Report, Tested
 from tune_rh.curve_table import Curve, Parameter, Value
 from tune_rh.errors import PlanError
+from tune_rh.scheduler import Finish, RunMember, Wait
 
 Array = NDArray[np.float64]
 Stretch = tuple[int, float, float]
@@ -73,38 +76,24 @@ class Table(Protocol):
         """The config nearest to ``config`` that is not in ``exclude``."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """A job: move the member ``key`` from one step to another.
-
-    Attributes:
-        config, replicate: which curve of the table it follows.
-        from_step: where it stands (0: at the start).
-        until_step: the clock ends the job there, if the tuner did not before.
-    """
-
-    key: str
-    config: int
-    replicate: int
-    from_step: int
-    until_step: int
-
-
 class Tuner(Protocol):
-    """What decides, as the clock sees it. Values are minimised."""
+    """What decides, as a worker sees it: the three methods of `tune_rh.session.Session` that a runner calls."""
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing will ever be started again."""
+    def next_job(self, prefer: MemberId | None = None) -> RunMember | Wait | Finish:
+        """What a free worker does; ``prefer`` is the member that it has in memory."""
 
-    def next(self, holding: str | None = None) -> Work | None:
-        """What a free worker does, or None: nothing for now. ``holding`` is the member that it has in memory."""
+    def on_report(self, report: Report) -> bool:
+        """Take a report in; whether the worker goes on with the member."""
 
-    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
-        """A member's next reading (not finite: diverged), ``seconds`` after the one before. Whether it goes on."""
+    def on_failure(self, member: MemberId, error: str) -> None:
+        """The member's job was given up after its retries."""
 
-    def end(self, work: Work, *, failed: bool = False) -> None:
-        """The worker has let go of the member; with ``failed`` it was given up after its retries."""
+
+class Side(Protocol):
+    """What the clock must know of a tuner beside its decisions."""
+
+    def place(self, member: MemberId) -> tuple[int, int]:
+        """The config and the replicate of the table whose curve the member follows."""
 
     def incumbent(self) -> int | None:
         """The config that would be handed over now, by the tool's own rule; None before there is any."""
@@ -158,7 +147,7 @@ class Trace:
         regret: (points,) true value of the incumbent above the best of the table; NaN before there is an incumbent.
         busy: (points,) workers that have a job.
         idle: share of the slots' time without a job.
-        decision_s: (events,) real seconds that the tuner took for a report and all that followed from it.
+        decision_s: (reports,) real seconds that the tuner took for a report and all that followed from it.
     """
 
     seconds: Array
@@ -180,47 +169,71 @@ class Trace:
         return self.seconds[np.minimum(index, len(self.seconds) - 1)]
 
 
+class _Member:
+    """Where a member stands, as its checkpoints would say."""
+
+    __slots__ = ("best", "best_step", "step")
+
+    def __init__(self) -> None:
+        self.step = self.best_step = 0
+        self.best = math.inf
+
+
 class _Job:
     """A worker's job: what is left of it on its curve."""
 
-    __slots__ = ("ahead", "factor", "num_failures", "step", "work")
+    __slots__ = ("ahead", "factor", "id", "member", "num_failures")
 
-    def __init__(self, work: Work, ahead: list[Stretch], factor: float) -> None:
-        self.work = work
+    def __init__(self, member: MemberId, state: _Member, ahead: list[Stretch], factor: float) -> None:
+        self.id, self.member = member, state
         self.ahead = ahead[::-1]
         self.factor = factor
-        self.step = work.from_step
         self.num_failures = 0
 
 
 class Clock:
-    """Drives one tuner through one search; see the module.
+    """A runner with virtual time; see the module. It runs one search.
 
     Args:
-        tuner: decides.
         table: the curves.
         eval_every: a report at each of the table's steps that is a multiple of this.
+        gates: the steps at which jobs end; a member that goes on from the last one has its test split read.
         conditions: workers, failures and so on.
         seed: of stragglers and failures.
     """
 
+    name = "virtual"
+
     def __init__(
-        self, tuner: Tuner, table: Table, eval_every: int, conditions: Conditions = Conditions(), seed: int = 0
+        self,
+        table: Table,
+        eval_every: int,
+        gates: Sequence[int],
+        conditions: Conditions = Conditions(),
+        seed: int = 0,
     ) -> None:
-        self.tuner, self.table, self.conditions = tuner, table, conditions
+        self.table, self.gates, self.conditions, self.slots = table, gates, conditions, conditions.workers
         self.now, self.steps, self.busy = 0.0, 0, 0
         self._grid = eval_grid(table, eval_every)
+        self._sign = 1.0 if table.mode == "min" else -1.0
         self._random = random.Random(seed)
         self._heap: list[tuple[float, int, _Job]] = []
+        self._members: dict[MemberId, _Member] = defaultdict(_Member)
         self._count = 0
+        self._finished = False
         self._idle_s = 0.0
         self._deciding_s = 0.0
         self._decision_s = array("d")
         self._points = array("d")
         self._best = float(table.truth.min())
 
-    def run(self) -> Trace:
-        """Until the tuner is finished or the budget is spent."""
+    def time(self) -> float:
+        """Virtual seconds since the start."""
+        return self.now
+
+    def run(self, tuner: Tuner, side: Side) -> Trace:
+        """Until the tuner has nothing left to do, or the budget is spent."""
+        self._tuner, self._side = tuner, side
         workers, max_steps = self.conditions.workers, self.conditions.max_steps
         self._fill()
         while self._heap and (max_steps is None or self.steps < max_steps):
@@ -232,7 +245,7 @@ class Clock:
             self._decision_s.append(self._deciding_s)
             if len(self._decision_s) % self.conditions.trace_every == 0:
                 self._point()
-        assert self._heap or self.tuner.finished, "nothing runs, and the tuner still waits for something"
+        assert self._heap or self._finished, "nothing runs, and the tuner still waits for something"
         if len(self._decision_s) % self.conditions.trace_every or not self._points:
             self._point()
         seconds, steps, regret, busy = np.array(self._points).reshape(-1, 4).T
@@ -242,45 +255,71 @@ class Clock:
     def _arrive(self, job: _Job) -> None:
         """The job's next report is due."""
         step, value, seconds = job.ahead[-1]
-        self.steps += step - job.step
+        self.steps += step - job.member.step
         if self.conditions.failures and self._random.random() < self.conditions.failures:
             job.num_failures += 1
             if job.num_failures <= self.conditions.max_failures:
                 self._go(job, self.conditions.overhead_s)
-            else:
-                self._end(job, failed=True)
+                return
+            self._timed(lambda: self._tuner.on_failure(job.id, "failed more often than it is tried again"))
+            self._free(job.id)
             return
-        job.step = step
         job.ahead.pop()
-        goes_on = self._timed(lambda: self.tuner.report(job.work, step, value, seconds * job.factor))
-        if goes_on and job.ahead:
+        job.member.step = step
+        if value < job.member.best:
+            job.member.best, job.member.best_step = value, step
+        metrics = {self.table.objective: self._sign * value}
+        diverged = not math.isfinite(value)
+        report = Evaluated(job.id, step, metrics, seconds * job.factor, 0.0, diverged=diverged)
+        if not self._timed(lambda: self._tuner.on_report(report)):
+            self._free(job.id)
+        elif job.ahead:
             self._go(job, 0.0)
         else:
-            self._end(job, failed=False)
+            self._go_on(job.id, step)
 
-    def _end(self, job: _Job, *, failed: bool) -> None:
+    def _go_on(self, member: MemberId, step: int) -> None:
+        """The member goes on from a gate in the memory of its worker."""
+        until_step = next((gate for gate in self.gates if gate > step), None)
+        if until_step is None:
+            self._test(member)
+            self._free(member)
+            return
         self.busy -= 1
-        self._timed(lambda: self.tuner.end(job.work, failed=failed))
-        self._fill(job.work.key)
+        self._start(member, until_step, in_memory=True)
+        self._fill()
 
-    def _fill(self, holding: str | None = None) -> None:
+    def _test(self, member: MemberId) -> None:
+        """A reading of the test split takes no time here and says nothing."""
+        report = Tested(member, self._members[member].best_step, {}, 0.0)
+        self._timed(lambda: self._tuner.on_report(report))
+
+    def _free(self, member: MemberId) -> None:
+        self.busy -= 1
+        self._fill(member)
+
+    def _fill(self, holding: MemberId | None = None) -> None:
         """Ask for every free worker, first for the one that still has the member ``holding`` in memory."""
         while self.busy < self.conditions.workers:
-            key = holding
-            work = self._timed(lambda key=key: self.tuner.next(key))  # type: ignore[misc]
-            if work is None:
+            prefer = holding
+            job = self._timed(lambda prefer=prefer: self._tuner.next_job(prefer))  # type: ignore[misc]
+            if not isinstance(job, RunMember):
+                self._finished = isinstance(job, Finish)
                 return
-            self._start(work, in_memory=work.key == holding)
+            if job.purpose == "test":
+                self._test(job.member)
+                continue
+            self._start(job.member, job.until_step, in_memory=job.member == holding)
             holding = None
 
-    def _start(self, work: Work, *, in_memory: bool) -> None:
+    def _start(self, member: MemberId, until_step: int, *, in_memory: bool) -> None:
         sigma = self.conditions.stragglers
         factor = math.exp(self._random.gauss(0.0, sigma)) if sigma else 1.0
-        curve = self.table.curves[work.config][work.replicate]
-        sign = 1.0 if self.table.mode == "min" else -1.0
-        job = _Job(work, stretches(curve, self._grid, work.from_step, work.until_step, sign), factor)
+        config, replicate = self._side.place(member)
+        state = self._members[member]
+        ahead = stretches(self.table.curves[config][replicate], self._grid, state.step, until_step, self._sign)
         self.busy += 1
-        self._go(job, 0.0 if in_memory else self.conditions.overhead_s)
+        self._go(_Job(member, state, ahead, factor), 0.0 if in_memory else self.conditions.overhead_s)
 
     def _go(self, job: _Job, overhead_s: float) -> None:
         self._count += 1
@@ -294,7 +333,7 @@ class Clock:
         return decided
 
     def _point(self) -> None:
-        chosen = self.tuner.incumbent()
+        chosen = self._side.incumbent()
         regret = math.nan if chosen is None else float(self.table.truth[chosen]) - self._best
         self._points.extend((self.now, self.steps, regret, self.busy))
 
@@ -312,7 +351,7 @@ def stretches(
     A curve that was lost before a step of the grid reports NaN there, and nothing after it.
 
     Raises:
-        ValueError: the curve has no reading at a step of the grid; `tune_rh.policy_tuner.check` finds it before.
+        ValueError: the curve has no reading at a step of the grid; `tune_rh.table_source.check` finds it before.
     """
     ahead: list[Stretch] = []
     index = np.searchsorted(curve.steps, from_step, side="right") - 1
@@ -329,44 +368,3 @@ def stretches(
             break
         elapsed = seconds
     return ahead
-
-
-@dataclass(frozen=True)
-class Row:
-    """What repeated searches had reached at a share of the budget.
-
-    Attributes:
-        steps: computed so far.
-        seconds: mean virtual time.
-        regret: mean over the repeats.
-        low, high: its 95% interval (Student's t over the repeats, not below 0); NaN for one repeat.
-    """
-
-    fraction: float
-    steps: int
-    seconds: float
-    regret: float
-    low: float
-    high: float
-
-
-def rows(traces: Sequence[Trace], budget: float, prior: float, fractions: Iterable[float]) -> list[Row]:
-    """Mean regret over repeats at ``fractions`` of ``budget`` steps; ``prior`` counts before there is an incumbent."""
-    from scipy import stats
-
-    found = []
-    for fraction in fractions:
-        at = np.array([fraction * budget])
-        regrets = np.concatenate([trace.at(at, prior) for trace in traces])
-        seconds = float(np.mean([trace.seconds_at(at)[0] for trace in traces]))
-        mean, half = float(regrets.mean()), math.nan
-        if len(regrets) > 1:
-            half = float(stats.t.ppf(0.975, len(regrets) - 1) * regrets.std(ddof=1) / math.sqrt(len(regrets)))
-        low = math.nan if math.isnan(half) else max(0.0, mean - half)
-        found.append(Row(fraction, round(fraction * budget), seconds, mean, low, mean + half))
-    return found
-
-
-def prior_regret(table: Table) -> float:
-    """Regret of the median config: what counts before a tuner has an incumbent."""
-    return float(np.median(table.truth) - table.truth.min())

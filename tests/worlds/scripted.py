@@ -26,7 +26,7 @@ from tune_rh.events import (
     Tested,
 )
 from tune_rh.history import History, fold
-from tune_rh.members import Candidate
+from tune_rh.members import Candidate, candidate_id
 from tune_rh.plan import SearchPlan
 from tune_rh.policy import Policy
 from tune_rh.scheduler import (
@@ -111,7 +111,7 @@ class ScriptedSource:
 
     def _numbered(self, history: History, origin: Origin, **facts: Any) -> CandidateAdded:
         index = len(history.candidates)
-        return CandidateAdded(history.next_id, {"index": index}, f"digest-{index}", origin, **facts)
+        return CandidateAdded(candidate_id(index), {"index": index}, f"digest-{index}", origin, **facts)
 
 
 def healthy(_candidate: Candidate) -> Mapping[str, str]:

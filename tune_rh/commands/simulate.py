@@ -96,7 +96,7 @@ def regret_table(table: CurveTable, traces: Sequence[Trace], max_steps: int | No
     """Regret against steps and virtual time, over all searches."""
     from rich.table import Table
 
-    from tune_rh.simulate import prior_regret, rows
+    from tune_rh.regret import prior_regret, rows
 
     budget = max_steps or max(trace.steps[-1] for trace in traces)
     shown = Table(
@@ -150,7 +150,7 @@ def _record(args: argparse.Namespace, console: Console) -> int:
 
 def _simulable(plan: SearchPlan, table: CurveTable, console: Console) -> CurveTable:
     """The configs whose curves go to the plan's end with all of its seeds."""
-    from tune_rh.policy_tuner import check_steps
+    from tune_rh.table_source import check_steps
 
     check_steps(plan, table)
     kept, left_out = table.complete(plan.stages[-1].until_step, len(plan.seeds))
@@ -168,7 +168,7 @@ def _repeat(
 ) -> list[Trace]:
     from rich.progress import Progress
 
-    from tune_rh.policy_tuner import repeat
+    from tune_rh.table_source import repeat
 
     searches = repeat(plan, table, conditions, args.repeats, args.seed)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

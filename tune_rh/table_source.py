@@ -1,4 +1,4 @@
-"""This project's policy as a `tune_rh.simulate.Tuner`: the decisions of a search, taken on a table's configs.
+"""The candidates of a recorded table: a search of this project, on its configs and under the clock of `simulate`.
 
 A candidate is a config of the table, a member one of its replicates. Of the plan, stages, seeds, eta, rules on the
 objective, follow-ups, sampler, budget and number of candidates count.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from search_spaces.api import Space, Trial
 from tune_rh import follow_ups
+from tune_rh.curve_table import Value
 from tune_rh.errors import PlanError
 from tune_rh.events import (
     CandidateAdded,
@@ -22,23 +23,21 @@ from tune_rh.events import (
     Event,
     FollowUpSkipped,
     JobEnded,
-    JobStarted,
     MemberId,
     Origin,
-    Outcome,
     SpaceExhausted,
-    Tested,
 )
 from tune_rh.history import History
+from tune_rh.members import candidate_id
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_rules import Rules
-from tune_rh.policy import next_job, verdict
-from tune_rh.scheduler import AskCandidate, AskFollowUp, Continue, Finish, RunMember, Stop, Wait
-from tune_rh.simulate import Clock, Conditions, Table, Trace, Work, eval_grid
+from tune_rh.scheduler import AskFollowUp
+from tune_rh.session import Session, Sink
+from tune_rh.simulate import Clock, Conditions, Table, Trace, eval_grid
 
 
-class PolicyTuner:
-    """The policy on a table; see the module.
+class TableSource:
+    """A table's configs as candidates (`tune_rh.session.Source`), and where they lie in it (`tune_rh.simulate.Side`).
 
     The sampler ``random`` takes the configs in an order drawn by seed; ``tpe`` draws as a search would
     (`tune_rh.sampler`) from the table's parameters and takes the nearest config that was not tried yet; without
@@ -46,19 +45,15 @@ class PolicyTuner:
     the same seed of the table for every config that has it.
 
     Args:
-        plan: objective and mode are taken from the table, as are health rules: it has none.
+        plan: as `on_table` makes it.
         table: the curves.
-        seed: of the order of configs and seeds, and of the sampler.
+        history: of the session that this is the source of.
+        seed: of the order of configs and seeds.
     """
 
-    def __init__(self, plan: SearchPlan, table: Table, seed: int = 0) -> None:
-        self.plan = on_table(plan, table, seed)
-        self.table = table
-        self.history = History(self.plan)
-        self.events: list[Event] = []
-        self.finished = False
+    def __init__(self, plan: SearchPlan, table: Table, history: History, seed: int = 0) -> None:
+        self.plan, self.table, self.history = plan, table, history
         self._sign = 1.0 if table.mode == "min" else -1.0
-        self._outcomes: dict[str, Outcome] = {}
         self._tried: dict[str, int] = {}
         self._best_reading = (math.inf, -1)
         self._incumbent: int | None = None
@@ -68,48 +63,49 @@ class PolicyTuner:
         self._seeds = SeedShuffle(rng.getrandbits(64))
         self._seed_orders: dict[int, list[int]] = {}
 
-    def next(self, holding: str | None = None) -> Work | None:
-        """See `Tuner`. A reading of the test split takes no time here and says nothing."""
-        prefer = MemberId.parse(holding) if holding else None
-        while True:
-            decision = next_job(self.plan, self.history, prefer)
-            if isinstance(decision, AskCandidate):
-                self._add()
-            elif isinstance(decision, AskFollowUp):
-                self._follow_up(decision)
-            elif isinstance(decision, RunMember):
-                member = decision.member
-                self._record(JobStarted(member, decision.stage, decision.until_step, 0.0, decision.purpose))
-                if decision.purpose == "test":
-                    self._record(Tested(member, self.history.member(member).curve.best_step, {}, 0.0))
-                    self._record(JobEnded(member, "tested", "", 0.0))
-                    continue
-                config, replicate = self.config_of(member.candidate), self._replicate(member)
-                return Work(str(member), config, replicate, self.history.member(member).step, decision.until_step)
-            elif isinstance(decision, Wait | Finish):
-                self.finished = isinstance(decision, Finish)
-                return None
-            else:
-                self._record(decision.event)
+    def candidate(self, history: History) -> CandidateAdded | SpaceExhausted:
+        """The next config that was not tried."""
+        drawn = self._draw(history)
+        if drawn is None:
+            return SpaceExhausted(len(self._tried))
+        config, distributions = drawn
+        origin: Origin = "control" if self.plan.has_control and not history.candidates else "sampler"
+        # The sampler learns about the config that ran, not about the one that it drew.
+        fields = self.table.configs[config]
+        params = {name: fields[name] for name in distributions if name in fields}
+        distributions = {name: distributions[name] for name in params}
+        return self._take(
+            history, config, origin, self.table.labels[config], params=params, distributions=distributions
+        )
 
-    def report(self, work: Work, step: int, value: float, seconds: float) -> bool:
-        """See `Tuner`."""
-        diverged = not math.isfinite(value)
-        metrics = {self.plan.objective: self._sign * value}
-        member = MemberId.parse(work.key)
-        self._record(Evaluated(member, step, metrics, seconds, 0.0, diverged=diverged))
-        if not diverged:
-            self._best_reading = min(self._best_reading, (value, work.config))
-        said = verdict(self.plan, self.history, member)
-        if isinstance(said, Stop):
-            self._outcomes[work.key] = said.outcome
-        return isinstance(said, Continue)
+    def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
+        """The config of the table that is nearest to the winner's with the change, among those not tried yet."""
+        change = follow_ups.changes(self.plan)[asked.number]
+        label = follow_ups.label(asked.parent, change.fields)
+        if len(self._tried) == len(self.table.configs):
+            return FollowUpSkipped(asked.parent, label, f"{self.table.name} has no other config")
+        config = self._nearest({**self.table.configs[self.config_of(asked.parent)], **change.fields})
+        label = f"{label}: {self.table.labels[config]}"
+        return self._take(history, config, "follow_up", label, parent=asked.parent, enters=change.follow_up.enters)
 
-    def end(self, work: Work, *, failed: bool = False) -> None:
-        """See `Tuner`."""
-        outcome = self._outcomes.pop(work.key, "parked")
-        self._record(JobEnded(MemberId.parse(work.key), "failed" if failed else outcome, "", 0.0))
-        self._is_stale = True
+    def config_of(self, candidate: str) -> int:
+        """The table's config that a candidate is."""
+        return self._tried[candidate]
+
+    def place(self, member: MemberId) -> tuple[int, int]:
+        """The config and the replicate that a member is."""
+        config = self.config_of(member.candidate)
+        if config not in self._seed_orders:
+            self._seed_orders[config] = self._seeds.order([curve.seed for curve in self.table.curves[config]])
+        return config, self._seed_orders[config][self.plan.seeds.index(member.seed)]
+
+    def watch(self, event: Event) -> None:
+        """Follow the session, for `incumbent`."""
+        if isinstance(event, Evaluated) and not event.diverged:
+            value = self._sign * event.metrics[self.plan.objective]
+            self._best_reading = min(self._best_reading, (value, self.config_of(event.member.candidate)))
+        elif isinstance(event, JobEnded):
+            self._is_stale = True
 
     def incumbent(self) -> int | None:
         """The best by mean + 1 standard error over seeds, each candidate at the last gate that it has reached.
@@ -122,10 +118,6 @@ class PolicyTuner:
         if self._incumbent is None and math.isfinite(self._best_reading[0]):
             return self._best_reading[1]
         return self._incumbent
-
-    def config_of(self, candidate: str) -> int:
-        """The table's config that a candidate is."""
-        return self._tried[candidate]
 
     def _best_bound(self) -> int | None:
         history = self.history
@@ -150,57 +142,24 @@ class PolicyTuner:
                 chosen = control
         return None if chosen is None else self._tried[chosen.id]
 
-    def _add(self) -> None:
-        history = self.history
-        drawn = self._draw()
-        if drawn is None:
-            self._record(SpaceExhausted(len(self._tried)))
-            return
-        config, distributions = drawn
-        origin: Origin = "control" if self.plan.has_control and not history.candidates else "sampler"
-        # The sampler learns about the config that ran, not about the one that it drew.
-        fields = self.table.configs[config]
-        params = {name: fields[name] for name in distributions if name in fields}
-        distributions = {name: distributions[name] for name in params}
-        self._try(config, origin, self.table.labels[config], params=params, distributions=distributions)
-
-    def _follow_up(self, asked: AskFollowUp) -> None:
-        """The config of the table that is nearest to the winner's with the change, among those not tried yet."""
-        change = follow_ups.changes(self.plan)[asked.number]
-        label = follow_ups.label(asked.parent, change.fields)
-        if len(self._tried) == len(self.table.configs):
-            self._record(FollowUpSkipped(asked.parent, label, f"{self.table.name} has no other config"))
-            return
-        wanted = {**self.table.configs[self.config_of(asked.parent)], **change.fields}
-        config = self.table.nearest(wanted, set(self._tried.values()))
-        label = f"{label}: {self.table.labels[config]}"
-        self._try(config, "follow_up", label, parent=asked.parent, enters=change.follow_up.enters)
-
-    def _try(self, config: int, origin: Origin, label: str, **facts: Any) -> None:
-        candidate = f"c{len(self.history.candidates):04d}"
+    def _take(self, history: History, config: int, origin: Origin, label: str, **facts: Any) -> CandidateAdded:
+        candidate = candidate_id(len(history.candidates))
         self._tried[candidate] = config
         fields = dict(self.table.configs[config])
-        self._record(CandidateAdded(candidate, fields, f"config-{config}", origin, label, **facts))
+        return CandidateAdded(candidate, fields, f"config-{config}", origin, label, **facts)
 
-    def _draw(self) -> tuple[int, dict[str, str]] | None:
+    def _draw(self, history: History) -> tuple[int, dict[str, str]] | None:
         if len(self._tried) == len(self.table.configs):
             return None
         if self.plan.sampler.name == "random" or not self.table.parameters:
             return self._order[len(self._tried)], {}
         from tune_rh.sampler import draw
 
-        drawn = draw(self.plan.sampler, space(self.table), self.history)
-        return self.table.nearest(drawn.config, set(self._tried.values())), dict(drawn.distributions)
+        drawn = draw(self.plan.sampler, space(self.table), history)
+        return self._nearest(drawn.config), dict(drawn.distributions)
 
-    def _replicate(self, member: MemberId) -> int:
-        config = self.config_of(member.candidate)
-        if config not in self._seed_orders:
-            self._seed_orders[config] = self._seeds.order([curve.seed for curve in self.table.curves[config]])
-        return self._seed_orders[config][self.plan.seeds.index(member.seed)]
-
-    def _record(self, event: Event) -> None:
-        self.events.append(event)
-        self.history.apply(event)
+    def _nearest(self, config: Mapping[str, Value]) -> int:
+        return self.table.nearest(config, set(self._tried.values()))
 
 
 class SeedShuffle:
@@ -247,6 +206,7 @@ def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
             "presets": (),
             "references": (),
             "diagnose": (),
+            "require": (),
             "rules": Rules(promote=promote, patience_steps=plan.rules.patience_steps, gap=plan.rules.gap),
             "sampler": plan.sampler.model_copy(update={"seed": seed}),
         }
@@ -307,6 +267,37 @@ def check(plan: SearchPlan, table: Table) -> None:
                 )
 
 
+def table_session(
+    plan: SearchPlan, table: Table, clock: Clock, seed: int = 0, sink: Sink = lambda _event: None
+) -> tuple[Session, TableSource]:
+    """A session of ``plan`` on ``table`` in the time of ``clock``, and its source.
+
+    Args:
+        plan: objective and mode are taken from the table, as are health rules: it has none.
+        table: the curves.
+        clock: what will run the session.
+        seed: of the order of configs and seeds, and of the sampler.
+        sink: takes the events.
+    """
+    searched = on_table(plan, table, seed)
+    history = History(searched)
+    source = TableSource(searched, table, history, seed)
+    session = Session(searched, history, sink, source, clock.time, runner=clock.name, slots=clock.slots)
+    session.watchers.append(source.watch)
+    return session, source
+
+
+def simulate(plan: SearchPlan, table: Table, conditions: Conditions, seed: int = 0) -> Trace:
+    """One search of ``plan`` on ``table``."""
+    clock = clock_for(plan, table, conditions, seed)
+    return clock.run(*table_session(plan, table, clock, seed))
+
+
+def clock_for(plan: SearchPlan, table: Table, conditions: Conditions, seed: int = 0) -> Clock:
+    """A clock for a search of ``plan`` on ``table``."""
+    return Clock(table, plan.eval_every, [stage.until_step for stage in plan.stages], conditions, seed)
+
+
 def repeat(plan: SearchPlan, table: Table, conditions: Conditions, repeats: int, seed: int = 0) -> Iterator[Trace]:
     """``repeats`` simulated searches, each with an order of configs and seeds of its own.
 
@@ -317,7 +308,7 @@ def repeat(plan: SearchPlan, table: Table, conditions: Conditions, repeats: int,
         raise PlanError(f"repeats = {repeats}: at least 1")
     check(plan, table)
     for number in range(seed, seed + repeats):
-        yield Clock(PolicyTuner(plan, table, number), table, plan.eval_every, conditions, number).run()
+        yield simulate(plan, table, conditions, number)
 
 
 def _or_zero(error: float) -> float:
