@@ -44,7 +44,6 @@ class Space:
         suggest: draws one config's fields; a function of a module, so that it pickles by name. The names that it asks
             the trial for are names of config fields (or of ``auxiliary``), and it asks for one only if it plays a part.
         base: the preset that what is drawn is laid over.
-        outside: presets of the family that no draw can give, each with the reason.
         summary: one line.
         auxiliary: names asked for that are no field, each with how a complete config answers it. They are for a field
             whose bounds depend on another answer: samplers and grids know a name by one distribution, so what is
@@ -55,7 +54,6 @@ class Space:
 
     suggest: Suggest
     base: str
-    outside: Mapping[str, str] = field(default_factory=dict)
     summary: str = ""
     auxiliary: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     check: Callable[[Mapping[str, Any]], None] | None = None
@@ -63,7 +61,7 @@ class Space:
     def replay(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """How a complete config would have been drawn: the fields, and the answers that give them.
 
-        Fields that nothing is asked for are not compared: whoever needs to know lays the fields over ``base``.
+        Fields that nothing is asked for are not compared: lay the fields over ``base`` to do so.
 
         Raises:
             OutsideSpace: an answer that no draw can give.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from search_spaces.api import Space
+from search_spaces.api import OutsideSpace, Space, Unsatisfiable
 from trainables.errors import UnknownFamily
-from trainables.registry import get_part, resolve
+from trainables.registry import build_config, get_family, get_part, resolve
 
 
 class UnknownSpace(LookupError):
@@ -45,3 +45,25 @@ def get_space(family: str, name: str) -> Space:
     if name not in spaces:
         raise UnknownSpace(f"space = {name!r}: {family} has no such space; known: {', '.join(sorted(spaces))}")
     return spaces[name]
+
+
+def outside(family: str, space: Space) -> dict[str, str]:
+    """Presets of a family that no draw from a space gives, each with the first field in the way.
+
+    The reason names the field, the preset's value, and what the space allows, or what it would have drawn.
+    """
+    presets = get_family(family).presets
+    reasons = {preset: _why_outside(family, space, preset) for preset in presets}
+    return {preset: reason for preset, reason in reasons.items() if reason}
+
+
+def _why_outside(family: str, space: Space, preset: str) -> str:
+    """Empty for a preset that the space can draw."""
+    wanted = build_config(get_family(family), preset=preset).model_dump()
+    try:
+        drawn, _ = space.replay(wanted)
+    except (OutsideSpace, Unsatisfiable) as refused:
+        return str(refused)
+    given = {**build_config(get_family(family), preset=space.base).model_dump(), **drawn}
+    different = (name for name in wanted if given[name] != wanted[name])
+    return next((f"{name} = {wanted[name]!r}: the space has {given[name]!r}" for name in different), "")

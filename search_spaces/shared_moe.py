@@ -1,7 +1,7 @@
 """What can be tried on `shared_moe`: functions that draw a config's fields, and the table of them.
 
 Constraints (as many parameters, as much compute as the control's) are met by solving for a field, not by drawing until
-it fits. The two formulas they need stand here, because spaces do not import the families.
+it fits.
 
 What it is not: the configs' bounds (``trainables.shared_moe.config`` refuses what makes no sense), or presets.
 """
@@ -10,25 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from search_spaces.api import Space, Trial, Unsatisfiable
+from trainables.shared_moe.accounting import Size, active_ffn, count_params, matmul_params
 
-# What the formulas read of preset ``control``, which the constraints refer to.
-CONTROL: Mapping[str, Any] = {
-    "vocab_size": 50_257,
-    "context": 1024,
-    "width": 1024,
-    "depth": 20,
-    "blocks": "shared",
-    "ffn": "moe",
-    "d_ff": 2048,
-    "tied": False,
-    "depth_embedding": False,
-    "num_experts": 40,
-    "top_k": 2,
-}
-
+CONTROL = Size()
 HALF = (0.45, 0.55)
 """What counts as half of the control's parameters."""
 ACTIVE_WITHIN, MATMUL_WITHIN = 0.02, 0.05
@@ -42,99 +30,76 @@ _END_SHARE = (0.1, 0.9)
 _DIGITS = 6
 
 
-def total_params(fields: Mapping[str, Any]) -> int:
-    """Parameters of a config's model (`trainables.shared_moe.accounting.count_params`)."""
-    d, f, e = fields["width"], fields["d_ff"], fields["num_experts"]
-    expert = 2 * d * f + f + d
-    ffn = d * e + e + e * expert if fields["ffn"] == "moe" else expert
-    block = 4 * d * d + 4 * d + 4 * d + ffn
-    tables = fields["vocab_size"] * (1 if fields["tied"] else 2) + fields["context"]
-    depth_embedding = fields["depth"] if fields["depth_embedding"] else 0
-    blocks = 1 if fields["blocks"] == "shared" else fields["depth"]
-    return int(d * (tables + depth_embedding + 2) + blocks * block)
-
-
-def matmul_params(fields: Mapping[str, Any]) -> int:
-    """Matrix entries a token is multiplied by (`trainables.shared_moe.accounting.matmul_params`)."""
-    d = fields["width"]
-    layer = 4 * d * d + 2 * active_width(fields) + d * fields["num_experts"]
-    return int(fields["depth"] * layer + fields["vocab_size"] * d)
-
-
-def active_width(fields: Mapping[str, Any]) -> int:
-    """k f d: what a token meets of the experts in a layer, or f d of a dense one."""
-    active = fields["top_k"] if fields["ffn"] == "moe" else 1
-    return int(active * fields["d_ff"] * fields["width"])
-
-
-def experts_of_half(fields: Mapping[str, Any], reference: Mapping[str, Any] = CONTROL) -> int:
-    """The number of experts that brings a config nearest to half of the reference's parameters.
+def experts_of_half(fields: Mapping[str, Any]) -> int:
+    """The number of experts that brings a config nearest to half of the control's parameters.
 
     Args:
-        fields: what `CONTROL` has, ``num_experts`` left open.
-        reference: the config whose half is wanted.
+        fields: those that differ from the control's; ``num_experts`` plays no part.
 
     Raises:
         Unsatisfiable: even that is outside of `HALF`.
     """
-    without = total_params({**fields, "num_experts": 0})
-    each = total_params({**fields, "num_experts": 1}) - without
-    goal = sum(HALF) / 2 * total_params(reference)
-    number: int = max(2, fields["top_k"], round((goal - without) / each))
-    check_half({**fields, "num_experts": number}, reference)
+    size = Size.of(fields)
+    without = count_params(replace(size, num_experts=0))
+    each = count_params(replace(size, num_experts=1)) - without
+    goal = sum(HALF) / 2 * count_params(CONTROL)
+    number: int = max(2, size.top_k, round((goal - without) / each))
+    check_half({**fields, "num_experts": number})
     return number
 
 
-def check_half(fields: Mapping[str, Any], reference: Mapping[str, Any] = CONTROL) -> None:
-    """Raise `Unsatisfiable` unless a config has half of the reference's parameters, within `HALF`."""
-    whole = total_params(reference)
-    share = total_params(fields) / whole
+def check_half(fields: Mapping[str, Any]) -> None:
+    """Raise `Unsatisfiable` unless a config has half of the control's parameters, within `HALF`."""
+    size, whole = Size.of(fields), count_params(CONTROL)
+    share = count_params(size) / whole
     if not HALF[0] <= share <= HALF[1]:
-        without = total_params({**fields, "num_experts": 0}) / whole
-        size = ", ".join(f"{name} = {fields[name]}" for name in ("vocab_size", "width", "d_ff", "tied"))
+        without = count_params(replace(size, num_experts=0)) / whole
         raise Unsatisfiable(
             "num_experts",
-            fields["num_experts"],
+            size.num_experts,
             f"{HALF[0]} to {HALF[1]} of the control's {whole:,} parameters, and these are {share:.3f} "
-            f"({without:.3f} without experts, with {size})",
+            f"({without:.3f} without experts, with {_named(size, 'vocab_size', 'width', 'd_ff', 'tied')})",
         )
 
 
-def width_of_matched(fields: Mapping[str, Any], reference: Mapping[str, Any] = CONTROL) -> int:
-    """The hidden units (`d_ff`) with which k experts are as wide together as the reference's.
+def width_of_matched(fields: Mapping[str, Any]) -> int:
+    """The hidden units (`d_ff`) with which k experts are as wide together as the control's.
 
     Args:
-        fields: what `CONTROL` has, ``d_ff`` left open.
-        reference: the config whose compute is to be matched.
+        fields: those that differ from the control's; ``d_ff`` plays no part.
 
     Raises:
         Unsatisfiable: no multiple of `WIDTH_STEP` comes near enough, or the rest of the config costs more or less.
     """
-    exact = active_width(reference) / (fields["top_k"] * fields["width"])
+    exact = active_ffn(CONTROL) / active_ffn(replace(Size.of(fields), d_ff=1))
     d_ff: int = WIDTH_STEP * max(1, round(exact / WIDTH_STEP))
-    check_matched({**fields, "d_ff": d_ff}, reference)
+    check_matched({**fields, "d_ff": d_ff})
     return d_ff
 
 
-def check_matched(fields: Mapping[str, Any], reference: Mapping[str, Any] = CONTROL) -> None:
-    """Raise `Unsatisfiable` unless a token costs what it costs in the reference, its experts and everything."""
-    active = active_width(fields) / active_width(reference)
+def check_matched(fields: Mapping[str, Any]) -> None:
+    """Raise `Unsatisfiable` unless a token costs what it costs in the control, its experts and everything."""
+    size, whole = Size.of(fields), active_ffn(CONTROL)
+    active = active_ffn(size) / whole
     if abs(active - 1) > ACTIVE_WITHIN:
         raise Unsatisfiable(
             "d_ff",
-            fields["d_ff"],
-            f"top_k x d_ff x width within {ACTIVE_WITHIN:.0%} of the control's {active_width(reference):,}, and this "
-            f"is {active:.3f} of it with top_k = {fields['top_k']}, width = {fields['width']}",
+            size.d_ff,
+            f"top_k x d_ff x width within {ACTIVE_WITHIN:.0%} of the control's {whole // 2:,}, and this is "
+            f"{active:.3f} of it with {_named(size, 'top_k', 'width')}",
         )
-    everything = matmul_params(fields) / matmul_params(reference)
+    everything = matmul_params(size) / matmul_params(CONTROL)
     if abs(everything - 1) > MATMUL_WITHIN:
-        size = ", ".join(f"{name} = {fields[name]}" for name in ("depth", "vocab_size", "num_experts"))
         raise Unsatisfiable(
             "width",
-            fields["width"],
-            f"matrix entries a token within {MATMUL_WITHIN:.0%} of the control's {matmul_params(reference):,}, and "
-            f"these are {everything:.3f} of it with {size}",
+            size.width,
+            f"matrix entries a token within {MATMUL_WITHIN:.0%} of the control's {matmul_params(CONTROL):,}, and "
+            f"these are {everything:.3f} of it with {_named(size, 'depth', 'vocab_size', 'num_experts')}",
         )
+
+
+def _named(size: Size, *names: str) -> str:
+    return ", ".join(f"{name} = {getattr(size, name)}" for name in names)
 
 
 def check_half_matched(fields: Mapping[str, Any]) -> None:
@@ -156,20 +121,20 @@ def routing_wide(trial: Trial) -> dict[str, Any]:
 def matched_active(trial: Trial) -> dict[str, Any]:
     """Routing at the control's compute: few wide experts a token or several narrow ones, the width solved for."""
     fields = {**_experts(trial), **_routed(trial, (1, 2, 3, 4)), **_trained(trial)}
-    return {**fields, "d_ff": width_of_matched({**CONTROL, **fields})}
+    return {**fields, "d_ff": width_of_matched(fields)}
 
 
 def half_params(trial: Trial) -> dict[str, Any]:
     """Routing with half of the control's parameters, the number of experts solved for."""
     fields = {**_tied(trial), **_size(trial), **_routed(trial, (1, 2)), **_trained(trial)}
-    return {**fields, "num_experts": experts_of_half({**CONTROL, **fields})}
+    return {**fields, "num_experts": experts_of_half(fields)}
 
 
 def half_matched(trial: Trial) -> dict[str, Any]:
     """Half of the control's parameters at its compute: the width and then the number of experts solved for."""
     fields = {**_tied(trial), **_routed(trial, (1, 2, 3, 4)), **_trained(trial)}
-    fields["d_ff"] = width_of_matched({**CONTROL, **fields})
-    return {**fields, "num_experts": experts_of_half({**CONTROL, **fields})}
+    fields["d_ff"] = width_of_matched(fields)
+    return {**fields, "num_experts": experts_of_half(fields)}
 
 
 def cpu_tiny(trial: Trial) -> dict[str, Any]:
@@ -258,20 +223,6 @@ def sigmoid_gate(config: Mapping[str, Any]) -> bool:
     return bool(config["gate"] == "sigmoid")
 
 
-_DENSE = "is dense, and this space is about experts"
-_NARROW = "is narrower and shallower than the control"
-_FEWER = "has half of the control's parameters, which the spaces routing-half-* are about"
-_WHOLE = "has all of the control's parameters, and this space is about half of them"
-_CPU = "is sized for a CPU"
-_LARGE = "is sized for an accelerator"
-_TINY = "is for tests"
-
-_OF_NO_LARGE_SPACE = {
-    **dict.fromkeys(("indexed-dense", "shared-dense"), _DENSE),
-    **dict.fromkeys(("half-notes", "midsize"), _NARROW),
-    **dict.fromkeys(("cpu-tiny", "cpu-tiny-dense"), _CPU),
-    "tiny": _TINY,
-}
 _END_SHARED = {"aux_end_share": aux_end_share}
 _LARGE_AUXILIARY = {**_END_SHARED, "z_loss": z_loss}
 
@@ -279,21 +230,18 @@ SPACES: dict[str, Space] = {
     "routing": Space(
         suggest=routing,
         base="control",
-        outside={**_OF_NO_LARGE_SPACE, "half-matched": _FEWER},
         summary="experts, their number, size and balance, an accelerator",
         auxiliary=_LARGE_AUXILIARY,
     ),
     "routing-wide": Space(
         suggest=routing_wide,
         base="control",
-        outside={**_OF_NO_LARGE_SPACE, "half-matched": _FEWER},
         summary="routing with up to four experts a token, sigmoid gates, any aux coefficient from 0.001 to 0.1",
         auxiliary={**_LARGE_AUXILIARY, "sigmoid_gate": sigmoid_gate},
     ),
     "routing-matched-active": Space(
         suggest=matched_active,
         base="control",
-        outside={**_OF_NO_LARGE_SPACE, "half-matched": _FEWER},
         summary="routing at the control's compute a token: d_ff follows from top_k",
         auxiliary=_LARGE_AUXILIARY,
         check=check_matched,
@@ -301,7 +249,6 @@ SPACES: dict[str, Space] = {
     "routing-half-params": Space(
         suggest=half_params,
         base="control",
-        outside={**_OF_NO_LARGE_SPACE, "control": _WHOLE},
         summary="routing with half of the control's parameters: num_experts follows from the sizes",
         auxiliary=_LARGE_AUXILIARY,
         check=check_half,
@@ -309,7 +256,6 @@ SPACES: dict[str, Space] = {
     "routing-half-matched": Space(
         suggest=half_matched,
         base="control",
-        outside={**_OF_NO_LARGE_SPACE, "control": _WHOLE},
         summary="half of the control's parameters at its compute a token: d_ff and num_experts follow",
         auxiliary=_LARGE_AUXILIARY,
         check=check_half_matched,
@@ -317,12 +263,6 @@ SPACES: dict[str, Space] = {
     "cpu-tiny": Space(
         suggest=cpu_tiny,
         base="cpu-tiny",
-        outside={
-            **dict.fromkeys(("control", "indexed-dense", "shared-dense"), _LARGE),
-            **dict.fromkeys(("half-notes", "midsize", "half-matched"), _LARGE),
-            "cpu-tiny-dense": _DENSE,
-            "tiny": _TINY,
-        },
         summary="experts, their number, size and balance, in minutes on a CPU",
         auxiliary=_END_SHARED,
     ),

@@ -73,57 +73,20 @@ def cpu_quickstart(trial: Trial) -> dict[str, Any]:
     return fields
 
 
-_NO_SLOTS = "has no slots behind the data, which this space is about"
-_SMALL = "is sized for a CPU and the first 100,000 zeros"
-_LARGE = "is sized for an accelerator and all zeros"
-_LOSSES = "the orthogonality loss is searched in space e55"
-_TINY = "is for tests"
-
 SPACES: dict[str, Space] = {
     "e55": Space(
         suggest=e55,
         base="e55",
-        outside={
-            "e0": _NO_SLOTS,
-            "e1": _NO_SLOTS,
-            "e2": _NO_SLOTS,
-            "e3": "trains with fixed IDs",
-            "e4": "evaluates with permuted IDs",
-            "e5": "evaluates with permuted IDs",
-            "cpu-e0": _SMALL,
-            "cpu-ar32": _SMALL,
-            "cpu-e4": _SMALL,
-            "cpu-e5": _SMALL,
-            "cpu-e55": _SMALL,
-            "tiny": _TINY,
-        },
         summary="losses and training of memory slots with permuted IDs, all zeros, an accelerator",
     ),
     "architecture": Space(
         suggest=architecture,
         base="e0",
-        outside={
-            "e5": _LOSSES,
-            "e55": _LOSSES,
-            "cpu-e0": _SMALL,
-            "cpu-ar32": _SMALL,
-            "cpu-e4": _SMALL,
-            "cpu-e5": _SMALL,
-            "cpu-e55": _SMALL,
-            "tiny": _TINY,
-        },
         summary="layout, slots, size and inputs, all zeros, an accelerator",
     ),
     "cpu-quickstart": Space(
         suggest=cpu_quickstart,
         base="cpu-e0",
-        outside={
-            **dict.fromkeys(("e0", "e1", "e2", "e3", "e4", "e5", "e55"), _LARGE),
-            "cpu-e4": "the auxiliary losses are searched in space e55",
-            "cpu-e5": "the auxiliary losses are searched in space e55",
-            "cpu-e55": "the auxiliary losses are searched in space e55",
-            "tiny": _TINY,
-        },
         summary="layout, linear features and learning rate in minutes on a CPU",
     ),
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search_spaces.registry import get_space
+from search_spaces.registry import get_space, outside
 from trainables.shared_moe.accounting import active_ffn, count_params, matmul_params
 from tune_rh import cost
 from tune_rh.cli import main
@@ -84,7 +84,7 @@ def test_half_the_parameters_may_not_fall_behind_the_control() -> None:
     space = get_space(plan.family, plan.space)
     assert space.check is not None
     assert plan.num_candidates > len(plan.presets)
-    assert set(plan.presets) - space.outside.keys() == {"half-matched"}
+    assert set(plan.presets) - outside(plan.family, space).keys() == {"half-matched"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if shipped(name).rules.promote])

@@ -1,6 +1,6 @@
 """What the spaces of `shared_moe` ask for and solve for; the laws of all are in ``tests/test_search_spaces.py``.
 
-The formulas that spaces carry equal those of the family, and no constraint is met by luck.
+No constraint is met by luck.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from search_spaces.api import RandomTrial, Space, Trial, Unsatisfiable
 from search_spaces.shared_moe import SPACES, experts_of_half, width_of_matched
 from tests.plans import fields as plan_fields
 from trainables.registry import build_config, get_family
-from trainables.shared_moe.accounting import active_ffn, count_params, matmul_params
+from trainables.shared_moe.accounting import Size, active_ffn, count_params, matmul_params
 from tune_rh.errors import PlanError
 from tune_rh.plan import Sampler, SearchPlan
 from tune_rh.plan_file import resolve_plan
@@ -34,53 +34,16 @@ def drawn_configs(name: str, num: int = 300) -> list[Any]:
     return [build_config(FAMILY, space.suggest(RandomTrial(seed)), preset=space.base) for seed in range(num)]
 
 
-def same_counts(config: Any) -> bool:
-    fields = config.model_dump()
-    return (
-        shared_moe.total_params(fields) == count_params(config)
-        and shared_moe.matmul_params(fields) == matmul_params(config)
-        and 2 * shared_moe.active_width(fields) == active_ffn(config)
-    )
-
-
 @pytest.mark.parametrize("preset", sorted(FAMILY.presets))
-def test_the_formulas_are_the_familys_for_every_preset(preset: str) -> None:
-    assert same_counts(build_config(FAMILY, preset=preset))
+def test_a_size_has_all_that_the_counts_read(preset: str) -> None:
+    config = build_config(FAMILY, preset=preset)
+    size = Size.of(config.model_dump())
+    for count in (count_params, matmul_params, active_ffn):
+        assert count(size) == count(config)
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
-def test_the_formulas_are_the_familys_for_every_draw(name: str) -> None:
-    assert all(same_counts(config) for config in drawn_configs(name))
-
-
-def test_the_formulas_are_the_familys_for_any_size() -> None:
-    draw = random.Random(0)
-    for _ in range(300):
-        heads = draw.choice((1, 2, 4))
-        changes = {
-            "vocab_size": draw.randint(2, 60_000),
-            "context": draw.randint(2, 2048),
-            "n_heads": heads,
-            "width": 8 * heads * draw.randint(1, 40),
-            "depth": draw.randint(1, 30),
-            "d_ff": 8 * draw.randint(1, 600),
-            "blocks": draw.choice(("shared", "indexed")),
-            "tied": draw.random() < 0.5,
-            "depth_embedding": draw.random() < 0.5,
-        }
-        if draw.random() < 0.7:
-            changes |= {"num_experts": draw.randint(2, 64), "top_k": 2}
-            preset = "control"
-        else:
-            preset = "shared-dense"
-        assert same_counts(build_config(FAMILY, changes, preset=preset))
-
-
-def test_the_reference_is_the_control() -> None:
-    assert {name: getattr(CONTROL, name) for name in shared_moe.CONTROL} == shared_moe.CONTROL
-    # And the other way: nothing that the counts depend on is left out.
-    assert shared_moe.total_params(shared_moe.CONTROL) == count_params(CONTROL)
-    assert shared_moe.matmul_params(shared_moe.CONTROL) == matmul_params(CONTROL)
+def test_the_size_that_constraints_refer_to_is_the_controls() -> None:
+    assert Size() == Size.of(CONTROL.model_dump()) == Size.of({}) == shared_moe.CONTROL
 
 
 @pytest.mark.parametrize("name", ["routing-half-params", "routing-half-matched"])
@@ -108,13 +71,13 @@ def test_matched_is_matched(name: str) -> None:
 
 def test_the_half_of_the_pages_table_is_found_by_solving() -> None:
     # 19 experts with a tied head; with a head of its own, which is 51 M, seven.
-    assert experts_of_half({**shared_moe.CONTROL, "tied": True}) == 19
-    assert experts_of_half(shared_moe.CONTROL) == 7
+    assert experts_of_half({"tied": True}) == 19
+    assert experts_of_half({}) == 7
 
 
 def test_the_number_of_experts_never_falls_below_what_a_token_takes() -> None:
     # Three experts of 24 M are nearest to one half (0.46), four are within bounds (0.55).
-    size = {**shared_moe.CONTROL, "tied": True, "d_ff": 11_496}
+    size = {"tied": True, "d_ff": 11_496}
     assert experts_of_half({**size, "top_k": 2}) == 3
     assert experts_of_half({**size, "top_k": 4}) == 4
 
@@ -131,7 +94,7 @@ def test_the_number_of_experts_never_falls_below_what_a_token_takes() -> None:
 )
 def test_what_no_number_of_experts_satisfies_is_said_by_name(changes: Mapping[str, Any], said: list[str]) -> None:
     with pytest.raises(Unsatisfiable) as caught:
-        experts_of_half({**shared_moe.CONTROL, **changes})
+        experts_of_half(changes)
     assert [part for part in said if part not in str(caught.value)] == [], str(caught.value)
 
 
@@ -146,7 +109,7 @@ def test_what_no_number_of_experts_satisfies_is_said_by_name(changes: Mapping[st
 )
 def test_what_no_width_satisfies_is_said_by_name(changes: Mapping[str, Any], said: list[str]) -> None:
     with pytest.raises(Unsatisfiable) as caught:
-        width_of_matched({**shared_moe.CONTROL, **changes})
+        width_of_matched(changes)
     assert [part for part in said if part not in str(caught.value)] == [], str(caught.value)
 
 
@@ -216,7 +179,7 @@ def test_a_named_schedule_is_told_to_the_sampler(start: float) -> None:
 def cramped(trial: Trial) -> dict[str, Any]:
     """A space that somebody made over a larger vocabulary."""
     fields = {"tied": False, "vocab_size": 120_000, "lr": trial.suggest_float("lr", 1e-4, 1e-3)}
-    return {**fields, "num_experts": experts_of_half({**shared_moe.CONTROL, **fields})}
+    return {**fields, "num_experts": experts_of_half(fields)}
 
 
 CRAMPED = Space(suggest=cramped, base="control")

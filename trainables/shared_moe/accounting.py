@@ -5,7 +5,31 @@ What it is not: a count of floating point operations of attention's scores, whic
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the counts read of a config, but for `memory_per_token`; the defaults are preset ``control``'s."""
+
+    vocab_size: int = 50_257
+    context: int = 1024
+    width: int = 1024
+    depth: int = 20
+    blocks: str = "shared"
+    ffn: str = "moe"
+    d_ff: int = 2048
+    tied: bool = False
+    depth_embedding: bool = False
+    num_experts: int = 40
+    top_k: int = 2
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Size:
+        """The size of a config that has these fields and the control's others."""
+        return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
 
 
 def count_params(config: Any) -> int:

@@ -6,7 +6,7 @@ import argparse
 
 from rich.table import Table
 
-from search_spaces.registry import spaces_of
+from search_spaces.registry import outside, spaces_of
 from trainables.registry import FAMILIES, get_family
 from tune_rh import display
 
@@ -31,9 +31,11 @@ def run(args: argparse.Namespace) -> int:
     presets = Table("preset", "differs from the defaults by", title="Presets")
     for name, fields in family.presets.items():
         presets.add_row(name, " ".join(f"{key}={value}" for key, value in fields.items()) or "-")
-    spaces = Table("space", "what it varies", "laid over", title="Spaces")
+    spaces = Table("space", "what it varies", "laid over", "presets it can draw", title="Spaces")
     for name, space in spaces_of(args.family).items():
-        spaces.add_row(name, space.summary, space.base)
+        beyond = outside(args.family, space)
+        inside = " ".join(preset for preset in family.presets if preset not in beyond)
+        spaces.add_row(name, space.summary, space.base, inside or "-")
     metrics = Table("metric", "better", "unit", "what it is", title="Metrics")
     for metric in family.metrics:
         metrics.add_row(metric.name, metric.mode, metric.unit, metric.description)
