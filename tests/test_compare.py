@@ -9,12 +9,11 @@ import pytest
 from analysis.stats.claims import judge
 from tests.compared import SIX, Compared, Value, by_pair, comparison, noise_free
 from tests.test_policy import everything, shuffled
-from tests.worlds.scripted import Fate
+from tests.worlds.scripted import Fate, next_job, verdict
 from tune_rh import compare
 from tune_rh.bisect import Keys
 from tune_rh.events import Evaluated, JobEnded, JobStarted, MemberId
 from tune_rh.history import History, fold
-from tune_rh.policy import next_job, verdict
 from tune_rh.scheduler import Finish, Wait
 
 SLOTS = pytest.mark.parametrize("slots", [1, 4])

@@ -14,7 +14,7 @@ from analysis.api import Finding, Verdict
 from analysis.findings import from_json
 from tests.plans import plan
 from tests.records import NoMirror, events, finish, of, open_search
-from tests.worlds.scripted import SEEDS, Simulation, check_accounts, curve, fates_by_seed
+from tests.worlds.scripted import SEEDS, Simulation, check_accounts, curve, fates_by_seed, next_job, verdict
 from tune_rh import diagnosis, runs
 from tune_rh.errors import ExportError
 from tune_rh.events import Diagnosed, Event, JobEnded, JobStarted, MemberId
@@ -23,7 +23,6 @@ from tune_rh.export import export
 from tune_rh.history import History, fold
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
-from tune_rh.policy import next_job, verdict
 from tune_rh.scheduler import RunMember
 from tune_rh.summary import failed_requirements, ranking
 

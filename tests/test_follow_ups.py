@@ -19,13 +19,13 @@ from tests.scripted import FAMILY, ScriptedConfig
 from tests.test_simulate import Watched
 from tests.test_simulate import plan as on_curves
 from tests.test_simulate import table as curve_table
+from tests.worlds.scripted import next_job
 from tune_rh import runs
 from tune_rh.cli import main
 from tune_rh.errors import PlanError
 from tune_rh.events import CandidateAdded, FollowUpSkipped, Promoted, decode, encode
 from tune_rh.history import History
 from tune_rh.local_runner import LocalRunner
-from tune_rh.policy import next_job
 from tune_rh.preflight import check_plan
 from tune_rh.scheduler import Finish
 from tune_rh.simulate import Conditions

@@ -24,7 +24,7 @@ except SystemExit as ended:
 """
 IMPORTS = """
 import search_spaces.api, search_spaces.registry, search_spaces.spacing_mdn
-import tune_rh.plan, tune_rh.policy, tune_rh.history, tune_rh.journal, tune_rh.rules
+import tune_rh.plan, tune_rh.halving, tune_rh.history, tune_rh.journal, tune_rh.rules
 import tune_rh.compare, tune_rh.bisect, analysis.stats.scores, analysis.stats.claims, analysis.stats.bootstrap
 import tune_rh.gates, tune_rh.events, tune_rh.cost, tune_rh.errors
 """
@@ -47,11 +47,10 @@ from tests.plans import plan
 from tune_rh.history import fold
 from tune_rh.journal import Journal, read
 from tune_rh.events import SpaceExhausted
-from tune_rh.policy import next_job
-from tune_rh.scheduler import AskCandidate
+from tune_rh.scheduler import AskCandidate, scheduler_of
 path = Path(sys.argv[1]) / "journal.jsonl"
 Journal(path).append(SpaceExhausted(1))
-assert next_job(plan(), fold(plan(), read(path))) == AskCandidate()
+assert scheduler_of(plan()).next(fold(plan(), read(path))) == AskCandidate()
 """
 
 

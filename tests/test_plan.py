@@ -318,6 +318,7 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         "rules": {**RICH["rules"], "patience_steps": 60},
         "budget": {"max_steps": 5000, "max_slot_hours": 1.25},
         "sampler": {"name": "random", "seed": 4},
+        "scheduler": "race",
         "configs": {"mine": {"preset": "good", "fields": {"rate": 0.5}, "patience_steps": 60}},
         "references": ["failing"],
         "follow_ups": [AROUND],

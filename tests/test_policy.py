@@ -21,13 +21,14 @@ from tests.worlds.scripted import (
     check_accounts,
     curve,
     fates_by_seed,
+    next_job,
     staged,
+    verdict,
 )
 from tune_rh import follow_ups
 from tune_rh.events import Evaluated, Event, JobEnded, JobStarted
 from tune_rh.events import Tested as ReadOfTest
 from tune_rh.history import History, fold
-from tune_rh.policy import next_job, verdict
 from tune_rh.scheduler import Finish, Promote, Wait
 
 

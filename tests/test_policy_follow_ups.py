@@ -24,12 +24,12 @@ from tests.worlds.scripted import (
     check_accounts,
     curve,
     fates_by_seed,
+    next_job,
     staged,
 )
 from tune_rh.events import CandidateAdded, FollowUpSkipped, Promoted
 from tune_rh.history import fold
 from tune_rh.plan import SearchPlan
-from tune_rh.policy import next_job
 from tune_rh.scheduler import AskFollowUp
 
 TOPS = [{**STAGES[0], "top": 2}, {**STAGES[1], "top": 2}, STAGES[2]]

@@ -19,13 +19,13 @@ from tests.worlds.scripted import (
     check_accounts,
     curve,
     fates_by_seed,
+    next_job,
     staged,
 )
 from tune_rh.events import Evaluated, Event, JobStarted, MemberId, Promoted
 from tune_rh.events import Tested as ReadOfTest
 from tune_rh.history import History, fold
 from tune_rh.plan import SearchPlan, Stage
-from tune_rh.policy import next_job
 from tune_rh.scheduler import AskCandidate, Continue, Park, Promote, RunMember, Stop
 
 

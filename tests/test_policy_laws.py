@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.plans import health_bounds, plan
 from tests.test_policy import check_no_slot_waited, everything, shuffled
-from tests.worlds.scripted import ScriptedSource, Simulation, check_accounts
+from tests.worlds.scripted import ScriptedSource, Simulation, check_accounts, next_job, verdict
 from tune_rh.events import (
     CandidateAdded,
     Evaluated,
@@ -33,7 +33,6 @@ from tune_rh.events import (
 from tune_rh.history import fold
 from tune_rh.members import Candidate
 from tune_rh.plan import SearchPlan
-from tune_rh.policy import next_job, verdict
 from tune_rh.rules import Curve, out_of_bounds
 
 SEEDS = [7, 42, 1337, 2024]

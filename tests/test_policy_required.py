@@ -10,11 +10,10 @@ import pytest
 from tests.plans import plan
 from tests.test_policy_gates import levels, passed
 from tests.test_policy_seeds import WIDE, close
-from tests.worlds.scripted import SEEDS, Diagnosis, Simulation, check_accounts, curve, fates_by_seed, staged
+from tests.worlds.scripted import SEEDS, Diagnosis, Simulation, check_accounts, curve, fates_by_seed, next_job, staged
 from tune_rh.events import JobEnded, JobStarted, Promoted
 from tune_rh.history import fold
 from tune_rh.members import Candidate
-from tune_rh.policy import next_job
 from tune_rh.scheduler import RunMember
 
 

@@ -9,10 +9,9 @@ import pytest
 
 from tests.plans import plan
 from tests.test_policy_gates import levels, passed
-from tests.worlds.scripted import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
+from tests.worlds.scripted import SEEDS, Fate, Metrics, Simulation, check_accounts, next_job, staged
 from tune_rh.events import Evaluated, Promoted, SeedAdded
 from tune_rh.history import History, fold
-from tune_rh.policy import next_job
 
 # --- scores that are too close to tell -------------------------------------------------------------------------------
 

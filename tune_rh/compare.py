@@ -18,9 +18,12 @@ from analysis.stats.claims import Claim, judge
 from analysis.stats.interval import Interval, mean_interval
 from trainables.registry import build_config, get_family
 from tune_rh.bisect import Keys, Outcome, State, advance, differing, grafted, groups
+from tune_rh.events import MemberId
+from tune_rh.halving import after_report, run_first
 from tune_rh.history import History
 from tune_rh.members import TEST, Candidate, Member, Pending
 from tune_rh.plan import SearchPlan
+from tune_rh.scheduler import AskCandidate, Decision, Finish, Park, Stop, Verdict, Wait
 
 PATIENCE = "patience_steps"
 """The one key that is no config field: a variant's own patience."""
@@ -44,6 +47,31 @@ class Pairs:
     def differences(self) -> tuple[float, ...]:
         """B minus A, seed by seed: negative is better."""
         return tuple(b - a for a, b in zip(self.a, self.b, strict=True))
+
+
+@dataclass(frozen=True)
+class ComparisonScheduler:
+    """Pairs of A and B seed by seed, then the probes of a bisection; a member that can tell nothing more is left."""
+
+    plan: SearchPlan
+
+    def next(self, history: History, prefer: MemberId | None = None) -> Decision:
+        """In this order: A and B, wanted members in the order of seeds, a probe, wait, finish."""
+        if len(history.candidates) < 2:
+            return AskCandidate()
+        pending = [entry for entry in history.pending if wanted(history, entry)]
+        if pending:
+            return run_first(self.plan, pending, prefer)
+        if next_probe(history) is not None:
+            return AskCandidate()
+        return Wait() if history.running else Finish()
+
+    def verdict(self, history: History, member: MemberId) -> Verdict:
+        """Parked where the comparison is decided without it; what it has come to is no result and is not paired."""
+        verdict = after_report(history, member)
+        if not isinstance(verdict, Stop) and is_decided(history, history.member(member)):
+            return Park("the comparison is decided without it")
+        return verdict
 
 
 def sides(history: History) -> tuple[Candidate, Candidate] | None:

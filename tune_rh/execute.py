@@ -25,9 +25,8 @@ from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED
 from tune_rh.history import History
 from tune_rh.journal import RunLock, RunPaths
 from tune_rh.plan import SearchPlan
-from tune_rh.policy import next_job
 from tune_rh.runs import OpenRun, data_source, dataset, open_run, recorded_data_dir, resume_command
-from tune_rh.scheduler import Finish
+from tune_rh.scheduler import Finish, scheduler_of
 
 if TYPE_CHECKING:
     from tune_rh.runner import Runner
@@ -43,7 +42,7 @@ def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: C
         for warning in caught:
             to.print(f"warning: {warning.message}", soft_wrap=True)
         preflight.check_machine(run.plan, paths.root, local=runner == "local")
-        if isinstance(next_job(run.plan, run.history), Finish):
+        if isinstance(scheduler_of(run.plan).next(run.history), Finish):
             to.print(f"Run {paths.root.name} is finished already.")
             stopped = False
         else:

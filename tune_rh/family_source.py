@@ -1,6 +1,6 @@
 """Candidates of a real family: the configs that the plan names, then draws from its space, then follow-ups.
 
-Not here: which of them is due (`tune_rh.policy`), or how a draw is made (`tune_rh.sampler`).
+Not here: which of them is due (`tune_rh.halving`), or how a draw is made (`tune_rh.sampler`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The plan's tables are taken in order, and each table's changes in order. A table is due when nobody else can arrive at
 its gate or at one below; whoever leads there then is its winner, for all of its changes, as the journal says with the
-first of them. Not here: adding the candidate (`tune_rh.family_source`), or letting it pass gates (`tune_rh.policy`).
+first of them. Not here: adding the candidate (`tune_rh.family_source`), or letting it pass gates (`tune_rh.halving`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What has happened in a run, folded from the events of its journal and kept up to date event by event.
 
-`History.apply` is the only way to change it; `tune_rh.policy` only reads. Any prefix of a journal gives the same
+`History.apply` is the only way to change it; `tune_rh.halving` only reads. Any prefix of a journal gives the same
 history again. Values inside are minimised: for a maximised objective the sign is turned here.
 """
 

@@ -183,6 +183,8 @@ class SearchPlan(FrozenConfig):
     ``references`` are configs that run to the end beside the control and never compete: no gate stops them, and they
     take nobody's place.
 
+    ``scheduler`` is one by name or ``"module:attr"`` (`tune_rh.scheduler`); empty: that of the kind of plan.
+
     With ``unit = "member"`` it is a race: gates choose among the seeds of one config, the one that ``control`` names.
     With ``[compare]`` it is a comparison of the control with the one preset.
     """
@@ -210,6 +212,7 @@ class SearchPlan(FrozenConfig):
     rules: Rules = Rules()
     budget: Budget = Budget()
     sampler: Sampler = Sampler()
+    scheduler: str = ""
     resources: Resources = Resources()
     diagnose: tuple[str, ...] | None = None
     require: tuple[str, ...] = ()
@@ -344,6 +347,12 @@ class SearchPlan(FrozenConfig):
             raise ValueError(
                 f"stages[{self.last_stage}]: the last stage has no gate; remove top, at_least, at_most, eta, when_idle"
             )
+
+    @property
+    def scheduler_name(self) -> str:
+        """The scheduler that was given, or that of this kind of plan."""
+        kind = "race" if self.unit == "member" else "halving" if self.compare is None else "comparison"
+        return self.scheduler or kind
 
     @property
     def last_stage(self) -> int:

@@ -25,6 +25,7 @@ from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.follow_up_check import check_follow_ups
 from tune_rh.plan import SearchPlan
 from tune_rh.plan_file import explain
+from tune_rh.scheduler import scheduler_of
 
 MIN_FREE_MIB = 256
 _DRAWS = 50
@@ -35,6 +36,7 @@ def check_plan(plan: SearchPlan) -> None:
     problems = _check_own_family(plan.family)
     if problems:
         raise PlanError("\n".join(problems))
+    scheduler_of(plan)
     data: dict[str, str] = {}
     if not plan.control:
         problems.append("control: missing; a search needs something that others must beat")

@@ -1,6 +1,6 @@
 """The stop and promote rules on curves: pure functions of numbers. Lower is better throughout.
 
-What ranks candidates against each other is in `tune_rh.policy`; these rules look at one member, or at one candidate
+What ranks candidates against each other is in `tune_rh.halving`; these rules look at one member, or at one candidate
 beside the control.
 """
 

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trainables.member_job import Purpose
+from trainables.registry import resolve
+from tune_rh.errors import PlanError
 from tune_rh.events import MemberId, Outcome, Promoted, SeedAdded
 from tune_rh.history import History
+from tune_rh.plan import SearchPlan
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,30 @@ class Scheduler(Protocol):
     def verdict(self, history: History, member: MemberId) -> Verdict:
         """Whether a running member goes on after the report that ``history`` has just taken in."""
         ...
+
+
+SCHEDULERS = {
+    "halving": "tune_rh.halving:HalvingScheduler",
+    "race": "tune_rh.race:RaceScheduler",
+    "comparison": "tune_rh.compare:ComparisonScheduler",
+}
+
+
+def scheduler_of(plan: SearchPlan) -> Scheduler:
+    """The scheduler that the plan names: a class that is made with the plan.
+
+    Raises:
+        PlanError: there is none of that name, or it is none.
+    """
+    name = plan.scheduler_name
+    try:
+        made = resolve(SCHEDULERS.get(name, name))
+    except (ImportError, AttributeError, ValueError) as error:
+        known = ", ".join(SCHEDULERS)
+        raise PlanError(
+            f"scheduler = {name!r}: cannot be imported ({error}); known: {known}, or 'module:attr'"
+        ) from error
+    if not isinstance(made, type) or not all(callable(getattr(made, method, None)) for method in ("next", "verdict")):
+        raise PlanError(f"scheduler = {name!r}: is no class with the methods next and verdict")
+    scheduler: Scheduler = made(plan)
+    return scheduler

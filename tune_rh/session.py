@@ -26,7 +26,6 @@ from tune_rh.events import (
 )
 from tune_rh.history import History
 from tune_rh.plan import SearchPlan
-from tune_rh.policy import Policy
 from tune_rh.scheduler import (
     AddSeed,
     AskCandidate,
@@ -39,6 +38,7 @@ from tune_rh.scheduler import (
     RunMember,
     Scheduler,
     Wait,
+    scheduler_of,
 )
 
 Sink = Callable[[Event], object]
@@ -92,7 +92,7 @@ class Session:
         self.plan, self.history, self.slots = plan, history, slots
         self.watchers: list[Watcher] = []
         self._sink, self._source, self._clock = sink, source, clock
-        self._scheduler = scheduler or Policy(plan)
+        self._scheduler = scheduler or scheduler_of(plan)
         self._tell_workers = tell_workers
         self._stopping = False
         self._record(SessionStarted(history.session + 1, clock(), runner, slots))

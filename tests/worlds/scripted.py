@@ -28,7 +28,6 @@ from tune_rh.events import (
 from tune_rh.history import History, fold
 from tune_rh.members import Candidate, candidate_id
 from tune_rh.plan import SearchPlan
-from tune_rh.policy import Policy
 from tune_rh.scheduler import (
     AskFollowUp,
     Continue,
@@ -38,6 +37,7 @@ from tune_rh.scheduler import (
     Scheduler,
     Verdict,
     Wait,
+    scheduler_of,
 )
 from tune_rh.session import Session, Source
 
@@ -114,6 +114,16 @@ class ScriptedSource:
         return CandidateAdded(candidate_id(index), {"index": index}, f"digest-{index}", origin, **facts)
 
 
+def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None) -> Decision:
+    """What the plan's scheduler has a free slot do."""
+    return scheduler_of(plan).next(history, prefer)
+
+
+def verdict(plan: SearchPlan, history: History, member: MemberId) -> Verdict:
+    """What the plan's scheduler says to a report."""
+    return scheduler_of(plan).verdict(history, member)
+
+
 def healthy(_candidate: Candidate) -> Mapping[str, str]:
     """A diagnosis that finds nothing."""
     return {}
@@ -151,7 +161,7 @@ class Simulation:
         self.source, self.diagnosis = source or ScriptedSource(plan), diagnosis
         self.events = list(past)
         self.history = fold(plan, self.events)
-        self.scheduler = Recorded(Policy(plan), self.events)
+        self.scheduler = Recorded(scheduler_of(plan), self.events)
         self._random = None if order is None else random.Random(order)
         self._diagnosing: set[MemberId] = set()
         self.session = Session(

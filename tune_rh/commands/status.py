@@ -12,8 +12,7 @@ from rich.live import Live
 from tune_rh import compare, display, runs
 from tune_rh.commands import options
 from tune_rh.journal import RunPaths
-from tune_rh.policy import next_job
-from tune_rh.scheduler import Finish
+from tune_rh.scheduler import Finish, scheduler_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +55,7 @@ def _watch(paths: RunPaths, console: Console) -> None:
 def _view(paths: RunPaths) -> tuple[Group, bool]:
     """How the run stands, and whether it is finished."""
     plan, history = runs.replay(paths)
-    finished = isinstance(next_job(plan, history), Finish)
+    finished = isinstance(scheduler_of(plan).next(history), Finish)
     state = "finished" if finished else "running" if runs.is_locked(paths) else f"stopped: {runs.resume_command(paths)}"
     if state != "running":
         history.hand_back_all()

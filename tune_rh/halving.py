@@ -1,8 +1,7 @@
-"""What runs next, and whether a member goes on: pure functions of the plan and the history.
+"""The scheduler of a search: what runs next, and whether a member goes on, as functions of plan and history.
 
-`next_job` is the ``get_job`` of asynchronous successive halving (Li et al. 2020, Algorithm 2) over steps and seeds:
-a free slot never waits for others while there is something that may start. Nothing here reads a clock, draws a random
-number or touches a file, so that every prefix of a journal gives the same decisions again.
+It is the ``get_job`` of asynchronous successive halving (Li et al. 2020, Algorithm 2) over steps and seeds:
+a free slot never waits for others while there is something that may start.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainables.member_job import Purpose
-from tune_rh import compare, follow_ups
+from tune_rh import follow_ups
 from tune_rh.events import MemberId, Promoted, Reason, SeedAdded
 from tune_rh.gates import Gate
 from tune_rh.history import History
@@ -42,68 +41,85 @@ _NEAR = 0.3
 
 
 @dataclass(frozen=True)
-class Policy:
-    """`next_job` and `verdict` of one plan, as a scheduler."""
+class HalvingScheduler:
+    """The scheduler of a search: candidates against a control, gate by gate."""
 
     plan: SearchPlan
 
     def next(self, history: History, prefer: MemberId | None = None) -> Decision:
-        """See `next_job`."""
-        return next_job(self.plan, history, prefer)
+        """What a free slot does.
+
+        In this order: read the test split for a member that is done; finish the control's stage; advance members of
+        promoted candidates; let candidates pass the gates, highest first, or give one near the cut a seed more; fill
+        gates that nobody else can reach; missing seeds; diagnoses; a new candidate; a follow-up whose winner is known;
+        promotions that only an idle slot justifies; wait; audits; finish.
+        """
+        plan, pending = self.plan, history.pending
+        if pending and pending[0].kind <= ADVANCE:
+            return run_first(plan, pending, prefer)
+        passed: Promote | AddSeed | None = _keep_up(history) or _bring_up(history)
+        # Audited candidates reach gates that are already closed; their arrival must not promote anyone.
+        if passed is None and not history.num_audited:
+            passed = _at_gates(plan, history)
+            if passed is None and not _may_ask(plan, history) and not follow_ups.remaining(plan, history):
+                passed = _close_gates(plan, history, plan.last_stage)
+        if passed:
+            return passed
+        if pending:
+            return run_first(plan, pending, prefer)
+        if _may_ask(plan, history):
+            return AskCandidate()
+        further = None if history.num_audited else _follow_up(plan, history) or _idle(plan, history, plan.last_stage)
+        if further is None and plan.audit and not follow_ups.remaining(plan, history):
+            further = _audit(plan, history)
+        if further:
+            return further
+        return Wait() if history.running else Finish()
 
     def verdict(self, history: History, member: MemberId) -> Verdict:
-        """See `verdict`."""
-        return verdict(self.plan, history, member)
+        """See `after_report`."""
+        return after_report(history, member)
 
 
-def verdict(plan: SearchPlan, history: History, member: MemberId) -> Verdict:
-    """What a running member does after the report that ``history`` has just taken in."""
+def after_report(history: History, member: MemberId) -> Verdict:
+    """What the rules of a plan make of a member's last report; else it goes on to the end of its job."""
     state = history.member(member)
     end = history.ending(state)
     if end is not None:
         return Stop(*end)
-    if plan.compare is not None and compare.is_decided(history, state):
-        # Not stopped: what it has come to so far is no result, and is neither paired nor tested.
-        return Park("the comparison is decided without it")
     return Continue(state.until_step) if state.step < state.until_step else Park()
 
 
-def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None) -> Decision:
-    """What a free slot does.
+def run_first(plan: SearchPlan, pending: Sequence[Pending], prefer: MemberId | None) -> RunMember:
+    """Run the first in line, or ``prefer`` where that is as good."""
+    first = pending[0]
+    if prefer is not None:
+        for entry in pending:
+            if entry[:2] != first[:2]:
+                break
+            if entry.member == prefer:
+                first = entry
+                break
+    stage = -first.minus_stage
+    purpose: Purpose = {TEST: "test", LOOK: "diagnose", DIAGNOSE: "diagnose"}.get(first.kind, "train")  # type: ignore[assignment]
+    return RunMember(first.member, stage, plan.stages[stage].until_step, purpose)
 
-    In this order: read the test split for a member that is done; finish the control's stage; advance members of
-    promoted candidates; let candidates pass the gates, highest first, or give one near the cut a seed more; fill gates
-    that nobody else can reach; missing seeds; diagnoses; a new candidate; a follow-up whose winner is known; promotions
-    that only an idle slot justifies; wait; audits; finish.
 
-    Args:
-        plan: the plan.
-        history: everything that has happened.
-        prefer: a member that the slot holds in memory; taken where it is as good as the first in line.
+def fill(history: History, k: int) -> Promote | None:
+    """Fill ``top`` and ``at_least`` of gate ``k``, which nobody else can reach.
+
+    A candidate that went on and was lost does not count towards ``at_least``: the next best takes its place.
     """
-    if plan.compare is not None:
-        return _next_of_comparison(plan, history, prefer)
-    pending = history.pending[0] if history.pending else None
-    if pending and pending.kind <= ADVANCE:
-        return _run(plan, history.pending, prefer)
-    passed: Promote | AddSeed | None = _keep_up(history) or _bring_up(history)
-    # Whoever is audited arrives at gates that have decided: nobody else passes them for that.
-    if passed is None and not history.num_audited:
-        passed = _at_gates(plan, history)
-        if passed is None and not _may_ask(plan, history) and not follow_ups.remaining(plan, history):
-            passed = _close_gates(plan, history, plan.last_stage)
-    if passed:
-        return passed
-    if pending:
-        return _run(plan, history.pending, prefer)
-    if _may_ask(plan, history):
-        return AskCandidate()
-    further = None if history.num_audited else _follow_up(plan, history) or _idle(plan, history, plan.last_stage)
-    if further is None and plan.audit and not follow_ups.remaining(plan, history):
-        further = _audit(plan, history)
-    if further:
-        return further
-    return Wait() if history.running else Finish()
+    gate, stage = history.gates[k], history.plan.stages[k]
+    line = gate.waiting or gate.cut
+    if not line or _is_full(stage, gate):
+        return None
+    if stage.top and gate.num_promoted < stage.top:
+        return _promotion(history, k, line[0].entry, "top")
+    alive = gate.num_promoted - gate.num_lost_later
+    if alive < min(stage.at_least, stage.top or stage.at_least):
+        return _promotion(history, k, line[0].entry, "at_least")
+    return None
 
 
 def _follow_up(plan: SearchPlan, history: History) -> Promote | AddSeed | AskFollowUp | None:
@@ -121,32 +137,6 @@ def _follow_up(plan: SearchPlan, history: History) -> Promote | AddSeed | AskFol
 def _idle(plan: SearchPlan, history: History, until: int) -> Promote | AddSeed | None:
     """What a slot that would idle lets through the gates below ``until``."""
     return _at_gates(plan, history, until=until, idle=True) or _close_gates(plan, history, until)
-
-
-def _next_of_comparison(plan: SearchPlan, history: History, prefer: MemberId | None) -> Decision:
-    """Pairs of A and B seed by seed, then the probes of a bisection; whoever can tell nothing any more is left."""
-    if len(history.candidates) < 2:
-        return AskCandidate()
-    pending = [entry for entry in history.pending if compare.wanted(history, entry)]
-    if pending:
-        return _run(plan, pending, prefer)
-    if compare.next_probe(history) is not None:
-        return AskCandidate()
-    return Wait() if history.running else Finish()
-
-
-def _run(plan: SearchPlan, pending: Sequence[Pending], prefer: MemberId | None) -> RunMember:
-    first = pending[0]
-    if prefer is not None:
-        for entry in pending:
-            if entry[:2] != first[:2]:
-                break
-            if entry.member == prefer:
-                first = entry
-                break
-    stage = -first.minus_stage
-    purpose: Purpose = {TEST: "test", LOOK: "diagnose", DIAGNOSE: "diagnose"}.get(first.kind, "train")  # type: ignore[assignment]
-    return RunMember(first.member, stage, plan.stages[stage].until_step, purpose)
 
 
 def _may_ask(plan: SearchPlan, history: History) -> bool:
@@ -252,24 +242,18 @@ def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Prom
 
 
 def _close_gates(plan: SearchPlan, history: History, until: int) -> Promote | None:
-    """Fill ``top`` and ``at_least`` at the first gate (below ``until``) that lacks somebody and nobody else can reach.
+    """Fill the first gate (below ``until``) that lacks somebody and nobody else can reach.
 
-    Whoever an idle slot would let through is on the way, and waited for. Whoever went on and was lost does not count
-    towards ``at_least``: the next best takes the place.
+    Candidates that an idle slot would let through are on the way, and waited for.
     """
     for k in range(until):
         if history.incomplete[k] or follow_ups.are_awaited(plan, history, k):
             return None
         if _at_gates(plan, history, until=k + 1, idle=True):
             return None
-        gate, stage = history.gates[k], plan.stages[k]
-        line = gate.waiting or gate.cut
-        if line and not _is_full(stage, gate):
-            if stage.top and gate.num_promoted < stage.top:
-                return _promotion(history, k, line[0].entry, "top")
-            alive = gate.num_promoted - gate.num_lost_later
-            if alive < min(stage.at_least, stage.top or stage.at_least):
-                return _promotion(history, k, line[0].entry, "at_least")
+        filled = fill(history, k)
+        if filled:
+            return filled
         for candidate in (history.control, *history.references):
             if candidate is not None and candidate.stage == k and history.is_complete(candidate):
                 return _pass(history, candidate)
