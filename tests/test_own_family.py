@@ -1,8 +1,9 @@
-"""A family that nobody registered, in a module beside the plan: searched, exported, loaded; and what one may lack."""
+"""A family that nobody registered, in a module beside the plan: it has what a registered one has, and may lack it."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,11 @@ ROOT = Path(__file__).parents[1]
 
 MODULE = """
 import hashlib
+import math
 
 import torch
 
+from analysis.api import Baseline, NoEvidence, answer, diagnostic
 from search_spaces.api import Space
 from trainables.api import Family, Metric
 from trainables.config import FrozenConfig
@@ -81,6 +84,8 @@ FAMILY = Family(
     name="toy", summary="a line", config="my_package:Config", model="my_package:build", task="my_package:Task",
     data="my_package:DATA", objective=LOSS, metrics=(LOSS, Metric("train_loss", "min", "1", "the same")),
     presets={"base": {}, "fast": {"lr": 0.2}},
+    spaces="my_package:SPACES", sample="my_package:sample", baselines="my_package:baselines",
+    diagnostics="my_package:DIAGNOSTICS",
 )
 
 
@@ -89,12 +94,40 @@ def suggest(trial):
 
 
 SPACE = Space(suggest=suggest, base="base")
+SPACES = {"rates": SPACE}
+
+
+def sample(task):
+    return torch.linspace(-1, 1, 5)[:, None]
+
+
+def baselines(dataset, data_dir, *, split="test", config=None):
+    return [Baseline("always zero", 3.75, "nothing fitted"), Baseline("the line itself", 0.0, "cannot be beaten")]
+
+
+@diagnostic("How steep is the line?")
+def slope(subject):
+    out = subject.task.model(subject.sample).detach()
+    steep = ((out[-1] - out[0]) / (subject.sample[-1] - subject.sample[0])).item()
+    if math.isnan(steep):
+        raise NoEvidence("There is no line.")
+    return answer("pass", f"It rises by {steep:.2f}.", {"slope": steep}, {"slope": 3.0})
+
+
+@diagnostic("How many were tried?", needs="records")
+def tried(run):
+    return answer("warn", f"There were {len(run.candidates)} candidates.", {"candidates": float(len(run.candidates))})
+
+
+DIAGNOSTICS = (slope, tried)
 """
+BARE = re.sub(r'    spaces="my.*?DIAGNOSTICS",\n', "", MODULE, flags=re.DOTALL)
+"""As a family that has none of these."""
 
 PLAN = """
 name = "toy"
 family = "my_package:FAMILY"
-space = "my_package:SPACE"
+space = "rates"
 control = "base"
 num_candidates = 2
 seeds = [7, 42]
@@ -132,8 +165,66 @@ def test_the_installed_command_finds_it_where_it_is_typed(place: Path) -> None:
     assert "my_package:FAMILY" in done.stdout
 
 
-def test_search_export_load_and_what_there_is_not(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_has_all_that_a_registered_one_has(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "plan.toml", "--runner", "local"]) == 0
+    out = capsys.readouterr().out
+    assert "always zero" in out
+    assert "of 2 baselines" in out
+    root = place / "runs" / "toy"
+    assert "| always zero |" in (root / "best" / "README.md").read_text()
+    (found,) = {path.read_text().count('"slope"') > 0 for path in root.glob("members/*/findings.json")}
+    assert found
+    page = (root / "report" / "index.html").read_text()
+    assert all(words in page for words in ("How steep is the line?", "How many were tried?", "always zero"))
+    assert main(["diagnose", "toy"]) == 0
+    out = capsys.readouterr().out
+    assert "It rises by" in out
+    assert "There were 3 candidates." in out
+    assert main(["diagnose", "runs/toy/best", "--only", "slope"]) == 0
+    assert main(["diagnose", "toy", "--only", "permutation"]) == 2
+    assert "my_package:FAMILY has no such diagnostic; known: slope, tried" in " ".join(capsys.readouterr().err.split())
+    assert main(["families", "my_package:FAMILY"]) == 0
+    assert "rates" in capsys.readouterr().out
+
+
+def test_its_diagnostics_may_be_required(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "plan.toml", "--dry-run", "--set", 'require = ["tried"]'.replace(" = ", "=")]) == 2
+    assert "require: 'tried' is no diagnostic of my_package:FAMILY; known: slope" in capsys.readouterr().err
+    assert main(["search", "plan.toml", "--dry-run", "--set", 'require=["slope"]']) == 0
+
+
+def laws(place: Path, *words: str) -> str:
+    """What pytest says of the family under `tune_rh.testing`, in a process of its own."""
+    (place / "test_mine.py").write_text(
+        "from tune_rh.testing import FamilyConformance\n\n\n"
+        'class TestMine(FamilyConformance):\n    family = "my_package:FAMILY"\n    preset = "base"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py", *words],
+        cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_the_laws_of_a_family_hold_for_it(place: Path) -> None:
+    out = laws(place)
+    assert re.search(r"^\d+ passed in ", out, re.MULTILINE), out
+
+
+def test_a_law_that_does_not_hold_is_named(place: Path) -> None:
+    forgets = MODULE.replace('self.draws.set_state(state["rng"])', "pass")
+    assert forgets != MODULE
+    (place / "my_package.py").write_text(forgets)
+    lines = laws(place, "-k", "task or seed or step").splitlines()
+    failed = [line.rpartition("::")[2].partition(" ")[0] for line in lines if line.startswith("FAILED")]
+    assert failed == ["test_state_of_step_k_continues_bit_for_bit_in_a_task_of_another_seed"]
+
+
+def test_search_export_load_and_what_there_is_not(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "my_package.py").write_text(BARE)
+    assert main(["search", "plan.toml", "--runner", "local"]) == 2
+    assert "family 'my_package:FAMILY' has no spaces; give 'module:attr'" in " ".join(capsys.readouterr().err.split())
+    assert main(["search", "plan.toml", "--runner", "local", "--set", "space=my_package:SPACE"]) == 0
     card = (place / "runs" / "toy" / "best" / "README.md").read_text()
     assert "trainables/my_package" not in card
     assert "`my_package`, which must be importable" in card
@@ -155,6 +246,8 @@ def test_search_export_load_and_what_there_is_not(place: Path, capsys: pytest.Ca
         ('data: str = "toy"', 'corpus: str = "toy"', "config = 'my_package:Config': has no field data"),
         ("my_package:Task", "my_package:Tusk", "task = 'my_package:Tusk': cannot be imported"),
         ("my_package:build", "nowhere:build", "model = 'nowhere:build': cannot be imported"),
+        ("my_package:baselines", "nowhere:bases", "baselines = 'nowhere:bases': cannot be imported"),
+        ("my_package:DIAGNOSTICS", "my_package:ASKED", "diagnostics = 'my_package:ASKED': cannot be imported"),
         (
             "metrics=(LOSS, ",
             "metrics=(Metric('other', 'min', '1', ''), ",

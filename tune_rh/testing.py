@@ -1,0 +1,276 @@
+"""The laws of a family as a class of tests, for families of this project and from outside: needs pytest.
+
+```python
+from tune_rh.testing import FamilyConformance
+
+class TestMine(FamilyConformance):
+    family = "my_package:FAMILY"
+```
+
+The family needs a preset (``tiny``, or the one that ``preset`` names) whose step takes milliseconds and in which every
+mechanism that keeps state is on. Spaces, sample, baselines and diagnostics are tested where the family has them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import pickle
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+from pydantic import ValidationError
+
+from analysis.api import Finding
+from analysis.findings import from_json, to_json
+from analysis.records import read_run
+from analysis.registry import diagnose, diagnose_run, diagnostics_of, offered
+from analysis.subject import Subject, draw_sample
+from search_spaces.api import RandomTrial, Space
+from search_spaces.registry import outside, spaces_of
+from trainables.api import Family, TrainTask
+from trainables.registry import build_config, get_family, resolve
+from tune_rh.cli import main
+
+NUM_DRAWS = 200
+
+
+class FamilyConformance:
+    """Subclass it with ``family`` set.
+
+    Attributes:
+        family: as plans spell it.
+        preset: of a model that trains in milliseconds.
+        min_configs: how many different ones 200 draws from each space give at the least.
+    """
+
+    family = ""
+    preset = "tiny"
+    min_configs = 2
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def data_dir(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Root of all data; override it where the data should outlive the class."""
+        return tmp_path_factory.mktemp("data")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def prepared(cls, data_dir: Path) -> Path:
+        """``data_dir`` with the preset's data set in it."""
+        torch.set_num_threads(1)
+        resolve(cls._family().data).prepare(cls._config().data, data_dir)
+        return data_dir
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def run(cls, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The folder of a finished search: the preset as control and a variant of it, two seeds, two stages."""
+        folder = tmp_path_factory.mktemp("conformance")
+        plan = {
+            "name": "conformance",
+            "family": cls.family,
+            "control": cls.preset,
+            "presets": ["variant"],
+            "configs": {"variant": {"preset": cls.preset, "fields": cls._change()}},
+            "num_candidates": 1,
+            "seeds": [1, 2],
+            "eval_every": 2,
+            "diagnose": [],
+            "stages": [{"until_step": 2, "num_seeds": 2}, {"until_step": 4, "num_seeds": 2}],
+        }
+        (folder / "plan.toml").write_text(tomli_w.dumps(plan))
+        places = ["--runs-dir", str(folder), "--data-dir", str(prepared)]
+        assert main(["search", str(folder / "plan.toml"), "--runner", "local", *places]) == 0
+        return folder / "conformance"
+
+    # --- the task -----------------------------------------------------------------------------------------------------
+
+    def test_state_of_step_k_continues_bit_for_bit_in_a_task_of_another_seed(self, prepared: Path) -> None:
+        task, other = self._task(1, prepared), self._task(2, prepared)
+        _steps(task, 3)
+        file = io.BytesIO()
+        torch.save(task.state_dict(), file)
+        file.seek(0)
+        _steps(other, 1)
+        other.load_state_dict(torch.load(file, weights_only=True))
+        assert _steps(task, 4) == _steps(other, 4)
+        mine, others = task.model.state_dict(), other.model.state_dict()
+        assert mine.keys() == others.keys()
+        assert all(torch.equal(mine[key], others[key]) for key in mine)
+
+    def test_the_same_seed_twice_is_equal_and_another_seed_is_not(self, prepared: Path) -> None:
+        one, again, other = (_steps(self._task(seed, prepared), 3) for seed in (1, 1, 2))
+        assert one == again != other
+
+    def test_evaluate_repeats_and_leaves_the_next_step_unchanged(self, prepared: Path) -> None:
+        task, undisturbed = self._task(1, prepared), self._task(1, prepared)
+        _steps(task, 2)
+        _steps(undisturbed, 2)
+        assert task.evaluate("val") == task.evaluate("val")
+        task.evaluate("test")
+        assert _steps(task, 2) == _steps(undisturbed, 2)
+
+    def test_every_declared_metric_is_reported_and_finite(self, prepared: Path) -> None:
+        task = self._task(1, prepared)
+        report = {**task.step(), **task.evaluate("val")}
+        for metric in self._family().metrics:
+            assert math.isfinite(report[metric.rate_of or metric.name]), metric.name
+
+    def test_the_model_alone_takes_the_tasks_weights(self, prepared: Path) -> None:
+        model = resolve(self._family().model)(self._config())
+        model.load_state_dict(self._task(1, prepared).state_dict()["model"])
+
+    # --- configs ------------------------------------------------------------------------------------------------------
+
+    def test_every_preset_is_a_config_and_comes_back_from_its_own_fields(self) -> None:
+        for preset in self._family().presets:
+            config = build_config(self._family(), preset=preset)
+            assert build_config(self._family(), config.model_dump(mode="json")) == config, preset
+            assert config.data in resolve(self._family().data).names, preset
+
+    def test_a_config_is_frozen_strict_and_refuses_unknown_fields(self) -> None:
+        with pytest.raises(ValidationError):
+            self._config().data = "another"
+        with pytest.raises(ValidationError):
+            build_config(self._family(), {"no_such_field": 1}, preset=self.preset)
+        for name, value in self._change().items():
+            with pytest.raises(ValidationError):
+                build_config(self._family(), {name: str(value)}, preset=self.preset)
+
+    def test_the_objective_is_among_the_metrics(self) -> None:
+        assert self._family().objective in self._family().metrics
+
+    # --- spaces -------------------------------------------------------------------------------------------------------
+
+    def test_draws_from_every_space_build_valid_configs_that_lie_inside(self) -> None:
+        for name, space in spaces_of(self.family).items():
+            configs = {self._drawn(space, seed) for seed in range(NUM_DRAWS)}
+            assert len(configs) >= self.min_configs, name
+
+    def test_every_space_asks_for_a_name_always_in_the_same_way(self) -> None:
+        # A sampler's model of a name, a grid and an importance each take one distribution.
+        for name, space in spaces_of(self.family).items():
+            asked: dict[str, set[Any]] = {}
+            for seed in range(NUM_DRAWS):
+                space.suggest(_Noting(seed, asked))
+            assert [asked_for for asked_for, ways in asked.items() if len(ways) > 1] == [], name
+            assert space.auxiliary.keys() <= asked.keys(), name
+
+    def test_every_space_pickles_by_name_and_tells_which_presets_it_can_draw(self) -> None:
+        for name, space in spaces_of(self.family).items():
+            assert pickle.loads(pickle.dumps(space)) == space, name
+            fields = type(self._config()).model_fields.keys() | space.auxiliary.keys()
+            for preset, reason in outside(self.family, space).items():
+                assert reason.partition(" = ")[0] in fields, f"{preset} in {name}: {reason}"
+
+    # --- baselines, sample and diagnostics ----------------------------------------------------------------------------
+
+    def test_baselines_are_finite_and_kept_with_the_report(self, run: Path) -> None:
+        path = run / "report" / "baselines.json"
+        assert path.exists() == bool(self._family().baselines)
+        for row in json.loads(path.read_text())["baselines"] if path.exists() else ():
+            assert row["name"]
+            assert math.isfinite(row["value"]), row["name"]
+
+    def test_diagnostics_have_names_and_titles_of_their_own(self) -> None:
+        listed = resolve(self._family().diagnostics) if self._family().diagnostics else ()
+        assert len({diagnostic.name for diagnostic in listed}) == len(listed)
+        assert len({diagnostic.title for diagnostic in listed}) == len(listed)
+        assert all(diagnostic.needs in ("checkpoint", "records") for diagnostic in listed)
+
+    @pytest.mark.parametrize("spoiled", [False, True], ids=["as it is", "of NaN"])
+    def test_every_diagnostic_of_a_model_gives_a_finding(self, spoiled: bool, prepared: Path) -> None:
+        task = self._task(1, prepared)
+        task.model.eval()
+        sample = draw_sample(self.family, task)
+        if spoiled:
+            with torch.no_grad():
+                for parameter in task.model.parameters():
+                    parameter.fill_(math.nan)
+        findings = diagnose(Subject("c0000-s1", self.family, self._config(), 1, task, sample, prepared))
+        _check(findings, offered(self.family))
+
+    def test_every_diagnostic_of_a_run_gives_a_finding(self, run: Path) -> None:
+        _check(diagnose_run(read_run(run)), offered(self.family, "records"))
+
+    def test_the_report_shows_what_is_said_of_the_run(self, run: Path) -> None:
+        page = (run / "report" / "index.html").read_text()
+        known = diagnostics_of(self.family)
+        assert [name for name in offered(self.family, "records") if escape(known[name].title) not in page] == []
+
+    @classmethod
+    def _family(cls) -> Family:
+        return get_family(cls.family)
+
+    @classmethod
+    def _config(cls) -> Any:
+        return build_config(cls._family(), preset=cls.preset)
+
+    def _task(self, seed: int, data_dir: Path) -> TrainTask:
+        task: TrainTask = resolve(self._family().task)(self._config(), seed=seed, device="cpu", data_dir=data_dir)
+        return task
+
+    @classmethod
+    def _change(cls) -> dict[str, float]:
+        """A field that makes another config of the preset: the first positive number that may as well be less."""
+        for name, value in cls._config():
+            if isinstance(value, float) and value > 0.0 and math.isfinite(value):
+                try:
+                    build_config(cls._family(), {name: 0.75 * value}, preset=cls.preset)
+                except ValidationError:
+                    continue
+                return {name: 0.75 * value}
+        raise AssertionError(f"no field of preset {cls.preset!r} is a positive number that may be less")
+
+    def _drawn(self, space: Space, seed: int) -> str:
+        """The digest of the config that a seed draws, after everything that holds for each draw."""
+        trial = RandomTrial(seed)
+        fields = space.suggest(trial)
+        config = build_config(self._family(), fields, preset=space.base)
+        complete: Mapping[str, Any] = config.model_dump()
+        assert fields.keys() <= complete.keys()
+        assert trial.params.keys() <= fields.keys() | space.auxiliary.keys()
+        asked = {name: value for name, value in trial.params.items() if name not in space.auxiliary}
+        assert all(fields[name] == value for name, value in asked.items())
+        if space.check is not None:
+            space.check(complete)
+        again, params = space.replay(complete)
+        assert again == fields
+        # What no field holds is read back to a few digits.
+        read_back = {n: pytest.approx(v, rel=1e-5) for n, v in trial.params.items() if n in space.auxiliary}
+        assert params == {**asked, **read_back}
+        return str(config.digest())
+
+
+class _Noting:
+    """Notes how each name is asked for."""
+
+    def __init__(self, seed: int, asked: dict[str, set[Any]]) -> None:
+        self._trial, self._asked = RandomTrial(seed), asked
+
+    def __getattr__(self, kind: str) -> Any:
+        def suggest(name: str, *arguments: Any, **options: Any) -> Any:
+            self._asked.setdefault(name, set()).add((kind, *arguments, *options.items()))
+            return getattr(self._trial, kind)(name, *arguments, **options)
+
+        return suggest
+
+
+def _steps(task: TrainTask, number: int) -> list[dict[str, float]]:
+    return [dict(task.step()) for _ in range(number)]
+
+
+def _check(findings: list[Finding], names: tuple[str, ...]) -> None:
+    assert tuple(finding.name for finding in findings) == names
+    for finding in findings:
+        assert finding.verdict in ("pass", "warn", "fail", "no_evidence"), finding.name
+        assert finding.summary.endswith("."), finding.name
+    # NaN differs from itself, so the texts are compared.
+    assert to_json(from_json(to_json(findings))) == to_json(findings)
