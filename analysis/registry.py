@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from analysis.api import Diagnostic, Finding, Needs
-from trainables.registry import get_part
+from trainables.errors import UnknownFamily
+from trainables.registry import get_family, get_part
 
 _LOOKS_AT: Mapping[Needs, str] = {"checkpoint": "a trained model", "records": "a whole run"}
 
@@ -46,7 +47,12 @@ def diagnostics_of(family: str) -> Mapping[str, Diagnostic]:
     Raises:
         UnknownFamily: there is no such family, or its diagnostics cannot be imported.
     """
-    return {diagnostic.name: diagnostic for diagnostic in get_part(family, "diagnostics") or ()}
+    listed = tuple(get_part(family, "diagnostics") or ())
+    for diagnostic in listed:
+        if getattr(diagnostic, "needs", None) not in _LOOKS_AT:
+            reference = get_family(family).diagnostics
+            raise UnknownFamily(f"family {family}: diagnostics = {reference!r}: {diagnostic!r} is no diagnostic")
+    return {diagnostic.name: diagnostic for diagnostic in listed}
 
 
 def offered(family: str, needs: Needs = "checkpoint") -> tuple[str, ...]:

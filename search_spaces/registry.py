@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from search_spaces.api import OutsideSpace, Space, Unsatisfiable
+from search_spaces.api import Space
 from trainables.errors import UnknownFamily
 from trainables.registry import build_config, get_family, get_part, resolve
 
@@ -19,7 +19,11 @@ def spaces_of(family: str) -> Mapping[str, Space]:
     Raises:
         UnknownFamily: there is no such family, or its spaces cannot be imported.
     """
-    return get_part(family, "spaces") or {}
+    spaces = get_part(family, "spaces") or {}
+    if not isinstance(spaces, Mapping) or not all(isinstance(space, Space) for space in spaces.values()):
+        reference = get_family(family).spaces
+        raise UnknownFamily(f"family {family}: spaces = {reference!r}: is no mapping of names to spaces")
+    return spaces
 
 
 def get_space(family: str, name: str) -> Space:
@@ -59,11 +63,11 @@ def outside(family: str, space: Space) -> dict[str, str]:
 
 def _why_outside(family: str, space: Space, preset: str) -> str:
     """Empty for a preset that the space can draw."""
-    wanted = build_config(get_family(family), preset=preset).model_dump()
     try:
+        wanted = build_config(get_family(family), preset=preset).model_dump()
         drawn, _ = space.replay(wanted)
-    except (OutsideSpace, Unsatisfiable) as refused:
-        return str(refused)
-    given = {**build_config(get_family(family), preset=space.base).model_dump(), **drawn}
+        given = {**build_config(get_family(family), preset=space.base).model_dump(), **drawn}
+    except ValueError as refused:  # outside of the space, or not even a config
+        return " ".join(str(refused).split())
     different = (name for name in wanted if given[name] != wanted[name])
     return next((f"{name} = {wanted[name]!r}: the space has {given[name]!r}" for name in different), "")

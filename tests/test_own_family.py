@@ -247,6 +247,12 @@ def test_search_export_load_and_what_there_is_not(place: Path, capsys: pytest.Ca
         ("my_package:Task", "my_package:Tusk", "task = 'my_package:Tusk': cannot be imported"),
         ("my_package:build", "nowhere:build", "model = 'nowhere:build': cannot be imported"),
         ("my_package:baselines", "nowhere:bases", "baselines = 'nowhere:bases': cannot be imported"),
+        (
+            "DIAGNOSTICS = (slope, ",
+            "DIAGNOSTICS = (suggest, ",
+            "diagnostics = 'my_package:DIAGNOSTICS': <function",
+        ),
+        ('SPACES = {"rates": SPACE}', 'SPACES = ["rates"]', "spaces = 'my_package:SPACES': is no mapping of names to"),
         ("my_package:DIAGNOSTICS", "my_package:ASKED", "diagnostics = 'my_package:ASKED': cannot be imported"),
         (
             "metrics=(LOSS, ",
