@@ -44,9 +44,9 @@ _SEED = 161
 
 @diagnostic("depth specialisation of routing")
 def depth_specialisation(subject: Any) -> Finding:
-    """Values: ``depth_specialisation``, the mean distance, and ``depth_<i>`` of each application, between 0 and 1;
-    ``by_chance``, which it exceeds in 1 of 100 models whose depths are alike; ``moved_share``, the share of assignments
-    that would have to go elsewhere for all depths to be alike (mean total variation distance).
+    """Return a finding with values: ``depth_specialisation``, the mean distance, and ``depth_<i>`` of each application,
+    between 0 and 1; ``by_chance``, which it exceeds in 1 of 100 models whose depths are alike; ``moved_share``, the
+    share of assignments that would have to go elsewhere for all depths to be alike (mean total variation distance).
 
     Resampled distances lean upwards, by about as much as chance alone gives, and so do the intervals.
     """

@@ -48,11 +48,11 @@ _MAX_TOKENS = 1 << 17  # of all passes together
 
 @diagnostic("importance of single experts")
 def expert_importance(subject: Any) -> Finding:
-    """Values, costs in nats per token: ``top_share``, the largest cost of one expert over that of all, and
-    ``top_of_costs``, over the sum of all costs above zero (both left out if there is nothing to share); ``idle_share``
-    of the experts whose cost cannot be told from zero; ``none_left``, the cost of all; ``nll`` with all of them;
-    ``sequences``, on how many this rests. The cost of each is in the plots: expert 3 of one seed has nothing to do with
-    expert 3 of another, and values are put side by side over seeds.
+    """Return a finding with values, costs in nats per token: ``top_share``, the largest cost of one expert over that of
+    all, and ``top_of_costs``, over the sum of all costs above zero (both left out if there is nothing to share);
+    ``idle_share`` of the experts whose cost cannot be told from zero; ``none_left``, the cost of all; ``nll`` with all
+    of them; ``sequences``, on how many this rests. The cost of each is in the plots: expert 3 of one seed has nothing
+    to do with expert 3 of another, and values are put side by side over seeds.
 
     The largest of several costs leans upwards, the more so the fewer the sequences.
     """

@@ -46,9 +46,10 @@ _RESAMPLES = 500
 
 @diagnostic("routing balance and collapse")
 def routing_balance(subject: Any) -> Finding:
-    """Values, named as training reports them, without unit: ``balance_entropy``, ``max_vio`` and ``dead_share``, which
-    are judged; ``balance_entropy_min``, of the depth where it is lowest; ``load_top4``; ``token_drop``, the share of
-    assignments that reached no expert; and ``even_experts``, as many as have that entropy if their loads are equal.
+    """Return a finding with values, named as training reports them, without unit: ``balance_entropy``, ``max_vio`` and
+    ``dead_share``, which are judged; ``balance_entropy_min``, of the depth where it is lowest; ``load_top4``;
+    ``token_drop``, the share of assignments that reached no expert; and ``even_experts``, as many as have that entropy
+    if their loads are equal.
     """
     config = subject.config
     if config.ffn == "dense":

@@ -31,8 +31,9 @@ MIN_GAIN = 0.0
 
 @diagnostic("O: baselines", name="baselines")
 def against_baselines(subject: Any) -> Finding:
-    """Values, in nats per spacing: ``gain``, the NLL of AR(64) less the model's on the model's targets; ``nll`` and
-    ``nll_ar64`` on these; ``baselines_beaten``, how many; and each baseline's NLL on the whole split by its name.
+    """Return a finding with values, in nats per spacing: ``gain``, the NLL of AR(64) less the model's on the model's
+    targets; ``nll`` and ``nll_ar64`` on these; ``baselines_beaten``, how many; and each baseline's NLL on the whole
+    split by its name.
     """
     swept, split = finite_sweep(subject.sample), subject.sample.split
     try:

@@ -40,10 +40,10 @@ _MAX_FLOATS = 1 << 26
 
 @diagnostic("I: attention profile of slots")
 def attention_profile(subject: Any) -> Finding:
-    """Values in positions, standard deviation over slots of the centres of mass: ``spread_last`` of the last block,
-    ``spread_last3`` of the mean attention of the last three (or as many as there are), ``spread_all`` of all blocks;
-    ``centre_min`` and ``centre_max`` of the last block; ``share_on_data``, how much of the last block's attention goes
-    to data and not to slots.
+    """Return a finding with values in positions, standard deviation over slots of the centres of mass: ``spread_last``
+    of the last block, ``spread_last3`` of the mean attention of the last three (or as many as there are),
+    ``spread_all`` of all blocks; ``centre_min`` and ``centre_max`` of the last block; ``share_on_data``, how much of
+    the last block's attention goes to data and not to slots.
     """
     config = subject.config
     if config.layout != "postfix":

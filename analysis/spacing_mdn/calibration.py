@@ -36,9 +36,9 @@ Array = NDArray[np.float64]
 
 @diagnostic("N: calibration")
 def calibration(subject: Any) -> Finding:
-    """Values: ``ks``, between 0 and 1; ``ks_by_chance``, which a calibrated model exceeds in 5 cases of 100 with as
-    many targets; ``coverage_50`` and ``coverage_90``, shares of targets in the central intervals; ``crps`` in
-    spacings; ``num_targets``.
+    """Return a finding with values: ``ks``, between 0 and 1; ``ks_by_chance``, which a calibrated model exceeds in 5
+    cases of 100 with as many targets; ``coverage_50`` and ``coverage_90``, shares of targets in the central intervals;
+    ``crps`` in spacings; ``num_targets``.
     """
     swept = finite_sweep(subject.sample)
     return _judge(pit(swept), crps(swept))

@@ -30,9 +30,9 @@ _MIN_GAIN = 1e-3  # nats; a resample without gain makes the share large, not inf
 
 @diagnostic("M: content only, IDs off")
 def content_only(subject: Any) -> Finding:
-    """Values, nats per spacing: ``nll`` as evaluated, ``nll_content_only`` without IDs, ``nll_ar1`` of the linear
-    predictor on the same targets, ``change`` (second less first), ``gain`` (third less first). ``share`` is change /
-    gain, and negative where the model is better off without IDs.
+    """Return a finding with values, nats per spacing: ``nll`` as evaluated, ``nll_content_only`` without IDs,
+    ``nll_ar1`` of the linear predictor on the same targets, ``change`` (second less first), ``gain`` (third less
+    first). ``share`` is change / gain, and negative where the model is better off without IDs.
     """
     sample: Sample = subject.sample
     setting = sample.setting

@@ -35,9 +35,9 @@ Array = NDArray[np.float64]
 
 @diagnostic("H: cross-block stability")
 def cross_block(subject: Any) -> Finding:
-    """Values, all in nats but the last two: ``std``, between runs without the sampling error; ``std_seen``, with it;
-    ``range``, the worst run less the best; ``range_by_chance``, which equally good runs exceed in 5 cases of 100;
-    ``nll`` over all; ``variation``, ``std_seen`` over the absolute mean; ``num_targets``.
+    """Return a finding with values, all in nats but the last two: ``std``, between runs without the sampling error;
+    ``std_seen``, with it; ``range``, the worst run less the best; ``range_by_chance``, which equally good runs exceed
+    in 5 cases of 100; ``nll`` over all; ``variation``, ``std_seen`` over the absolute mean; ``num_targets``.
 
     It passes if ``std`` is below 0.05 and ``range`` within chance; with a small ``std`` a larger range only warns.
     """

@@ -31,8 +31,8 @@ _RESAMPLES = 500  # each is an eigenvalue problem
 
 @diagnostic("K: rank of slot gradients")
 def gradient_rank(subject: Any) -> Finding:
-    """Values: ``rank_share`` (components / slots, between 1 / slots and 1), ``components``, ``first_share`` (of the
-    squared gradients that the first component holds).
+    """Return a finding with values: ``rank_share`` (components / slots, between 1 / slots and 1), ``components``,
+    ``first_share`` (of the squared gradients that the first component holds).
     """
     config = subject.config
     if config.layout != "postfix":

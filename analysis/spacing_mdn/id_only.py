@@ -23,8 +23,8 @@ MIN_CHANGE = 0.02
 
 @diagnostic("L: ID only, contents zeroed")
 def id_only(subject: Any) -> Finding:
-    """Values: ``nll`` as evaluated, ``nll_id_only`` without contents, and ``change``, the latter less the former; nats
-    per spacing.
+    """Return a finding with values: ``nll`` as evaluated, ``nll_id_only`` without contents, and ``change``, the latter
+    less the former; nats per spacing.
     """
     sample: Sample = subject.sample
     setting = sample.setting

@@ -34,9 +34,9 @@ _BLOCK = 2  # of the bootstrap: a quarter of the windows, a quarter of the usual
 
 @diagnostic("J: permutation sanity")
 def permutation(subject: Any) -> Finding:
-    """Values: ``nll`` with every slot's own ID and ``increase`` (mean over permutations), nats; ``increase_percent``
-    of the absolute ``nll``, which means little where that is near 0; ``worst_increase`` and ``spread``, the largest
-    and the standard deviation over permutations, nats.
+    """Return a finding with values: ``nll`` with every slot's own ID and ``increase`` (mean over permutations), nats;
+    ``increase_percent`` of the absolute ``nll``, which means little where that is near 0; ``worst_increase`` and
+    ``spread``, the largest and the standard deviation over permutations, nats.
     """
     sample: Sample = subject.sample
     config, setting = subject.config, sample.setting

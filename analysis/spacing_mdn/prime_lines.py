@@ -41,8 +41,9 @@ Array = NDArray[np.float64]
 
 @diagnostic("P: prime lines in the residuals")
 def prime_lines(subject: Any) -> Finding:
-    """Values, shares between 0 and 1: ``share_left``, of the variance at the lines; ``lines_of_spacings`` and
-    ``lines_of_residuals``, of the variance of each that lies at the lines; ``num_primes``, ``num_targets``.
+    """Return a finding with values, shares between 0 and 1: ``share_left``, of the variance at the lines;
+    ``lines_of_spacings`` and ``lines_of_residuals``, of the variance of each that lies at the lines; ``num_primes``,
+    ``num_targets``.
 
     Reported rather than judged: it never fails, and warns where nearly all of the lines is left.
     """

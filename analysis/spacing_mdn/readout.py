@@ -25,10 +25,10 @@ Array = NDArray[np.float64]
 
 @diagnostic("D: readout weights")
 def readout(subject: Any) -> Finding:
-    """Values: ``slot_<i>``, mean weight over windows, and ``largest``, the greatest of these; entropies in nats, at
-    most log(slots): ``entropy``, of a window's weights in the mean, and ``entropy_of_mean``, of the mean weights;
-    ``spread``, standard deviation of a slot's weight over windows, in the mean over slots: 0 where the readout does
-    not look at the data. All of the group of slots that sees the whole window.
+    """Return a finding with values: ``slot_<i>``, mean weight over windows, and ``largest``, the greatest of these;
+    entropies in nats, at most log(slots): ``entropy``, of a window's weights in the mean, and ``entropy_of_mean``, of
+    the mean weights; ``spread``, standard deviation of a slot's weight over windows, in the mean over slots: 0 where
+    the readout does not look at the data. All of the group of slots that sees the whole window.
     """
     config, sample = subject.config, subject.sample
     if config.layout != "postfix":

@@ -40,9 +40,9 @@ _SMALLEST = 1e-12  # an error of exactly 0 has no logarithm
 
 @diagnostic("G: rollout drift")
 def rollout_drift(subject: Any) -> Finding:
-    """Values, in spacings (mean 1): ``error_1``, ``error_10``, ``error_50``, ``error_200``, mean absolute errors over
-    ``windows``; ``error_constant`` of always predicting 1; ``slope`` of log error on log horizon. Intervals by a
-    bootstrap over windows one by one: they lie apart.
+    """Return a finding with values, in spacings (mean 1): ``error_1``, ``error_10``, ``error_50``, ``error_200``, mean
+    absolute errors over ``windows``; ``error_constant`` of always predicting 1; ``slope`` of log error on log horizon.
+    Intervals by a bootstrap over windows one by one: they lie apart.
     """
     sample: Sample = subject.sample
     chosen = chosen_windows(sample)

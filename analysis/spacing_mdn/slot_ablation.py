@@ -34,8 +34,9 @@ Array = NDArray[np.float64]
 
 @diagnostic("A: slot ablation")
 def slot_ablation(subject: Any) -> Finding:
-    """Values, changes of the NLL in nats: ``max_change``, the largest of those judged; ``slot_<i>`` without one slot;
-    ``top_<k>`` without the k most important, ``random_<k>`` without k at random; ``none_left``. ``nll``: with all.
+    """Return a finding with values, changes of the NLL in nats: ``max_change``, the largest of those judged;
+    ``slot_<i>`` without one slot; ``top_<k>`` without the k most important, ``random_<k>`` without k at random;
+    ``none_left``. ``nll``: with all.
 
     The largest of several changes leans upwards, the more so the fewer the windows (``windows``).
     """

@@ -30,9 +30,10 @@ Array = NDArray[np.float64]
 
 @diagnostic("E: slot effect")
 def slot_effect(subject: Any) -> Finding:
-    """Values: ``slot_<i>``, RMS change of the predicted mean without that slot, in mean spacings; ``largest_share`` of
-    their sum that one slot has, and ``largest_effect``, its change; ``entropy`` of the shares in nats, at most
-    log(slots); ``windows`` looked at. A largest effect of next to nothing gives a warning, however it is shared.
+    """Return a finding with values: ``slot_<i>``, RMS change of the predicted mean without that slot, in mean spacings;
+    ``largest_share`` of their sum that one slot has, and ``largest_effect``, its change; ``entropy`` of the shares in
+    nats, at most log(slots); ``windows`` looked at. A largest effect of next to nothing gives a warning, however it is
+    shared.
     """
     number = subject.config.n_slots
     if not number:

@@ -26,8 +26,8 @@ Array = NDArray[np.float64]
 
 @diagnostic("C: gradient correlation between slots")
 def slot_gradients(subject: Any) -> Finding:
-    """Values: ``mean_abs_correlation`` over pairs and windows; ``silent_share`` of the slots' gradients that are too
-    short to have a direction (pairs with one are left out).
+    """Return a finding with values: ``mean_abs_correlation`` over pairs and windows; ``silent_share`` of the slots'
+    gradients that are too short to have a direction (pairs with one are left out).
     """
     config = subject.config
     if config.layout != "postfix":

@@ -23,9 +23,10 @@ Array = NDArray[np.float64]
 
 @diagnostic("F: slot norms")
 def slot_norms(subject: Any) -> Finding:
-    """Values, Euclidean norms without unit: ``slot_<i>`` of content + ID as they enter the model; ``mean``;
-    ``contents_mean`` and ``ids_mean`` of the parts; ``shortest_to_longest``; ``capped_share`` of the slots that are as
-    long as ``norm_cap`` lets them, where a cap is set. Parameters, the same for every window: they have no interval.
+    """Return a finding with values, Euclidean norms without unit: ``slot_<i>`` of content + ID as they enter the model;
+    ``mean``; ``contents_mean`` and ``ids_mean`` of the parts; ``shortest_to_longest``; ``capped_share`` of the slots
+    that are as long as ``norm_cap`` lets them, where a cap is set. Parameters, the same for every window: they have no
+    interval.
     """
     config, slots = subject.config, subject.task.model.slots
     if slots is None:

@@ -27,8 +27,9 @@ Array = NDArray[np.float64]
 
 @diagnostic("B: slot similarity")
 def slot_similarity(subject: Any) -> Finding:
-    """Values, absolute cosines: ``vectors_mean`` and ``vectors_max`` over pairs; ``contents_mean`` and ``ids_mean`` of
-    the two parts by themselves; ``states_mean`` over pairs and windows (postfix; of the group that sees all).
+    """Return a finding with values, absolute cosines: ``vectors_mean`` and ``vectors_max`` over pairs;
+    ``contents_mean`` and ``ids_mean`` of the two parts by themselves; ``states_mean`` over pairs and windows (postfix;
+    of the group that sees all).
 
     Vectors are parameters, the same for every window, and have no interval. A zero vector has cosine 0 with all.
     """
