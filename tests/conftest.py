@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -54,6 +54,18 @@ def first100k_dir(data_dir: Path) -> Path:
 def zeros_100k(first100k_dir: Path) -> np.ndarray:
     """The first 100,000 ordinates."""
     return zeros.ordinates(100_000, first100k_dir / "spacing_mdn" / "zeros")
+
+
+@pytest.fixture
+def no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save figures empty, but in tests marked ``drawn``: drawing takes most of the time of a page."""
+
+    def save(figure: object, file: IO[bytes] | Path, *, format: str = "png", **options: object) -> None:
+        content = b'<svg width="1" height="1"></svg>' if format == "svg" else b""
+        file.write_bytes(content) if isinstance(file, Path) else file.write(content)
+
+    if "drawn" not in request.keywords:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
 
 
 @pytest.fixture(scope="session")

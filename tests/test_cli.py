@@ -20,6 +20,8 @@ from tests.plans import fields
 from tune_rh.cli import COMMANDS, main
 from tune_rh.journal import RunLock, RunPaths
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -19,6 +19,8 @@ from tests.plans import fields
 from tune_rh.cli import main
 from tune_rh.execute import _clean_stop
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -20,6 +20,8 @@ from tune_rh.export import export
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 MEMBER = "c0000-s7"
 
 

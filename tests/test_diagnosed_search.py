@@ -26,6 +26,8 @@ from tune_rh.local_runner import LocalRunner
 from tune_rh.scheduler import RunMember
 from tune_rh.summary import failed_requirements, ranking
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 TINY: dict[str, Any] = {
     "family": "spacing_mdn",
     "space": "cpu-quickstart",

@@ -32,6 +32,8 @@ from tune_rh.simulate import Conditions
 from tune_rh.summary import FunnelStage, contenders, describe, funnel, ranking
 from tune_rh.table_source import repeat
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 # --- before launch ---------------------------------------------------------------------------------------------------
 
 

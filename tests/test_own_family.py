@@ -12,6 +12,8 @@ import pytest
 
 from tune_rh.cli import main
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 ROOT = Path(__file__).parents[1]
 
 MODULE = """

@@ -20,6 +20,8 @@ from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
 from tune_rh.session import Session
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 SIDES: dict[str, dict[str, Any]] = {
     "a": {"preset": "control", "noise": 0.01},
     # Floor is guilty; rate and span do next to nothing, and the bend none without its kind.

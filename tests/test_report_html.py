@@ -19,7 +19,6 @@ from analysis.api import Baseline, Estimate, Finding, Plot, Series
 from analysis.findings import to_json
 from analysis.records import RunUnreadable
 from analysis.reports import search
-from analysis.reports.plots import draw
 from tests import records as on_disk
 from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
@@ -27,6 +26,8 @@ from tests.report_files import tokens
 from tune_rh import reporting
 from tune_rh.events import SessionEnded, SessionStarted
 from tune_rh.journal import RunLock, RunPaths
+
+pytestmark = pytest.mark.usefixtures("no_drawing")
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 LADDER = (Baseline("guess", 2.0, "nothing fitted"), Baseline("clever", -9.0, "far ahead"))
@@ -152,6 +153,7 @@ def test_a_baseline_that_is_better_is_said_before_anything_else(tmp_path: Path) 
     assert ladder[-1][0] == "clever"
 
 
+@pytest.mark.drawn
 def test_the_page_needs_nothing_from_outside_and_its_names_are_its_own(diagnosed: Path) -> None:
     page = Page(search.write(diagnosed, ladder=LADDER))
     local = ("#", "data:")
@@ -312,23 +314,6 @@ def test_what_is_no_run_or_was_damaged_is_refused(tmp_path: Path) -> None:
     cut(tmp_path / "run", lambda lines: [*lines[:5], "{", *lines[5:]])
     with pytest.raises(RunUnreadable, match="line 6"):
         search.write(tmp_path / "run")
-
-
-@pytest.mark.parametrize("kind", ["line", "bar", "points", "heat"])
-@pytest.mark.parametrize("values", [(), (float("nan"),) * 3, (1.0, float("nan"), 3.0), (1.0, 10.0, 1000.0)])
-def test_any_plot_can_be_drawn(kind: Any, values: tuple[float, ...]) -> None:
-    x = tuple(range(len(values)))
-    series = (Series("one", x, values, values, values), Series("other", x, values)) if values else ()
-    grid = (values, values) if values else ()
-    logarithmic = kind != "heat" and values == (1.0, 10.0, 1000.0)
-    plot = Plot(
-        "T <&> $x$", "x", "y", kind, series, grid, {"limit": 2.0}, ("a", "b", "c")[: len(values)], log_y=logarithmic
-    )
-    picture = draw(plot)
-    text = "".join(ElementTree.fromstring(picture.markup).itertext())
-    assert "T <&> $x$" in text
-    assert "mathdefault" not in text
-    assert ("nothing finite to show" in text) == (not any(v == v for v in values))
 
 
 def test_the_ladder_is_made_once_for_the_same_data(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from tune_rh.cli import main
 from tune_rh.errors import JournalCorrupt
 from tune_rh.journal import RunPaths
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 ASKED = offered("shared_moe", "records")
 LOSSES = {CONTROL: 4.0, "strong": 4.1, "smaller": 4.2, "dense": 4.05}
 

@@ -27,6 +27,8 @@ from tune_rh.scheduler import Finish, RunMember, Wait
 from tune_rh.simulate import Clock, Conditions, Trace
 from tune_rh.table_source import clock_for, repeat, simulate, table_session
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 STEPS = np.arange(10, 130, 10)
 ONE_WORKER = Conditions()
 
