@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,31 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
 
 
 def drive(paths: RunPaths, kill_after: int) -> None:
+    """Search in a process of its own, which is killed after so many events."""
     words = [sys.executable, "-m", "tests.driver", str(paths.root), str(paths.root.parent), str(kill_after)]
     done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+class Killed(BaseException):
+    """Stands for kill -9 inside this process: no handler of the code under test catches it."""
+
+
+def cut(paths: RunPaths, kill_after: int) -> None:
+    """As `drive`, but without a process of its own."""
+    run, search = open_search(paths)
+    count = 0
+
+    def watch(_event: Event) -> None:
+        nonlocal count
+        count += 1
+        if count == kill_after:
+            raise Killed
+
+    search.watchers.append(watch)
+    with pytest.raises(Killed):
+        LocalRunner(run).run(search)
+    run.journal.close()
 
 
 def check_nothing_ran_twice(paths: RunPaths) -> None:
@@ -64,10 +87,12 @@ def check_nothing_ran_twice(paths: RunPaths) -> None:
 
 
 @pytest.mark.usefixtures("light")
-@pytest.mark.parametrize("kill_after", [4, 17, 28])
-def test_a_killed_driver_loses_nothing(tmp_path: Path, uninterrupted: RunPaths, kill_after: int) -> None:
+@pytest.mark.parametrize(("end", "kill_after"), [(cut, 4), (drive, 17), (cut, 28)])
+def test_a_killed_driver_loses_nothing(
+    tmp_path: Path, uninterrupted: RunPaths, end: Callable[[RunPaths, int], None], kill_after: int
+) -> None:
     paths = make(tmp_path / "run", **SMALL)
-    drive(paths, kill_after)
+    end(paths, kill_after)
     assert len(events(paths)) == kill_after + 2
     assert not isinstance(events(paths)[-1], SessionEnded)
     finish(paths)
@@ -85,29 +110,13 @@ def test_killed_over_and_over(tmp_path: Path, uninterrupted: RunPaths) -> None:
     assert decided(paths) == decided(uninterrupted)
 
 
-class Killed(BaseException):
-    """Stands for kill -9 inside this process: no handler of the code under test catches it."""
-
-
 @pytest.mark.usefixtures("light")
 def test_killed_after_one_event_or_another(tmp_path: Path, uninterrupted: RunPaths) -> None:
     """As kill -9 at every other event of a search, but without a process each time."""
     expected, num = decided(uninterrupted), len(events(uninterrupted))
     for kill_after in range(1, num - 2, 2):
         paths = make(tmp_path / f"run-{kill_after}", **SMALL)
-        run, search = open_search(paths)
-        count = 0
-
-        def watch(_event: Event, limit: int = kill_after) -> None:
-            nonlocal count
-            count += 1
-            if count == limit:
-                raise Killed
-
-        search.watchers.append(watch)
-        with pytest.raises(Killed):
-            LocalRunner(run).run(search)
-        run.journal.close()
+        cut(paths, kill_after)
         finish(paths)
         assert decided(paths) == expected, events(paths)[kill_after + 1]
         check_nothing_ran_twice(paths)
@@ -116,7 +125,7 @@ def test_killed_after_one_event_or_another(tmp_path: Path, uninterrupted: RunPat
 @pytest.mark.parametrize("lost", ["study.db", "torn line"])
 def test_what_a_crash_may_leave_behind_is_made_good(tmp_path: Path, uninterrupted: RunPaths, lost: str) -> None:
     paths = make(tmp_path / "run", **SMALL)
-    drive(paths, 23)
+    cut(paths, 23)
     if lost == "study.db":
         paths.study.unlink()
         finish(paths)

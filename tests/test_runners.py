@@ -25,8 +25,8 @@ from tune_rh.journal import RunPaths
 if TYPE_CHECKING:
     from tune_rh.ray_cluster import Cluster
 
-# The start of the cluster is not part of a test's limit.
-pytestmark = pytest.mark.timeout(func_only=True)
+# The start of the cluster is not part of the limit; that of the workers is, which load torch on cores they share.
+pytestmark = pytest.mark.timeout(300, func_only=True)
 
 PLAN: dict[str, Any] = {
     "num_candidates": 3,
