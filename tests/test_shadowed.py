@@ -57,9 +57,11 @@ def test_a_family_from_outside_is_searched_in_process(place: Path) -> None:
     assert "toy" in run(place, sys.executable, "-m", "tune_rh", "search", "plan.toml", "--runner", "local")
 
 
+@pytest.mark.timeout(300)  # the start of a cluster is in it
 @pytest.mark.parametrize("place", ["packages"], indirect=True)
 def test_a_family_from_outside_is_searched_by_workers_of_ray(place: Path) -> None:
-    run(place, sys.executable, "-m", "tune_rh", "search", "plan.toml", "--runner", "ray")
+    small = ("--set", "resources.slots=1", "--set", "num_candidates=1")
+    run(place, sys.executable, "-m", "tune_rh", "search", "plan.toml", "--runner", "ray", *small)
     assert (place / "runs" / "toy" / "best" / "README.md").is_file()
 
 
