@@ -106,7 +106,7 @@ class Diagnostic(Protocol):
 
     Attributes:
         name: as plans and the command line spell it (``permutation``).
-        needs: ``checkpoint``: called with an `analysis.subject.Subject`; ``records``: called with a run's records.
+        needs: ``checkpoint``: takes an `analysis.subject.Subject`; ``records``: takes an `analysis.view.Run`.
         title: for reports ("J: permutation sanity").
     """
 

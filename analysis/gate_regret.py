@@ -21,9 +21,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from analysis.gate_scores import Entry, gate_entries
-from analysis.records import AUDIT, Records
 from analysis.stats.interval import Interval, proportion_interval
+from analysis.view import AUDIT, Entry, Run
 
 MIN_PAIRS = 4
 """Fewer candidates at two gates make no correlation."""
@@ -104,14 +103,14 @@ class Regret:
     note: str
 
 
-def gate_regret(records: Records, seed: int = 0) -> Regret:
+def gate_regret(run: Run, seed: int = 0) -> Regret:
     """Estimate for every gate, and for all together, whether the best was stopped.
 
     Args:
-        records: of a search or race; of a comparison there are no gates, and of one stage none either.
+        run: of a search or race; of a comparison there are no gates, and of one stage none either.
         seed: of bootstrap and simulation.
     """
-    entries = [[e for e in es if e.rank is not None and math.isfinite(e.score)] for es in gate_entries(records)]
+    entries = [[e for e in es if e.rank is not None and math.isfinite(e.score)] for es in run.gates]
     by_merit, audited = [], set[str]()
     for arrived in entries:
         by_merit.append([e for e in arrived if e.candidate not in audited])
@@ -120,7 +119,7 @@ def gate_regret(records: Records, seed: int = 0) -> Regret:
     cautious: list[_Link] = []
     corrected: list[_Link] = []
     for gate in range(len(entries) - 1):
-        found, links = _gate(records, by_merit[gate], by_merit[gate + 1], gate, corrected, seed + gate)
+        found, links = _gate(run, by_merit[gate], by_merit[gate + 1], gate, corrected, seed + gate)
         gates.append(found)
         if links is not None:
             cautious.append(links[0])
@@ -130,7 +129,7 @@ def gate_regret(records: Records, seed: int = 0) -> Regret:
         tuple(gates),
         _chance_in_all(cautious, seed) if complete else None,
         _chance_in_all(corrected, seed) if complete else None,
-        _audit(records, entries),
+        _audit(run, entries),
         _note(gates, complete),
     )
 
@@ -157,13 +156,13 @@ class _Link:
 
 
 def _gate(
-    records: Records, here: list[Entry], later: list[Entry], gate: int, before: list[_Link], seed: int
+    run: Run, here: list[Entry], later: list[Entry], gate: int, before: list[_Link], seed: int
 ) -> tuple[GateRegret, tuple[_Link, _Link] | None]:
-    steps = [stage["until_step"] for stage in records.stages[gate : gate + 2]]
+    steps = [stage["until_step"] for stage in run.stages[gate : gate + 2]]
     merit = {(e.candidate, e.seed) for e in here if e.promoted and e.reason != AUDIT}
-    next_score = {(e.candidate, e.seed): records.sign * e.score for e in later}
+    next_score = {(e.candidate, e.seed): run.sign * e.score for e in later}
     both = [e for e in here if (e.candidate, e.seed) in merit and (e.candidate, e.seed) in next_score]
-    scores = [records.sign * e.score for e in both], [next_score[e.candidate, e.seed] for e in both]
+    scores = [run.sign * e.score for e in both], [next_score[e.candidate, e.seed] for e in both]
     make = partial(
         GateRegret,
         gate=gate,
@@ -282,11 +281,11 @@ def _chance_in_all(links: Sequence[_Link], seed: int) -> Interval:
     return Interval(float(chances.mean()), float(low), float(high))
 
 
-def _audit(records: Records, entries: list[list[Entry]]) -> Audit | None:
-    audited = tuple(c.id for c in records.candidates.values() if c.audited)
+def _audit(run: Run, entries: list[list[Entry]]) -> Audit | None:
+    audited = tuple(c.id for c in run.candidates.values() if c.audited)
     if not audited:
         return None
-    at_end = {e.candidate: records.sign * e.score for e in entries[-1]} if entries else {}
+    at_end = {e.candidate: run.sign * e.score for e in entries[-1]} if entries else {}
     ran = {name: at_end[name] for name in audited if name in at_end}
     winner = min((score for name, score in at_end.items() if name not in ran), default=math.nan)
     better = tuple(name for name, score in ran.items() if score < winner)
@@ -295,8 +294,8 @@ def _audit(records: Records, entries: list[list[Entry]]) -> Audit | None:
         tuple(ran),
         better,
         proportion_interval(len(better), len(ran)),
-        records.sign * best,
-        records.sign * winner,
+        run.sign * best,
+        run.sign * winner,
     )
 
 

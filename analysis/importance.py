@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from analysis.gate_scores import Entry, gate_entries
-from analysis.records import Records
+from analysis.view import Entry, Run
 
 if TYPE_CHECKING:
     import optuna
@@ -72,17 +71,17 @@ class Importance:
     note: str
 
 
-def importance(records: Records, seed: int = 0) -> Importance:
+def importance(run: Run, seed: int = 0) -> Importance:
     """Importance at the highest gate that enough candidates with drawn parameters reached, else at the first.
 
     Later gates are nearer to the end but see only those that earlier ones let through, so that a parameter which the
     first gate has settled looks unimportant there; the note says which gate it was.
 
     Args:
-        records: of a search; races and comparisons draw nothing.
+        run: of a search; races and comparisons draw nothing.
         seed: of the shuffles.
     """
-    usable = [[e for e in entries if _is_usable(records, e)] for entries in gate_entries(records)]
+    usable = [[e for e in entries if _is_usable(run, e)] for entries in run.gates]
     counts = [len(entries) for entries in usable]
     most = max(counts, default=0)
     gate = max((k for k, count in enumerate(counts) if count >= ENOUGH), default=counts.index(most))
@@ -92,13 +91,13 @@ def importance(records: Records, seed: int = 0) -> Importance:
     entries = usable[gate]
     until, num_best = entries[0].until_step, max(_MIN_BEST, math.ceil(_BEST_SHARE * len(entries)))
     num_best = min(num_best, len(entries) // 2)
-    scores = [records.sign * e.score for e in entries]
-    found = _divergences(records, entries, scores, num_best)
+    scores = [run.sign * e.score for e in entries]
+    found = _divergences(run, entries, scores, num_best)
     total = math.fsum(found.values())
     if not total:
         return Importance((), gate, until, len(entries), num_best, "No importance: no parameter sets the best apart.")
     rng = random.Random(seed)
-    shuffled = [_divergences(records, entries, rng.sample(scores, len(scores)), num_best) for _ in range(_SHUFFLES)]
+    shuffled = [_divergences(run, entries, rng.sample(scores, len(scores)), num_best) for _ in range(_SHUFFLES)]
     p_values = _p_values(found, shuffled)
     shares = [Share(name, value / total, p_values[name]) for name, value in found.items()]
     shares.sort(key=lambda s: (-s.share, s.name))
@@ -111,8 +110,8 @@ def importance(records: Records, seed: int = 0) -> Importance:
     return Importance(tuple(shares), gate, until, len(entries), num_best, note + ".")
 
 
-def _is_usable(records: Records, entry: Entry) -> bool:
-    candidate = records.candidates[entry.candidate]
+def _is_usable(run: Run, entry: Entry) -> bool:
+    candidate = run.candidates[entry.candidate]
     return bool(candidate.params) and entry.seed is None and math.isfinite(entry.score)
 
 
@@ -126,19 +125,17 @@ def _p_values(found: Mapping[str, float], shuffled: Sequence[Mapping[str, float]
     return p_values
 
 
-def _divergences(
-    records: Records, entries: Sequence[Entry], scores: Sequence[float], num_best: int
-) -> dict[str, float]:
+def _divergences(run: Run, entries: Sequence[Entry], scores: Sequence[float], num_best: int) -> dict[str, float]:
     """How far the distribution of each parameter among the best is from that among all (Pearson's divergence)."""
     from optuna.importance import PedAnovaImportanceEvaluator
 
-    study = _study(records, entries, scores)
+    study = _study(run, entries, scores)
     evaluator = PedAnovaImportanceEvaluator(target_quantile=num_best / len(entries))
     found: dict[str, float] = evaluator.evaluate(study)
     return {name: value if math.isfinite(value) else 0.0 for name, value in found.items()}
 
 
-def _study(records: Records, entries: Sequence[Entry], scores: Sequence[float]) -> optuna.Study:
+def _study(run: Run, entries: Sequence[Entry], scores: Sequence[float]) -> optuna.Study:
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -148,7 +145,7 @@ def _study(records: Records, entries: Sequence[Entry], scores: Sequence[float]) 
     finally:
         optuna.logging.set_verbosity(before)
     for entry, score in zip(entries, scores, strict=True):
-        candidate = records.candidates[entry.candidate]
+        candidate = run.candidates[entry.candidate]
         distributions = {
             name: optuna.distributions.json_to_distribution(text) for name, text in candidate.distributions.items()
         }

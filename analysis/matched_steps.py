@@ -12,10 +12,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.gate_scores import gate_entries
-from analysis.record_types import CandidateRecord, MemberRecord
-from analysis.records import Records
 from analysis.stats.interval import mean_interval
+from analysis.view import Candidate, Member, Run
 
 
 @dataclass(frozen=True)
@@ -44,19 +42,19 @@ class MatchedSteps:
     clear_from: int | None
 
 
-def matched_steps(records: Records) -> list[MatchedSteps]:
+def matched_steps(run: Run) -> list[MatchedSteps]:
     """Everybody who was scored at the end, best first; empty without a control, or before anybody got there."""
-    control = records.control
+    control = run.control
     if control is None:
         return []
-    finishers = [records.candidates[e.candidate] for e in gate_entries(records)[-1] if e.candidate != control.id]
-    found = [_compare(records, candidate, control) for candidate in finishers]
+    finishers = [run.candidates[e.candidate] for e in run.gates[-1] if e.candidate != control.id]
+    found = [_compare(run, candidate, control) for candidate in finishers]
     return [one for one in found if one is not None]
 
 
-def _compare(records: Records, candidate: CandidateRecord, control: CandidateRecord) -> MatchedSteps | None:
+def _compare(run: Run, candidate: Candidate, control: Candidate) -> MatchedSteps | None:
     pairs = [(m, control.members[seed]) for seed, m in candidate.members.items() if seed in control.members]
-    sides = [(_BestSoFar(records, one), _BestSoFar(records, other)) for one, other in pairs]
+    sides = [(_BestSoFar(run, one), _BestSoFar(run, other)) for one, other in pairs]
     reported = {step for pair in sides for side in pair for step in side.steps}
     rows = []
     for step in sorted(reported):
@@ -67,10 +65,10 @@ def _compare(records: Records, candidate: CandidateRecord, control: CandidateRec
     if not rows:
         return None
     steps, difference, low, high, num_pairs = zip(*rows, strict=True)
-    worst = [records.sign * d for d in difference]
+    worst = [run.sign * d for d in difference]
     # The end of the interval that speaks least for the candidate.
     ends = zip(low, high, strict=True)
-    bounds = [max(records.sign * a, records.sign * b) if not math.isnan(a) else math.inf for a, b in ends]
+    bounds = [max(run.sign * a, run.sign * b) if not math.isnan(a) else math.inf for a, b in ends]
     return MatchedSteps(
         candidate.id,
         control.id,
@@ -87,7 +85,7 @@ def _compare(records: Records, candidate: CandidateRecord, control: CandidateRec
 class _BestSoFar:
     """Best value of a member up to a step, as long as it is there."""
 
-    def __init__(self, records: Records, member: MemberRecord) -> None:
+    def __init__(self, run: Run, member: Member) -> None:
         self.steps = [r.step for r in member.reports]
         self._values: list[float | None] = []
         # A member that stopped early keeps its value; one that was lost, or is not there yet, has none.
@@ -95,7 +93,7 @@ class _BestSoFar:
         best: float | None = None
         for report in member.reports:
             value = report.value
-            if math.isfinite(value) and (best is None or records.sign * (value - best) < 0.0):
+            if math.isfinite(value) and (best is None or run.sign * (value - best) < 0.0):
                 best = value
             self._values.append(None if report.diverged else best)
 

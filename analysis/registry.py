@@ -1,7 +1,7 @@
 """The diagnostics of a family by name, and how they are asked: `trainables.api.Family.diagnostics` lists them.
 
 Names are known without importing torch or a diagnostic. What diagnostics are is in `analysis.api`; what they look at is
-in `analysis.subject` and `analysis.records`.
+in `analysis.subject` and `analysis.view`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OfFamily(Protocol):
 
 
 class OfPlan(Protocol):
-    """A run: an `analysis.records.Records`, of which this module needs no more than its plan."""
+    """A run: an `analysis.view.Run`, of which this module needs no more than its plan."""
 
     @property
     def plan(self) -> Mapping[str, Any]:
@@ -56,7 +56,7 @@ def diagnostics_of(family: str) -> Mapping[str, Diagnostic]:
 
 
 def offered(family: str, needs: Needs = "checkpoint") -> tuple[str, ...]:
-    """Names of the diagnostics of ``family`` that look at a checkpoint, or at the records of a run, in order."""
+    """Names of the diagnostics of ``family`` that look at a checkpoint, or at a whole run, in order."""
     return tuple(name for name, diagnostic in diagnostics_of(family).items() if diagnostic.needs == needs)
 
 
@@ -91,9 +91,9 @@ def diagnose(subject: OfFamily, names: Sequence[str] | None = None, done: Done |
     return _ask(subject, subject.family, names, "checkpoint", done)
 
 
-def diagnose_run(records: OfPlan, names: Sequence[str] | None = None, done: Done | None = None) -> list[Finding]:
-    """Put the records of one run before its family's diagnostics of runs; as `diagnose` in all else."""
-    return _ask(records, records.plan["family"], names, "records", done)
+def diagnose_run(run: OfPlan, names: Sequence[str] | None = None, done: Done | None = None) -> list[Finding]:
+    """Put one run before its family's diagnostics of runs; as `diagnose` in all else."""
+    return _ask(run, run.plan["family"], names, "records", done)
 
 
 def _ask(subject: Any, family: str, names: Sequence[str] | None, needs: Needs, done: Done | None) -> list[Finding]:

@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from analysis.gate_scores import gate_entries
-from analysis.records import Records
 from analysis.stats.interval import Interval
 from analysis.stats.seeds import two_way_fit
+from analysis.view import Run
 
 _BEST_SHARE, _MIN_BEST = 1 / 3, 3
 
@@ -56,21 +55,21 @@ class SeedVariance:
     best_share: float
 
 
-def seed_variance(records: Records) -> list[SeedVariance]:
+def seed_variance(run: Run) -> list[SeedVariance]:
     """The split at each gate of a search; a race or comparison has no candidates to draw it over, and gives none."""
-    if records.kind != "search":
+    if run.kind != "search":
         return []
     rows = []
-    for gate, entries in enumerate(gate_entries(records)):
+    for gate, entries in enumerate(run.gates):
         others = [e for e in entries if e.rank is not None]
         table = [{s: v for s, v in e.values.items() if v is not None} for e in others]
         table = [row for row in table if row]  # best first, as the entries are
-        between, within, common, share = _split(table, records.stage_seeds(gate))
+        between, within, common, share = _split(table, run.stage_seeds(gate))
         best = table[: max(_MIN_BEST, math.ceil(_BEST_SHARE * len(table)))]
         rows.append(
             SeedVariance(
                 gate=gate,
-                until_step=records.stages[gate]["until_step"],
+                until_step=run.stages[gate]["until_step"],
                 num_candidates=len(table),
                 num_values=sum(map(len, table)),
                 num_lost=sum(e.num_lost for e in others),
@@ -78,7 +77,7 @@ def seed_variance(records: Records) -> list[SeedVariance]:
                 within=within,
                 common=common,
                 seed_share=share,
-                best_share=_split(best, records.stage_seeds(gate))[3].value if len(best) >= _MIN_BEST else math.nan,
+                best_share=_split(best, run.stage_seeds(gate))[3].value if len(best) >= _MIN_BEST else math.nan,
             )
         )
     return rows

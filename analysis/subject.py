@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from analysis.records import read_run
+from analysis.view import Run
 from trainables import checkpoint, exported
 from trainables.api import TrainTask
 from trainables.errors import CheckpointError, CheckpointMismatch
@@ -85,28 +85,24 @@ def open_checkpoint(
     return _subject(str(index.get("member", path.name)), family, built, seed, state["model"], data_dir, device, path)
 
 
-def open_member(run_folder: str | Path, member: str, data_dir: str | Path, device: str = "cpu") -> Subject:
+def open_member(run: Run, member: str, data_dir: str | Path, device: str = "cpu") -> Subject:
     """The best checkpoint of a member of a run.
 
     Raises:
-        RunUnreadable: the folder is no run.
         CheckpointError: there is no such member, or it has no best checkpoint; and as `open_checkpoint`.
     """
-    records = read_run(run_folder)
-    if member not in records.members:
-        known = ", ".join(sorted(name for name, m in records.members.items() if m.reports)) or "none yet"
-        raise CheckpointError(f"member = {member!r}: is not in {run_folder}; those that have trained: {known}")
-    folder = records.root / "members" / member / "checkpoints"
+    if member not in run.members:
+        known = ", ".join(sorted(name for name, m in run.members.items() if m.reports)) or "none yet"
+        raise CheckpointError(f"member = {member!r}: is not in {run.root}; those that have trained: {known}")
+    folder = run.root / "members" / member / "checkpoints"
     best = checkpoint.linked(folder, "best")
     if best is None:
-        status = records.members[member].status
-        raise CheckpointError(f"{folder}: {member} ({status}) has no best checkpoint to look at")
-    candidate = records.candidates[records.members[member].candidate]
+        raise CheckpointError(f"{folder}: {member} ({run.members[member].status}) has no best checkpoint to look at")
     return open_checkpoint(
         best,
-        family=records.plan["family"],
-        config=candidate.config,
-        seed=records.members[member].seed,
+        family=run.plan["family"],
+        config=run.candidates[run.members[member].candidate].config,
+        seed=run.members[member].seed,
         data_dir=data_dir,
         device=device,
     )

@@ -21,6 +21,7 @@ from tune_rh.curve_table import Curve, CurveTable, Parameter, Value, load, save
 from tune_rh.errors import PlanError
 from tune_rh.events import Evaluated, JobEnded
 from tune_rh.journal import RunPaths
+from tune_rh.reading import read
 
 NAN, INF = math.nan, math.inf
 
@@ -307,8 +308,12 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
     return paths
 
 
+def record_of(paths: RunPaths) -> CurveTable:
+    return record(paths.root.name, read(paths).history)
+
+
 def test_a_run_is_recorded_report_by_report(searched: RunPaths, tmp_path: Path) -> None:
-    made = record(searched)
+    made = record_of(searched)
     assert (made.name, made.objective, made.mode) == ("run", "val_loss", "min")
     reports = of(searched, Evaluated)
     curves = {
@@ -330,7 +335,7 @@ def test_a_run_is_recorded_report_by_report(searched: RunPaths, tmp_path: Path) 
 
 
 def test_the_lost_end_with_nan(searched: RunPaths) -> None:
-    made = record(searched)
+    made = record_of(searched)
     lost = {label.split()[1]: row for label, row in zip(made.labels, made.curves, strict=True) if row[0].is_lost}
     assert set(lost) == {"diverging", "failing"}
     assert [(c.steps.tolist(), c.values.tolist()) for c in lost["diverging"]] == [
@@ -340,7 +345,7 @@ def test_the_lost_end_with_nan(searched: RunPaths) -> None:
 
 
 def test_configs_of_presets_outside_the_space_are_the_fields_that_differ(searched: RunPaths) -> None:
-    made = record(searched)
+    made = record_of(searched)
     configs = dict(zip((label.split()[-1] for label in made.labels), made.configs, strict=True))
     assert configs["diverging"]["diverge_at"] == 5
     assert configs["good"].keys() == {"bend", "floor", "rate", "kind"} & made.parameters.keys()
@@ -356,14 +361,14 @@ def test_configs_that_were_all_drawn_are_what_was_drawn(tmp_path: Path, monkeypa
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
     paths = make(tmp_path / "run", **{**SMALL, "presets": [], "fixed": {}})
     finish(paths)
-    made = record(paths)
+    made = record_of(paths)
     assert made.configs[0] == {"kind": "plain", "floor": 1.0, "rate": 0.01}
     assert made.parameters["kind"] == Parameter("categorical", choices=("plain", "bent"))
     assert made.parameters["rate"] == Parameter("float", 1e-3, 1e-1, log=True)
 
 
 def test_few_of_a_run_reach_its_end(searched: RunPaths) -> None:
-    made = record(searched)
+    made = record_of(searched)
     kept, left_out = made.complete(60, 1)
     ends = {
         label: {c.steps[-1] for c in row if not c.is_lost} for label, row in zip(made.labels, made.curves, strict=True)
@@ -381,7 +386,7 @@ def test_a_repeated_step_counts_once_and_its_second_time_not_at_all(searched: Ru
     at = next(i for i, line in enumerate(lines) if '"Evaluated"' in line)
     again = lines[at].replace('"train_s":', '"train_s":1000').replace('"val_loss":', '"val_loss":7')
     (root / "journal.jsonl").write_text("".join([*lines[: at + 1], again, *lines[at + 1 :]]))
-    assert same(record(RunPaths(root)), record(searched))
+    assert same(record_of(RunPaths(root)), record_of(searched))
 
 
 def test_a_run_without_reports_has_nothing_to_record(searched: RunPaths, tmp_path: Path) -> None:
@@ -390,4 +395,4 @@ def test_a_run_without_reports_has_nothing_to_record(searched: RunPaths, tmp_pat
     (root / "plan.toml").write_text(searched.plan.read_text())
     (root / "journal.jsonl").write_text(searched.journal.read_text().splitlines(keepends=True)[0])
     with pytest.raises(PlanError, match="run 'empty': no member has reported anything"):
-        record(RunPaths(root))
+        record_of(RunPaths(root))

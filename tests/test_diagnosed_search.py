@@ -23,8 +23,8 @@ from tune_rh.export import export
 from tune_rh.history import History, fold
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
+from tune_rh.ranking import failed_requirements, ranking
 from tune_rh.scheduler import RunMember
-from tune_rh.summary import failed_requirements, ranking
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
@@ -237,8 +237,8 @@ def test_who_fails_what_is_required_is_not_exported_without_the_word(
     paths = make(root / "run", **SHORT, require=["permutation"])
     history = finish(paths)
     assert {tuple(e.verdicts) for e in of(paths, Diagnosed)} == {("readout", "slot_norms", "permutation")}
-    assert failed_requirements(history, first) == ["permutation"]
-    assert failed_requirements(history, second) == []
+    assert failed_requirements(history, first) == ("permutation",)
+    assert failed_requirements(history, second) == ()
     assert export(paths, history, root / "best").candidate == second
     with pytest.raises(ExportError, match=rf"--candidate {first}: fails permutation, which the plan requires; --desp"):
         export(paths, history, root / "asked", first)
@@ -252,7 +252,7 @@ def test_where_all_fail_nobody_is_exported_without_the_word(root: Path) -> None:
     paths = make(root / "run", **{**SHORT, "diagnose": [], "require": ["baselines"]})
     history = finish(paths)
     assert {tuple(e.verdicts.items()) for e in of(paths, Diagnosed)} == {(("baselines", "fail"),)}
-    with pytest.raises(ExportError, match=r"nobody passes what the plan requires \(.* fails baselines.*\); --despite"):
+    with pytest.raises(ExportError, match=r"no candidate that finished passes .* does not pass baselines; --despite"):
         export(paths, history, root / "out")
     best = ranking(history)[0].candidate
     assert export(paths, history, root / "out", despite=True).candidate == best

@@ -23,8 +23,8 @@ from tune_rh.export import export
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
 from tune_rh.plan_file import resolve_plan
+from tune_rh.ranking import ranking
 from tune_rh.runner import start_session
-from tune_rh.summary import ranking
 
 
 def _part(num_blocks: int, seed: int) -> Part:
@@ -102,7 +102,7 @@ def test_the_best_is_chosen_by_the_pessimistic_bound_and_another_on_request(
     run, folder = finished
     rows = ranking(run.history)
     assert len(rows) == 2
-    assert [row.pessimistic for row in rows] == sorted(row.pessimistic for row in rows)
+    assert [row.bound for row in rows] == sorted(row.bound for row in rows)
     assert export(run.paths, run.history, folder / "best") == rows[0]
     assert export(run.paths, run.history, folder / "other", rows[1].candidate) == rows[1]
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from analysis.api import Finding
 from analysis.findings import to_json
-from analysis.reports import search
-from tests.analysis.run_folders import simulate, write_run
+from tests.analysis.run_folders import simulate, write_page, write_run
 from tests.plans import plan
 from tests.report_files import tokens
 from tests.worlds.scripted import Metrics, Simulation
@@ -21,7 +20,7 @@ ONE_STAGE = [{"until_step": 20, "num_seeds": 3}]
 
 
 def first_screen(folder: Path) -> str:
-    search.write(folder)
+    write_page(folder)
     return (folder / "report" / "report.md").read_text().partition("Figures are in")[0]
 
 
@@ -116,7 +115,7 @@ def test_a_limit_that_each_model_has_for_itself_is_shown_as_a_range(tmp_path: Pa
         folder.mkdir(parents=True)
         found = Finding("of_its_own", "pass", ".", {"far": 0.1, "near": 0.2}, {"far": limit, "near": 0.25})
         (folder / "findings.json").write_text(to_json([found]))
-    search.write(tmp_path / "run")
+    write_page(tmp_path / "run")
     rows = tokens(tmp_path / "run" / "report" / "report.md")[1]
     assert ["far", "0.100", "0.0312 to 0.0457"] in rows
     assert ["near", "0.200", "0.25"] in rows

@@ -10,9 +10,9 @@ import pytest
 import tomli_w
 from pydantic import model_validator
 
-from analysis import load
 from analysis.reports.search_facts import gather
 from analysis.reports.search_tables import candidates_table
+from analysis.view import FunnelRow
 from tests.plans import fields, plan
 from tests.records import NoMirror, decided, finish, make, of, open_search, records
 from tests.scripted import FAMILY, ScriptedConfig
@@ -27,9 +27,10 @@ from tune_rh.events import CandidateAdded, FollowUpSkipped, Promoted, decode, en
 from tune_rh.history import History
 from tune_rh.local_runner import LocalRunner
 from tune_rh.preflight import check_plan
+from tune_rh.ranking import describe, funnel, ranking
+from tune_rh.reading import load
 from tune_rh.scheduler import Finish
 from tune_rh.simulate import Conditions
-from tune_rh.summary import FunnelStage, contenders, describe, funnel, ranking
 from tune_rh.table_source import repeat
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -231,10 +232,11 @@ def test_references_are_shown_and_are_never_the_best(searched: tuple[Path, Histo
     assert by_id.keys() == {"c0000", "c0001", "c0004", "c0005"}
     assert by_id["c0001"].is_reference
     assert by_id["c0001"].label == "reference: flat"
-    assert [row.candidate for row in contenders(history)] == ["c0004", "c0005", "c0000"]
+    assert [row.candidate for row in ranking(history) if row.may_win] == ["c0004", "c0005", "c0000"]
     assert describe(history.candidates["c0005"]) == "follow-up: c0004 with kind = bent, bend = 0.0625"
     # The control and references are left out; who does not compete at the first gate passes it beside its top.
-    assert funnel(history) == [FunnelStage(20, 1, 4, 4, 2), FunnelStage(40, 2, 2, 2, 2), FunnelStage(60, 2, 2, 2, 2)]
+    counts = [(20, 1, 4, 4, 2), (40, 2, 2, 2, 2), (60, 2, 2, 2, 2)]
+    assert funnel(history) == [FunnelRow(*row, audited=0, lost_seeds=0) for row in counts]
 
 
 @pytest.mark.usefixtures("light")
@@ -276,12 +278,12 @@ def test_the_report_tells_follow_ups_and_references_from_others(searched: tuple[
         "c0005": "follow-up: c0004 with kind = bent, bend = 0.0625",
     }
     assert facts.best is not None
-    assert facts.best.id == "c0004"
+    assert facts.best.candidate == "c0004"
     assert facts.over_control is not None
     assert facts.over_control.other == "c0000"
-    assert [(r.entered, r.scored, r.passed) for r in facts.funnel] == [(4, 4, 2), (2, 2, 2), (2, 2, 2)]
-    assert {"reference", "follow_up"} <= {d.reason for d in facts.records.decisions}
-    parents = facts.run.candidates.set_index("candidate")["parent"]
+    assert [(r.entered, r.scored, r.passed) for r in facts.run.funnel] == [(4, 4, 2), (2, 2, 2), (2, 2, 2)]
+    assert {"reference", "follow_up"} <= {d.reason for d in facts.run.decisions}
+    parents = facts.tables.candidates.set_index("candidate")["parent"]
     assert (parents["c0004"], parents["c0005"]) == ("c0002", "c0004")
 
 

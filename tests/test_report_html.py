@@ -17,15 +17,16 @@ import pytest
 from analysis import baselines
 from analysis.api import Baseline, Estimate, Finding, Plot, Series
 from analysis.findings import to_json
-from analysis.records import RunUnreadable
-from analysis.reports import search
 from tests import records as on_disk
-from tests.analysis.run_folders import simulate, write_run
+from tests.analysis.run_folders import simulate, write_page, write_run
 from tests.plans import plan
 from tests.report_files import tokens
+from tests.test_policy_required import search as required
 from tune_rh import reporting
+from tune_rh.errors import JournalCorrupt
 from tune_rh.events import SessionEnded, SessionStarted
 from tune_rh.journal import RunLock, RunPaths
+from tune_rh.reading import read
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
@@ -95,7 +96,7 @@ def losses(index: int, seed: int, step: int) -> dict[str, float]:
 
 def made(folder: Path, **changes: Any) -> Page:
     simulate(folder, losses, **{"num_candidates": 5, "stages": STAGES, **changes})
-    return Page(search.write(folder))
+    return Page(write_page(folder))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_first_lines_say_who_is_best_how_sure_against_what_at_what_cost_and_what_to_doubt(tmp_path: Path) -> None:
     simulate(tmp_path / "run", losses, num_candidates=5, stages=STAGES)
-    page = Page(search.write(tmp_path / "run", ladder=LADDER))
+    page = Page(write_page(tmp_path / "run", ladder=LADDER))
     first = (tmp_path / "run" / "report" / "report.md").read_text().partition("## ")[0]
     assert "**The run is finished.**" in first
     assert re.search(r"\*\*Best\*\*: c0002.*of 6 candidates", first)
@@ -141,7 +142,7 @@ def test_the_first_lines_say_who_is_best_how_sure_against_what_at_what_cost_and_
 def test_a_baseline_that_is_better_is_said_before_anything_else(tmp_path: Path) -> None:
     paths = on_disk.make(tmp_path / "run", **on_disk.SMALL)
     on_disk.finish(paths)
-    page = Page(search.write(paths.root, ladder=LADDER))
+    page = Page(write_page(paths.root, ladder=LADDER))
     answer = page.words.partition("Baseline ladder")[0]
     assert "better than 1 of 2 baselines" in answer
     assert "worse than clever" in answer
@@ -155,7 +156,7 @@ def test_a_baseline_that_is_better_is_said_before_anything_else(tmp_path: Path) 
 
 @pytest.mark.drawn
 def test_the_page_needs_nothing_from_outside_and_its_names_are_its_own(diagnosed: Path) -> None:
-    page = Page(search.write(diagnosed, ladder=LADDER))
+    page = Page(write_page(diagnosed, ladder=LADDER))
     local = ("#", "data:")
     outside = [link for link in page.links if not link.startswith(local)]
     assert set(outside) == {p.name for p in (diagnosed / "report").iterdir()} - {"index.html", "findings.json"}
@@ -172,7 +173,7 @@ def test_the_page_needs_nothing_from_outside_and_its_names_are_its_own(diagnosed
 
 
 def test_findings_stand_side_by_side_with_counts_over_seeds_and_pictures(diagnosed: Path) -> None:
-    page = Page(search.write(diagnosed))
+    page = Page(write_page(diagnosed))
     text = (diagnosed / "report" / "report.md").read_text()
     rows = tokens(diagnosed / "report" / "report.md")[1]
     assert ["J: permutation sanity", "✗ 1 pass, 1 fail", "✓ pass"] in rows
@@ -187,15 +188,8 @@ def test_findings_stand_side_by_side_with_counts_over_seeds_and_pictures(diagnos
 
 
 def test_what_the_plan_requires_decides_who_is_best(tmp_path: Path) -> None:
-    simulate(tmp_path / "run", losses, num_candidates=5, stages=STAGES)
-    frozen = tmp_path / "run" / "plan.toml"
-    frozen.write_text(frozen.read_text().replace("require = []", 'require = ["permutation"]'))
-    journal = tmp_path / "run" / "journal.jsonl"
-    event = {"event": "Diagnosed", "step": 60, "verdicts": {"permutation": "fail"}, "seconds": 1.0}
-    lines = journal.read_text().splitlines()
-    lines.insert(-1, json.dumps({**event, "member": "c0002-s7"}))
-    journal.write_text("\n".join(lines) + "\n")
-    page = Page(search.write(tmp_path / "run"))
+    sim = required(hollow=(2,), metrics=losses, num_candidates=5, stages=STAGES[:1])
+    page = Page(write_page(write_run(tmp_path / "run", sim.plan, sim.events)))
     assert "c0003, of 6 candidates" in page.words.replace("c0003: c0003", "c0003")
     assert "Passed over because they fail what the plan requires: c0002." in page.words
 
@@ -223,7 +217,7 @@ def cut(folder: Path, keep: Callable[[list[str]], list[str]], torn: str = "") ->
 def test_every_prefix_of_a_run_has_a_whole_report(tmp_path: Path, num: int) -> None:
     simulate(tmp_path / "run", losses, num_candidates=5, stages=STAGES)
     cut(tmp_path / "run", lambda lines: lines[:num], '{"event": "Repo')
-    page = Page(search.write(tmp_path / "run", writing=True))
+    page = Page(write_page(tmp_path / "run", writing=True))
     assert "The run is going on" in page.words
     assert "dropped a torn last line" in page.words
     assert "All candidates" in page.words
@@ -240,13 +234,13 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
             json.dumps({"event": "SessionEnded", "session": 1, "at_s": 0.0, "reason": "interrupted"}),
         ],
     )
-    assert "interrupted and can go on: tune-rh resume b" in Page(search.write(tmp_path / "b")).words
+    assert "interrupted and can go on: tune-rh resume b" in Page(write_page(tmp_path / "b")).words
     cut(tmp_path / "b", lambda lines: lines[:40])
-    assert "did not end in good order" in Page(search.write(tmp_path / "b")).words
+    assert "did not end in good order" in Page(write_page(tmp_path / "b")).words
     write_run(tmp_path / "c", plan(), [SessionStarted(1, 0.0, "local", 1), SessionEnded(1, 0.0, "failed")])
-    assert "ended with an error" in Page(search.write(tmp_path / "c")).words
+    assert "ended with an error" in Page(write_page(tmp_path / "c")).words
     write_run(tmp_path / "c", plan(), [])
-    assert "Nothing has been run yet." in Page(search.write(tmp_path / "c")).words
+    assert "Nothing has been run yet." in Page(write_page(tmp_path / "c")).words
 
 
 def test_a_run_that_lost_everybody_says_so(tmp_path: Path) -> None:
@@ -270,7 +264,7 @@ def test_where_nobody_beats_the_control_it_is_the_best_and_that_is_said(tmp_path
         return {"val_loss": 0.1 + index + 1.0 / step, "health": 1.0}
 
     simulate(tmp_path / "run", worse, num_candidates=3, stages=STAGES)
-    page = Page(search.write(tmp_path / "run"))
+    page = Page(write_page(tmp_path / "run"))
     assert "Nobody else who was scored at that step ranks above the control." in page.words
 
 
@@ -282,12 +276,12 @@ def test_higher_is_better_turns_every_sign(tmp_path: Path) -> None:
         num_candidates=5,
         stages=STAGES,
     )
-    page = Page(search.write(tmp_path / "run"))
+    page = Page(write_page(tmp_path / "run"))
     assert re.search(r"Ahead of the next, c0003, by 0\.1", page.words)
 
 
 def test_tables_are_files_as_well(diagnosed: Path) -> None:
-    folder = search.write(diagnosed).parent
+    folder = write_page(diagnosed).parent
     rows = {
         name: list(csv.DictReader((folder / f"{name}.csv").open()))
         for name in ("candidates", "members", "curves", "findings", "decisions")
@@ -302,18 +296,18 @@ def test_tables_are_files_as_well(diagnosed: Path) -> None:
 def test_elsewhere_only_the_page_is_written(tmp_path: Path) -> None:
     simulate(tmp_path / "run", losses, num_candidates=2, stages=STAGES)
     before = sorted(tmp_path.rglob("*"))
-    out = search.write(tmp_path / "run", tmp_path / "else" / "where.html")
+    out = write_page(tmp_path / "run", tmp_path / "else" / "where.html")
     assert set(tmp_path.rglob("*")) - set(before) == {out, out.parent}
     assert Page(out).links
 
 
 def test_what_is_no_run_or_was_damaged_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunUnreadable, match="no run folder"):
-        search.write(tmp_path)
+    with pytest.raises(JournalCorrupt, match=r"plan\.toml: cannot be read"):
+        write_page(tmp_path)
     simulate(tmp_path / "run", losses, num_candidates=2, stages=STAGES)
     cut(tmp_path / "run", lambda lines: [*lines[:5], "{", *lines[5:]])
-    with pytest.raises(RunUnreadable, match="line 6"):
-        search.write(tmp_path / "run")
+    with pytest.raises(JournalCorrupt, match="line 6"):
+        write_page(tmp_path / "run")
 
 
 def test_the_ladder_is_made_once_for_the_same_data(tmp_path: Path) -> None:
@@ -337,11 +331,11 @@ def test_the_ladder_is_made_once_for_the_same_data(tmp_path: Path) -> None:
 def test_the_command_says_whether_the_run_is_being_written(tmp_path: Path) -> None:
     paths = on_disk.make(tmp_path / "run", **on_disk.SMALL)
     with RunLock(paths):
-        page = Page(reporting.write(paths, tmp_path))
+        page = Page(reporting.write(read(paths), tmp_path))
     assert "The run is going on" in page.words
     assert "No ladder" in page.words
     on_disk.finish(paths)
-    page = Page(reporting.write(paths, tmp_path))
+    page = Page(reporting.write(read(paths), tmp_path))
     assert "The run is finished." in page.words
     assert "diverged or failed" in page.words
 
@@ -349,12 +343,12 @@ def test_the_command_says_whether_the_run_is_being_written(tmp_path: Path) -> No
 def test_a_race_shows_its_own_report(tmp_path: Path) -> None:
     stages = [{"until_step": 20, "num_seeds": 3, "top": 2}, {"until_step": 60, "num_seeds": 3}]
     simulate(tmp_path / "race", losses, unit="member", num_candidates=0, stages=stages)
-    page = Page(reporting.write(RunPaths(tmp_path / "race"), tmp_path))
+    page = Page(reporting.write(read(RunPaths(tmp_path / "race")), tmp_path))
     assert "Best: seed" in page.words
     assert "data:image/png;base64," in page.source
     assert "race.md" in page.links
     out = tmp_path / "out" / "page.html"
-    reporting.write(RunPaths(tmp_path / "race"), tmp_path, out)
+    reporting.write(read(RunPaths(tmp_path / "race")), tmp_path, out)
     assert [p.name for p in out.parent.iterdir()] == ["page.html"]
 
 
@@ -362,7 +356,7 @@ def test_a_comparison_begins_with_its_verdict(tmp_path: Path) -> None:
     sides: dict[str, Any] = {"presets": ["good"], "space": "", "num_candidates": 1, "compare": {}}
     paths = on_disk.make(tmp_path / "ab", **sides, seeds=list(range(6)), stages=[{"until_step": 20, "num_seeds": 6}])
     on_disk.finish(paths)
-    page = Page(reporting.write(paths, tmp_path))
+    page = Page(reporting.write(read(paths), tmp_path))
     assert re.search(r"B \(good\) is better than A \(control\)", page.words)
     assert page.source.count("data:image/png;base64,") == 1
     assert "6 completed" in page.words
@@ -379,6 +373,6 @@ def test_a_finding_that_cannot_be_read_is_named_and_the_rest_is_made(tmp_path: P
     simulate(tmp_path / "run", losses, num_candidates=5, stages=STAGES)
     (folder := tmp_path / "run" / "members" / "c0002-s7").mkdir(parents=True)
     (folder / "findings.json").write_text("{")
-    page = Page(search.write(tmp_path / "run"))
+    page = Page(write_page(tmp_path / "run"))
     assert "c0002-s7/findings.json: passed over" in page.words
     assert "c0002" in page.tables[-2][1]

@@ -9,9 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from analysis.api import Baseline, Plot, Series
-from analysis.reports import search
 from analysis.reports.plots import draw
-from tests.analysis.run_folders import simulate
+from tests.analysis.run_folders import simulate, write_page
 from tests.test_report_html import STAGES
 
 CONTROL, REFERENCE = 0, 1
@@ -32,7 +31,7 @@ def test_how_the_best_stands_to_a_reference(tmp_path: Path, level: float, said: 
         return {"val_loss": loss, "test_loss": loss + 0.01, "train_loss": loss}
 
     simulate(tmp_path / "run", losses, num_candidates=4, references=["good"], stages=STAGES)
-    search.write(tmp_path / "run")
+    write_page(tmp_path / "run")
     first = (tmp_path / "run" / "report" / "report.md").read_text().partition("## ")[0]
     assert re.search(r"\*\*Best\*\*: c0002", first)
     assert re.search(said, first)
@@ -45,7 +44,7 @@ def test_a_reference_stands_among_the_baselines_in_table_and_figure(tmp_path: Pa
         return {"val_loss": 1.0 + index + 0.1 * (seed % 3), "test_loss": 1.0 + index + 0.1 * (seed % 3)}
 
     simulate(tmp_path / "run", losses, num_candidates=2, references=["good"], stages=STAGES[-1:])
-    page = search.write(tmp_path / "run", ladder=[Baseline("guess", 9.0, "")]).read_text()
+    page = write_page(tmp_path / "run", ladder=[Baseline("guess", 9.0, "")]).read_text()
     assert "control (square) and references (triangles)" in page or "best (diamond) and references (triangles)" in page
     figure = page[page.index("<svg") : page.index("</svg>")]
     text = (tmp_path / "run" / "report" / "report.md").read_text()

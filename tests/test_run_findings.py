@@ -20,7 +20,6 @@ from analysis.reports import run_findings
 from analysis.reports.run_findings import NO_BREAK
 from analysis.reports.search_facts import gather
 from analysis.reports.search_sentences import answers
-from analysis.run import load
 from tests.analysis.moe_folders import CONTROL, LARGER, SMALLER, aux, moe_run, told
 from tests.analysis.run_folders import simulate
 from tests.report_files import tokens
@@ -30,6 +29,8 @@ from tune_rh import conclusions, reporting, runs
 from tune_rh.cli import main
 from tune_rh.errors import JournalCorrupt
 from tune_rh.journal import RunPaths
+from tune_rh.reading import load
+from tune_rh.reading import read as read_
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
@@ -50,7 +51,7 @@ def made(root: Path, **changes: Any) -> RunPaths:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
     paths = made(tmp_path_factory.mktemp("runs") / "run")
-    reporting.write(paths, paths.root)
+    reporting.write(read_(paths), paths.root)
     return paths
 
 
@@ -113,12 +114,12 @@ def test_what_is_kept_under_another_name_stays_and_what_is_asked_again_is_renewe
     paths = made(tmp_path / "run")
     paths.report.mkdir()
     (paths.report / "findings.json").write_text(to_json(OLD))
-    reporting.about_run(paths).keep(paths)
+    reporting.about_run(read_(paths).run).keep(paths)
     assert set(read(paths)) == {*ASKED, "of_another_version"}
     assert read(paths)["efficiency"].summary != "Old."
     (paths.report / "findings.json").write_text("{")
     with pytest.warns(UserWarning, match="replaced"):
-        reporting.about_run(paths).keep(paths)
+        reporting.about_run(read_(paths).run).keep(paths)
     assert set(read(paths)) == set(ASKED)
 
 
@@ -126,7 +127,7 @@ def test_elsewhere_a_page_has_it_and_the_run_is_left_alone(tmp_path: Path) -> No
     paths = made(tmp_path / "run")
     paths.report.mkdir()
     (paths.report / "findings.json").write_text(to_json(OLD))
-    page = Page(reporting.write(paths, tmp_path, tmp_path / "else" / "page.html"))
+    page = Page(reporting.write(read_(paths), tmp_path, tmp_path / "else" / "page.html"))
     assert ("Balance against loss" in page.words, "Kept." in page.words, "Old." in page.words) == (True, True, False)
     assert from_json((paths.report / "findings.json").read_text()) == OLD
 
@@ -134,7 +135,7 @@ def test_elsewhere_a_page_has_it_and_the_run_is_left_alone(tmp_path: Path) -> No
 def test_a_family_without_such_questions_has_no_file_and_no_words(tmp_path: Path) -> None:
     simulate(tmp_path / "run", curve, num_candidates=2)
     paths = RunPaths(tmp_path / "run")
-    page = Page(reporting.write(paths, tmp_path))
+    page = Page(reporting.write(read_(paths), tmp_path))
     assert not (paths.report / "findings.json").exists()
     assert "about the run" not in page.words
 
@@ -144,14 +145,14 @@ def test_any_prefix_of_a_run_has_a_report(tmp_path: Path, num: int) -> None:
     paths = made(tmp_path / "run")
     journal = paths.journal.read_text().splitlines(keepends=True)
     paths.journal.write_text("".join(journal[:num]))
-    page = Page(reporting.write(paths, tmp_path))
+    page = Page(reporting.write(read_(paths), tmp_path))
     assert page.words.count("no evidence") >= len(ASKED) - 1
 
 
 def test_a_run_that_lost_everybody_has_a_report(tmp_path: Path) -> None:
     fates: Any = {(i, seed): ("diverge", 10) for i in range(4) for seed in (7, 42, 1337)}
     paths = made(tmp_path / "run", fates=fates)
-    reporting.write(paths, tmp_path)
+    reporting.write(read_(paths), tmp_path)
     assert {finding.verdict for finding in read(paths).values()} == {"no_evidence"}
 
 
@@ -160,7 +161,7 @@ def test_a_damaged_journal_is_said(tmp_path: Path) -> None:
     journal = paths.journal.read_text().splitlines(keepends=True)
     paths.journal.write_text("".join([*journal[:3], "{\n", *journal[3:]]))
     with pytest.raises(JournalCorrupt, match="line 4"):
-        reporting.about_run(paths)
+        reporting.about_run(read_(paths).run)
 
 
 Shell = Callable[..., tuple[int, str, str]]

@@ -9,11 +9,11 @@ from typing import Any
 import optuna
 import pytest
 
-from analysis.records import read_run
 from analysis.reports.search_facts import gather
-from analysis.run import load
+from analysis.tables import RunTables
 from tests.records import SMALL, NoMirror, decided, events, finish, make, of, open_search, records, steps_heard
 from tests.scripted import ScriptedTask
+from tune_rh import reading
 from tune_rh.errors import PlanError
 from tune_rh.events import (
     CandidateAdded,
@@ -29,7 +29,7 @@ from tune_rh.events import (
 )
 from tune_rh.journal import RunPaths
 from tune_rh.local_runner import LocalRunner
-from tune_rh.summary import ranking
+from tune_rh.ranking import ranking
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_search_finishes_and_leaves_its_records(tmp_path: Path) -> None:
     assert history.running == {}
     assert history.incomplete == [0, 0, 0]
     ranked = ranking(history)
-    assert [row.pessimistic for row in ranked] == sorted(row.pessimistic for row in ranked)
+    assert [row.bound for row in ranked] == sorted(row.bound for row in ranked)
     assert {row.candidate for row in ranked} == {c.id for c in history.candidates.values() if c.stage == 2}
     assert all(row.test == pytest.approx(row.val + 0.125) for row in ranked)
     for candidate in history.candidates.values():
@@ -215,7 +215,7 @@ def test_a_reading_of_test_that_fails_decides_nothing(tmp_path: Path, monkeypatc
     before = records(paths)
     finish(paths)
     assert records(paths) == before  # and is not tried for ever
-    kept = read_run(paths.root)
+    kept = reading.read(paths).run
     assert {d.kind for d in kept.decisions if d.seed == 42 and "no test" in d.reason} == {"not tested"}
     assert all(kept.members[str(e.member)].lost_stage is None for e in ended)
-    assert gather(load(paths.root), "finished").standings[0].val.mean == ranking(whole)[0].val
+    assert gather(RunTables(kept), "finished").standings[0].val == ranking(whole)[0].val

@@ -10,7 +10,12 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from tune_rh.reading import load
+
+__all__ = ["__version__", "load"]
 __version__ = "0.1.0"
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -43,3 +48,12 @@ def _refuse_others() -> None:
 _refuse_others()
 # First in line: `python -m`, PYTHONPATH and Ray's workers put the user's folder before the one with our packages.
 sys.meta_path.insert(0, _SiblingFinder)
+
+
+def __getattr__(name: str) -> Any:
+    """What a notebook needs is imported when it is first asked for."""
+    if name == "load":
+        from tune_rh.reading import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

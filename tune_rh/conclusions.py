@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from analysis import baselines
+from analysis.view import Member, Run
 from trainables.api import test_metric
-from trainables.registry import get_family
 from tune_rh import compare, display
 from tune_rh.errors import ExportError
 from tune_rh.export import export
 from tune_rh.history import History
 from tune_rh.journal import RunPaths
-from tune_rh.members import Candidate, Member
+from tune_rh.members import Candidate
+from tune_rh.reading import Reading, read_provenance
+from tune_rh.reporting import about_run, unit, write
 from tune_rh.runs import companions, dataset
-from tune_rh.summary import contenders
 
 if TYPE_CHECKING:
     from analysis.reports.comparison import Bisection, Comparison, Side
@@ -30,29 +31,30 @@ if TYPE_CHECKING:
 
 def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
     """Say what came of the run, by its kind, and leave its files."""
+    reading = Reading(paths, history, is_written=True, provenance=read_provenance(paths))
     to.print()
-    if history.plan.compare is not None:
-        _conclude_comparison(paths, history, data_dir, to)
-    elif history.plan.unit == "member":
-        _conclude_race(paths, history, data_dir, to)
-    else:
-        _conclude_search(paths, history, data_dir, to)
+    {"search": _conclude_search, "race": _conclude_race, "comparison": _conclude_comparison}[reading.run.kind](
+        reading, data_dir, to
+    )
+    about = about_run(reading.run)
+    if about.findings:
+        to.print(display.findings_table("the whole run", about.findings))
+    to.print(f"Report: {write(reading, data_dir, about=about)}", soft_wrap=True)
 
 
-def _conclude_search(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
-    to.print(display.funnel_table(history))
-    to.print(display.ranking_table(history))
+def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
+    history, run = reading.history, reading.run
+    to.print(display.funnel_table(history.plan, run.funnel))
+    to.print(display.ranking_table(history.plan, run.ranking))
     to.print(display.cost_line(history), soft_wrap=True)
-    kept = contenders(history)
-    if not kept:
+    if not any(row.may_win for row in run.ranking):
         to.print("No candidate finished with a finite score: nothing to export.")
         return
-    ladder = run_ladder(paths, history, data_dir, keep=True)
+    ladder = run_ladder(reading.paths, history, data_dir, keep=True)
     if ladder:
-        to.print(display.ladder_table(ladder, kept[0]))
-        to.print(display.ladder_line(ladder, kept[0]), soft_wrap=True)
-    _export(paths, history, data_dir, to, ladder)
-    _say_page(paths, data_dir, to)
+        to.print(display.ladder_table(ladder, run.best))
+        to.print(display.ladder_line(ladder, run.ranking, run.best), soft_wrap=True)
+    _export(reading, data_dir, to, ladder)
 
 
 def run_ladder(paths: RunPaths, history: History, data_dir: Path, *, keep: bool) -> Sequence[Any]:
@@ -67,38 +69,24 @@ def run_ladder(paths: RunPaths, history: History, data_dir: Path, *, keep: bool)
     )
 
 
-def _conclude_race(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
+def _conclude_race(reading: Reading, data_dir: Path, to: Console) -> None:
     from analysis.reports import race
 
-    found = as_race(paths, history)
-    for line in race.lines(found):
+    for line in race.lines(as_race(reading.run)):
         to.print(line, soft_wrap=True)
-    race.write(found, paths.report)
-    if any(member.tested for c in history.candidates.values() for member in c.members.values()):
-        _export(paths, history, data_dir, to, ())
-    _say_page(paths, data_dir, to)
+    if any(member.tested is not None for member in reading.run.members.values()):
+        _export(reading, data_dir, to, ())
 
 
-def _conclude_comparison(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
+def _conclude_comparison(reading: Reading, data_dir: Path, to: Console) -> None:
     from analysis.reports import comparison
 
-    found = as_comparison(paths, history)
-    for line in comparison.lines(found):
+    for line in comparison.lines(as_comparison(reading.run, reading.history)):
         to.print(line, soft_wrap=True)
-    comparison.write(found, paths.report)
-    _say_page(paths, data_dir, to)
 
 
-def _say_page(paths: RunPaths, data_dir: Path, to: Console) -> None:
-    from tune_rh.reporting import about_run, write
-
-    about = about_run(paths)
-    if about.findings:
-        to.print(display.findings_table("the whole run", about.findings))
-    to.print(f"Report: {write(paths, data_dir)}", soft_wrap=True)
-
-
-def _export(paths: RunPaths, history: History, data_dir: Path, to: Console, ladder: Any) -> None:
+def _export(reading: Reading, data_dir: Path, to: Console, ladder: Any) -> None:
+    paths, history = reading.paths, reading.history
     shutil.rmtree(paths.best, ignore_errors=True)
     try:
         chosen = export(paths, history, paths.best, ladder=ladder, companions=companions(history.plan, data_dir))
@@ -111,46 +99,44 @@ def _export(paths: RunPaths, history: History, data_dir: Path, to: Console, ladd
     )
 
 
-def as_race(paths: RunPaths, history: History) -> Race:
+def as_race(run: Run) -> Race:
     """The race as its report needs it."""
     from analysis.reports.race import Race, Racer
 
-    plan = history.plan
-    (candidate,) = history.candidates.values()
-    key = test_metric(plan.objective)
+    (candidate,) = run.candidates.values()
     racers = []
     for seed, member in candidate.members.items():
-        gates = [gate.values(i).get(seed) for gate in history.gates if gate.has(i := plan.seeds.index(seed))]
+        at_gates = [entry.values[seed] for entries in run.gates for entry in entries if entry.seed == seed]
         racers.append(
             Racer(
                 seed=seed,
-                at_gates=tuple(None if value is None else history.shown(value) for value in gates),
-                best=None if member.value is None else history.shown(member.value),
-                best_step=member.curve.best_step,
-                steps=member.step,
-                status="parked" if member.status == "idle" else member.status,
+                at_gates=tuple(at_gates),
+                best=None if math.isnan(member.best) else member.best,
+                best_step=member.best_step or 0,
+                steps=member.steps,
+                status=member.status,
                 passed=member.stage,
-                test=member.tested.metrics.get(key) if member.tested else None,
-                curve=_curve(history, member),
+                test=(member.tested or {}).get(run.test_metric),
+                curve=_curve(member),
             )
         )
     return Race(
-        run=paths.root.name,
-        family=plan.family,
-        config=plan.control,
-        objective=plan.objective,
-        unit=get_family(plan.family).objective.unit,
-        mode=plan.mode,
-        gates=tuple(stage.until_step for stage in plan.stages),
-        keep=tuple(stage.top or 0 for stage in plan.stages[:-1]),
+        run=run.root.name,
+        family=run.plan["family"],
+        config=run.plan["control"],
+        objective=run.objective,
+        unit=unit(run.plan["family"]),
+        mode=run.plan["mode"],
+        gates=tuple(stage["until_step"] for stage in run.stages),
+        keep=tuple(stage["top"] or 0 for stage in run.stages[:-1]),
         racers=tuple(racers),
-        success=plan.scoring.success,
-        seconds=history.slot_seconds,
-        steps=history.steps_spent,
+        success=run.plan["scoring"]["success"],
+        seconds=run.spent.slot_seconds,
+        steps=run.spent.steps,
     )
 
 
-def as_comparison(paths: RunPaths, history: History) -> Comparison:
+def as_comparison(run: Run, history: History) -> Comparison:
     """The comparison as its report needs it."""
     from analysis.reports.comparison import Comparison
 
@@ -158,25 +144,25 @@ def as_comparison(paths: RunPaths, history: History) -> Comparison:
     assert plan.compare is not None
     assert both is not None
     return Comparison(
-        run=paths.root.name,
+        run=run.root.name,
         family=plan.family,
         objective=plan.objective,
-        unit=get_family(plan.family).objective.unit,
+        unit=unit(plan.family),
         mode=plan.mode,
         until_step=plan.stages[0].until_step,
-        a=_side(history, both[0], compare.suspects(history)),
-        b=_side(history, both[1], compare.suspects(history)),
+        a=_side(run, history, both[0], compare.suspects(history)),
+        b=_side(run, history, both[1], compare.suspects(history)),
         claim=compare.claim(history),
         test=plan.compare.test,
         alpha=plan.compare.alpha,
         region=plan.compare.region,
         tests=_tests(history, both),
         bisection=_bisection(history) if plan.compare.bisect else None,
-        command=f"tune-rh ab {paths.plan}",
+        command=f"tune-rh ab {run.root / 'plan.toml'}",
     )
 
 
-def _side(history: History, side: Candidate, keys: tuple[str, ...]) -> Side:
+def _side(run: Run, history: History, side: Candidate, keys: tuple[str, ...]) -> Side:
     from analysis.reports.comparison import Side
 
     fields = compare.fields(side)
@@ -188,7 +174,7 @@ def _side(history: History, side: Candidate, keys: tuple[str, ...]) -> Side:
         name=side.added.label,
         config_summary=", ".join(f"{key}={fields.get(key)}" for key in keys),
         values={m.id.seed: None if m.value is None else history.shown(m.value) for m in members if m.id.seed in seeds},
-        curves={m.id.seed: _curve(history, m) for m in members},
+        curves={m.id.seed: _curve(run.members[str(m.id)]) for m in members},
         steps=sum(m.step for m in members),
         seconds=sum(m.slot_seconds for m in members),
     )
@@ -244,5 +230,5 @@ def _tests(history: History, both: tuple[Candidate, Candidate]) -> Mapping[str, 
     return found
 
 
-def _curve(history: History, member: Member) -> list[tuple[int, float]]:
-    return [(step, history.shown(value)) for step, value in zip(member.curve.steps, member.curve.values, strict=True)]
+def _curve(member: Member) -> list[tuple[int, float]]:
+    return [(report.step, report.value) for report in member.reports]

@@ -1,4 +1,4 @@
-"""A run of our own as a curve table, from its journal alone: what a next search of that family is simulated on.
+"""A run of our own as a curve table, from its history: what a next search of that family is simulated on.
 
 What it is not: a fair sample of the space (a sampler chose the configs, gates stopped most of them early), or a copy of
 the run (decisions, checkpoints and other metrics than the objective are left out). See `CurveTable.complete`.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -17,33 +16,13 @@ import numpy as np
 from trainables.config import canonical_digest
 from tune_rh.curve_table import Curve, CurveTable, Parameter, Value
 from tune_rh.errors import PlanError
-from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded
-from tune_rh.journal import RunPaths, read
-from tune_rh.plan import SearchPlan
-from tune_rh.plan_file import load_plan
+from tune_rh.events import CandidateAdded
+from tune_rh.history import History
+from tune_rh.members import Member
+from tune_rh.view import reports
 
 
-@dataclass
-class _Member:
-    """What the journal says of one member so far."""
-
-    steps: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def add(self, step: int, value: float, seconds: float) -> None:
-        """A reading; a step that was reported before (it ran again from a checkpoint) counts once, as first heard."""
-        if not self.steps or step > self.steps[-1]:
-            self.steps.append(step)
-            self.values.append(value)
-            self.seconds.append((self.seconds[-1] if self.seconds else 0.0) + seconds)
-
-    def fail(self, eval_every: int) -> None:
-        """It died on the way to its next evaluation, at a step that nobody knows."""
-        self.add((self.steps[-1] if self.steps else 0) + eval_every, math.nan, 0.0)
-
-
-def record(paths: RunPaths) -> CurveTable:
+def record(name: str, history: History) -> CurveTable:
     """Every member's learning curve, from the reports in the journal.
 
     A config's hyperparameters are what was drawn for it; if some candidate lies outside of the space, they are the
@@ -53,48 +32,40 @@ def record(paths: RunPaths) -> CurveTable:
     out. The run may still be going.
 
     Raises:
-        PlanError: no member has reported anything, or the run's plan cannot be read.
-        JournalCorrupt: a line of the journal cannot be read.
+        PlanError: no member has reported anything.
     """
-    plan = load_plan(paths.plan)
-    added: dict[str, CandidateAdded] = {}
-    members: dict[str, dict[int, _Member]] = {}
-    for event in read(paths.journal):
-        if isinstance(event, CandidateAdded):
-            added[event.candidate] = event
-        else:
-            _take(plan, members, event)
-    if not members:
-        raise PlanError(f"run {paths.root.name!r}: no member has reported anything, so there is no curve to record")
-    candidates = [candidate for name, candidate in added.items() if name in members]
+    plan = history.plan
+    members = {
+        candidate.id: {seed: m for seed, m in candidate.members.items() if m.step or m.status == "failed"}
+        for candidate in history.candidates.values()
+    }
+    candidates = [candidate.added for candidate in history.candidates.values() if members[candidate.id]]
+    if not candidates:
+        raise PlanError(f"run {name!r}: no member has reported anything, so there is no curve to record")
     configs, distributions = _configs(candidates)
     return CurveTable(
-        name=paths.root.name,
+        name=name,
         objective=plan.objective,
         mode=plan.mode,
         source=f"recorded from a run of plan {plan.name!r}, family {plan.family}",
         configs=tuple(configs),
         labels=tuple(" ".join(filter(None, (c.candidate, c.label))) for c in candidates),
         curves=tuple(
-            tuple(
-                Curve(seed, np.array(m.steps, dtype=np.int64), np.array(m.values), np.array(m.seconds))
-                for seed, m in sorted(members[c.candidate].items())
-            )
+            tuple(_curve(history, seed, member) for seed, member in sorted(members[c.candidate].items()))
             for c in candidates
         ),
         parameters=_parameters(configs, distributions),
     )
 
 
-def _take(plan: SearchPlan, members: dict[str, dict[int, _Member]], event: Event) -> None:
-    if isinstance(event, Evaluated):
-        id_ = event.member
-        value = math.nan if event.diverged else event.metrics.get(plan.objective, math.nan)
-        member = members.setdefault(id_.candidate, {}).setdefault(id_.seed, _Member())
-        member.add(event.step, value, event.train_s + event.eval_s)
-    elif isinstance(event, JobEnded) and event.outcome == "failed":
-        id_ = event.member
-        members.setdefault(id_.candidate, {}).setdefault(id_.seed, _Member()).fail(plan.eval_every)
+def _curve(history: History, seed: int, member: Member) -> Curve:
+    """A failed member died on the way to its next evaluation, at a step that nobody knows."""
+    told = list(reports(history, member))
+    rows = [(r.step, math.nan if r.diverged else r.value, r.train_s + r.eval_s) for r in told]
+    if member.status == "failed":
+        rows.append((member.step + history.plan.eval_every, math.nan, 0.0))
+    steps, values, seconds = zip(*rows, strict=True)
+    return Curve(seed, np.array(steps, dtype=np.int64), np.array(values), np.cumsum(seconds))
 
 
 def _configs(candidates: list[CandidateAdded]) -> tuple[list[dict[str, Value]], list[Mapping[str, str]]]:

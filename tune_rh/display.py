@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from analysis.view import FunnelRow, Standing, why_no_best
 from tune_rh import compare
 from tune_rh.cost import StageCost, follow_up_steps, ungated_steps
 from tune_rh.events import (
@@ -33,8 +34,8 @@ from tune_rh.follow_ups import changes, label
 from tune_rh.history import History
 from tune_rh.members import Member
 from tune_rh.plan import SearchPlan
+from tune_rh.ranking import describe, spent
 from tune_rh.rules import out_of_bounds
-from tune_rh.summary import Ranked, describe, funnel, ranking, spent
 
 _ROWS = 16
 
@@ -114,47 +115,52 @@ def passed_over(event: FollowUpSkipped) -> str:
     return f"passed over: {event.label} ({' '.join(event.reason.split())})"
 
 
-def funnel_table(history: History) -> Table:
-    """Who entered and passed each gate."""
-    left_out = "control and references" if history.plan.references else "control"
-    table = Table("stage", "until step", "seeds", "entered", "scored", "passed", title=f"Funnel ({left_out} left out)")
-    for i, row in enumerate(funnel(history)):
-        table.add_row(*(str(x) for x in (i + 1, row.until_step, row.num_seeds, row.entered, row.scored, row.passed)))
+def funnel_table(plan: SearchPlan, rows: Sequence[FunnelRow]) -> Table:
+    """How many entered, were scored at and passed each gate; audited and lost ones where there are any."""
+    left_out = "control and references" if plan.references else "control"
+    rare = [name for name in ("audited", "lost_seeds") if any(getattr(row, name) for row in rows)]
+    names = ("until_step", "num_seeds", "entered", "scored", "passed", *rare)
+    header = ("until step", "seeds", *(name.replace("_", " ") for name in names[2:]))
+    table = Table("stage", *header, title=f"Funnel ({left_out} left out)")
+    for i, row in enumerate(rows):
+        table.add_row(str(i + 1), *(str(getattr(row, name)) for name in names))
     return table
 
 
-def ranking_table(history: History) -> Table:
+def ranking_table(plan: SearchPlan, rows: Sequence[Standing]) -> Table:
     """Those that finished, with their spread over seeds, val beside test."""
-    objective = history.plan.objective
     table = Table(
         "",
         "candidate",
         "seeds",
-        f"{objective} (mean ± std)",
+        f"{plan.objective} (mean ± std)",
         "test (mean ± std)",
         title="Ranking of those that finished (by mean + 1 SE on val)",
     )
-    for row in ranking(history):
-        table.add_row(row.candidate, row.label, _seeds(row), _pm(row.val, row.val_std), _pm(row.test, row.test_std))
+    for row in rows:
+        table.add_row(row.candidate, row.label, _seeds(row), _pm(row.val, row.std), _pm(row.test, row.test_std))
     return table
 
 
-def ladder_table(ladder: Sequence[Any], chosen: Ranked | None, split: str = "test") -> Table:
-    """Baselines on the run's own data with the winner among them, worst first."""
+def ladder_table(ladder: Sequence[Any], best: Standing | None, split: str = "test") -> Table:
+    """Baselines on the run's own data with the best candidate among them, worst first."""
     table = Table("predictor", f"{split}", "note", title="Baseline ladder (lower is better)")
     rungs = [(rung.value, rung.name, rung.note, False) for rung in ladder]
-    if chosen is not None and not math.isnan(chosen.test):
-        rungs.append((chosen.test, chosen.candidate, f"this run's best, mean of {chosen.num_seeds} seeds", True))
+    if best is not None and not math.isnan(best.test):
+        rungs.append((best.test, best.candidate, f"this run's best, mean of {best.num_seeds} seeds", True))
     for value, name, note, ours in sorted(rungs, reverse=True):
         table.add_row(name, f"{value:.4f}", note, style="bold" if ours else "")
     return table
 
 
-def ladder_line(ladder: Sequence[Any], chosen: Ranked) -> str:
-    """How many rungs the winner is above, and which are above it."""
-    better = [rung.name for rung in ladder if not chosen.test < rung.value]
+def ladder_line(ladder: Sequence[Any], ranking: Sequence[Standing], best: Standing | None) -> str:
+    """How many rungs the best candidate is above, and which are above it; or why there is no best."""
+    if best is None:
+        why = why_no_best(ranking)
+        return f"{why[0].upper()}{why[1:]}."
+    better = [rung.name for rung in ladder if not best.test < rung.value]
     rest = f"; better than it: {'; '.join(better)}" if better else ""
-    return f"On test {chosen.candidate} beats {len(ladder) - len(better)} of {len(ladder)} baselines{rest}."
+    return f"On test {best.candidate} beats {len(ladder) - len(better)} of {len(ladder)} baselines{rest}."
 
 
 def findings_table(member: str, findings: Sequence[Any]) -> Table:
@@ -310,9 +316,11 @@ def _mean(members: Any) -> float:
     return sum(values) / len(values) if values else math.inf
 
 
-def _seeds(row: Ranked) -> str:
-    good = "" if row.successes is None else f", {row.successes} good"
-    return f"{row.num_seeds}" + (f" ({row.num_lost} lost{good})" if row.num_lost else f" ({good[2:]})" if good else "")
+def _seeds(row: Standing) -> str:
+    lost, successes = row.num_lost, row.entry.successes
+    notes = [f"{lost} lost"] if lost else []
+    notes += [] if successes is None else [f"{successes} good"]
+    return f"{row.num_seeds}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _pm(mean: float, std: float) -> str:

@@ -16,6 +16,21 @@ from tune_rh.plan import SearchPlan
 from tune_rh.rules import out_of_bounds, too_far_behind
 
 
+def bar(
+    plan: SearchPlan,
+    candidate: Candidate,
+    members: Iterable[Member],
+    values: Values,
+    control: Candidate | None,
+    at_gate: Values | None,
+) -> str:
+    """Why the candidate may not pass the gate that it has come to; empty if it may. Arguments as below."""
+    unhealthy = bar_by_health(plan, candidate.stage, members)
+    if unhealthy or control is None or at_gate is None:
+        return unhealthy
+    return bar_by_gap(plan, candidate, values, control, at_gate)
+
+
 def bar_by_health(plan: SearchPlan, stage: int, members: Iterable[Member]) -> str:
     """Why a candidate with these members at the gate of ``stage`` (of a race: a member) may not pass; empty if it may.
 

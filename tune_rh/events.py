@@ -12,6 +12,7 @@ from trainables.member_job import Purpose
 from trainables.report import Codec, Diagnosed, Evaluated, Fields, MemberId, Message, Number, Tested
 
 __all__ = [
+    "KINDS",
     "CandidateAdded", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped", "JobEnded", "JobStarted",
     "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted",
     "SpaceExhausted", "Tested", "decode", "encode",
@@ -164,5 +165,6 @@ Event = (
     | JobEnded
     | SessionEnded
 )
+KINDS = frozenset(kind.__name__ for kind in Event.__args__)
 _CODEC: Codec[Event] = Codec(Event)
 encode, decode = _CODEC.encode, _CODEC.decode

@@ -19,6 +19,7 @@ from typing import Any
 
 import tomli_w
 
+from analysis.view import Standing, best_of, why_no_best
 from trainables import checkpoint
 from trainables.api import test_metric
 from trainables.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
@@ -28,7 +29,7 @@ from tune_rh.errors import ExportError, storage_full
 from tune_rh.events import MemberId
 from tune_rh.history import History
 from tune_rh.journal import RunPaths
-from tune_rh.summary import Ranked, best_member, failed_requirements, ranking
+from tune_rh.ranking import best_member, ranking
 
 
 def export(
@@ -39,7 +40,7 @@ def export(
     ladder: Sequence[Any] = (),
     despite: bool = False,
     companions: Mapping[str, Path] = MappingProxyType({}),
-) -> Ranked:
+) -> Standing:
     """Write the best candidate (or ``candidate``) of a run to the folder ``out``; it appears whole or not at all.
 
     Args:
@@ -73,30 +74,29 @@ def export(
     return chosen
 
 
-def _choose(history: History, candidate: str | None, despite: bool) -> Ranked:
-    # A reference is there to be compared with, and is taken only where it is asked for.
-    finished = [row for row in ranking(history) if row.num_lost < row.num_seeds]
-    rows = [row for row in finished if candidate is not None or not row.is_reference]
-    if not rows:
-        raise ExportError("nobody has finished the last stage yet; `tune-rh status` shows how far the run is")
-    failing = {} if despite else {row.candidate: failed_requirements(history, row.candidate) for row in rows}
+def _choose(history: History, candidate: str | None, despite: bool) -> Standing:
+    rows = ranking(history)
+    finished = [row for row in rows if row.num_lost < row.num_seeds]
     if candidate is None:
-        for row in rows:
-            if not failing.get(row.candidate):
-                return row
-        shown = "; ".join(f"{name} fails {', '.join(failed)}" for name, failed in failing.items())
-        raise ExportError(f"nobody passes what the plan requires ({shown}); --despite exports the best all the same")
-    for row in rows:
+        # A reference is there to be compared with, and is taken only where it is asked for.
+        leader = next((row for row in rows if row.may_win), None)
+        if leader is None:
+            raise ExportError("nobody has finished the last stage yet; `tune-rh status` shows how far the run is")
+        chosen = leader if despite else best_of(rows)
+        if chosen is None:
+            raise ExportError(f"{why_no_best(rows)}; --despite exports it all the same")
+        return chosen
+    for row in finished:
         if row.candidate == candidate:
-            if failing.get(candidate):
+            if row.failed and not despite:
                 raise ExportError(
-                    f"--candidate {candidate}: fails {', '.join(failing[candidate])}, which the plan requires; "
+                    f"--candidate {candidate}: fails {', '.join(row.failed)}, which the plan requires; "
                     "--despite exports it all the same"
                 )
             return row
     raise ExportError(
         f"--candidate {candidate}: has not finished the last stage; those that have: "
-        + ", ".join(row.candidate for row in rows)
+        + (", ".join(row.candidate for row in finished) or "none")
     )
 
 
@@ -104,9 +104,9 @@ def _fill(
     folder: Path,
     paths: RunPaths,
     history: History,
-    chosen: Ranked,
+    chosen: Standing,
     member: MemberId,
-    best: Path,
+    weights_from: Path,
     ladder: Sequence[Any],
     companions: Sequence[str],
 ) -> None:
@@ -114,7 +114,7 @@ def _fill(
     tested = history.member(member).tested
     metrics = dict(tested.metrics) if tested else {}
     step = tested.step if tested else history.member(member).curve.best_step
-    weights = (best / checkpoint.WEIGHTS).read_bytes()
+    weights = (weights_from / checkpoint.WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(weights)
     set_fields = {name: value for name, value in added.config.items() if value is not None}
     (folder / CONFIG).write_text(tomli_w.dumps(set_fields), encoding="utf-8")
@@ -153,7 +153,7 @@ def _seeds_csv(history: History, candidate: str) -> str:
 
 def _card(
     history: History,
-    chosen: Ranked,
+    chosen: Standing,
     member: MemberId,
     metrics: dict[str, float],
     step: int,
@@ -162,14 +162,14 @@ def _card(
 ) -> str:
     plan = history.plan
     objective, test = plan.objective, test_metric(plan.objective)
-    control = next((row for row in ranking(history) if row.label.startswith("control: ")), None)
+    control = next((row for row in ranking(history) if row.entry.is_control), None)
     lines = [
         f"# {plan.family}: {chosen.candidate} of run {plan.name}",
         "",
         f"{chosen.label}",
         "",
         f"Chosen on `{objective}` among {len(history.candidates)} candidates: mean over {chosen.num_seeds} seeds"
-        f" {_pm(chosen.val, chosen.val_std)} (test {_pm(chosen.test, chosen.test_std)}),"
+        f" {_pm(chosen.val, chosen.std)} (test {_pm(chosen.test, chosen.test_std)}),"
         f" {chosen.num_lost} of {chosen.num_seeds} seeds lost. The search picked the luckiest of many on val;"
         " test was read once for each that finished, and no decision looked at it.",
         "",
@@ -178,12 +178,10 @@ def _card(
         "",
         "| what | val | test |",
         "| --- | --- | --- |",
-        f"| **{chosen.candidate}** | {_pm(chosen.val, chosen.val_std)} | {_pm(chosen.test, chosen.test_std)} |",
+        f"| **{chosen.candidate}** | {_pm(chosen.val, chosen.std)} | {_pm(chosen.test, chosen.test_std)} |",
     ]
     if control is not None and control.candidate != chosen.candidate:
-        lines.append(
-            f"| {control.label} | {_pm(control.val, control.val_std)} | {_pm(control.test, control.test_std)} |"
-        )
+        lines.append(f"| {control.label} | {_pm(control.val, control.std)} | {_pm(control.test, control.test_std)} |")
     lines += [f"| {rung.name} | | {_num(rung.value)} |" for rung in ladder]
     lines += [
         "",

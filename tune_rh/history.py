@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from analysis.stats.scores import Values
-from tune_rh.eligibility import bar_by_gap, bar_by_health, health
+from tune_rh.eligibility import bar, bar_by_health, health
 from tune_rh.events import (
     CandidateAdded,
     Diagnosed,
@@ -31,7 +31,7 @@ from tune_rh.events import (
     Tested,
 )
 from tune_rh.gates import Gate
-from tune_rh.members import ADVANCE, CONTROL, DIAGNOSE, FRESH, LOOK, TEST, Candidate, Member, Pending
+from tune_rh.members import ADVANCE, CONTROL, DIAGNOSE, FRESH, LOOK, TEST, Candidate, Cost, Ended, Member, Pending
 from tune_rh.plan import SearchPlan
 from tune_rh.rules import ending
 
@@ -57,7 +57,9 @@ class History:
         self.max_stage = 0
         self.steps_spent = 0
         self.slot_seconds = 0.0
-        self.session = 0
+        self.decisions: list[Promoted | SeedAdded | Ended] = []
+        self.session = self.slots = 0
+        self.ended = ""  # how the last session ended; empty while it runs, or if it was killed
         self.created: RunCreated | None = None
         self._sign = 1.0 if plan.mode == "min" else -1.0
         self._by_index: list[Candidate] = []
@@ -126,11 +128,11 @@ class History:
                 self._start(event)
             case JobEnded():
                 self._end(event)
-            case Promoted(seed=None):
-                self._promote(event)
             case Promoted():
-                self._promote_member(event)
+                self.decisions.append(event)
+                (self._promote if event.seed is None else self._promote_member)(event)
             case SeedAdded():
+                self.decisions.append(event)
                 self._add_seed(event)
             case Tested():
                 member = self.member(event.member)
@@ -139,7 +141,10 @@ class History:
             case Diagnosed():
                 self._diagnose(event)
             case SessionStarted():
-                self.session = event.session
+                self.session, self.slots, self.ended = event.session, event.slots, ""
+                self.hand_back_all()
+            case SessionEnded():
+                self.ended = event.reason
                 self.hand_back_all()
             case SpaceExhausted():
                 self.space_exhausted = True
@@ -148,8 +153,6 @@ class History:
                 self.skipped.append(event)
             case RunCreated():
                 self.created = event
-            case SessionEnded():
-                pass
 
     def _add(self, event: CandidateAdded) -> None:
         candidate = Candidate(event, len(self._by_index) + (not self.plan.has_control))
@@ -206,8 +209,10 @@ class History:
         member.diverged = event.diverged
         before = member.step
         value = self._sign * event.metrics.get(self.plan.objective, math.nan)
-        if member.curve.add(event.step, value, dict(event.metrics)):
+        if member.curve.add(event.step, value, event.metrics):
             self.steps_spent += event.step - before
+            costs = (event.train_s, event.eval_s, member.slot_seconds, self.steps_spent, self.slot_seconds)
+            member.costs.append(Cost(member.stage, *costs))
 
     def _spend(self, member: Member, seconds: float) -> None:
         member.slot_seconds += seconds
@@ -216,23 +221,23 @@ class History:
     def _end(self, event: JobEnded) -> None:
         member = self.member(event.member)
         self.running.pop(member.id, None)
-        member.reason = event.reason
         candidate = self.candidates[member.id.candidate]
         if event.outcome == "interrupted":
             self._hand_back(member)
             return
-        if event.outcome == "parked":
-            member.status = "idle"
-        elif event.outcome == "failed" and candidate.look == "wanted":
-            candidate.look = "passed"  # a look that failed says nothing against the candidate
+        kind: str = event.outcome
+        if event.outcome == "failed" and candidate.look == "wanted":
+            candidate.look, kind = "passed", "not diagnosed"  # a look that failed says nothing against the candidate
         elif event.outcome == "failed" and member.tested is not None:
             # Its training is whole, only the look at it failed: it is not looked at again.
-            member.diagnosed = Diagnosed(event.member, member.step, {}, 0.0)
+            member.diagnosed, kind = Diagnosed(event.member, member.step, {}, 0.0), "not diagnosed"
         elif event.outcome == "failed" and member.status in ("stopped", "completed"):
             # Only the reading of test failed, from which nothing is decided: its value stands.
-            member.tested = Tested(event.member, member.step, {}, 0.0)
+            member.tested, kind = Tested(event.member, member.step, {}, 0.0), "not tested"
         elif event.outcome != "tested" and event.outcome != "diagnosed":
-            member.status = event.outcome
+            member.settle("idle" if event.outcome == "parked" else event.outcome, event.reason)
+        if kind in ("stopped", "diverged", "failed", "not tested", "not diagnosed"):
+            self.decisions.append(Ended(event, kind, member.stage))
         self._offer(candidate, member)
         self._arrive(candidate, member)
 
@@ -246,8 +251,7 @@ class History:
         self.running.pop(member.id, None)
         candidate = self.candidates[member.id.candidate]
         if member.status == "running":
-            end = self.ending(member)
-            member.status, member.reason = end or ("idle", member.reason)
+            member.settle(*(self.ending(member) or ("idle", member.reason)))
         self._offer(candidate, member)
         self._arrive(candidate, member)
 
@@ -287,7 +291,7 @@ class History:
 
     def _arrive_candidate(self, candidate: Candidate, members: Sequence[Member], values: Values) -> None:
         gate = self.gates[candidate.stage]
-        candidate.barred = self._bar(candidate, members, values)
+        candidate.barred = bar(self.plan, candidate, members, values, self.control, gate.control)
         eligible = not candidate.barred and candidate.look != "failed" and any(v is not None for v in values.values())
         if candidate.competes:
             gate.arrive(candidate.index, values, eligible=eligible, health=health(self.plan, members))
@@ -338,15 +342,6 @@ class History:
             gate.arrive(index, {member.id.seed: member.value}, eligible=eligible)
             if not eligible:
                 self._lose(0, member.stage)
-
-    def _bar(self, candidate: Candidate, members: Sequence[Member], values: Values) -> str:
-        """Why the candidate may not pass the gate that it has come to with ``members``; empty if it may."""
-        control = self.control
-        at_gate = self.gates[candidate.stage].control
-        unhealthy = bar_by_health(self.plan, candidate.stage, members)
-        if unhealthy or control is None or at_gate is None:
-            return unhealthy
-        return bar_by_gap(self.plan, candidate, values, control, at_gate)
 
     def _waits_for_control(self, candidate: Candidate) -> bool:
         """Whether the control must be at the candidate's gate first, for the gap between the two."""

@@ -1,7 +1,7 @@
 """One run on disk: the only place that knows file names, and the only writer of the journal.
 
 The journal is append-only; each line is flushed to the disk before anything acts on it. Reading drops a torn last
-line with a warning (a process died while writing it) and refuses a bad line anywhere else.
+line with a warning (a process died while writing it, or is writing it) and refuses a bad line anywhere else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO
 
 from tune_rh.errors import JournalCorrupt, RunLocked, storage_full
-from tune_rh.events import Event, MemberId, decode, encode
+from tune_rh.events import KINDS, Event, MemberId, decode, encode
 
 JOURNAL_SCHEMA = 3
 
@@ -112,12 +112,13 @@ class Journal:
         self._file.close()
 
 
-def read(path: Path, *, repair: bool = False) -> Iterator[Event]:
-    """Yield the events of a journal in order.
+def read(path: Path, *, repair: bool = False, tolerant: bool = False) -> Iterator[Event]:
+    """Yield the events of a journal in order; a torn last line is dropped with a warning.
 
     Args:
         path: the journal; a missing file has no events.
         repair: cut a torn last line off the file (only the process that holds the lock may).
+        tolerant: pass over kinds of events that are not known here, with one warning; for those who only look.
 
     Raises:
         JournalCorrupt: a line before the last cannot be read.
@@ -125,6 +126,7 @@ def read(path: Path, *, repair: bool = False) -> Iterator[Event]:
     if not path.exists():
         return
     position = 0
+    unknown: set[str] = set()
     with path.open("rb") as file:
         lines = file.readlines()
     for number, line in enumerate(lines, start=1):
@@ -133,6 +135,9 @@ def read(path: Path, *, repair: bool = False) -> Iterator[Event]:
                 raise ValueError("no newline at its end")
             event = decode(line)
         except ValueError as error:
+            if tolerant and (kind := _unknown_kind(line)):
+                unknown.add(kind)
+                continue
             if number < len(lines):
                 raise JournalCorrupt(
                     f"{path}, line {number} of {len(lines)}: {error}. The journal was changed by something else; "
@@ -141,9 +146,21 @@ def read(path: Path, *, repair: bool = False) -> Iterator[Event]:
             warnings.warn(f"{path}: dropped a torn last line ({len(line)} bytes)", stacklevel=2)
             if repair:
                 os.truncate(path, position)
-            return
+            break
         position += len(line)
         yield event
+    if unknown:
+        kinds = ", ".join(sorted(unknown))
+        warnings.warn(f"{path}: passed over events that this version does not know: {kinds}", stacklevel=2)
+
+
+def _unknown_kind(line: bytes) -> str | None:
+    """The kind that a whole line names, where it is none of ours."""
+    try:
+        kind = json.loads(line)["event"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return kind if isinstance(kind, str) and kind not in KINDS else None
 
 
 class RunLock:
@@ -176,3 +193,15 @@ class RunLock:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def is_locked(paths: RunPaths) -> bool:
+    """Whether some process is writing the run right now; leaves no trace, and works where nothing can be written."""
+    try:
+        with paths.lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # never locked, or on a file system without locks
+    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from tune_rh.events import CandidateAdded, Diagnosed, MemberId, Tested
+from tune_rh.events import CandidateAdded, Diagnosed, JobEnded, MemberId, Tested
 from tune_rh.rules import Curve
 
 Look = Literal["none", "wanted", "passed", "failed"]
@@ -31,6 +31,25 @@ class Pending(NamedTuple):
     member: MemberId
 
 
+class Cost(NamedTuple):
+    """What one report cost: for stage ``stage``, with what the member and the run had cost by then."""
+
+    stage: int
+    train_s: float
+    eval_s: float
+    member_s: float
+    total_steps: int
+    total_s: float
+
+
+class Ended(NamedTuple):
+    """A job that ended a member early, lost it, or was given up, at stage ``stage``."""
+
+    event: JobEnded
+    kind: str
+    stage: int
+
+
 class Member:
     """A candidate with one seed."""
 
@@ -38,10 +57,14 @@ class Member:
         self.id = member
         self.stage = 0
         self.curve = Curve()
+        self.costs: list[Cost] = []
+        """One for each report of the curve."""
         self.status: Status = "idle"
         self.until_step = 0
         self.reason = ""
         self.diverged = False
+        self.lost_stage: int | None = None
+        """The stage at which it diverged or failed; at the gates before that its values stand."""
         self.tested: Tested | None = None
         self.diagnosed: Diagnosed | None = None
         self.slot_seconds = 0.0
@@ -55,6 +78,12 @@ class Member:
     def value(self) -> float | None:
         """The best value so far; None if the member was lost, or never had a finite one."""
         return None if self.lost or not math.isfinite(self.curve.best) else self.curve.best
+
+    def settle(self, status: Status, reason: str) -> None:
+        """Set where the member stands now, and why."""
+        self.status, self.reason = status, reason
+        if self.lost:
+            self.lost_stage = self.stage
 
     @property
     def lost(self) -> bool:

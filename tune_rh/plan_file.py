@@ -49,26 +49,30 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> SearchPlan:
     Raises:
         PlanError: naming every wrong field with its value and what is allowed.
     """
-    try:
-        fields = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+    fields = _read(path)
     for text in overrides:
         override(fields, text)
     return resolve_plan(fields, where=str(path))
 
 
+def load_frozen(path: Path) -> SearchPlan:
+    """Read the resolved plan of a run as it was frozen; its family need not be there.
+
+    Raises:
+        PlanError: naming every wrong field with its value and what is allowed.
+    """
+    plan = _validate(_read(path), str(path))
+    if not plan.objective or plan.diagnose is None:
+        raise PlanError(f"{path}: is not the resolved plan of a run: it lacks objective or diagnose")
+    return plan
+
+
 def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
     """Validate ``fields`` and fill objective, mode and default health bounds from the family."""
-    problems = _not_finite(fields)
-    if problems:
-        raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
+    plan = _validate(fields, where)
     try:
-        plan = SearchPlan.model_validate_json(json.dumps(fields, default=_not_json))
         family = get_family(plan.family)
         diagnostics = offered(plan.family)
-    except ValidationError as error:
-        raise PlanError(explain(error, where, SearchPlan)) from error
     except UnknownFamily as error:
         raise PlanError(f"{where}: {error}") from error
     problems = [*_check_family(plan, family), *_check_diagnostics(plan, diagnostics)]
@@ -83,6 +87,24 @@ def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
             "rules": plan.rules.model_copy(update={"health": health}),
         }
     )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def _validate(fields: dict[str, Any], where: str) -> SearchPlan:
+    """The plan of ``fields``, as far as it can be checked without its family."""
+    problems = _not_finite(fields)
+    if problems:
+        raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
+    try:
+        return SearchPlan.model_validate_json(json.dumps(fields, default=_not_json))
+    except ValidationError as error:
+        raise PlanError(explain(error, where, SearchPlan)) from error
 
 
 def _diagnose(plan: SearchPlan, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,15 +9,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import DataError
+from analysis.view import Run
+from trainables.errors import DataError, UnknownFamily
 from trainables.registry import get_family
 from tune_rh import runs
-from tune_rh.errors import JournalCorrupt, TuneError
+from tune_rh.errors import PlanError
 from tune_rh.journal import RunPaths
+from tune_rh.reading import Reading
 
 if TYPE_CHECKING:
     from analysis.api import Finding
-    from analysis.records import Records
     from analysis.reports.search import OwnReport
 
 _PICTURES = {
@@ -41,90 +42,80 @@ class AboutRun:
         return keep(paths.report, self.findings, self.seconds) if self.findings else None
 
 
-def about_run(paths: RunPaths, names: Sequence[str] | None = None) -> AboutRun:
+def about_run(run: Run, names: Sequence[str] | None = None) -> AboutRun:
     """Ask the diagnostics of whole runs about the run as it is now; nothing is written.
 
     Args:
-        paths: of the run.
+        run: it.
         names: which ones; None: all of its family, which may have none.
 
     Raises:
-        JournalCorrupt: plan or journal are damaged.
         analysis.registry.UnknownDiagnostic: one of ``names`` does not exist, or is not for runs of this family.
     """
-    from analysis.records import RunUnreadable, read_run
-
-    try:
-        return _asked(read_run(paths.root), names)
-    except RunUnreadable as error:
-        raise JournalCorrupt(str(error)) from error
-
-
-def write(paths: RunPaths, data_dir: Path, out: Path | None = None) -> Path:
-    """Write the report of a run, with what diagnostics say about all of it as it is now; the path of its page.
-
-    Args:
-        paths: of the run.
-        data_dir: where data sets lie, for the baseline ladder; without them the report says so.
-        out: see `analysis.reports.search.write`.
-
-    Raises:
-        JournalCorrupt: plan or journal are damaged.
-    """
-    from analysis.records import RunUnreadable, read_run
-    from analysis.reports import search
-
-    try:
-        records = read_run(paths.root)
-        rungs, why = _ladder(paths, records, data_dir, keep=out is None)
-        with TemporaryDirectory() as beside:
-            own = _own_report(paths, records, paths.report if out is None else Path(beside))
-        about = _asked(records)
-        if out is None:
-            about.keep(paths)
-        return search.write(
-            paths.root,
-            out,
-            writing=_is_written(paths),
-            ladder=rungs,
-            ladder_note=why,
-            own=own,
-            about_run=about.findings,
-        )
-    except RunUnreadable as error:
-        raise JournalCorrupt(str(error)) from error
-
-
-def _asked(records: Records, names: Sequence[str] | None = None) -> AboutRun:
     from analysis.registry import diagnose_run
 
     took: dict[str, float] = {}
-    findings = diagnose_run(records, names, lambda finding, seconds: took.update({finding.name: seconds}))
+    try:
+        findings = diagnose_run(run, names, lambda finding, seconds: took.update({finding.name: seconds}))
+    except UnknownFamily:
+        return AboutRun((), {})  # its module is not there, and its diagnostics neither
     return AboutRun(findings, took)
 
 
-def _is_written(paths: RunPaths) -> bool:
+def write(reading: Reading, data_dir: Path, out: Path | None = None, about: AboutRun | None = None) -> Path:
+    """Write the report of a run, with what diagnostics say about all of it as it is now; the path of its page.
+
+    Args:
+        reading: the run.
+        data_dir: where data sets lie, for the baseline ladder; without them the report says so.
+        out: see `analysis.reports.search.write`.
+        about: what its diagnostics said, where they have been asked already.
+    """
+    from analysis.reports import search
+
+    paths, run = reading.paths, reading.run
+    rungs, why = _ladder(paths, run, data_dir, keep=out is None)
+    with TemporaryDirectory() as beside:
+        own = _own_report(reading, paths.report if out is None else Path(beside))
+    about = about_run(run) if about is None else about
+    if out is None:
+        about.keep(paths)
+    return search.write(
+        run,
+        out,
+        writing=reading.is_written,
+        notes=reading.notes,
+        unit=unit(run.plan["family"]),
+        ladder=rungs,
+        ladder_note=why,
+        own=own,
+        about_run=about.findings,
+    )
+
+
+def unit(family: str) -> str:
+    """Of the family's objective; empty for a family that is not there."""
     try:
-        return runs.is_locked(paths)
-    except OSError:
-        return False  # a copy that cannot be written to is nobody's search
+        return get_family(family).objective.unit
+    except UnknownFamily:
+        return ""
 
 
-def _ladder(paths: RunPaths, records: Records, data_dir: Path, *, keep: bool) -> tuple[Sequence[Any], str]:
+def _ladder(paths: RunPaths, run: Run, data_dir: Path, *, keep: bool) -> tuple[Sequence[Any], str]:
     """The baselines on the run's own data, or why there are none."""
     from analysis import baselines
     from trainables.errors import TrainableError
 
-    family = str(records.plan.get("family"))
-    data = records.provenance.get("data") or {}
-    if records.kind != "search" or not get_family(family).baselines:
+    family = run.plan["family"]
+    data = run.provenance.get("data") or {}
+    if run.kind != "search" or not _has_baselines(family):
         return (), "there are none for this family"
     name, digest = data.get("name"), data.get("sha256")
     if not name or not digest:
         return (), "provenance.json does not say which data it was trained on"
 
     def make() -> Sequence[Any]:
-        first = next(iter(records.candidates.values()), None)
+        first = next(iter(run.candidates.values()), None)
         folder = _folder_of_data(family, name, digest, (data_dir, Path(data["folder"])))
         return baselines.measure(family, name, folder, None if first is None else first.config)
 
@@ -132,6 +123,13 @@ def _ladder(paths: RunPaths, records: Records, data_dir: Path, *, keep: bool) ->
         return baselines.kept(paths.report / "baselines.json", digest, make, keep=keep), ""
     except TrainableError as error:
         return (), f"the data cannot be used ({' '.join(str(error).split())})"
+
+
+def _has_baselines(family: str) -> bool:
+    try:
+        return bool(get_family(family).baselines)
+    except UnknownFamily:
+        return False
 
 
 def _folder_of_data(family: str, name: str, digest: str, folders: Sequence[Path]) -> Path:
@@ -148,7 +146,7 @@ def _folder_of_data(family: str, name: str, digest: str, folders: Sequence[Path]
     raise DataError("; ".join(problems))
 
 
-def _own_report(paths: RunPaths, records: Records, folder: Path) -> OwnReport | None:
+def _own_report(reading: Reading, folder: Path) -> OwnReport | None:
     """What the report of a race or comparison says as things stand; None for a search, or if it cannot be made.
 
     It is written into ``folder``.
@@ -157,18 +155,18 @@ def _own_report(paths: RunPaths, records: Records, folder: Path) -> OwnReport | 
     from analysis.reports.search import OwnReport
     from tune_rh import conclusions
 
-    if records.kind == "search":
-        return None
+    kind = reading.run.kind
     try:
-        _, history = runs.replay(paths)
-    except TuneError:
-        return _written_before(paths, records.kind)  # of another version, that can only be read
-    if records.kind == "race":
-        raced = conclusions.as_race(paths, history)
-        written, lines = race.write(raced, folder), race.lines(raced)
-    else:
-        compared = conclusions.as_comparison(paths, history)
-        written, lines = comparison.write(compared, folder), comparison.lines(compared)
+        if kind == "race":
+            raced = conclusions.as_race(reading.run)
+            written, lines = race.write(raced, folder), race.lines(raced)
+        elif kind == "comparison":
+            compared = conclusions.as_comparison(reading.run, reading.history)
+            written, lines = comparison.write(compared, folder), comparison.lines(compared)
+        else:
+            return None
+    except (PlanError, UnknownFamily):
+        return _written_before(reading.paths, kind)  # only its family can tell which configs lie between A and B
     return OwnReport(lines, _pictures(folder), written.name)
 
 

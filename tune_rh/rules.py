@@ -30,11 +30,11 @@ class Curve:
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.values: list[float] = []
-        self.metrics: list[dict[str, float]] = []
+        self.metrics: list[Mapping[str, float]] = []
         self.best = math.inf
         self.best_step = 0
 
-    def add(self, step: int, value: float, metrics: dict[str, float]) -> bool:
+    def add(self, step: int, value: float, metrics: Mapping[str, float]) -> bool:
         """Append a report; False if this step (or a later one) is known already."""
         if self.steps and step <= self.steps[-1]:
             return False

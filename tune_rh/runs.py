@@ -16,12 +16,12 @@ from trainables.files import write_atomic
 from trainables.registry import get_family, resolve
 from tune_rh import provenance
 from tune_rh.configs import named_config
-from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunLocked, RunMismatch, RunNotFound, storage_full
+from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, RunNotFound, storage_full
 from tune_rh.events import RunCreated
 from tune_rh.history import History
-from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunLock, RunPaths, read
+from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunPaths, read
 from tune_rh.plan import SearchPlan
-from tune_rh.plan_file import load_plan
+from tune_rh.plan_file import load_frozen, load_plan
 
 
 def default_data_dir() -> Path:
@@ -92,15 +92,6 @@ def check_free(root: Path) -> None:
         )
 
 
-def is_locked(paths: RunPaths) -> bool:
-    """Whether some process is writing the run right now."""
-    try:
-        with RunLock(paths):
-            return False
-    except RunLocked:
-        return True
-
-
 def find(name: str, runs_dir: Path) -> RunPaths:
     """The run called ``name`` (or at that path); raises `RunNotFound` with the names there are."""
     for root in (runs_dir / name, Path(name)):
@@ -110,22 +101,32 @@ def find(name: str, runs_dir: Path) -> RunPaths:
     raise RunNotFound(f"run {name!r}: not found in {runs_dir}; there: {', '.join(known) or 'none'}")
 
 
-def replay(paths: RunPaths, *, repair: bool = False) -> tuple[SearchPlan, History]:
-    """Plan and history of a run on disk; see `journal.read` for ``repair``.
+def replay(paths: RunPaths, *, writer: bool = False) -> tuple[SearchPlan, History]:
+    """Plan and history of a run on disk.
+
+    Args:
+        paths: of the run, which may be being written.
+        writer: for the process that goes on with it: it repairs the journal, and knows every event and the family.
 
     Raises:
         JournalCorrupt: the frozen plan or the journal are damaged.
     """
     try:
-        plan = load_plan(paths.plan)
+        plan = load_plan(paths.plan) if writer else load_frozen(paths.plan)
     except PlanError as error:
         raise JournalCorrupt(
             f"{error}\nThe plan of a run was changed by something else, or is of another version of tune-rh; "
             "restore it from a copy"
         ) from error
     history = History(plan)
-    for event in read(paths.journal, repair=repair):
-        history.apply(event)
+    for number, event in enumerate(read(paths.journal, repair=writer, tolerant=not writer), start=1):
+        try:
+            history.apply(event)
+        except (LookupError, ValueError, TypeError) as error:
+            raise JournalCorrupt(
+                f"{paths.journal}, event {number}: {type(event).__name__} does not follow from those before it "
+                f"({type(error).__name__}: {error}). The journal was changed by something else; restore it from a copy"
+            ) from error
     return plan, history
 
 
@@ -135,7 +136,7 @@ def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:
     Raises:
         RunMismatch: saying exactly what differs.
     """
-    plan, history = replay(paths, repair=True)
+    plan, history = replay(paths, writer=True)
     was, now = history.created, _facts(plan, data_dir)
     if was is None:
         raise RunMismatch(f"{paths.journal}: does not begin with the run's facts; nothing was started in this run")

@@ -111,7 +111,7 @@ class TableSource:
         """The best by mean + 1 standard error over seeds, each candidate at the last gate that it has reached.
 
         The best value so far only falls, so a candidate that stands earlier is not flattered. At the end this is the
-        rule of `tune_rh.summary` opened to those that did not finish. Before any gate: the best reading so far.
+        rule of `tune_rh.ranking` opened to those that did not finish. Before any gate: the best reading so far.
         """
         if self._is_stale:
             self._incumbent, self._is_stale = self._best_bound(), False
@@ -121,7 +121,7 @@ class TableSource:
 
     def _best_bound(self) -> int | None:
         history = self.history
-        # As in `tune_rh.summary`: for the best of k the score itself, otherwise one standard error to the worse.
+        # As in `tune_rh.ranking`: for the best of k the score itself, otherwise one standard error to the worse.
         errors = float(self.plan.scoring.objective == "mean")
         best, chosen = math.inf, None
         for k, gate in reversed(list(enumerate(history.gates))):

@@ -29,7 +29,6 @@ from pydantic import ValidationError
 
 from analysis.api import Finding
 from analysis.findings import from_json, to_json
-from analysis.records import read_run
 from analysis.registry import diagnose, diagnose_run, diagnostics_of, offered
 from analysis.subject import Subject, draw_sample
 from search_spaces.api import RandomTrial, Space
@@ -37,6 +36,8 @@ from search_spaces.registry import outside, spaces_of
 from trainables.api import Family, TrainTask
 from trainables.registry import build_config, get_family, resolve
 from tune_rh.cli import main
+from tune_rh.journal import RunPaths
+from tune_rh.reading import read
 
 NUM_DRAWS = 200
 
@@ -198,7 +199,7 @@ class FamilyConformance:
         _check(findings, offered(self.family))
 
     def test_every_diagnostic_of_a_run_gives_a_finding(self, run: Path) -> None:
-        _check(diagnose_run(read_run(run)), offered(self.family, "records"))
+        _check(diagnose_run(read(RunPaths(run)).run), offered(self.family, "records"))
 
     def test_the_report_shows_what_is_said_of_the_run(self, run: Path) -> None:
         page = (run / "report" / "index.html").read_text()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from analysis.api import Diagnostic, Estimate, Finding, Plot
 from analysis.reports.plots import Picture, draw
 from analysis.reports.run_findings import tables as run_tables
-from analysis.reports.search_facts import Facts, called
+from analysis.reports.search_facts import Facts
 from analysis.reports.search_tables import Cell, Table, value_text
 from analysis.reports.tables import NONE
 from trainables.errors import UnknownFamily
@@ -74,16 +74,16 @@ class Findings:
 
 def findings(facts: Facts) -> Findings:
     """Everything that diagnostics have said about a run; without findings about models a note says why not."""
-    found = facts.run.found
+    found = facts.tables.found
     budget = iter(range(MAX_PICTURES))
     run = [_run_row(facts, finding, budget) for finding in _registered_first(facts, found.get("", []))]
     members = [name for name, some in found.items() if some and name]
-    candidates = list(dict.fromkeys(facts.records.members[name].candidate for name in members))
+    candidates = list(dict.fromkeys(facts.run.members[name].candidate for name in members))
     if not candidates:
         return Findings((), (), run, (_none(facts),))
-    order = [s.id for s in facts.standings]
+    order = [s.candidate for s in facts.standings]
     candidates.sort(key=lambda name: order.index(name) if name in order else len(order))
-    control = facts.records.control
+    control = facts.run.control
     late = [c for c in candidates[MAX_COLUMNS:] if control is not None and c == control.id]
     columns = [*candidates[: MAX_COLUMNS - len(late)], *late]  # the control is always among them
     by_column = {c: facts.findings(c) for c in columns}
@@ -100,7 +100,7 @@ def findings(facts: Facts) -> Findings:
 def _none(facts: Facts) -> str:
     if facts.state == "running":
         return "No findings yet: members are diagnosed when they have reached the end."
-    command = f"`tune-rh diagnose {facts.records.root.name}`"
+    command = f"`tune-rh diagnose {facts.run.root.name}`"
     return f"No diagnostic has looked at a model of this run; {command} looks at those that reached the end."
 
 
@@ -109,7 +109,7 @@ def _known(facts: Facts) -> Mapping[str, Diagnostic]:
     from analysis.registry import diagnostics_of
 
     try:
-        return diagnostics_of(str(facts.records.plan["family"]))
+        return diagnostics_of(str(facts.run.plan["family"]))
     except UnknownFamily:
         return {}
 
@@ -172,17 +172,19 @@ def _said(verdict: str) -> str:
 
 def _samples(facts: Facts, name: str, by_column: dict[str, list[Finding]]) -> list[tuple[str, Finding]]:
     """What is told in full: of the best one a seed with the worst verdict, of the control one seed."""
-    control = facts.records.control
-    wanted = [facts.best.id] if facts.best is not None else []
+    control = facts.run.control
+    wanted = [facts.best.candidate] if facts.best is not None else []
     wanted += [control.id] if control is not None and control.id not in wanted else []
     wanted = [c for c in wanted if c in by_column] or list(by_column)[:1]
     found = []
     for candidate in wanted:
-        record = facts.records.candidates[candidate]
-        mine = [(m.seed, f) for m in record.members.values() for f in facts.run.found.get(m.id, ()) if f.name == name]
+        record = facts.run.candidates[candidate]
+        mine = [
+            (m.seed, f) for m in record.members.values() for f in facts.tables.found.get(m.id, ()) if f.name == name
+        ]
         if mine:
             seed, finding = min(mine, key=lambda pair: _ORDER.index(pair[1].verdict))
-            found.append((f"{candidate} ({called(facts.records, record)[:40]}), seed {seed}", finding))
+            found.append((f"{candidate} ({record.name[:40]}), seed {seed}", finding))
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from analysis.api import Estimate, Finding
 from analysis.findings import from_json, to_json
-from analysis.reports.search_facts import Facts, called
+from analysis.reports.search_facts import Facts
 from analysis.reports.search_tables import Cell, Table
 from analysis.reports.tables import NONE, decimals, interval, number, write_text
 
@@ -57,7 +57,7 @@ def tables(facts: Facts, findings: Sequence[Finding]) -> list[Table]:
     alone: dict[str, Estimate | float] = {}
     for name, value in values.items():
         candidate, dot, quantity = name.partition(".")
-        if dot and candidate in facts.records.candidates:
+        if dot and candidate in facts.run.candidates:
             by_candidate.setdefault(candidate, {})[quantity] = value
         else:
             alone[name] = value
@@ -74,10 +74,10 @@ def _of_candidates(facts: Facts, found: Mapping[str, Mapping[str, Estimate | flo
     quantities = list(dict.fromkeys(quantity for mine in found.values() for quantity in mine))
     rows = []
     for name in sorted(found):
-        candidate = facts.records.candidates[name]
-        control = " (control)" if candidate is facts.records.control else ""
+        candidate = facts.run.candidates[name]
+        control = " (control)" if candidate is facts.run.control else ""
         cells = [_cell(found[name].get(quantity, math.nan)) for quantity in quantities]
-        rows.append([Cell(name), Cell(called(facts.records, candidate)[:_LABEL] + control), *cells])
+        rows.append([Cell(name), Cell(candidate.name[:_LABEL] + control), *cells])
     return Table(("candidate", "config", *map(_words, quantities)), rows, 2, caption)
 
 

@@ -1,7 +1,7 @@
 """The report of a run: one page that holds everything inside itself, the same as Markdown, and its tables as CSV.
 
-What it is: order and assembly. It reads the run from its files alone, so that it works while a search runs, after one
-that lost everybody, and for races and comparisons, whose own reports it takes in. What it is not: words, tables or
+What it is: order and assembly. It works while a search runs, after one that lost all its members, and for races and
+comparisons, whose own reports it takes in. What it is not: words, tables or
 figures (`analysis.reports.search_sentences`, `search_tables`, `search_figures`, `findings_section`).
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.api import Finding
 from analysis.reports import search_figures as figures
-from analysis.reports import search_tables as tables
+from analysis.reports import search_tables
 from analysis.reports.findings_section import Findings, findings
 from analysis.reports.plots import Picture, png_element
 from analysis.reports.run_findings import renewed
@@ -25,6 +25,8 @@ from analysis.reports.search_facts import Facts, gather
 from analysis.reports.search_sentences import Answer, answers, state_line
 from analysis.reports.search_tables import Table
 from analysis.reports.tables import escaped, markdown_table, write_text
+from analysis.tables import RunTables
+from analysis.view import Run
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -61,38 +63,38 @@ class Section:
 
 
 def write(
-    root: Path,
+    run: Run,
     out: Path | None = None,
     *,
     writing: bool = False,
+    notes: Sequence[str] = (),
+    unit: str = "",
     ladder: Sequence[Any] = (),
     ladder_note: str = "",
     own: OwnReport | None = None,
     about_run: Sequence[Finding] = (),
 ) -> Path:
-    """Write the report of the run in ``root`` as it is now; the path of the page.
+    """Write the report of a run as it is now; the path of the page.
 
     Args:
-        root: folder of the run.
+        run: it.
         out: write the page there and nothing else; None: ``report/`` in the run's folder, with report.md and CSVs.
         writing: whether some process is writing the run right now.
+        notes: what could not be read, in words.
+        unit: of the objective; may be empty.
         ladder: baselines (``name``, ``value``, ``note``) on test of the run's data; ``ladder_note`` says why none.
         own: what the run's own report says, for races and comparisons.
         about_run: findings about the run as it is now, in place of those of these names that it has on disk.
-
-    Raises:
-        analysis.records.RunUnreadable: there is no run, or its plan or journal are damaged.
     """
-    from analysis.run import load
-
+    tables = RunTables(run)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        run = load(root)
-        found_now = renewed(about_run, run.found.get("", ()))  # unreadable findings warn when first looked at
+        found_now = renewed(about_run, tables.found.get("", ()))  # unreadable findings warn when first looked at
     if found_now:
-        run.found[""] = found_now
-    notes = [f"{str(w.message).removeprefix(f'{root}/')}." for w in caught if issubclass(w.category, UserWarning)]
-    facts = gather(run, _state(run.records, writing), _unit(run.records), ladder, ladder_note, notes)
+        tables.found[""] = found_now
+    texts = [*notes, *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
+    said_of_files = [f"{text.removeprefix(f'{run.root}/')}." for text in texts]
+    facts = gather(tables, _state(run, writing), unit, ladder, ladder_note, said_of_files)
     found = findings(facts)
     said = answers(facts) if own is None else _own_answers(own, facts)
     parts = sections(facts, own)
@@ -100,9 +102,9 @@ def write(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, _page(facts, said, parts, found, ()))
         return out
-    folder = root / "report"
+    folder = run.root / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    files = [TEXT, *tables.write_csvs(facts, folder)]
+    files = [TEXT, *search_tables.write_csvs(facts, folder)]
     files += [own.file] if own is not None else []
     write_text(folder / TEXT, markdown(facts, said, parts, found))
     write_text(folder / PAGE, _page(facts, said, parts, found, files))
@@ -111,7 +113,7 @@ def write(
 
 def sections(facts: Facts, own: OwnReport | None = None) -> list[Section]:
     """All parts but findings, candidates and provenance, in the order of the report; empty ones are left out."""
-    kind = facts.records.kind
+    kind = facts.run.kind
     made = [_own_section(own)] if own is not None else []
     if kind == "search":
         made += [_ladder(facts), _funnel(facts), _curves(facts), _importance(facts)]
@@ -160,7 +162,7 @@ def _page(facts: Facts, said: Sequence[Answer], parts: Sequence[Section], found:
         sections=parts,
         found=found,
         last=_last(facts),
-        plan=(facts.records.root / "plan.toml").read_text(),
+        plan=(facts.run.root / "plan.toml").read_text(),
         files=files,
     )
 
@@ -194,27 +196,16 @@ def _split(text: str) -> list[str]:
 
 def _title(facts: Facts) -> str:
     words = {"search": "a search", "race": "a race of seeds", "comparison": "a comparison"}
-    name = str(facts.records.plan.get("name", facts.records.root.name))
-    return f"{name}: {words[facts.records.kind]} of {facts.records.plan.get('family', 'an unknown family')}"
+    name = str(facts.run.plan.get("name", facts.run.root.name))
+    return f"{name}: {words[facts.run.kind]} of {facts.run.plan.get('family', 'an unknown family')}"
 
 
-def _state(records: Any, writing: bool) -> str:
-    if writing and not records.is_finished:
+def _state(run: Run, writing: bool) -> str:
+    if writing and not run.is_finished:
         return "running"
-    if records.ended:
-        return str(records.ended)
-    return "killed" if records.slots else "not begun"
-
-
-def _unit(records: Any) -> str:
-    """Of the objective; empty for a family that this version does not know."""
-    from trainables.errors import UnknownFamily
-    from trainables.registry import get_family
-
-    try:
-        return get_family(str(records.plan.get("family"))).objective.unit
-    except UnknownFamily:
-        return ""
+    if run.ended:
+        return run.ended
+    return "killed" if run.slots else "not begun"
 
 
 def _own_answers(own: OwnReport, facts: Facts) -> list[Answer]:
@@ -234,15 +225,15 @@ def _ladder(facts: Facts) -> Section:
         return Section("ladder", "Baseline ladder", [f"No ladder: {facts.ladder_note or 'this family has none'}."])
     picture = figures.ladder(facts)
     words = ["Predictors without a learned network, on the test split of the run's own data."]
-    return Section("ladder", "Baseline ladder", words, _some(picture), [tables.ladder_table(facts)])
+    return Section("ladder", "Baseline ladder", words, _some(picture), [search_tables.ladder_table(facts)])
 
 
 def _funnel(facts: Facts) -> Section:
-    shown = [tables.funnel_table(facts)]
+    shown = [search_tables.funnel_table(facts)]
     if facts.regret.gates:
-        shown.append(tables.regret_table(facts))
+        shown.append(search_tables.regret_table(facts))
     if facts.seeds:
-        shown.append(tables.seeds_table(facts))
+        shown.append(search_tables.seeds_table(facts))
     audit = facts.regret.audit
     words = [facts.regret.note]
     if audit is not None:
@@ -255,12 +246,12 @@ def _funnel(facts: Facts) -> Section:
 
 def _curves(facts: Facts) -> Section:
     pictures = [figures.curves(facts), *_some(figures.matched(facts)), *_some(figures.quality(facts))]
-    shown = [tables.matched_table(facts)] if facts.matched else []
+    shown = [search_tables.matched_table(facts)] if facts.matched else []
     return Section("curves", "Curves", (), pictures, shown)
 
 
 def _importance(facts: Facts) -> Section:
-    shown = [tables.importance_table(facts)] if facts.importance.shares else []
+    shown = [search_tables.importance_table(facts)] if facts.importance.shares else []
     picture = figures.importance(facts)
     return Section("importance", "Which hyperparameters mattered", [facts.importance.note], _some(picture), shown)
 
@@ -270,10 +261,10 @@ def _some(picture: Picture | None) -> list[Picture]:
 
 
 def _last(facts: Facts) -> list[tuple[str, Table]]:
-    shown = [("All candidates", tables.candidates_table(facts))]
-    if facts.records.kind != "search":
-        shown.append(("All members", tables.members_table(facts)))
-    return [*shown, ("Provenance", tables.provenance_table(facts))]
+    shown = [("All candidates", search_tables.candidates_table(facts))]
+    if facts.run.kind != "search":
+        shown.append(("All members", search_tables.members_table(facts)))
+    return [*shown, ("Provenance", search_tables.provenance_table(facts))]
 
 
 def _prose(text: str) -> str:

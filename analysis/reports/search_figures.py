@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from analysis.record_types import CandidateRecord, MemberRecord
 from analysis.reports.plots import (
     BLACK,
     BLUE,
@@ -29,8 +28,9 @@ from analysis.reports.plots import (
     picture,
     shortened,
 )
-from analysis.reports.search_facts import Facts, called
+from analysis.reports.search_facts import Facts
 from analysis.reports.tables import listed
+from analysis.view import Candidate, Member
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,10 @@ def ladder(facts: Facts) -> Picture | None:
     if not facts.ladder:
         return None
     rows = [(float(r.value), str(r.name), math.nan, "") for r in facts.ladder]
-    rows += [(s.test.mean, shortened(f"{s.id} {s.label}", _LABEL), s.test.std, role) for s, role in facts.on_ladder]
+    rows += [
+        (s.test, shortened(f"{s.candidate} {facts.run.candidates[s.candidate].name}", _LABEL), s.test_std, role)
+        for s, role in facts.on_ladder
+    ]
     rows.sort(key=lambda row: -row[0])
 
     def fill(figure: Figure) -> None:
@@ -65,7 +68,7 @@ def ladder(facts: Facts) -> Picture | None:
         for label, (_, _, _, role) in zip(axes.get_yticklabels(), rows, strict=True):
             label.set_fontweight("bold" if role else "normal")
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(axis_label(facts.records.test_metric, facts.unit) + ", lower is better")
+        axes.set_xlabel(axis_label(facts.run.test_metric, facts.unit) + ", lower is better")
         frame(axes)
         axes.grid(axis="y", color="#EEEEEE")
 
@@ -77,7 +80,7 @@ def ladder(facts: Facts) -> Picture | None:
 
 def funnel(facts: Facts) -> Picture:
     """Entered, scored and passed at each gate."""
-    rows = facts.funnel
+    rows = facts.run.funnel
 
     def fill(figure: Figure) -> None:
         axes = figure.subplots()
@@ -92,7 +95,7 @@ def funnel(facts: Facts) -> Picture:
         axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(right=1.06 * max((row.entered for row in rows), default=0) or 1.0)
-        axes.set_xlabel("members" if facts.records.kind == "race" else "candidates, control and references left out")
+        axes.set_xlabel("members" if facts.run.kind == "race" else "candidates, control and references left out")
         frame(axes)
         axes.grid(visible=False)
         figure.legend(loc="outside upper left", ncols=3, frameon=False)
@@ -106,9 +109,9 @@ def curves(facts: Facts) -> Picture:
     """Means over seeds of the best few and the control with bands from the worst to the best seed; others grey."""
     shown = _shown(facts)
     ids = {candidate.id for candidate in shown}
-    rest = [m for m in facts.records.members.values() if m.candidate not in ids and _points(m)]
+    rest = [m for m in facts.run.members.values() if m.candidate not in ids and _points(m)]
 
-    gates = [stage["until_step"] for stage in facts.records.stages[:-1]]
+    gates = [stage["until_step"] for stage in facts.run.stages[:-1]]
     members = [m for c in shown for m in c.members.values()]
     zooms = bool(gates) and any(m.steps > gates[-1] for m in members)
 
@@ -117,7 +120,7 @@ def curves(facts: Facts) -> Picture:
             nothing(figure.subplots(), "nothing finite was reported")
             return
         panels = figure.subplots(1, 2, width_ratios=(1.5, 1.0), squeeze=False)[0] if zooms else [figure.subplots()]
-        starts = [0.5 * facts.records.stages[0]["until_step"], gates[-1] if zooms else 0.0]
+        starts = [0.5 * facts.run.stages[0]["until_step"], gates[-1] if zooms else 0.0]
         for axes, from_step in zip(panels, starts, strict=False):
             _grey(axes, rest)
             for candidate, style in zip(shown, _styles(facts, shown), strict=True):
@@ -129,7 +132,7 @@ def curves(facts: Facts) -> Picture:
             axes.set_xlabel("optimiser steps")
             frame(axes)
         panels[0].set_xlim(left=0)
-        panels[0].set_ylabel(axis_label(facts.records.objective, facts.unit))
+        panels[0].set_ylabel(axis_label(facts.run.objective, facts.unit))
         if zooms:
             panels[1].set_xlim(left=gates[-1])
             panels[1].set_title("the last stage", loc="left")
@@ -146,7 +149,7 @@ def curves(facts: Facts) -> Picture:
 
 def matched(facts: Facts) -> Picture | None:
     """The best one minus the control at equal steps; None where they were not compared."""
-    found = next((m for m in facts.matched if facts.best is not None and m.candidate == facts.best.id), None)
+    found = next((m for m in facts.matched if facts.best is not None and m.candidate == facts.best.candidate), None)
     if found is None:
         return None
 
@@ -166,7 +169,7 @@ def matched(facts: Facts) -> Picture | None:
         axes.set_ylabel(axis_label(f"{found.candidate} - control", facts.unit))
         frame(axes)
 
-    side = "below" if facts.records.sign > 0 else "above"
+    side = "below" if facts.run.sign > 0 else "above"
     text = f"Best so far, {found.candidate} minus control, in pairs of seeds ({side} zero: better than the control); "
     return picture(fill, text + "band: 95% Student's t at each step.", height=HEIGHT * 0.8)
 
@@ -207,36 +210,36 @@ def quality(facts: Facts) -> Picture | None:
 
     def fill(figure: Figure) -> None:
         axes = figure.subplots()
-        steps = [p.total_steps for p in points] + [facts.ledger.steps]
+        steps = [p.total_steps for p in points] + [facts.run.spent.steps]
         values = [p.value for p in points] + [points[-1].value]
         axes.step(steps, values, where="post", color=BLUE, linewidth=2.0)
         axes.plot([p.total_steps for p in points], [p.value for p in points], "o", color=BLUE, markersize=4)
         if steps[-1] > _MANY_TIMES * steps[0]:
             logarithmic(axes, x=True)
         axes.set_xlabel("optimiser steps spent on the whole run")
-        axes.set_ylabel(axis_label(f"best {facts.records.objective}", facts.unit))
+        axes.set_ylabel(axis_label(f"best {facts.run.objective}", facts.unit))
         frame(axes)
 
     text = "The best value of any member so far (the luckiest seed's) against the steps of the whole run."
     return picture(fill, text, height=HEIGHT * 0.75)
 
 
-def _shown(facts: Facts) -> list[CandidateRecord]:
+def _shown(facts: Facts) -> list[Candidate]:
     """The control, and the best others."""
-    records = facts.records
-    control = records.control
-    names = [s.id for s in facts.standings if not s.entry.is_control and math.isfinite(s.val.mean)][:MAX_SHOWN]
+    run = facts.run
+    control = run.control
+    names = [s.candidate for s in facts.standings if not s.entry.is_control and math.isfinite(s.val)][:MAX_SHOWN]
     if not names:
-        names = [name for name in records.candidates if control is None or name != control.id][:MAX_SHOWN]
-    found = [records.candidates[name] for name in names]
+        names = [name for name in run.candidates if control is None or name != control.id][:MAX_SHOWN]
+    found = [run.candidates[name] for name in names]
     found = [*found, *([control] if control is not None else [])]
     return [c for c in found if any(_points(m) for m in c.members.values())]
 
 
-def _styles(facts: Facts, shown: Sequence[CandidateRecord]) -> list[tuple[str, Any]]:
+def _styles(facts: Facts, shown: Sequence[Candidate]) -> list[tuple[str, Any]]:
     """The control is black and dashed, the others as they come."""
     others = [(colour, style) for colour, style, _ in STYLES if colour != BLACK]
-    control = facts.records.control
+    control = facts.run.control
     made: list[tuple[str, Any]] = []
     i = 0
     for candidate in shown:
@@ -248,11 +251,11 @@ def _styles(facts: Facts, shown: Sequence[CandidateRecord]) -> list[tuple[str, A
     return made
 
 
-def _points(member: MemberRecord) -> list[tuple[int, float]]:
+def _points(member: Member) -> list[tuple[int, float]]:
     return [(r.step, r.value) for r in member.reports if math.isfinite(r.value) and not r.diverged]
 
 
-def _grey(axes: Axes, members: Sequence[MemberRecord]) -> None:
+def _grey(axes: Axes, members: Sequence[Member]) -> None:
     from matplotlib.collections import LineCollection
 
     lines = [points for m in members if len(points := _points(m)) > 1]
@@ -265,15 +268,15 @@ def _grey(axes: Axes, members: Sequence[MemberRecord]) -> None:
         axes.plot(*zip(*alone, strict=True), ".", color=GREY, markersize=3, zorder=1)
 
 
-def _band(axes: Axes, facts: Facts, candidate: CandidateRecord, style: tuple[str, Any]) -> None:
+def _band(axes: Axes, facts: Facts, candidate: Candidate, style: tuple[str, Any]) -> None:
     colour, dashes = style
     by_step: dict[int, list[float]] = {}
     for member in candidate.members.values():
         for step, value in _points(member):
             by_step.setdefault(step, []).append(value)
     steps = sorted(by_step)
-    control = candidate is facts.records.control
-    label = called(facts.records, candidate)
+    control = candidate is facts.run.control
+    label = candidate.name
     name = shortened(candidate.id if label == candidate.id else f"{candidate.id} {label}", _LABEL)
     name += " (control)" if control else ""
     marker = "o" if len(steps) < 2 else ""
@@ -283,14 +286,12 @@ def _band(axes: Axes, facts: Facts, candidate: CandidateRecord, style: tuple[str
     axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
 
 
-def _frame_curves(
-    axes: Axes, facts: Facts, shown: Sequence[MemberRecord], rest: Sequence[MemberRecord], from_step: float
-) -> None:
+def _frame_curves(axes: Axes, facts: Facts, shown: Sequence[Member], rest: Sequence[Member], from_step: float) -> None:
     """From the best of all to the worst shown from a step on: the descent before it would flatten the rest."""
     points = [point for m in shown or rest for point in _points(m)]
     values = [v for step, v in points if step >= from_step] or [v for _, v in points]
     others = [v for m in rest for step, v in _points(m) if step >= from_step]
-    best = min if facts.records.sign > 0 else max
+    best = min if facts.run.sign > 0 else max
     ends = [*values, best(others)] if others else values
     margin = 0.05 * (max(ends) - min(ends)) or 0.1
     axes.set_ylim(min(ends) - margin, max(ends) + margin)

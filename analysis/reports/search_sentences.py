@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.reports.search_facts import Facts, Lead, Spread, Standing, called
+from analysis.reports.search_facts import Facts, Lead, Spread, on_test, val
 from analysis.reports.tables import counted, decimals, duration, interval, listed, number, with_unit
+from analysis.view import Standing, why_no_best
 
 FEW_SEEDS = 5
 """Fewer pairs carry no claim (`docs/statistics.md`, rule 5)."""
@@ -42,17 +43,14 @@ class Answer:
 
 def state_line(facts: Facts) -> str:
     """Whether the run is finished, and how to go on with it if not."""
-    return STATES[facts.state].format(name=facts.records.root.name)
+    return STATES[facts.state].format(name=facts.run.root.name)
 
 
 def answers(facts: Facts) -> list[Answer]:
     """The five lines; a run without a score says so and keeps cost and doubts."""
     best = facts.best
     if best is None:
-        lost = sum(m.lost_stage is not None for m in facts.records.members.values())
-        text = "nobody has a score at any gate" + (" yet" if facts.state == "running" else "")
-        text += f"; {counted(lost, 'member')} of {len(facts.records.members)} diverged or failed" if lost else ""
-        return [Answer("Best", f"None: {text}."), Answer("Cost", _cost(facts)), _doubt(facts)]
+        return [Answer("Best", f"None: {_why_none(facts)}."), Answer("Cost", _cost(facts)), _doubt(facts)]
     return [
         Answer("Best", _best(facts, best)),
         Answer("How sure", _how_sure(facts, best)),
@@ -78,21 +76,22 @@ def lead_text(lead: Lead, places: int) -> str:
 
 def tied_rungs(facts: Facts, best: Standing) -> list[str]:
     """Baselines inside the 95% interval of the best one's mean on test."""
-    half = best.test.half
-    return [r.name for r in facts.ladder if not math.isnan(half) and abs(r.value - best.test.mean) <= half]
+    half = on_test(best).half
+    return [r.name for r in facts.ladder if not math.isnan(half) and abs(r.value - best.test) <= half]
 
 
 def better_rungs(facts: Facts, best: Standing) -> list[str]:
     """Baselines that are better than the best one on test, by more than that interval (or as good, without one)."""
     tied = tied_rungs(facts, best)
-    return [r.name for r in facts.ladder if not best.test.mean < r.value and r.name not in tied]
+    return [r.name for r in facts.ladder if not best.test < r.value and r.name not in tied]
 
 
 def _best(facts: Facts, best: Standing) -> str:
-    records = facts.records
-    who = f"{best.id}, the control {best.label}" if best.entry.is_control else f"{best.id}: {best.label}"
-    beside = sum(candidate.origin == "reference" for candidate in records.candidates.values())
-    num = counted(len(records.candidates) - beside, "candidate")
+    run = facts.run
+    name = run.candidates[best.candidate].name
+    who = f"{best.candidate}, the control {name}" if best.entry.is_control else f"{best.candidate}: {name}"
+    beside = sum(candidate.origin == "reference" for candidate in run.candidates.values())
+    num = counted(len(run.candidates) - beside, "candidate")
     among = f"{num} ({counted(beside, 'reference')} beside them)" if beside else num
     where = "" if facts.is_end else f", ahead at step {best.entry.until_step:,} (nobody was scored at the end)"
     text = f"{who}, of {among}{where}."
@@ -101,14 +100,22 @@ def _best(facts: Facts, best: Standing) -> str:
     return text
 
 
+def _why_none(facts: Facts) -> str:
+    if any(s.may_win for s in facts.standings):
+        return why_no_best(facts.run.ranking)
+    lost = sum(m.lost_stage is not None for m in facts.run.members.values())
+    text = "nobody has a score at any gate" + (" yet" if facts.state == "running" else "")
+    return text + (f"; {counted(lost, 'member')} of {len(facts.run.members)} diverged or failed" if lost else "")
+
+
 def _how_sure(facts: Facts, best: Standing) -> str:
     lost, of_k = best.entry.num_lost, _of_k(facts)
     counts_as = "a failure" if of_k else "the worst value at that gate"
     gone = f"{lost} lost: {counts_as}, and not in the deviation" if lost else "none lost"
     seeds = f"{counted(len(best.entry.values), 'seed')} ({gone})"
-    value = with_unit(pm(best.val, facts.places), facts.unit)
+    value = with_unit(pm(val(best), facts.places), facts.unit)
     what = f"value of the best of {of_k} seeds" if of_k else "mean"
-    text = f"{facts.records.objective} {value}, {what} ± standard deviation over {seeds}"
+    text = f"{facts.run.objective} {value}, {what} ± standard deviation over {seeds}"
     if best.entry.successes is not None:
         text += f"; {best.entry.successes} found the good minimum"
     leads = list(_leads(facts))
@@ -137,7 +144,7 @@ def _not_ahead(facts: Facts, who: str, lead: Lead) -> str:
         return f"How far it is from {who} is unknown: no seed came through in both."
     by = "" if lead.mean == 0.0 else f" by {lead_text(lead.turned(), facts.places)}"
     text = f"In pairs of seeds {_next(who)} is {f'ahead of it{by}' if by else 'level with it'}"
-    other = next(s for s in facts.standings if s.id == lead.other)
+    other = next(s for s in facts.standings if s.candidate == lead.other)
     if other.failed:
         return f"{text}, but fails {listed(other.failed)}."
     if _of_k(facts):
@@ -149,14 +156,14 @@ def _not_ahead(facts: Facts, who: str, lead: Lead) -> str:
 
 def _of_k(facts: Facts) -> int:
     """Of how many seeds the best is what counts; 0 where the mean is."""
-    scoring = facts.records.plan.get("scoring", {})
-    return int(scoring.get("k", 3)) if scoring.get("objective", "mean") == "best_of_k" else 0
+    scoring = facts.run.plan["scoring"]
+    return int(scoring["k"]) if scoring["objective"] == "best_of_k" else 0
 
 
 def _beaten(facts: Facts, best: Standing) -> str:
-    if math.isnan(best.test.mean):
+    if math.isnan(best.test):
         return "The test split has not been read for it: it has beaten nothing outside the search."
-    value = f"On test {with_unit(pm(best.test, facts.places), facts.unit)}"
+    value = f"On test {with_unit(pm(on_test(best), facts.places), facts.unit)}"
     if not facts.ladder:
         return f"{value}; no baselines to compare with: {facts.ladder_note or 'this family has none'}."
     above, tied = better_rungs(facts, best), tied_rungs(facts, best)
@@ -169,7 +176,7 @@ def _beaten(facts: Facts, best: Standing) -> str:
 def _beside(facts: Facts) -> Iterator[str]:
     """How it stands to each reference, on val."""
     for lead in facts.over_references:
-        label = called(facts.records, facts.records.candidates[lead.other])
+        label = facts.run.candidates[lead.other].name
         who = f"the reference {lead.other}" + (f" ({label})" if label != lead.other else "")
         if lead.mean > 0.0:
             yield f"It is ahead of {who} by {lead_text(lead, facts.places)}."
@@ -178,18 +185,19 @@ def _beside(facts: Facts) -> Iterator[str]:
 
 
 def _cost(facts: Facts) -> str:
-    bill, slots = facts.ledger, facts.records.slots
-    text = f"{bill.steps:,} steps, {duration(bill.slot_seconds)} of slot time"
+    bill, slots = facts.ledger, facts.run.slots
+    spent = bill.spent
+    text = f"{spent.steps:,} steps, {duration(spent.slot_seconds)} of slot time"
     text += f" ({counted(slots, 'slot')})" if slots else ""
     if bill.gpu_hours:
         text += f", {bill.gpu_hours:.2f} GPU-hours"
     if bill.money is not None:
         text += f", {bill.money:.2f} at {bill.price_per_hour:g} per hour"
-    if facts.records.kind == "search" and bill.ungated_steps:
-        share = bill.steps / bill.ungated_steps
+    if facts.run.kind == "search" and spent.ungated_steps:
+        share = spent.steps / spent.ungated_steps
         text += (
-            f"; {share:.0%} of the {bill.ungated_steps:,} steps that it takes to bring everybody so far to the end "
-            f"with all seeds (about {duration(bill.ungated_slot_seconds)})"
+            f"; {share:.0%} of the {spent.ungated_steps:,} steps that it takes to bring everybody so far to the end "
+            f"with all seeds (about {duration(spent.ungated_slot_seconds)})"
         )
     return text + "."
 
@@ -210,16 +218,14 @@ def _doubts(facts: Facts) -> Iterator[str]:
         yield from _doubts_of_best(facts, best)
     yield from _about_run(facts)
     yield from _losses(facts)
-    if facts.records.kind == "search":
+    if facts.run.kind == "search":
         yield from _gates(facts)
 
 
 def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
     places, unit = facts.places, facts.unit
-    if best.failed:
-        yield f"It fails {listed(best.failed)}, which the plan requires."
-    passed_over = [s.id for s in facts.standings if s.failed and s is not best and s.bound == s.bound]
-    if passed_over and not best.failed:
+    passed_over = [s.candidate for s in facts.standings[: facts.standings.index(best)] if s.failed and s.may_win]
+    if passed_over:
         yield f"Passed over because they fail what the plan requires: {listed(passed_over)}."
     yield _diagnosed(facts, best)
     for who, lead in _leads(facts):
@@ -228,18 +234,18 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
     behind = [lead.other for lead in facts.over_references if not lead.mean > 0.0]
     if behind:
         yield f"What the plan compares it with is at least as good in the mean: {listed(behind)}."
-    if best.val.num < FEW_SEEDS:
+    if val(best).num < FEW_SEEDS:
         yield (
-            f"{counted(best.val.num, 'seed').capitalize()}: a claim takes {FEW_SEEDS} in pairs, "
+            f"{counted(val(best).num, 'seed').capitalize()}: a claim takes {FEW_SEEDS} in pairs, "
             "on a comparison of its own (`tune-rh ab`)."
         )
-    gap = facts.records.sign * (best.test.mean - best.at_test)
-    if gap > 0.0 and not gap <= best.val.std:
+    gap = facts.run.sign * (best.test - best.at_test)
+    if gap > 0.0 and not gap <= best.std:
         text = f"On test it is {with_unit(number(gap, places), unit)} worse than on val"
-        times = gap / best.val.std if best.val.std > 0.0 else math.nan
+        times = gap / best.std if best.std > 0.0 else math.nan
         yield text + (f", {times:.1f} times its spread over seeds." if math.isfinite(times) else ".")
     above, tied = better_rungs(facts, best), tied_rungs(facts, best)
-    if facts.ladder and not math.isnan(best.test.mean) and above:
+    if facts.ladder and not math.isnan(best.test) and above:
         verb = "are" if above[1:] else "is"
         yield f"{counted(len(above), 'baseline').capitalize()} without a network {verb} better."
     if tied:
@@ -256,7 +262,7 @@ def _doubted_lead(who: str, lead: Lead) -> str:
 
 
 def _diagnosed(facts: Facts, best: Standing) -> str:
-    verdicts = facts.verdicts(best.id)
+    verdicts = facts.verdicts(best.candidate)
     if not verdicts:
         return "No diagnostic has looked at it."
     bad = {
@@ -270,7 +276,7 @@ def _diagnosed(facts: Facts, best: Standing) -> str:
 
 
 def _about_run(facts: Facts) -> Iterator[str]:
-    found = facts.run.found.get("", ())
+    found = facts.tables.found.get("", ())
     bad = [(verbs, [f.name for f in found if f.verdict == word]) for word, verbs in _BAD_OF_RUN]
     said = [f"{listed(names)} {verbs[len(names) > 1]}" for verbs, names in bad if names]
     if said:
@@ -278,7 +284,7 @@ def _about_run(facts: Facts) -> Iterator[str]:
 
 
 def _losses(facts: Facts) -> Iterator[str]:
-    lost = [m for m in facts.records.members.values() if m.lost_stage is not None]
+    lost = [m for m in facts.run.members.values() if m.lost_stage is not None]
     if lost:
         ids = listed([*[m.id for m in lost[:4]], *([f"{len(lost) - 4} more"] if len(lost) > 4 else [])])
         yield f"{counted(len(lost), 'member').capitalize()} diverged or failed ({ids}); each counts as the worst value."

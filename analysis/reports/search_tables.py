@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.record_types import CandidateRecord
-from analysis.records import Records
-from analysis.reports.search_facts import Facts, called, spread
+from analysis.reports.search_facts import Facts, spread
 from analysis.reports.search_sentences import pm, shown
 from analysis.reports.tables import NONE, counted, duration, interval, number, write_text
+from analysis.view import Candidate, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,17 +57,16 @@ class Table:
 def ladder_table(facts: Facts) -> Table:
     """Baselines on test with the best one, the control and references among them, worst first."""
     rungs = [(float(rung.value), rung.name, rung.note, math.nan) for rung in facts.ladder]
-    best = facts.best
+    best = "" if facts.best is None else facts.best.candidate
     for s, role in facts.on_ladder:
-        rungs.append(
-            (s.test.mean, f"{s.id} {s.label}", f"this run's {role}, {counted(s.test.num, 'seed')}", s.test.std)
-        )
+        note = f"this run's {role}, {counted(s.num_tested, 'seed')}"
+        rungs.append((s.test, f"{s.candidate} {facts.run.candidates[s.candidate].name}", note, s.test_std))
     rungs.sort(key=lambda row: -row[0])
     rows = [
         [Cell(name), Cell(note), Cell(number(value, facts.places), value), Cell(number(std, facts.places), std)]
         for value, name, note, std in rungs
     ]
-    bold = next((i for i, row in enumerate(rows) if best and row[0].text == f"{best.id} {best.label}"), None)
+    bold = next((i for i, row in enumerate(rows) if best and row[0].text.startswith(f"{best} ")), None)
     head = f"test{f' ({facts.unit})' if facts.unit else ''}"
     return Table(("predictor", "note", head, "std over seeds"), rows, 2, bold=bold)
 
@@ -76,7 +74,7 @@ def ladder_table(facts: Facts) -> Table:
 def funnel_table(facts: Facts) -> Table:
     """Who entered, was scored and went on at each gate, and what that cost."""
     rows = []
-    for row, spent in zip(facts.funnel, facts.ledger.stages, strict=True):
+    for row, spent in zip(facts.run.funnel, facts.ledger.stages, strict=True):
         counts = (row.num_seeds, row.entered, row.scored, row.passed, row.audited, row.lost_seeds)
         cells = [Cell(f"{row.until_step:,}", row.until_step), *(Cell(str(n), n) for n in counts)]
         rows.append([*cells, Cell(f"{spent.steps:,}", spent.steps), Cell(duration(spent.slot_seconds))])
@@ -121,22 +119,20 @@ def importance_table(facts: Facts) -> Table:
 
 def candidates_table(facts: Facts) -> Table:
     """Everybody: those that came furthest first, then by score. Sortable."""
-    records = facts.records
-    frame = facts.run.candidates
+    run = facts.run
+    frame = facts.tables.candidates
     table = [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
-    table.sort(
-        key=lambda row: (-_key(row["gate"], -1.0), _key(records.sign * row["score"], math.inf), row["candidate"])
-    )
+    table.sort(key=lambda row: (-_key(row["gate"], -1.0), _key(run.sign * row["score"], math.inf), row["candidate"]))
     rows, bold = [], None
     for place, row in enumerate(table):
-        candidate = records.candidates[row["candidate"]]
+        candidate = run.candidates[row["candidate"]]
         gate = _key(row["gate"], -1.0)
-        at = records.stages[int(gate)]["until_step"] if gate >= 0 else math.nan
-        test = row[records.test_metric]
+        at = run.stages[int(gate)]["until_step"] if gate >= 0 else math.nan
+        test = row[run.test_metric]
         rows.append(
             [
                 Cell(candidate.id),
-                Cell(called(records, candidate) + _role(records, candidate)),
+                Cell(candidate.name + _role(run, candidate)),
                 Cell(fate(facts, candidate)),
                 Cell(NONE if math.isnan(at) else f"{at:,}", at),
                 Cell(number(row["score"], facts.places), row["score"]),
@@ -148,33 +144,31 @@ def candidates_table(facts: Facts) -> Table:
                 Cell(duration(row["seconds"]), row["seconds"]),
             ]
         )
-        if facts.best is not None and candidate.id == facts.best.id:
+        if facts.best is not None and candidate.id == facts.best.candidate:
             bold = place
-    head = ("candidate", "config", "what became of it", "at step", records.objective, "std", "seeds", "lost", "test")
+    head = ("candidate", "config", "what became of it", "at step", run.objective, "std", "seeds", "lost", "test")
     return Table((*head, "steps", "slot time"), rows, 3, sortable=True, bold=bold)
 
 
-def _role(records: Records, candidate: CandidateRecord) -> str:
-    if candidate is records.control:
+def _role(run: Run, candidate: Candidate) -> str:
+    if candidate is run.control:
         return " (control)"
     return " (reference)" if candidate.origin == "reference" else ""
 
 
 def members_table(facts: Facts) -> Table:
     """Every member; for races and comparisons, where they are what counts. Sortable."""
-    records = facts.records
+    run = facts.run
     rows = []
-    for member in records.members.values():
-        best = None if member.lost_stage is not None else records.best(member)
-        value = math.nan if best is None else best.value
-        test = (member.tested or {}).get(records.test_metric, math.nan)
-        candidate = called(records, records.candidates[member.candidate])
+    for member in run.members.values():
+        test = (member.tested or {}).get(run.test_metric, math.nan)
+        candidate = run.candidates[member.candidate].name
         why = " ".join(member.reason.split())
         status = f"{member.status}: {why[-90:]}" if why else member.status
-        numbers = [(number(value, facts.places), value), (number(test, facts.places), test)]
+        numbers = [(number(member.best, facts.places), member.best), (number(test, facts.places), test)]
         cells = [Cell(text, key) for text, key in [*numbers, (f"{member.steps:,}", member.steps)]]
         rows.append([Cell(member.id), Cell(candidate), Cell(status), *cells])
-    head = ("member", "config", "status", f"best {records.objective}", "test", "steps")
+    head = ("member", "config", "status", f"best {run.objective}", "test", "steps")
     return Table(head, rows, 3, sortable=True)
 
 
@@ -190,13 +184,13 @@ def matched_table(facts: Facts) -> Table:
     return Table(head, rows, 1, f"The best {len(rows)} of {len(facts.matched)} that finished." if more else "")
 
 
-def fate(facts: Facts, candidate: CandidateRecord) -> str:
+def fate(facts: Facts, candidate: Candidate) -> str:
     """``finished``, ``cut at gate 1``, ``all seeds lost``, ``waits at gate 2``...; elsewhere counts of members."""
-    records, members = facts.records, list(candidate.members.values())
-    last = len(records.stages) - 1
+    run, members = facts.run, list(candidate.members.values())
+    last = len(run.stages) - 1
     if members and all(m.lost_stage is not None for m in members):
         return "all seeds lost"
-    if records.kind != "search":
+    if run.kind != "search":
         counts = Counter(m.status for m in members)
         return ", ".join(f"{count} {status}" for status, count in counts.items())
     if any(m.status == "running" for m in members) and facts.state == "running":
@@ -204,21 +198,21 @@ def fate(facts: Facts, candidate: CandidateRecord) -> str:
     ended = all(m.ended for m in members)
     if candidate.stage == last and members and ended:
         return "finished (audit)" if candidate.audited else "finished"
-    if records.is_finished:
+    if run.is_finished:
         return "all seeds stopped early" if ended and members else f"cut at gate {candidate.stage + 1}"
     return f"waits at gate {candidate.stage + 1}" if any(m.steps for m in members) else "not begun"
 
 
 def provenance_table(facts: Facts) -> Table:
     """What the run was made with."""
-    records, made = facts.records, facts.run.provenance
+    run, made = facts.run, facts.tables.provenance
     git, data, machine = (made.get(key) or {} for key in ("git", "data", "machine"))
     commit = git.get("commit", "")
     changed = git.get("changed_files", 0)
     libraries = ", ".join(f"{k} {v}" for k, v in (made.get("libraries") or {}).items() if v)
     pairs = [
-        ("run", str(records.plan.get("name", records.root.name))),
-        ("family", str(records.plan.get("family", ""))),
+        ("run", str(run.plan.get("name", run.root.name))),
+        ("family", str(run.plan.get("family", ""))),
         ("begun", str(made.get("created", ""))),
         ("command", " ".join(map(str, made.get("command") or ()))),
         ("tune-rh", str(made.get("tune_rh", ""))),
@@ -227,14 +221,14 @@ def provenance_table(facts: Facts) -> Table:
         ("libraries", libraries),
         ("machine", ", ".join(str(machine[k]) for k in ("processor", "cpu_cores", "system") if machine.get(k))),
         ("data", f"{data['name']}, SHA-256 {data.get('sha256', '')}" if data.get("name") else ""),
-        ("seeds", ", ".join(map(str, records.plan["seeds"]))),
+        ("seeds", ", ".join(map(str, run.plan["seeds"]))),
     ]
     return Table(("what", "value"), [[Cell(k), Cell(v or "unknown")] for k, v in pairs], 2)
 
 
 def write_csvs(facts: Facts, folder: Path) -> list[str]:
     """candidates, members, curves, findings and decisions as CSV files with full precision; their names."""
-    run = facts.run
+    run = facts.tables
     candidates = run.candidates.drop(columns=["params", "config"])
     params = [dict(p) for p in run.candidates["params"]]
     for name in dict.fromkeys(name for drawn in params for name in drawn):

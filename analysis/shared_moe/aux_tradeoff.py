@@ -28,9 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
-from analysis.gate_scores import highest
-from analysis.record_types import CandidateRecord
-from analysis.records import Records
 from analysis.shared_moe.moe_runs import (
     LOSS,
     ONE_LOOK,
@@ -47,6 +44,7 @@ from analysis.shared_moe.moe_runs import (
 )
 from analysis.stats.bootstrap import interval
 from analysis.verdicts import shown
+from analysis.view import Candidate, Run
 
 NEARLY_FREE = 0.01
 """Nats per token that the strongest coefficient may cost more than the weakest."""
@@ -76,22 +74,22 @@ class Point:
         balances: by metric and seed, of the last report until then; seeds that did not report it are missing.
     """
 
-    candidate: CandidateRecord
+    candidate: Candidate
     coefficient: float
     losses: dict[int, float]
     balances: dict[str, dict[int, float]]
 
 
 @diagnostic("Balance against loss", needs="records")
-def aux_tradeoff(records: Records) -> Finding:
+def aux_tradeoff(run: Run) -> Finding:
     """Values: ``cost``, fitted loss at the strongest coefficient less that at the weakest (nats per token, judged);
     ``cost_per_0.01``, the same for each 0.01 of coefficient; ``change_of_balance_entropy`` and ``change_of_max_vio``,
     fitted alike; ``rank_correlation`` of coefficient and mean loss; ``num_seeds``, ``at_step``. A candidate each:
     ``coefficient``, ``loss``, ``balance_entropy``, ``max_vio`` and, where the control is among them,
     ``minus_control`` (paired by seed).
     """
-    control = control_of(records)
-    group = _group(records)
+    control = control_of(run)
+    group = _group(run)
     with_coefficient = [c for c in group if _schedule(c) is not None]
     if len({_schedule(c) for c in with_coefficient}) < 2:
         raise NoEvidence(
@@ -107,7 +105,7 @@ def aux_tradeoff(records: Records) -> Finding:
     return _judge(points, free, control, step, seeds)
 
 
-def _judge(points: list[Point], free: list[Point], control: CandidateRecord, step: float, seeds: list[int]) -> Finding:
+def _judge(points: list[Point], free: list[Point], control: Candidate, step: float, seeds: list[int]) -> Finding:
     xs = [point.coefficient for point in points]
     width = max(xs) - min(xs)
     cost = _change(points, [point.losses for point in points], seeds)
@@ -156,11 +154,11 @@ def effective_coefficient(config: Any, steps: int) -> float:
     return float(total / steps)
 
 
-def _group(records: Records) -> list[CandidateRecord]:
+def _group(run: Run) -> list[Candidate]:
     """The most candidates of a gate with one config but for balance; with the control, where there are as many."""
-    groups: dict[str, list[CandidateRecord]] = {}
-    for one in highest(records):
-        candidate = records.candidates[one]
+    groups: dict[str, list[Candidate]] = {}
+    for one in run.last_standings():
+        candidate = run.candidates[one]
         config = settings(candidate)
         if config is None or config.ffn != "moe" or not curves(candidate, "steps"):
             continue
@@ -168,12 +166,12 @@ def _group(records: Records) -> list[CandidateRecord]:
         groups.setdefault(json.dumps(rest, sort_keys=True), []).append(candidate)
     return max(
         groups.values(),
-        key=lambda some: (len({_schedule(c) for c in some} - {None}), records.control in some),
+        key=lambda some: (len({_schedule(c) for c in some} - {None}), run.control in some),
         default=[],
     )
 
 
-def _schedule(candidate: CandidateRecord) -> tuple[float, ...] | None:
+def _schedule(candidate: Candidate) -> tuple[float, ...] | None:
     """What the coefficient does, the same for candidates in which it does the same; None without one to speak of."""
     config = settings(candidate)
     assert config is not None
@@ -182,7 +180,7 @@ def _schedule(candidate: CandidateRecord) -> tuple[float, ...] | None:
     return made.get(config.balance)
 
 
-def _point(candidate: CandidateRecord, step: float, seeds: Sequence[int]) -> Point:
+def _point(candidate: Candidate, step: float, seeds: Sequence[int]) -> Point:
     config, mine = settings(candidate), _curves(candidate)
     assert config is not None
     losses = {seed: value for seed in seeds if seed in mine and not math.isnan(value := mine[seed].at(step))}
@@ -197,7 +195,7 @@ def _point(candidate: CandidateRecord, step: float, seeds: Sequence[int]) -> Poi
     return Point(candidate, coefficient, losses, balances)
 
 
-def _curves(candidate: CandidateRecord) -> dict[int, Curve]:
+def _curves(candidate: Candidate) -> dict[int, Curve]:
     """As far as each member was trained: what stopped early may have collapsed, and its last value is no later one."""
     return {seed: replace(curve, keeps=False) for seed, curve in curves(candidate, "steps").items()}
 

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
-from analysis.record_types import CandidateRecord
-from analysis.records import Records
 from analysis.reports.tables import listed
 from analysis.shared_moe.moe_runs import (
     LOSS,
@@ -38,6 +36,7 @@ from analysis.shared_moe.moe_runs import (
     settings,
     value_of,
 )
+from analysis.view import Candidate, Run
 from trainables.shared_moe.accounting import count_params, matmul_params
 
 SPEED, COMPUTE, SIZE = "tokens_per_s", "matmul_parameters", "parameters"
@@ -61,20 +60,20 @@ class Priced:
         costs: by `SPEED`, `COMPUTE` and `SIZE`, as reports show them; exact ones have bounds equal to the value.
     """
 
-    candidate: CandidateRecord
+    candidate: Candidate
     losses: Mapping[int, float]
     costs: Mapping[str, Estimate]
 
 
 @diagnostic("Loss against speed, compute and size", needs="records")
-def efficiency(records: Records) -> Finding:
+def efficiency(run: Run) -> Finding:
     """Values, a candidate each: ``loss`` at equal tokens (nats per token), ``tokens_per_s``, and in millions
     ``matmul_parameters`` (entries that a token is multiplied by) and ``parameters``; ``frontier_by_speed``,
     ``frontier_by_compute``, ``frontier_by_size``: 1 on the frontier, 0.5 may be on it, 0 off it.
     ``millions_of_tokens``: where losses are compared. ``pass`` where every place is clear, ``warn`` where seeds leave
     one open: it never fails, for nobody has to be cheap.
     """
-    there = finished(records)
+    there = finished(run)
     place, rows = _priced(there)
     if len(rows) < 2:
         raise NoEvidence("Fewer than two candidates were trained to the end on common seeds.")
@@ -113,7 +112,7 @@ def _priced(there: Finished) -> tuple[float, list[Priced]]:
     return place, rows
 
 
-def _speed(candidate: CandidateRecord) -> Estimate:
+def _speed(candidate: Candidate) -> Estimate:
     """Tokens per second: the mean over members of each one's median report."""
     medians = []
     for member in members(candidate).values():

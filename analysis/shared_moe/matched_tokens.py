@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict, answer, diagnostic
-from analysis.record_types import CandidateRecord
-from analysis.records import Records
 from analysis.shared_moe.moe_runs import (
     LOSS,
     MILLION,
@@ -36,6 +34,7 @@ from analysis.shared_moe.moe_runs import (
     value_of,
 )
 from analysis.verdicts import shown
+from analysis.view import Candidate, Run
 
 AS_GOOD = 0.0
 """Nats per token that the best one with experts may be worse by than the best dense one."""
@@ -51,11 +50,11 @@ class Goal:
     """Whom to compare with; its loss at its end is one to reach."""
 
     word: str
-    whose: CandidateRecord
+    whose: Candidate
 
 
 @diagnostic("Loss at equal tokens: experts against dense", needs="records")
-def matched_tokens(records: Records) -> Finding:
+def matched_tokens(run: Run) -> Finding:
     """Values, a candidate each: ``minus_control_at_equal_steps``, ``minus_control_at_equal_tokens``,
     ``minus_dense_at_equal_steps``, ``minus_dense_at_equal_tokens`` in nats per token (below zero: better than the
     control, or than the best dense one); ``millions_of_tokens_to_control``, ``seconds_to_control``,
@@ -63,7 +62,7 @@ def matched_tokens(records: Records) -> Finding:
     first is at most that one's at its end, NaN if it never is. Seconds are of training alone, of whatever machines the
     run had.
     """
-    there = finished(records)
+    there = finished(run)
     goals = [Goal("control", there.control)]
     goals += [Goal("dense", there.dense)] if there.dense is not None else []
     values: dict[str, Estimate | float] = {}
@@ -74,7 +73,7 @@ def matched_tokens(records: Records) -> Finding:
     return answer(verdict, summary, values, threshold, _plots(there))
 
 
-def _against(candidate: CandidateRecord, goals: list[Goal]) -> Iterator[tuple[str, Estimate | float]]:
+def _against(candidate: Candidate, goals: list[Goal]) -> Iterator[tuple[str, Estimate | float]]:
     for goal in goals:
         if goal.whose is not candidate:
             for clock in _EQUAL:
@@ -86,7 +85,7 @@ def _against(candidate: CandidateRecord, goals: list[Goal]) -> Iterator[tuple[st
         yield value_of(candidate, f"seconds_to_{goal.word}"), seconds
 
 
-def _to_goal(candidate: CandidateRecord, whose: CandidateRecord, clock: Clock) -> float:
+def _to_goal(candidate: Candidate, whose: Candidate, clock: Clock) -> float:
     ours, theirs = curves(candidate, clock), curves(whose, clock)
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
@@ -160,7 +159,7 @@ def _plots(there: Finished) -> tuple[Plot, ...]:
     return whole, _plot(there, drawn, f"{what}: the second half", half)
 
 
-def _plot(there: Finished, some: Sequence[CandidateRecord], title: str, after: float) -> Plot:
+def _plot(there: Finished, some: Sequence[Candidate], title: str, after: float) -> Plot:
     series = []
     for candidate in some:
         by_seed = list(curves(candidate, "tokens").values())

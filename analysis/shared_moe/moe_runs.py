@@ -22,11 +22,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from analysis.api import Estimate, NoEvidence, Verdict
-from analysis.gate_scores import gate_entries
-from analysis.record_types import CandidateRecord, MemberRecord, Report
-from analysis.records import Records
 from analysis.stats.interval import mean_interval
 from analysis.verdicts import verdict
+from analysis.view import Candidate, Member, Report, Run
 from trainables.registry import build_config, get_family
 
 FAMILY = "shared_moe"
@@ -108,23 +106,23 @@ class Finished:
         dense: the best of ``candidates`` without experts; None if there is none.
     """
 
-    candidates: tuple[CandidateRecord, ...]
-    scored: tuple[CandidateRecord, ...]
-    control: CandidateRecord
-    dense: CandidateRecord | None
+    candidates: tuple[Candidate, ...]
+    scored: tuple[Candidate, ...]
+    control: Candidate
+    dense: Candidate | None
 
     @property
-    def best(self) -> CandidateRecord | None:
+    def best(self) -> Candidate | None:
         """The best with experts."""
         return next((c for c in self.candidates if is_dense(c) is False), None)
 
     @property
-    def others(self) -> list[CandidateRecord]:
+    def others(self) -> list[Candidate]:
         """All but the control, best first."""
         return [c for c in self.candidates if c is not self.control]
 
 
-def settings(candidate: CandidateRecord) -> Any | None:
+def settings(candidate: Candidate) -> Any | None:
     """The config as the family reads it; None if this version of the family does not take it."""
     try:
         return build_config(get_family(FAMILY), candidate.config)
@@ -132,20 +130,20 @@ def settings(candidate: CandidateRecord) -> Any | None:
         return None
 
 
-def is_dense(candidate: CandidateRecord) -> bool | None:
+def is_dense(candidate: Candidate) -> bool | None:
     """Whether it has no experts; None if its config cannot be read."""
     config = settings(candidate)
     return None if config is None else config.ffn == "dense"
 
 
-def finished(records: Records) -> Finished:
+def finished(run: Run) -> Finished:
     """The candidates that can be compared at the end of a run.
 
     Raises:
         NoEvidence: none can.
     """
-    control = control_of(records)
-    ended = tuple(records.candidates[entry.candidate] for entry in gate_entries(records)[-1])
+    control = control_of(run)
+    ended = tuple(run.candidates[entry.candidate] for entry in run.gates[-1])
     alive = tuple(c for c in ended if members(c))
     if not alive:
         raise NoEvidence("Nobody has reached the end of the last stage with a finite loss.")
@@ -154,23 +152,23 @@ def finished(records: Records) -> Finished:
     return Finished(alive, ended, control, next((c for c in alive if is_dense(c)), None))
 
 
-def control_of(records: Records) -> CandidateRecord:
+def control_of(run: Run) -> Candidate:
     """The control of a run whose candidates can be compared.
 
     Raises:
         NoEvidence: it is decided by another objective than the loss, or there is nothing to compare with.
     """
-    if records.objective != LOSS:
-        raise NoEvidence(f"The run is decided by {records.objective}, and this question is about {LOSS}.")
-    if records.control is not None:
-        return records.control
-    if records.kind == "race":
+    if run.objective != LOSS:
+        raise NoEvidence(f"The run is decided by {run.objective}, and this question is about {LOSS}.")
+    if run.control is not None:
+        return run.control
+    if run.kind == "race":
         raise NoEvidence("There is no control to compare with: it is a race of seeds.")
-    begun = "The control has not begun." if records.plan.get("control") else "There is no control to compare with."
+    begun = "The control has not begun." if run.plan.get("control") else "There is no control to compare with."
     raise NoEvidence(begun)
 
 
-def members(candidate: CandidateRecord) -> dict[int, MemberRecord]:
+def members(candidate: Candidate) -> dict[int, Member]:
     """Those that were not lost and have reported a finite loss, by seed."""
     return {
         seed: member
@@ -179,7 +177,7 @@ def members(candidate: CandidateRecord) -> dict[int, MemberRecord]:
     }
 
 
-def lost_text(candidates: Iterable[CandidateRecord]) -> str:
+def lost_text(candidates: Iterable[Candidate]) -> str:
     """Which seeds diverged or failed, and therefore have no pair, as a sentence with a space behind; may be empty."""
     told = []
     for candidate in candidates:
@@ -195,7 +193,7 @@ def closing(there: Finished) -> str:
     return f"{lost}{ONE_LOOK}, and candidates were chosen for being good: no claim."
 
 
-def curves(candidate: CandidateRecord, clock: Clock) -> dict[int, Curve]:
+def curves(candidate: Candidate, clock: Clock) -> dict[int, Curve]:
     """Of the members that were not lost, by seed; without those that never reported on this clock."""
     found = {seed: _curve(member, clock) for seed, member in members(candidate).items()}
     return {seed: curve for seed, curve in found.items() if curve.places}
@@ -219,7 +217,7 @@ def furthest(some: Sequence[Curve]) -> float:
     return max(curve.places[-1] for curve in some) if math.isinf(end) else end
 
 
-def paired(one: CandidateRecord, other: CandidateRecord, clock: Clock) -> Paired | None:
+def paired(one: Candidate, other: Candidate, clock: Clock) -> Paired | None:
     """``one`` beside ``other`` at the furthest place that both have reached; None without a common seed."""
     ours, theirs = curves(one, clock), curves(other, clock)
     place, seeds = matched((ours, theirs))
@@ -258,12 +256,12 @@ def doubted(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:
     return verdict(estimate, passes)
 
 
-def name(candidate: CandidateRecord) -> str:
+def name(candidate: Candidate) -> str:
     """``c0003 (half-notes)``; the id alone of one that was drawn."""
     return f"{candidate.id} ({candidate.label})" if candidate.label else candidate.id
 
 
-def value_of(candidate: CandidateRecord, quantity: str) -> str:
+def value_of(candidate: Candidate, quantity: str) -> str:
     """The name of a value that belongs to one candidate: ``c0003.loss``; reports make a row of each candidate."""
     return f"{candidate.id}.{quantity}"
 
@@ -278,7 +276,7 @@ def is_wide(places: Sequence[float]) -> bool:
     return bool(places) and min(places) > 0.0 and max(places) >= WIDE * min(places)
 
 
-def _curve(member: MemberRecord, clock: Clock) -> Curve:
+def _curve(member: Member, clock: Clock) -> Curve:
     places: list[float] = []
     values: list[float] = []
     seconds, best = 0.0, math.inf

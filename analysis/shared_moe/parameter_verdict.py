@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
-from analysis.record_types import CandidateRecord
-from analysis.records import Records
 from analysis.shared_moe.moe_runs import (
     MILLION,
     Paired,
@@ -31,6 +29,7 @@ from analysis.shared_moe.moe_runs import (
     value_of,
 )
 from analysis.verdicts import shown
+from analysis.view import Candidate, Run
 from trainables.shared_moe.accounting import count_params, matmul_params
 
 FEWER = 0.9
@@ -50,7 +49,7 @@ class Smaller:
         params, matmul: shares of the control's parameters, and of its matrix entries that a token is multiplied by.
     """
 
-    candidate: CandidateRecord
+    candidate: Candidate
     found: Paired
     params: float
     matmul: float
@@ -62,11 +61,11 @@ class Smaller:
 
 
 @diagnostic("What fewer parameters cost", needs="records")
-def parameter_verdict(records: Records) -> Finding:
+def parameter_verdict(run: Run) -> Finding:
     """Values, a candidate each: ``percent_above_control``, its loss at equal tokens above the control's in percent of
     it; ``share_of_parameters`` and ``share_of_matmul_parameters``, of the control's; ``millions_of_parameters``.
     """
-    there = finished(records)
+    there = finished(run)
     rows = list(_beside(there.others, there.control))
     if not rows:
         raise NoEvidence("Nobody but the control was trained to the end on a common seed.")
@@ -90,7 +89,7 @@ def parameter_verdict(records: Records) -> Finding:
     return answer(verdict, summary, values, {**threshold, **limits}, _plots(rows))
 
 
-def _beside(others: list[CandidateRecord], control: CandidateRecord) -> Iterator[Smaller]:
+def _beside(others: list[Candidate], control: Candidate) -> Iterator[Smaller]:
     """Those whose config can be read and who have a seed in common with the control."""
     reference = settings(control)
     for candidate in others:
@@ -131,7 +130,7 @@ def _values(rows: list[Smaller]) -> Iterator[tuple[str, Estimate | float]]:
         yield value_of(row.candidate, "millions_of_parameters"), count_params(settings(row.candidate)) / MILLION
 
 
-def _said(best: Smaller, control: CandidateRecord, grade: str) -> str:
+def _said(best: Smaller, control: Candidate, grade: str) -> str:
     size, word = best.percent, "above"
     if size.value < 0.0:
         size, word = Estimate(-size.value, -size.high, -size.low), "below"

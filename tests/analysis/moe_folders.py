@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from analysis.api import Estimate
-from analysis.records import Records, read_run
-from tests.analysis.run_folders import write_run
+from analysis.view import Run
+from tests.analysis.run_folders import read_run, write_run
 from tests.analysis.values import estimate as estimate
 from tests.analysis.values import number as number
 from tests.plans import plan
@@ -84,7 +84,7 @@ def moe_run(
     fates: Mapping[tuple[int, int], Fate] | None = None,
     step_s: Mapping[str, float] | None = None,
     **changes: Any,
-) -> Records:
+) -> Run:
     """Run it to the end and read it.
 
     Args:

@@ -7,11 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from analysis.reports import search
+from analysis.view import Run
 from tests.plans import plan
 from tests.worlds.scripted import Metrics, Simulation
 from tune_rh.events import Event, SessionEnded, encode
 from tune_rh.history import History
+from tune_rh.journal import RunPaths
 from tune_rh.plan import SearchPlan
+from tune_rh.reading import read
 
 
 def write_run(folder: Path, of: SearchPlan, events: Iterable[Event]) -> Path:
@@ -30,3 +34,14 @@ def simulate(folder: Path, metrics: Metrics, *, fates: Any = None, slots: int = 
     done = Simulation(of, metrics, fates=fates, slots=slots).run()
     write_run(folder, of, [*done.events, SessionEnded(1, 0.0, "finished")])
     return done.history
+
+
+def read_run(folder: Path) -> Run:
+    """The run in ``folder`` as reports and diagnostics are handed it."""
+    return read(RunPaths(folder)).run
+
+
+def write_page(folder: Path, out: Path | None = None, **others: Any) -> Path:
+    """The report of the run in ``folder``, without its baselines and what is asked about the whole run."""
+    reading = read(RunPaths(folder))
+    return search.write(reading.run, out, notes=reading.notes, **others)

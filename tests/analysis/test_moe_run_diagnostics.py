@@ -12,10 +12,10 @@ from scipy import stats
 
 from analysis.api import Diagnostic, Estimate
 from analysis.findings import from_json, to_json
-from analysis.records import Records, read_run
 from analysis.shared_moe import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
 from analysis.shared_moe.aux_tradeoff import effective_coefficient
 from analysis.shared_moe.moe_runs import Curve, matched, over_seeds, reached
+from analysis.view import Run
 from tests.analysis.moe_folders import (
     ALIKE,
     CONTROL,
@@ -35,7 +35,7 @@ from tests.analysis.moe_folders import (
     moe_run,
     told,
 )
-from tests.analysis.run_folders import simulate, write_run
+from tests.analysis.run_folders import read_run, simulate, write_run
 from tests.plans import plan
 from tests.worlds.scripted import curve
 from trainables.shared_moe.routing import aux_coefficient
@@ -47,7 +47,7 @@ ALL: tuple[Diagnostic, ...] = (AUX, TOKEN, SIZE, PRICE)
 COEFFICIENTS = {"aux-0": 0.0, "aux-5": 0.005, "aux-20": 0.02, CONTROL: 0.01}
 
 
-def auxes(folder: Path, slope: float, own: float, **changes: Any) -> Records:
+def auxes(folder: Path, slope: float, own: float, **changes: Any) -> Run:
     """Four coefficients from 0 to 0.02; loss rises with them by ``slope``, which ``own`` spreads over seeds."""
 
     def metrics(label: str, seed: int, step: int) -> dict[str, float]:
@@ -146,8 +146,8 @@ def test_only_those_that_differ_in_nothing_else_are_compared(tmp_path: Path) -> 
 
 
 def test_nobody_to_compare_is_said(tmp_path: Path) -> None:
-    records = moe_run(tmp_path / "run", {"faster": {"lr": 2e-3}}, lambda _, seed, step: told(4.0, step))
-    found = AUX(records)
+    run = moe_run(tmp_path / "run", {"faster": {"lr": 2e-3}}, lambda _, seed, step: told(4.0, step))
+    found = AUX(run)
     assert found.verdict == "no_evidence"
     assert "share everything but the coefficient" in found.summary
 
@@ -170,7 +170,7 @@ def test_the_effective_coefficient_is_the_mean_of_what_training_used(fields: Map
     assert effective_coefficient(config, 0) == 0.0
 
 
-def without_anything(folder: Path) -> dict[str, Records]:
+def without_anything(folder: Path) -> dict[str, Run]:
     lost: dict[tuple[int, int], Any] = {(i, seed): ("diverge", 10) for i in range(3) for seed in SEEDS}
     configs = {"smaller": SMALLER, "dense": DENSE}
     finite = {(0, 42): ("fail", 10), (0, 1337): ("fail", 10), **{key: v for key, v in lost.items() if key[0]}}
@@ -188,25 +188,25 @@ def without_anything(folder: Path) -> dict[str, Records]:
 
 
 def test_runs_without_anything_give_no_evidence_and_no_exception(tmp_path: Path) -> None:
-    for state, records in without_anything(tmp_path).items():
+    for state, run in without_anything(tmp_path).items():
         for diagnostic in ALL:
-            finding = diagnostic(records)
+            finding = diagnostic(run)
             assert finding.verdict == "no_evidence", (state, finding)
             assert finding.summary
 
 
 def test_a_control_that_has_not_begun_is_not_called_missing(tmp_path: Path) -> None:
-    records = read_run(write_run(tmp_path / "run", moe_plan({"dense": DENSE}), []))
-    assert {diagnostic(records).summary for diagnostic in ALL} == {"The control has not begun."}
+    run = read_run(write_run(tmp_path / "run", moe_plan({"dense": DENSE}), []))
+    assert {diagnostic(run).summary for diagnostic in ALL} == {"The control has not begun."}
 
 
 def test_what_they_find_survives_the_way_to_disk(tmp_path: Path) -> None:
-    records = moe_run(
+    run = moe_run(
         tmp_path / "run",
         {"smaller": SMALLER, "aux-0": NO_AUX, "dense": LARGER},
         lambda _, seed, step: told(4.0 + 1.0 / step + ALIKE[seed], step),
     )
-    findings = [diagnostic(records) for diagnostic in ALL]
+    findings = [diagnostic(run) for diagnostic in ALL]
     again = from_json(to_json(findings))
     assert [finding.summary for finding in again] == [finding.summary for finding in findings]
     assert [finding.plots for finding in again] == [finding.plots for finding in findings]

@@ -38,8 +38,8 @@ AUX = aux_tradeoff.aux_tradeoff
 
 
 def test_experts_and_dense_are_compared_at_equal_steps_and_at_equal_tokens(tmp_path: Path) -> None:
-    records = moe_run(tmp_path / "run", {"quick": aux(0.02), "dense": LARGER}, falling, step_s={"quick": 0.2})
-    found = TOKEN(records)
+    run = moe_run(tmp_path / "run", {"quick": aux(0.02), "dense": LARGER}, falling, step_s={"quick": 0.2})
+    found = TOKEN(run)
     half = T * 0.05 / math.sqrt(3)
     assert found.verdict == "pass"
     # At equal tokens both fall alike; after as many steps the dense one has seen twice as many.
@@ -69,9 +69,9 @@ def test_experts_and_dense_are_compared_at_equal_steps_and_at_equal_tokens(tmp_p
 
 
 def test_on_the_clock_of_steps_pairs_are_those_of_matched_steps(tmp_path: Path) -> None:
-    records = moe_run(tmp_path / "run", {"quick": aux(0.02), "dense": LARGER}, falling)
-    for row in matched_steps(records):
-        same = paired(records.candidates[row.candidate], records.candidates[row.control], "steps")
+    run = moe_run(tmp_path / "run", {"quick": aux(0.02), "dense": LARGER}, falling)
+    for row in matched_steps(run):
+        same = paired(run.candidates[row.candidate], run.candidates[row.control], "steps")
         assert same is not None
         assert same.place == row.steps[-1]
         last = (row.difference[-1], row.low[-1], row.high[-1])
@@ -100,8 +100,8 @@ def test_the_best_with_experts_is_judged_against_the_best_dense_one(
 
 
 def test_without_a_dense_model_the_control_is_what_is_left(tmp_path: Path) -> None:
-    records = moe_run(tmp_path / "run", {"quick": aux(0.02)}, falling)
-    found = TOKEN(records)
+    run = moe_run(tmp_path / "run", {"quick": aux(0.02)}, falling)
+    found = TOKEN(run)
     assert (found.verdict, found.threshold) == ("no_evidence", {})
     assert "No dense model was trained to the end" in found.summary
     assert "c0001 (quick) is 0.500 (0.376 to 0.624) nats per token better" in found.summary
@@ -125,8 +125,8 @@ def test_one_seed_decides_nothing_and_lost_ones_are_named(tmp_path: Path) -> Non
     assert (found.verdict, "one pair of seeds" in found.summary) == ("warn", True)
     fates: dict[tuple[int, int], Any] = {(1, 7): ("diverge", 60), (2, 7): ("fail", 10), (2, 42): ("fail", 10)}
     configs = {"quick": aux(0.02), "dense": LARGER}
-    records = moe_run(tmp_path / "lost", configs, falling, fates=fates, resources={"max_failures": 0})
-    found = TOKEN(records)
+    run = moe_run(tmp_path / "lost", configs, falling, fates=fates, resources={"max_failures": 0})
+    found = TOKEN(run)
     assert "left out: 1 of 3 of c0001 (quick), 2 of 3 of c0002 (dense)." in found.summary
     assert is_close(estimate(found, "c0001.minus_dense_at_equal_tokens"), -0.3 + 0.05, math.nan) is False
     assert estimate(found, "c0001.minus_dense_at_equal_tokens").value == pytest.approx(-0.3 + 0.05)

@@ -18,12 +18,12 @@ from analysis.gate_regret import gate_regret
 from analysis.importance import ENOUGH, MIN_CANDIDATES, importance
 from analysis.ledger import ledger, quality_against_cost
 from analysis.matched_steps import matched_steps
-from analysis.records import Records, read_run
 from analysis.seed_variance import seed_variance
-from tests.analysis.run_folders import simulate, write_run
+from analysis.view import Run
+from tests.analysis.run_folders import read_run, simulate, write_run
 from tests.plans import plan
 from tests.worlds.scripted import Metrics, Simulation, curve
-from tune_rh import summary
+from tune_rh import ranking
 from tune_rh.events import CandidateAdded, Event, SessionEnded
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -57,7 +57,7 @@ def by_chance(index: int, seed: int, step: int) -> dict[str, float]:
     return {"val_loss": random.Random(f"chance {index}").random() + 1 / step}
 
 
-def with_drawn(folder: Path, metrics: Metrics, num: int, mode: str = "min") -> Records:
+def with_drawn(folder: Path, metrics: Metrics, num: int, mode: str = "min") -> Run:
     sign = 1.0 if mode == "min" else -1.0
     of = plan(num_candidates=num).model_copy(update={"mode": mode})
 
@@ -288,26 +288,23 @@ def test_lost_seeds_leave_their_pairs_and_one_pair_has_no_interval(tmp_path: Pat
 
 def test_the_bill_is_that_of_the_search_with_money_where_there_is_a_price(tmp_path: Path) -> None:
     history = simulate(tmp_path / "run", curve, num_candidates=9, resources={"gpu": 0.25})
-    records = read_run(tmp_path / "run")
-    bill, spent = ledger(records, 4.0), summary.spent(history)
-    assert (bill.steps, bill.ungated_steps) == (spent.steps, spent.ungated_steps)
-    assert bill.slot_seconds == pytest.approx(spent.slot_seconds)
-    assert bill.ungated_slot_seconds == pytest.approx(spent.ungated_slot_seconds)
+    run = read_run(tmp_path / "run")
+    bill, spent = ledger(run, 4.0), ranking.spent(history)
+    assert bill.spent == spent
     assert bill.gpu_hours == pytest.approx(spent.slot_seconds / 3600 / 4)
     assert bill.money == pytest.approx(4.0 * bill.gpu_hours)
-    assert sum(stage.steps for stage in bill.stages) == bill.steps
-    tested = 0.5 * sum(m.tested is not None for m in records.members.values())
-    assert sum(stage.slot_seconds for stage in bill.stages) == pytest.approx(bill.slot_seconds - tested)
-    assert ledger(records).money is None
-    records.plan["resources"].update(gpu=0.0, price_per_hour=2.0)
-    on_cpu = ledger(records)
+    assert sum(stage.steps for stage in bill.stages) == bill.spent.steps
+    tested = 0.5 * sum(m.tested is not None for m in run.members.values())
+    assert sum(stage.slot_seconds for stage in bill.stages) == pytest.approx(bill.spent.slot_seconds - tested)
+    assert ledger(run).money is None
+    on_cpu = ledger(replace(run, plan={**run.plan, "resources": {"gpu": 0.0, "price_per_hour": 2.0}}))
     assert (on_cpu.gpu_hours, on_cpu.money) == (0.0, pytest.approx(2.0 * spent.slot_seconds / 3600))
 
 
 def test_quality_and_what_it_cost(tmp_path: Path) -> None:
     history = simulate(tmp_path / "run", curve, num_candidates=9)
-    records = read_run(tmp_path / "run")
-    points = quality_against_cost(records)
+    run = read_run(tmp_path / "run")
+    points = quality_against_cost(run)
     values = [p.value for p in points]
     assert values == sorted(values, reverse=True)
     assert values[-1] == min(m.curve.best for c in history.candidates.values() for m in c.members.values())
@@ -315,11 +312,11 @@ def test_quality_and_what_it_cost(tmp_path: Path) -> None:
 
 
 def test_everything_has_an_answer_for_a_run_without_anything(tmp_path: Path) -> None:
-    records = read_run(write_run(tmp_path / "run", plan(), []))
-    assert importance(records).shares == ()
-    assert [g.num_pairs for g in gate_regret(records).gates] == [0, 0]
-    assert [math.isnan(row.seed_share.value) for row in seed_variance(records)] == [True] * 3
-    assert matched_steps(records) == []
-    assert quality_against_cost(records) == []
-    bill = ledger(records, 1.0)
-    assert (bill.steps, bill.money) == (0, 0.0)
+    run = read_run(write_run(tmp_path / "run", plan(), []))
+    assert importance(run).shares == ()
+    assert [g.num_pairs for g in gate_regret(run).gates] == [0, 0]
+    assert [math.isnan(row.seed_share.value) for row in seed_variance(run)] == [True] * 3
+    assert matched_steps(run) == []
+    assert quality_against_cost(run) == []
+    bill = ledger(run, 1.0)
+    assert (bill.spent.steps, bill.money) == (0, 0.0)

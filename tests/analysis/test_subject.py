@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from analysis.findings import from_json, to_json
-from analysis.records import RunUnreadable
 from analysis.registry import diagnose, get_diagnostic, offered
 from analysis.spacing_mdn import baselines
 from analysis.subject import Subject, open_checkpoint, open_export, open_member
 from tests import records as on_disk
 from tests.analysis.conftest import MakeSubject, MakeTask
+from tests.analysis.run_folders import read_run
 from trainables import checkpoint
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, UnknownFamily
 from trainables.spacing_mdn import task as task_module
@@ -128,7 +128,7 @@ def test_weights_of_another_version_of_the_model_are_refused(
 
 
 def test_a_member_is_its_best_checkpoint(finished: RunPaths) -> None:
-    subject = open_member(finished.root, "c0000-s42", finished.root.parent)
+    subject = open_member(read_run(finished.root), "c0000-s42", finished.root.parent)
     best = checkpoint.linked(finished.member("c0000-s42") / "checkpoints", "best")
     assert best is not None
     weights, index = checkpoint.load(best)
@@ -138,11 +138,9 @@ def test_a_member_is_its_best_checkpoint(finished: RunPaths) -> None:
 
 def test_a_member_that_is_not_there_or_has_nothing_says_so(finished: RunPaths) -> None:
     with pytest.raises(CheckpointError, match=r"'c0099-s7': is not in .*those that have trained: c0000-s42, c0000-s7"):
-        open_member(finished.root, "c0099-s7", finished.root.parent)
+        open_member(read_run(finished.root), "c0099-s7", finished.root.parent)
     with pytest.raises(CheckpointError, match=r"c0002-s7 \(diverged\) has no best checkpoint"):
-        open_member(finished.root, "c0002-s7", finished.root.parent)
-    with pytest.raises(RunUnreadable, match="no run folder"):
-        open_member(finished.root.parent, "c0000-s42", finished.root.parent)
+        open_member(read_run(finished.root), "c0002-s7", finished.root.parent)
 
 
 def test_an_export_is_opened_as_it_was_measured(finished: RunPaths, tmp_path: Path) -> None:
@@ -152,7 +150,7 @@ def test_an_export_is_opened_as_it_was_measured(finished: RunPaths, tmp_path: Pa
     export(finished, history, tmp_path / "out")
     index = json.loads((tmp_path / "out" / "export.json").read_text())
     subject = open_export(tmp_path / "out", finished.root.parent)
-    same = open_member(finished.root, index["member"], finished.root.parent)
+    same = open_member(read_run(finished.root), index["member"], finished.root.parent)
     assert (subject.member, subject.seed, subject.config) == (same.member, same.seed, same.config)
     assert torch.equal(subject.task.model.state_dict()["weight"], same.task.model.state_dict()["weight"])
     (tmp_path / "out" / "config.toml").write_text("floor = 1.0\n")

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_rh.commands import options
-from tune_rh.errors import DONE, JournalCorrupt, PlanError
+from tune_rh.errors import DONE, PlanError
 
 if TYPE_CHECKING:
     from analysis.api import Finding
     from analysis.subject import Subject
+    from analysis.view import Run
     from tune_rh.journal import RunPaths
 
 
@@ -37,24 +38,26 @@ def run(args: argparse.Namespace) -> int:
     from analysis.registry import offered
     from trainables.exported import INDEX
     from tune_rh import runs
+    from tune_rh.reading import read
 
     _check_device(args.device)
     if args.config is not None or (Path(args.what) / INDEX).is_file():
         _diagnose_models([_outside_runs(args)], args.only)
         return DONE
     paths = runs.find(args.what, args.runs_dir.absolute())
-    family = runs.replay(paths)[0].family
+    read_run = read(paths).run
+    family = read_run.plan["family"]
     of_models, of_run = _split(family, args.only, args.member is None)
     members: list[str] = []
     if of_models is None or of_models:
-        members = _chosen(args, paths)
+        members = _chosen(args, read_run)
         if not members and (of_models or not offered(family, "records")):
             raise PlanError(f"{args.what}: nobody has reached the last stage yet; --member ID takes another one")
     if args.only is None:
         _check_offered(family)
-    _diagnose_models(_opened(args, paths, members), of_models)
+    _diagnose_models(_opened(args, paths, read_run, members), of_models)
     if of_run is None or of_run:
-        _diagnose_run(paths, of_run)
+        _diagnose_run(paths, read_run, of_run)
     return DONE
 
 
@@ -125,14 +128,14 @@ def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Seq
             to.print(f"Written: {folder / FINDINGS}", soft_wrap=True)
 
 
-def _diagnose_run(paths: RunPaths, names: Sequence[str] | None) -> None:
+def _diagnose_run(paths: RunPaths, read_run: Run, names: Sequence[str] | None) -> None:
     from analysis.registry import UnknownDiagnostic
     from tune_rh import display
     from tune_rh.reporting import about_run
 
     to = display.console()
     try:
-        about = about_run(paths, names)
+        about = about_run(read_run, names)
     except UnknownDiagnostic as error:
         raise PlanError(f"--only: {error}") from error
     if about.findings:
@@ -161,25 +164,19 @@ def _outside_runs(args: argparse.Namespace) -> tuple[Subject, None]:
     return subject, None
 
 
-def _chosen(args: argparse.Namespace, paths: RunPaths) -> list[str]:
+def _chosen(args: argparse.Namespace, read_run: Run) -> list[str]:
     """The members that were named, or else all that reached the last stage."""
-    from tune_rh import runs
-
-    _, history = runs.replay(paths)
-    members = {str(m.id): m for c in history.candidates.values() for m in c.members.values()}
     for name in args.member or ():
-        if name not in members:
-            raise PlanError(f"--member {name}: is not in this run; it has {', '.join(members)}")
-    return args.member or [name for name, m in members.items() if m.tested is not None]
+        if name not in read_run.members:
+            raise PlanError(f"--member {name}: is not in this run; it has {', '.join(read_run.members)}")
+    return args.member or [name for name, member in read_run.members.items() if member.tested is not None]
 
 
-def _opened(args: argparse.Namespace, paths: RunPaths, names: Sequence[str]) -> Iterator[tuple[Subject, Path]]:
-    from analysis.records import RunUnreadable
+def _opened(
+    args: argparse.Namespace, paths: RunPaths, read_run: Run, names: Sequence[str]
+) -> Iterator[tuple[Subject, Path]]:
     from analysis.subject import open_member
 
     data_dir = options.data_dir(args, paths)
     for name in names:
-        try:
-            yield open_member(paths.root, name, data_dir, args.device), paths.member(name)
-        except RunUnreadable as error:
-            raise JournalCorrupt(str(error)) from error
+        yield open_member(read_run, name, data_dir, args.device), paths.member(name)

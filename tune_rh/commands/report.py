@@ -20,8 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See the module."""
+    from tune_rh.reading import read
     from tune_rh.reporting import write
 
     paths = runs.find(args.run, args.runs_dir.absolute())
-    print(f"Report: {write(paths, options.data_dir(args, paths), args.out)}")
+    print(f"Report: {write(read(paths), options.data_dir(args, paths), args.out)}")
     return 0

@@ -137,8 +137,10 @@ def _record(args: argparse.Namespace, console: Console) -> int:
     from tune_rh import runs
     from tune_rh.curve_record import record
     from tune_rh.curve_table import save
+    from tune_rh.reading import read
 
-    table = record(runs.find(args.record, args.runs_dir.absolute()))
+    paths = runs.find(args.record, args.runs_dir.absolute())
+    table = record(paths.root.name, read(paths).history)
     options.check_writable(args.curves.absolute().parent, "--curves")
     save(table, args.curves)
     replicates = sum(len(curves) for curves in table.curves)

@@ -9,9 +9,14 @@ from contextlib import nullcontext, suppress
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from trainables.errors import UnknownFamily
 from tune_rh import compare, display, runs
 from tune_rh.commands import options
+from tune_rh.errors import PlanError
+from tune_rh.history import History
 from tune_rh.journal import RunPaths
+from tune_rh.ranking import funnel, ranking
+from tune_rh.reading import read
 from tune_rh.scheduler import Finish, scheduler_of
 
 
@@ -54,11 +59,10 @@ def _watch(paths: RunPaths, console: Console) -> None:
 
 def _view(paths: RunPaths) -> tuple[Group, bool]:
     """How the run stands, and whether it is finished."""
-    plan, history = runs.replay(paths)
-    finished = isinstance(scheduler_of(plan).next(history), Finish)
-    state = "finished" if finished else "running" if runs.is_locked(paths) else f"stopped: {runs.resume_command(paths)}"
-    if state != "running":
-        history.hand_back_all()
+    reading = read(paths)
+    history, plan = reading.history, reading.history.plan
+    finished = _is_finished(history)
+    state = "finished" if finished else "running" if reading.is_written else f"stopped: {runs.resume_command(paths)}"
     running = ", ".join(str(member) for member in history.running)
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
     parts: list[RenderableType] = [head, display.candidates_table(history)]
@@ -66,7 +70,15 @@ def _view(paths: RunPaths) -> tuple[Group, bool]:
     if plan.compare is not None:
         parts.append(f"B against A: {compare.claim(history).verdict}; {compare.claim(history).reason}")
     elif plan.unit == "candidate":
-        parts.append(display.funnel_table(history))
+        parts.append(display.funnel_table(plan, funnel(history)))
         if finished:
-            parts.append(display.ranking_table(history))
+            parts.append(display.ranking_table(plan, ranking(history)))
     return Group(*parts, display.cost_line(history)), finished
+
+
+def _is_finished(history: History) -> bool:
+    """Whether nothing is left to run, also where the driver was killed before it said so."""
+    try:
+        return history.ended == "finished" or isinstance(scheduler_of(history.plan).next(history), Finish)
+    except (UnknownFamily, PlanError):
+        return False  # a scheduler from outside, or a family that a bisection needs for its next config, is not there

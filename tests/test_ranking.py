@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from analysis.view import FunnelRow, Spent, drawn
 from tests.plans import plan
 from tests.worlds.scripted import Simulation
 from trainables.api import test_metric as name_on_test
 from tune_rh.events import CandidateAdded
 from tune_rh.history import History
 from tune_rh.members import Candidate
-from tune_rh.summary import FunnelStage, Spent, best_member, describe, drawn, funnel, ranking, spent
+from tune_rh.ranking import best_member, describe, funnel, ranking, spent
 
 SEEDS = (7, 42, 1337)
 # Spread over seeds around a candidate's level: wide for the second.
@@ -43,11 +44,11 @@ def searched(mode: str = "min", fates: Any = None, **changes: Any) -> History:
 
 def test_the_funnel_counts_who_entered_was_scored_and_passed() -> None:
     history = searched(stages=[{"until_step": 20, "num_seeds": 2, "top": 2}, *EVERYBODY[1:]])
-    assert funnel(history) == [FunnelStage(20, 2, 3, 3, 2), FunnelStage(60, 3, 2, 2, 2)]
+    assert funnel(history) == [FunnelRow(20, 2, 3, 3, 2, 0, 0), FunnelRow(60, 3, 2, 2, 2, 0, 0)]
     assert funnel(History(plan())) == [
-        FunnelStage(20, 2, 0, 0, 0),
-        FunnelStage(60, 2, 0, 0, 0),
-        FunnelStage(120, 3, 0, 0, 0),
+        FunnelRow(20, 2, 0, 0, 0, 0, 0),
+        FunnelRow(60, 2, 0, 0, 0, 0, 0),
+        FunnelRow(120, 3, 0, 0, 0, 0, 0),
     ]
 
 
@@ -62,9 +63,9 @@ def test_the_ranking_goes_by_the_pessimistic_bound(mode: str) -> None:
         values = [sign * (LEVEL[index] + SPREAD[index] * i + 1 / 60) for i in (-1, 0, 1)]
         assert (row.num_seeds, row.num_lost) == (3, 0)
         assert row.val == pytest.approx(fmean(values))
-        assert row.val_std == pytest.approx(stdev(values))
-        assert row.val_se == pytest.approx(stdev(values) / math.sqrt(3))
-        assert row.pessimistic == pytest.approx(row.val + sign * row.val_se)
+        assert row.std == pytest.approx(stdev(values))
+        assert row.entry.se == pytest.approx(stdev(values) / math.sqrt(3))
+        assert row.bound == pytest.approx(row.val + sign * row.entry.se)
         assert row.test == 0.0
         assert row.test_std == 0.0
     assert sign * rows[1].val < sign * rows[0].val
@@ -76,9 +77,9 @@ def test_lost_seeds_count_as_the_worst_and_are_told() -> None:
     worst = LEVEL[3] + SPREAD[3] + 1 / 60
     assert (row.num_seeds, row.num_lost) == (3, 2)
     assert row.val == pytest.approx((2 * worst + LEVEL[1] + SPREAD[1] + 1 / 60) / 3)
-    assert math.isnan(row.val_std)
-    assert math.isnan(row.val_se)
-    assert row.pessimistic == row.val
+    assert math.isnan(row.std)
+    assert math.isnan(row.entry.se)
+    assert row.bound == row.val
     assert math.isnan(row.test_std)
 
 
@@ -92,7 +93,7 @@ def test_a_candidate_whose_seeds_all_got_lost_at_the_end_is_ranked_last() -> Non
 def test_one_seed_has_no_spread() -> None:
     rows = ranking(searched(stages=[{"until_step": 20, "num_seeds": 1}]))
     assert [row.candidate for row in rows] == ["c0002", "c0001", "c0000", "c0003"]
-    assert all(math.isnan(row.val_std) and row.pessimistic == row.val for row in rows)
+    assert all(math.isnan(row.std) and row.bound == row.val for row in rows)
 
 
 def test_a_search_that_nobody_finished_has_no_ranking() -> None:

@@ -11,16 +11,16 @@ from statistics import fmean, stdev
 import pandas as pd
 import pytest
 
-import analysis
+import tune_rh
 from analysis.api import Estimate, Finding, Plot, Series
 from analysis.findings import from_json, to_json
-from analysis.records import RunUnreadable
-from analysis.run import Run
+from analysis.tables import RunTables
 from tests import records as on_disk
 from tests.analysis.run_folders import simulate, write_run
 from tests.plans import plan
 from tests.worlds.scripted import Simulation, curve
-from tune_rh import summary
+from tune_rh import ranking
+from tune_rh.errors import RunNotFound
 from tune_rh.history import History
 from tune_rh.journal import RunPaths
 
@@ -39,7 +39,7 @@ def test_members_are_one_row_each_with_what_their_best_checkpoint_is_worth(
     searched: tuple[RunPaths, History],
 ) -> None:
     paths, history = searched
-    table = analysis.load(paths.root).members.set_index("member")
+    table = tune_rh.load(paths.root).members.set_index("member")
     members = [m for c in history.candidates.values() for m in c.members.values()]
     assert sorted(table.index) == sorted(str(m.id) for m in members)
     for member in members:
@@ -59,7 +59,7 @@ def test_curves_have_every_evaluation_once_with_its_metrics_and_its_cost(
     searched: tuple[RunPaths, History],
 ) -> None:
     paths, history = searched
-    table = analysis.load(paths.root).curves
+    table = tune_rh.load(paths.root).curves
     assert not table.duplicated(["member", "step"]).any()
     for candidate in history.candidates.values():
         for member in candidate.members.values():
@@ -74,9 +74,9 @@ def test_curves_have_every_evaluation_once_with_its_metrics_and_its_cost(
 
 def test_candidates_stand_as_in_the_ranking(searched: tuple[RunPaths, History]) -> None:
     paths, history = searched
-    table = analysis.load(paths.root).candidates.set_index("candidate")
+    table = tune_rh.load(paths.root).candidates.set_index("candidate")
     assert list(table.index) == list(history.candidates)
-    for ranked in summary.ranking(history):
+    for ranked in ranking.ranking(history):
         row = table.loc[ranked.candidate]
         assert row["score"] == pytest.approx(ranked.val)
         assert row["test_loss"] == pytest.approx(ranked.test)
@@ -94,7 +94,7 @@ def test_a_maximised_objective_keeps_its_sign(tmp_path: Path) -> None:
 
     simulate(tmp_path / "up", rising, mode="max", num_candidates=3)
     simulate(tmp_path / "down", curve, num_candidates=3)
-    up, down = analysis.load(tmp_path / "up"), analysis.load(tmp_path / "down")
+    up, down = tune_rh.load(tmp_path / "up"), tune_rh.load(tmp_path / "down")
     for table, column in (("members", "best"), ("candidates", "score"), ("gates", "score"), ("curves", "val_loss")):
         assert list(getattr(up, table)[column].dropna()) == list(-getattr(down, table)[column].dropna())
     assert list(up.candidates["rank"]) == list(down.candidates["rank"])
@@ -102,7 +102,7 @@ def test_a_maximised_objective_keeps_its_sign(tmp_path: Path) -> None:
 
 def test_the_gates_say_who_went_on_and_why(tmp_path: Path) -> None:
     history = simulate(tmp_path / "run", curve, num_candidates=9)
-    table = analysis.load(tmp_path / "run").gates
+    table = tune_rh.load(tmp_path / "run").gates
     first = table[table["gate"] == 0]
     assert len(first) == 10
     others = first[~first["control"]]
@@ -121,9 +121,9 @@ def test_half_written_runs_have_all_their_tables(tmp_path: Path, share: float) -
     with (folder / "journal.jsonl").open("a") as file:
         file.write('{"event":"Repor')
     with pytest.warns(UserWarning, match="torn"):
-        run = analysis.load(folder)
+        run = tune_rh.load(folder)
     columns = {name: list(getattr(run, name).columns) for name in TABLES}
-    whole = analysis.load(write_run(tmp_path / "whole", of, events))
+    whole = tune_rh.load(write_run(tmp_path / "whole", of, events))
     for name in TABLES:
         kept = [c for c in whole_columns(whole, name) if c in columns[name]]
         assert columns[name] == kept
@@ -132,14 +132,14 @@ def test_half_written_runs_have_all_their_tables(tmp_path: Path, share: float) -
     assert "running" in repr(run) or not share
 
 
-def whole_columns(run: Run, name: str) -> list[str]:
+def whole_columns(run: RunTables, name: str) -> list[str]:
     return list(getattr(run, name).columns)
 
 
 def test_a_run_that_lost_everybody_says_so(tmp_path: Path) -> None:
     fates = {(index, seed): ("diverge", 10) for index in range(4) for seed in (7, 42, 1337)}
     simulate(tmp_path / "run", curve, fates=fates, num_candidates=3)
-    run = analysis.load(tmp_path / "run")
+    run = tune_rh.load(tmp_path / "run")
     assert set(run.members[run.members["steps"] > 0]["status"]) == {"diverged"}
     assert run.members["best"].isna().all()
     assert run.candidates["score"].isna().all()
@@ -150,7 +150,7 @@ def test_a_run_that_lost_everybody_says_so(tmp_path: Path) -> None:
 def test_a_race_and_a_comparison_have_the_same_tables(tmp_path: Path) -> None:
     stages = [{"until_step": 20, "num_seeds": 3, "top": 2}, {"until_step": 60, "num_seeds": 3}]
     simulate(tmp_path / "race", curve, unit="member", num_candidates=0, stages=stages)
-    race = analysis.load(tmp_path / "race")
+    race = tune_rh.load(tmp_path / "race")
     (config,) = race.candidates.to_dict("records")
     ended = race.members[race.members["status"] == "completed"]["best"]
     assert (config["score"], config["std"]) == pytest.approx((fmean(ended), stdev(ended)))
@@ -167,7 +167,7 @@ def test_a_race_and_a_comparison_have_the_same_tables(tmp_path: Path) -> None:
     }
     paths = on_disk.make(tmp_path / "ab", **changes)
     on_disk.finish(paths)
-    ab = analysis.load(paths.root)
+    ab = tune_rh.load(paths.root)
     assert list(ab.candidates["control"]) == [True, False]
     assert ab.candidates["score"].iloc[1] < ab.candidates["score"].iloc[0]
     assert "comparison" in repr(ab)
@@ -180,7 +180,7 @@ def finding(name: str, verdict: str, value: float) -> Finding:
 
 def test_findings_lie_beside_each_other_over_seeds(tmp_path: Path) -> None:
     history = simulate(tmp_path / "run", curve, num_candidates=3)
-    finishers = [row.candidate for row in summary.ranking(history)][:2]
+    finishers = [row.candidate for row in ranking.ranking(history)][:2]
     for at, candidate in enumerate(finishers):
         for seed, value in ((7, 1.0), (42, 2.0 + at)):
             folder = tmp_path / "run" / "members" / f"{candidate}-s{seed}"
@@ -192,7 +192,7 @@ def test_findings_lie_beside_each_other_over_seeds(tmp_path: Path) -> None:
             (folder / "findings.json").write_text(to_json(found))
     (tmp_path / "run" / "report").mkdir()
     (tmp_path / "run" / "report" / "findings.json").write_text(to_json([finding("funnel", "warn", 9.0)]))
-    run = analysis.load(tmp_path / "run")
+    run = tune_rh.load(tmp_path / "run")
     rows = run.findings
     one = rows[(rows["member"] == f"{finishers[0]}-s42") & (rows["name"] == "increase")].iloc[0]
     assert (one["candidate"], one["seed"], one["diagnostic"]) == (finishers[0], 42, "permutation")
@@ -214,7 +214,7 @@ def test_unreadable_findings_are_passed_over_with_a_warning(tmp_path: Path) -> N
     folder.mkdir(parents=True)
     (folder / "findings.json").write_text('{"schema": 99, "findings": []}')
     with pytest.warns(UserWarning, match="schema 99"):
-        assert analysis.load(tmp_path / "run").findings.empty
+        assert tune_rh.load(tmp_path / "run").findings.empty
 
 
 def test_findings_survive_their_json() -> None:
@@ -253,19 +253,19 @@ def test_what_is_no_findings_is_refused(text: str) -> None:
 def test_a_name_is_looked_for_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(tmp_path / "runs" / "mine", curve, num_candidates=1)
     monkeypatch.chdir(tmp_path)
-    assert analysis.load("mine").records.root.name == "mine"
-    with pytest.raises(RunUnreadable, match=r"other: is no run folder.*in runs/: mine"):
-        analysis.load("other")
+    assert tune_rh.load("mine").run.root.name == "mine"
+    with pytest.raises(RunNotFound, match=r"'other': not found in .*/runs; there: mine"):
+        tune_rh.load("other")
 
 
 def test_reading_a_run_loads_nothing_heavy_and_tables_no_ray(searched: tuple[RunPaths, History]) -> None:
     code = """
-import sys, analysis
-run = analysis.load(sys.argv[1])
-heavy = {"torch", "ray", "optuna", "pandas", "numpy", "tune_rh"}
+import sys, tune_rh
+run = tune_rh.load(sys.argv[1])
+heavy = {"torch", "ray", "optuna", "pandas", "numpy"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 tables = [run.members, run.curves, run.candidates, run.decisions, run.gates, run.findings, run.findings_table()]
-assert not {"ray", "torch", "tune_rh"} & set(sys.modules)
+assert not {"ray", "torch"} & set(sys.modules)
 """
     words = [sys.executable, "-c", code, str(searched[0].root)]
     done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True)
@@ -273,7 +273,7 @@ assert not {"ray", "torch", "tune_rh"} & set(sys.modules)
 
 
 def test_tables_are_made_once(searched: tuple[RunPaths, History]) -> None:
-    run = analysis.load(searched[0].root)
+    run = tune_rh.load(searched[0].root)
     assert run.members is run.members
     assert isinstance(run.members, pd.DataFrame)
     assert run.provenance["python"]

@@ -1,8 +1,8 @@
-"""A run as tidy pandas tables: `load` reads the folder, `Run` makes each table when it is first looked at. No Ray.
+"""A run as tidy pandas tables, each made when it is first looked at.
 
 Works on runs that are being written, that lost everybody, and on races and comparisons; what is not there yet is NaN or
 an empty table with its columns. Values are in the objective's own sign. Not here: what follows from the numbers
-(`analysis.importance`, `analysis.gate_regret` and their neighbours take `Run.records`).
+(`analysis.importance`, `analysis.gate_regret` and their neighbours take the `analysis.view.Run`).
 """
 
 from __future__ import annotations
@@ -11,15 +11,11 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from analysis.api import Estimate, Finding
 from analysis.findings import from_json
-from analysis.gate_scores import Entry, gate_entries, highest
-from analysis.record_types import CandidateRecord, MemberRecord
-from analysis.records import Records, RunUnreadable, read_run
+from analysis.view import Candidate, Member, Run, Standing, drawn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,53 +31,37 @@ _GATES_END = ("num_seeds", "num_lost", "successes", "promoted", "reason")
 _FINDINGS = ("member", "candidate", "seed", "diagnostic", "verdict", "name", "value", "low", "high", "threshold")
 _INTEGERS = ("seed", "rank", "num_scored", "successes", "gate", "best_step")
 """Columns that may lack a number: pandas' nullable integers."""
-_NUMBERS = ("score", "chance")
-"""Columns where None is no number."""
+_NUMBERS = ("score", "se", "std", "chance")
+"""Columns where a missing number is NaN."""
 
 
-def load(run: str | Path) -> Run:
-    """Open a run to look at.
-
-    Args:
-        run: its folder, or its name in ``runs/`` of the working folder.
-
-    Raises:
-        RunUnreadable: there is no such run, or its plan or journal are damaged.
-    """
-    for root in (Path(run), Path("runs") / run):
-        if (root / "plan.toml").is_file():
-            return Run(read_run(root))
-    known = sorted(path.parent.name for path in Path("runs").glob("*/plan.toml"))
-    raise RunUnreadable(f"{run}: is no run folder (no plan.toml in it); in runs/: {', '.join(known) or 'none'}")
-
-
-class Run:
+class RunTables:
     """One run; tables are made once and kept.
 
     Attributes:
-        records: what was read; nothing is read again.
+        run: what they are made of.
     """
 
-    def __init__(self, records: Records) -> None:
-        self.records = records
+    def __init__(self, run: Run) -> None:
+        self.run = run
 
     def __repr__(self) -> str:
-        records = self.records
-        state = records.ended or ("not begun" if not records.slots else "running, or killed")
+        run = self.run
+        state = run.ended or ("not begun" if not run.slots else "running, or killed")
         return (
-            f"<{records.kind} {records.root.name!r}: {len(records.candidates)} candidates, {len(records.members)} "
-            f"members, {records.steps} steps, {state}>"
+            f"<{run.kind} {run.root.name!r}: {len(run.candidates)} candidates, {len(run.members)} "
+            f"members, {run.spent.steps} steps, {state}>"
         )
 
     @property
     def plan(self) -> Mapping[str, Any]:
         """The resolved plan."""
-        return self.records.plan
+        return self.run.plan
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What the run was made with; empty if that was lost."""
-        return self.records.provenance
+        return self.run.provenance
 
     @cached_property
     def members(self) -> pd.DataFrame:
@@ -89,8 +69,8 @@ class Run:
 
         ``best`` is NaN for a member that was lost or has not reported; ``val`` and ``test`` until it was tested.
         """
-        rows = [self._member_row(member) for member in self.records.members.values()]
-        return _frame(rows, (*_MEMBERS, self.records.objective, self.records.test_metric, "seconds"))
+        rows = [self._member_row(member) for member in self.run.members.values()]
+        return _frame(rows, (*_MEMBERS, self.run.objective, self.run.test_metric, "seconds"))
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -98,8 +78,8 @@ class Run:
 
         ``total_steps`` and ``total_s`` count the whole run up to this report.
         """
-        rows, names = [], {self.records.objective: None}
-        for member in self.records.members.values():
+        rows, names = [], {self.run.objective: None}
+        for member in self.run.members.values():
             for report in member.reports:
                 names |= dict.fromkeys(report.metrics)
                 facts = {name: getattr(report, name) for name in ("step", "stage", *_CURVES_END)}
@@ -114,14 +94,14 @@ class Run:
         ``gate`` is that gate (0-based, the last one is the end), ``score`` NaN before the first. In a race the one
         config is scored over the members that reached the end.
         """
-        entries = highest(self.records)
-        rows = [self._candidate_row(c, entries.get(c.id)) for c in self.records.candidates.values()]
-        return _frame(rows, (*_CANDIDATES, *_CANDIDATES_END, self.records.test_metric, "test_std"))
+        standings = self.run.last_standings()
+        rows = [self._candidate_row(c, standings.get(c.id)) for c in self.run.candidates.values()]
+        return _frame(rows, (*_CANDIDATES, *_CANDIDATES_END, self.run.test_metric, "test_std"))
 
     @cached_property
     def decisions(self) -> pd.DataFrame:
         """Promotions, seeds added, and members that stopped early or were lost, in order and with the reason."""
-        rows = [{name: getattr(decision, name) for name in _DECISIONS} for decision in self.records.decisions]
+        rows = [{name: getattr(decision, name) for name in _DECISIONS} for decision in self.run.decisions]
         return _frame(rows, _DECISIONS)
 
     @cached_property
@@ -133,7 +113,7 @@ class Run:
                 "control": e.is_control,
                 "num_seeds": len(e.values),
             }
-            for entries in gate_entries(self.records)
+            for entries in self.run.gates
             for e in entries
         ]
         return _frame(rows, (*_GATES, *_GATES_END))
@@ -146,7 +126,7 @@ class Run:
         """
         rows: list[dict[str, Any]] = []
         for name, findings in self.found.items():
-            member = self.records.members.get(name)
+            member = self.run.members.get(name)
             of = {"member": name, "candidate": member.candidate if member else "", "seed": member and member.seed}
             for finding in findings:
                 rows += [{**of, **row} for row in _finding_rows(finding)]
@@ -155,8 +135,8 @@ class Run:
     @cached_property
     def found(self) -> dict[str, list[Finding]]:
         """Findings by member, those about the whole run under an empty name; unreadable files with a warning."""
-        root = self.records.root
-        files = {name: root / "members" / name / "findings.json" for name in self.records.members}
+        root = self.run.root
+        files = {name: root / "members" / name / "findings.json" for name in self.run.members}
         found = {}
         for name, path in {**files, "": root / "report" / "findings.json"}.items():
             if not path.is_file():
@@ -193,63 +173,39 @@ class Run:
         sides = {c: pd.DataFrame([column.get(row, {}) for row in rows], index=index) for c, column in cells.items()}
         return pd.concat(sides, axis=1, names=["candidate", ""]) if sides else pd.DataFrame()
 
-    def _member_row(self, member: MemberRecord) -> dict[str, Any]:
-        records = self.records
-        best = None if member.lost_stage is not None else records.best(member)
-        tested = member.tested or {}
+    def _member_row(self, member: Member) -> dict[str, Any]:
+        run, tested = self.run, member.tested or {}
+        same = ("candidate", "seed", "status", "reason", "stage", "steps", "best", "best_step", "seconds")
         return {
-            **{name: getattr(member, name) for name in ("candidate", "seed", "status", "reason", "stage", "steps")},
+            **{name: getattr(member, name) for name in same},
             "member": member.id,
-            "best": math.nan if best is None else best.value,
-            "best_step": None if best is None else best.step,
-            records.objective: tested.get(records.objective, math.nan),
-            records.test_metric: tested.get(records.test_metric, math.nan),
-            "seconds": member.seconds,
+            run.objective: tested.get(run.objective, math.nan),
+            run.test_metric: tested.get(run.test_metric, math.nan),
         }
 
-    def _candidate_row(self, candidate: CandidateRecord, entry: Entry | None) -> dict[str, Any]:
-        records = self.records
-        members = list(candidate.members.values())
-        if entry is None:
-            at_end = [m for m in members if m.stage == len(records.stages) - 1 and m.ended]
-            seeds = {m.seed: _kept(records, m) for m in at_end} if records.kind == "race" else {}
-            values: Sequence[float] = [v for v in seeds.values() if v is not None]
-            score, gate = fmean(values) if values else math.nan, len(records.stages) - 1 if values else None
-            se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        else:
-            seeds = dict(entry.values)
-            values = [v for v in seeds.values() if v is not None]
-            score, gate, se = entry.score, entry.gate, entry.se
-        tests = [m.tested[records.test_metric] for m in members if m.tested and records.test_metric in m.tested]
-        control = records.control
-        return {
-            **{name: getattr(candidate, name) for name in ("origin", "parent", "params", "config", "stage", "audited")},
+    def _candidate_row(self, candidate: Candidate, standing: Standing | None) -> dict[str, Any]:
+        members = candidate.members.values()
+        same = ("origin", "parent", "params", "config", "stage", "audited")
+        row = {
+            **{name: getattr(candidate, name) for name in same},
             "label": candidate.label or drawn(candidate.params),
             "candidate": candidate.id,
-            "control": control is candidate,
-            "gate": gate,
-            "score": score,
-            "se": se,
-            "std": stdev(values) if len(values) > 1 else math.nan,
-            "rank": entry and entry.rank,
-            "num_seeds": len(seeds),
-            "num_lost": len(seeds) - len(values),
-            "successes": entry and entry.successes,
+            "control": self.run.control is candidate,
+            "num_seeds": 0,
+            "num_lost": 0,
             "steps": sum(m.steps for m in members),
             "seconds": sum(m.seconds for m in members),
-            records.test_metric: fmean(tests) if tests else math.nan,
-            "test_std": stdev(tests) if len(tests) > 1 else math.nan,
         }
-
-
-def drawn(params: Mapping[str, object]) -> str:
-    """``lr=0.0021 layout=postfix``: what a candidate is called that has no name."""
-    return " ".join(f"{key}={v:.3g}" if isinstance(v, float) else f"{key}={v}" for key, v in params.items())
-
-
-def _kept(records: Records, member: MemberRecord) -> float | None:
-    best = None if member.lost_stage is not None else records.best(member)
-    return None if best is None else best.value
+        if standing is None:
+            return row
+        entry = standing.entry
+        return row | {
+            **{name: getattr(entry, name) for name in ("gate", "score", "se", "rank", "num_lost", "successes")},
+            "std": standing.std,
+            "num_seeds": standing.num_seeds,
+            self.run.test_metric: standing.test,
+            "test_std": standing.test_std,
+        }
 
 
 def _finding_rows(finding: Finding) -> list[dict[str, Any]]:
