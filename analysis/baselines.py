@@ -7,7 +7,7 @@ each family's (`trainables.api.Family.baselines`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ def measure(family: str, dataset: str, data_dir: Path, config: Mapping[str, Any]
     """
     baselines = get_part(family, "baselines")
     return () if baselines is None else baselines(dataset, data_dir, config=config)
+
+
+def unbeaten(rows: Iterable[Baseline], value: float, sign: float) -> list[str]:
+    """Names of the baselines that are as good as ``value`` or better; ``sign`` is -1 where higher values are better."""
+    return [row.name for row in rows if not sign * value < sign * row.value]
 
 
 def kept(path: Path, digest: str, make: Callable[[], Sequence[Baseline]], *, keep: bool = True) -> Sequence[Baseline]:

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,7 +94,7 @@ def check_one_record(history: History) -> None:
     assert exported(history) == name
     # While only the control has finished, a page says who leads at the furthest gate instead.
     assert best_on_page(facts) == name or not (history.ended or facts.is_end)
-    line = display.ladder_line([Baseline("guess", math.inf, "")], rows, best)
+    line = display.baselines_line([Baseline("guess", math.inf, "")], rows, best)
     assert (f"On test {name} beats" in line) == (best is not None)
     assert [answer.text for answer in answers(facts)]
 
@@ -171,7 +172,7 @@ def test_where_no_finisher_passes_there_is_no_best_and_the_first_is_named() -> N
     assert answer(facts, "Best") == f"None: {why}."
     with pytest.raises(ExportError, match=re.escape(f"{why}; --despite exports it all the same")):
         export(RunPaths(Path("unused")), history, Path("unused"))
-    assert display.ladder_line([], facts.run.ranking, facts.best) == f"{why[0].upper()}{why[1:]}."
+    assert display.baselines_line([], facts.run.ranking, facts.best) == f"{why[0].upper()}{why[1:]}."
 
 
 def test_a_candidate_that_waits_for_one_more_seed_has_been_scored() -> None:
@@ -218,7 +219,7 @@ def test_the_end_of_a_search_reads_no_journal_again_and_asks_about_the_run_once(
     _, history = runs.replay(paths)
     asked: list[Any] = []
     monkeypatch.setattr(conclusions, "_export", lambda *_: None)  # there are no checkpoints
-    monkeypatch.setattr(conclusions, "run_ladder", lambda *_, **__: ())
+    monkeypatch.setattr(conclusions, "run_baselines", lambda *_, **__: ())
     real = reporting.about_run
     for module in (reporting, conclusions):
         monkeypatch.setattr(module, "about_run", lambda *args: asked.append(args) or real(*args))
@@ -230,13 +231,24 @@ def test_the_end_of_a_search_reads_no_journal_again_and_asks_about_the_run_once(
     assert len(asked) == 1
 
 
-def test_the_printed_ladder_shows_the_candidate_that_passes_what_is_required(
+@pytest.mark.parametrize(
+    ("sign", "order", "better"), [(1.0, ["high", "c0001", "low"], "low"), (-1.0, ["low", "c0001", "high"], "high")]
+)
+def test_baselines_are_worst_first_whichever_way_is_better(sign: float, order: list[str], better: str) -> None:
+    best: Any = SimpleNamespace(candidate="c0001", test=0.7, num_seeds=2)
+    rows = [Baseline("low", 0.6, ""), Baseline("high", 0.9, "")]
+    assert [row["predictor"] for row in cells(display.baselines_table(rows, best, sign))] == order
+    line = f"On test c0001 beats 1 of 2 baselines; better than it: {better}."
+    assert display.baselines_line(rows, [], best, sign) == line
+
+
+def test_the_printed_baselines_show_the_candidate_that_passes_what_is_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sim = search(crashes=(1,))
     folder = write_run(tmp_path / "run", sim.plan, [*sim.events, SessionEnded(1, 0.0, "finished")])
     monkeypatch.setattr(conclusions, "_export", lambda *_: None)
-    monkeypatch.setattr(conclusions, "run_ladder", lambda *_, **__: [Baseline("guess", 9.0, "")])
+    monkeypatch.setattr(conclusions, "run_baselines", lambda *_, **__: [Baseline("guess", 9.0, "")])
     text = concluded(RunPaths(folder), finished(sim))
     (ours,) = [line for line in text.splitlines() if "this run's best" in line]
     assert "c0002" in ours

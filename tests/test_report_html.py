@@ -31,7 +31,7 @@ from tune_rh.reading import read
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
-LADDER = (Baseline("guess", 2.0, "nothing fitted"), Baseline("clever", -9.0, "far ahead"))
+BASELINES = (Baseline("guess", 2.0, "nothing fitted"), Baseline("clever", -9.0, "far ahead"))
 STAGES = [{"until_step": 20, "num_seeds": 2}, {"until_step": 60, "num_seeds": 3}]
 
 
@@ -124,7 +124,7 @@ def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_first_lines_say_who_is_best_how_sure_against_what_at_what_cost_and_what_to_doubt(tmp_path: Path) -> None:
     simulate(tmp_path / "run", losses, num_candidates=5, stages=STAGES)
-    page = Page(write_page(tmp_path / "run", ladder=LADDER))
+    page = Page(write_page(tmp_path / "run", baselines=BASELINES))
     first = (tmp_path / "run" / "report" / "report.md").read_text().partition("## ")[0]
     assert "**The run is finished.**" in first
     assert re.search(r"\*\*Best\*\*: c0002.*of 6 candidates", first)
@@ -142,21 +142,21 @@ def test_the_first_lines_say_who_is_best_how_sure_against_what_at_what_cost_and_
 def test_a_baseline_that_is_better_is_said_before_anything_else(tmp_path: Path) -> None:
     paths = on_disk.make(tmp_path / "run", **on_disk.SMALL)
     on_disk.finish(paths)
-    page = Page(write_page(paths.root, ladder=LADDER))
-    answer = page.words.partition("Baseline ladder")[0]
+    page = Page(write_page(paths.root, baselines=BASELINES))
+    answer = page.words.partition("Baselines")[0]
     assert "better than 1 of 2 baselines" in answer
     assert "worse than clever" in answer
     assert "1 baseline without a network is better." in answer
-    ladder = next(table for table in page.tables if table[0][0] == "predictor")
-    values = [float(row[2]) for row in ladder[1:]]
+    baselines = next(table for table in page.tables if table[0][0] == "predictor")
+    values = [float(row[2]) for row in baselines[1:]]
     assert values == sorted(values, reverse=True)
-    assert {row[0] for row in ladder[1:]} >= {"guess", "clever", "c0000 control"}
-    assert ladder[-1][0] == "clever"
+    assert {row[0] for row in baselines[1:]} >= {"guess", "clever", "c0000 control"}
+    assert baselines[-1][0] == "clever"
 
 
 @pytest.mark.drawn
 def test_the_page_needs_nothing_from_outside_and_its_names_are_its_own(diagnosed: Path) -> None:
-    page = Page(write_page(diagnosed, ladder=LADDER))
+    page = Page(write_page(diagnosed, baselines=BASELINES))
     local = ("#", "data:")
     outside = [link for link in page.links if not link.startswith(local)]
     assert set(outside) == {p.name for p in (diagnosed / "report").iterdir()} - {"index.html", "findings.json"}
@@ -310,16 +310,16 @@ def test_what_is_no_run_or_was_damaged_is_refused(tmp_path: Path) -> None:
         write_page(tmp_path / "run")
 
 
-def test_the_ladder_is_made_once_for_the_same_data(tmp_path: Path) -> None:
+def test_baselines_are_measured_once_for_the_same_data(tmp_path: Path) -> None:
     calls = []
 
     def make() -> tuple[Baseline, ...]:
         calls.append(1)
-        return LADDER
+        return BASELINES
 
     path = tmp_path / "report" / "baselines.json"
-    assert baselines.kept(path, "digest", make) == LADDER
-    assert tuple(baselines.kept(path, "digest", make)) == LADDER
+    assert baselines.kept(path, "digest", make) == BASELINES
+    assert tuple(baselines.kept(path, "digest", make)) == BASELINES
     assert len(calls) == 1
     baselines.kept(path, "other", make)
     path.write_text("{")
@@ -333,7 +333,7 @@ def test_the_command_says_whether_the_run_is_being_written(tmp_path: Path) -> No
     with RunLock(paths):
         page = Page(reporting.write(read(paths), tmp_path))
     assert "The run is going on" in page.words
-    assert "No ladder" in page.words
+    assert "No baselines" in page.words
     on_disk.finish(paths)
     page = Page(reporting.write(read(paths), tmp_path))
     assert "The run is finished." in page.words

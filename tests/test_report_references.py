@@ -44,7 +44,7 @@ def test_a_reference_stands_among_the_baselines_in_table_and_figure(tmp_path: Pa
         return {"val_loss": 1.0 + index + 0.1 * (seed % 3), "test_loss": 1.0 + index + 0.1 * (seed % 3)}
 
     simulate(tmp_path / "run", losses, num_candidates=2, references=["good"], stages=STAGES[-1:])
-    page = write_page(tmp_path / "run", ladder=[Baseline("guess", 9.0, "")]).read_text()
+    page = write_page(tmp_path / "run", baselines=[Baseline("guess", 9.0, "")]).read_text()
     assert "control (square) and references (triangles)" in page or "best (diamond) and references (triangles)" in page
     figure = page[page.index("<svg") : page.index("</svg>")]
     text = (tmp_path / "run" / "report" / "report.md").read_text()

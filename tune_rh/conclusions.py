@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from analysis import baselines
+from analysis.api import Baseline
+from analysis.baselines import kept, measure
 from analysis.view import Member, Run
 from trainables.api import test_metric
 from tune_rh import compare, display
@@ -50,21 +51,21 @@ def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
     if not any(row.may_win for row in run.ranking):
         to.print("No candidate finished with a finite score: nothing to export.")
         return
-    ladder = run_ladder(reading.paths, history, data_dir, keep=True)
-    if ladder:
-        to.print(display.ladder_table(ladder, run.best))
-        to.print(display.ladder_line(ladder, run.ranking, run.best), soft_wrap=True)
-    _export(reading, data_dir, to, ladder)
+    baselines = run_baselines(reading.paths, history, data_dir, keep=True)
+    if baselines:
+        to.print(display.baselines_table(baselines, run.best, run.sign))
+        to.print(display.baselines_line(baselines, run.ranking, run.best, run.sign), soft_wrap=True)
+    _export(reading, data_dir, to, baselines)
 
 
-def run_ladder(paths: RunPaths, history: History, data_dir: Path, *, keep: bool) -> Sequence[Any]:
+def run_baselines(paths: RunPaths, history: History, data_dir: Path, *, keep: bool) -> Sequence[Baseline]:
     """The baselines on the run's data: as they were kept beside its report, else made, and then kept if ``keep``."""
     first = next(iter(history.candidates.values()), None)  # whose targets the baselines are scored on: everybody's
     config = None if first is None else first.added.config
-    return baselines.kept(
+    return kept(
         paths.report / "baselines.json",  # the report reads it there
         "" if history.created is None else history.created.data_digest,
-        lambda: baselines.measure(history.plan.family, dataset(history.plan), data_dir, config),
+        lambda: measure(history.plan.family, dataset(history.plan), data_dir, config),
         keep=keep,
     )
 
@@ -85,11 +86,11 @@ def _conclude_comparison(reading: Reading, data_dir: Path, to: Console) -> None:
         to.print(line, soft_wrap=True)
 
 
-def _export(reading: Reading, data_dir: Path, to: Console, ladder: Any) -> None:
+def _export(reading: Reading, data_dir: Path, to: Console, baselines: Sequence[Baseline]) -> None:
     paths, history = reading.paths, reading.history
     shutil.rmtree(paths.best, ignore_errors=True)
     try:
-        chosen = export(paths, history, paths.best, ladder=ladder, companions=companions(history.plan, data_dir))
+        chosen = export(paths, history, paths.best, baselines=baselines, companions=companions(history.plan, data_dir))
     except ExportError as error:
         to.print(f"Nothing exported: {error}", soft_wrap=True)
         return

@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from analysis.api import Baseline
+from analysis.baselines import unbeaten
 from analysis.view import FunnelRow, Standing, why_no_best
 from tune_rh import compare
 from tune_rh.cost import StageCost, follow_up_steps, ungated_steps
@@ -142,25 +144,28 @@ def ranking_table(plan: SearchPlan, rows: Sequence[Standing]) -> Table:
     return table
 
 
-def ladder_table(ladder: Sequence[Any], best: Standing | None, split: str = "test") -> Table:
+def baselines_table(baselines: Sequence[Baseline], best: Standing | None, sign: float = 1.0) -> Table:
     """Baselines on the run's own data with the best candidate among them, worst first."""
-    table = Table("predictor", f"{split}", "note", title="Baseline ladder (lower is better)")
-    rungs = [(rung.value, rung.name, rung.note, False) for rung in ladder]
+    lower = sign > 0.0
+    table = Table("predictor", "test", "note", title=f"Baselines ({'lower' if lower else 'higher'} is better)")
+    rows = [(row.value, row.name, row.note, False) for row in baselines]
     if best is not None and not math.isnan(best.test):
-        rungs.append((best.test, best.candidate, f"this run's best, mean of {best.num_seeds} seeds", True))
-    for value, name, note, ours in sorted(rungs, reverse=True):
+        rows.append((best.test, best.candidate, f"this run's best, mean of {best.num_seeds} seeds", True))
+    for value, name, note, ours in sorted(rows, reverse=lower):
         table.add_row(name, f"{value:.4f}", note, style="bold" if ours else "")
     return table
 
 
-def ladder_line(ladder: Sequence[Any], ranking: Sequence[Standing], best: Standing | None) -> str:
-    """How many rungs the best candidate is above, and which are above it; or why there is no best."""
+def baselines_line(
+    baselines: Sequence[Baseline], ranking: Sequence[Standing], best: Standing | None, sign: float = 1.0
+) -> str:
+    """How many baselines the best candidate beats, and which it does not; or why there is no best."""
     if best is None:
         why = why_no_best(ranking)
         return f"{why[0].upper()}{why[1:]}."
-    better = [rung.name for rung in ladder if not best.test < rung.value]
+    better = unbeaten(baselines, best.test, sign)
     rest = f"; better than it: {'; '.join(better)}" if better else ""
-    return f"On test {best.candidate} beats {len(ladder) - len(better)} of {len(ladder)} baselines{rest}."
+    return f"On test {best.candidate} beats {len(baselines) - len(better)} of {len(baselines)} baselines{rest}."
 
 
 def findings_table(member: str, findings: Sequence[Any]) -> Table:
@@ -286,7 +291,7 @@ def _line(history: History, event: Event) -> str:
 
 
 def _verdicts(event: Diagnosed) -> str:
-    """``12 pass, 1 warn; fails ladder, permutation``."""
+    """``12 pass, 1 warn; fails baselines, permutation``."""
     counts = [(verdict, sum(v == verdict for v in event.verdicts.values())) for verdict in ("pass", "warn")]
     failed = [name for name, verdict in event.verdicts.items() if verdict == "fail"]
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts)

@@ -15,10 +15,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import tomli_w
 
+from analysis.api import Baseline
 from analysis.view import Standing, best_of, why_no_best
 from trainables import checkpoint
 from trainables.api import test_metric
@@ -37,7 +37,7 @@ def export(
     history: History,
     out: Path,
     candidate: str | None = None,
-    ladder: Sequence[Any] = (),
+    baselines: Sequence[Baseline] = (),
     despite: bool = False,
     companions: Mapping[str, Path] = MappingProxyType({}),
 ) -> Standing:
@@ -48,7 +48,7 @@ def export(
         history: its history.
         out: a folder that does not exist yet, or is empty.
         candidate: choose another one that has finished the last stage.
-        ladder: baselines (``name``, ``value``, ``note``) on the same data, for the model card.
+        baselines: on the same data, for the model card.
         despite: also where it fails a diagnostic that the plan requires.
         companions: files to go with it, by their names there (`tune_rh.runs.companions`).
 
@@ -68,7 +68,7 @@ def export(
     added = history.candidates[chosen.candidate].added
     checkpoint.load(best, config_digest=added.config_digest)  # digests are checked before anything is copied
     with storage_full(out, "export again"), new_folder(out) as folder:
-        _fill(folder, paths, history, chosen, member, best, ladder, tuple(companions))
+        _fill(folder, paths, history, chosen, member, best, baselines, tuple(companions))
         for name, source in companions.items():
             shutil.copyfile(source, folder / name)
     return chosen
@@ -107,7 +107,7 @@ def _fill(
     chosen: Standing,
     member: MemberId,
     weights_from: Path,
-    ladder: Sequence[Any],
+    baselines: Sequence[Baseline],
     companions: Sequence[str],
 ) -> None:
     plan, added = history.plan, history.candidates[chosen.candidate].added
@@ -135,7 +135,7 @@ def _fill(
         "plan_fingerprint": plan.fingerprint(),
     }
     (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-    (folder / CARD).write_text(_card(history, chosen, member, metrics, step, ladder, companions), encoding="utf-8")
+    (folder / CARD).write_text(_card(history, chosen, member, metrics, step, baselines, companions), encoding="utf-8")
 
 
 def _seeds_csv(history: History, candidate: str) -> str:
@@ -157,7 +157,7 @@ def _card(
     member: MemberId,
     metrics: dict[str, float],
     step: int,
-    ladder: Sequence[Any],
+    baselines: Sequence[Baseline],
     companions: Sequence[str],
 ) -> str:
     plan = history.plan
@@ -182,7 +182,7 @@ def _card(
     ]
     if control is not None and control.candidate != chosen.candidate:
         lines.append(f"| {control.label} | {_pm(control.val, control.std)} | {_pm(control.test, control.test_std)} |")
-    lines += [f"| {rung.name} | | {_num(rung.value)} |" for rung in ladder]
+    lines += [f"| {row.name} | | {_num(row.value)} |" for row in baselines]
     lines += [
         "",
         "## Use it",

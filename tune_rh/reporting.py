@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.view import Run
 from trainables.errors import DataError, UnknownFamily
@@ -18,7 +18,7 @@ from tune_rh.journal import RunPaths
 from tune_rh.reading import Reading
 
 if TYPE_CHECKING:
-    from analysis.api import Finding
+    from analysis.api import Baseline, Finding
     from analysis.reports.search import OwnReport
 
 _PICTURES = {
@@ -67,14 +67,14 @@ def write(reading: Reading, data_dir: Path, out: Path | None = None, about: Abou
 
     Args:
         reading: the run.
-        data_dir: where data sets lie, for the baseline ladder; without them the report says so.
+        data_dir: where data sets lie, for the baselines; without them the report says so.
         out: see `analysis.reports.search.write`.
         about: what its diagnostics said, where they have been asked already.
     """
     from analysis.reports import search
 
     paths, run = reading.paths, reading.run
-    rungs, why = _ladder(paths, run, data_dir, keep=out is None)
+    rows, why = _baselines(paths, run, data_dir, keep=out is None)
     with TemporaryDirectory() as beside:
         own = _own_report(reading, paths.report if out is None else Path(beside))
     about = about_run(run) if about is None else about
@@ -86,8 +86,8 @@ def write(reading: Reading, data_dir: Path, out: Path | None = None, about: Abou
         writing=reading.is_written,
         notes=reading.notes,
         unit=unit(run.plan["family"]),
-        ladder=rungs,
-        ladder_note=why,
+        baselines=rows,
+        baselines_note=why,
         own=own,
         about_run=about.findings,
     )
@@ -101,7 +101,7 @@ def unit(family: str) -> str:
         return ""
 
 
-def _ladder(paths: RunPaths, run: Run, data_dir: Path, *, keep: bool) -> tuple[Sequence[Any], str]:
+def _baselines(paths: RunPaths, run: Run, data_dir: Path, *, keep: bool) -> tuple[Sequence[Baseline], str]:
     """The baselines on the run's own data, or why there are none."""
     from analysis import baselines
     from trainables.errors import TrainableError
@@ -114,7 +114,7 @@ def _ladder(paths: RunPaths, run: Run, data_dir: Path, *, keep: bool) -> tuple[S
     if not name or not digest:
         return (), "provenance.json does not say which data it was trained on"
 
-    def make() -> Sequence[Any]:
+    def make() -> Sequence[Baseline]:
         first = next(iter(run.candidates.values()), None)
         folder = _folder_of_data(family, name, digest, (data_dir, Path(data["folder"])))
         return baselines.measure(family, name, folder, None if first is None else first.config)

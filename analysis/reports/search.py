@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from analysis.api import Finding
+from analysis.api import Baseline, Finding
 from analysis.reports import search_figures as figures
 from analysis.reports import search_tables
 from analysis.reports.findings_section import Findings, findings
@@ -69,8 +69,8 @@ def write(
     writing: bool = False,
     notes: Sequence[str] = (),
     unit: str = "",
-    ladder: Sequence[Any] = (),
-    ladder_note: str = "",
+    baselines: Sequence[Baseline] = (),
+    baselines_note: str = "",
     own: OwnReport | None = None,
     about_run: Sequence[Finding] = (),
 ) -> Path:
@@ -82,7 +82,7 @@ def write(
         writing: whether some process is writing the run right now.
         notes: what could not be read, in words.
         unit: of the objective; may be empty.
-        ladder: baselines (``name``, ``value``, ``note``) on test of the run's data; ``ladder_note`` says why none.
+        baselines: on test of the run's data; ``baselines_note`` says why there are none.
         own: what the run's own report says, for races and comparisons.
         about_run: findings about the run as it is now, in place of those of these names that it has on disk.
     """
@@ -94,7 +94,7 @@ def write(
         tables.found[""] = found_now
     texts = [*notes, *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
     said_of_files = [f"{text.removeprefix(f'{run.root}/')}." for text in texts]
-    facts = gather(tables, _state(run, writing), unit, ladder, ladder_note, said_of_files)
+    facts = gather(tables, _state(run, writing), unit, baselines, baselines_note, said_of_files)
     found = findings(facts)
     said = answers(facts) if own is None else _own_answers(own, facts)
     parts = sections(facts, own)
@@ -116,7 +116,7 @@ def sections(facts: Facts, own: OwnReport | None = None) -> list[Section]:
     kind = facts.run.kind
     made = [_own_section(own)] if own is not None else []
     if kind == "search":
-        made += [_ladder(facts), _funnel(facts), _curves(facts), _importance(facts)]
+        made += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
     elif own is None:
         made += [Section("curves", "Curves", pictures=[figures.curves(facts)])]
     return [part for part in made if part.words or part.pictures or part.tables]
@@ -220,12 +220,12 @@ def _own_section(own: OwnReport) -> Section:
     return Section("own", "What it shows", words, pictures)
 
 
-def _ladder(facts: Facts) -> Section:
-    if not facts.ladder:
-        return Section("ladder", "Baseline ladder", [f"No ladder: {facts.ladder_note or 'this family has none'}."])
-    picture = figures.ladder(facts)
+def _baselines(facts: Facts) -> Section:
+    if not facts.baselines:
+        return Section("baselines", "Baselines", [f"No baselines: {facts.baselines_note or 'this family has none'}."])
+    picture = figures.baselines(facts)
     words = ["Predictors without a learned network, on the test split of the run's own data."]
-    return Section("ladder", "Baseline ladder", words, _some(picture), [search_tables.ladder_table(facts)])
+    return Section("baselines", "Baselines", words, _some(picture), [search_tables.baselines_table(facts)])
 
 
 def _funnel(facts: Facts) -> Section:

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
 
-from analysis.api import Finding
+from analysis.api import Baseline, Finding
 from analysis.gate_regret import Regret, gate_regret
 from analysis.importance import Importance, importance
 from analysis.ledger import Ledger, QualityPoint, ledger, quality_against_cost
@@ -79,7 +78,7 @@ class Facts:
         best: of the finished, the run's best; before the end, who leads; None if there is none.
         over_second, over_control: its leads; None where there is no such other.
         over_references: its leads over configs that ran beside the control only to be compared with.
-        ladder: rungs (``name``, ``value``, ``note``) on test; ``ladder_note`` says why there are none.
+        baselines: on test; ``baselines_note`` says why there are none.
         notes: what could not be read, in words.
     """
 
@@ -90,8 +89,8 @@ class Facts:
     over_second: Lead | None
     over_control: Lead | None
     over_references: tuple[Lead, ...]
-    ladder: Sequence[Any]
-    ladder_note: str
+    baselines: Sequence[Baseline]
+    baselines_note: str
     ledger: Ledger
     regret: Regret
     importance: Importance
@@ -122,7 +121,7 @@ class Facts:
         return max(decimals(min(spreads, default=math.nan)), 3)
 
     @property
-    def on_ladder(self) -> list[tuple[Standing, str]]:
+    def beside_baselines(self) -> list[tuple[Standing, str]]:
         """What stands among the baselines on test, and as what: ``best``, ``control`` or ``reference``."""
         roles = [
             (s, "best" if s is self.best else "control" if s.entry.is_control else "reference")
@@ -148,15 +147,15 @@ def gather(
     tables: RunTables,
     state: str,
     unit: str = "",
-    ladder: Sequence[Any] = (),
-    ladder_note: str = "",
+    baselines: Sequence[Baseline] = (),
+    baselines_note: str = "",
     notes: Sequence[str] = (),
 ) -> Facts:
     """Compute everything; for runs without a finisher, one seed or nothing but losses as well.
 
     Args:
         tables: of the run.
-        state, unit, ladder, ladder_note, notes: see `Facts`.
+        state, unit, baselines, baselines_note, notes: see `Facts`.
     """
     run = tables.run
     rows = run.leading
@@ -173,8 +172,8 @@ def gather(
         over_second=_lead(run, best, second),
         over_control=_lead(run, best, control),
         over_references=tuple(lead for lead in leads if lead is not None and lead.num_pairs),
-        ladder=ladder,
-        ladder_note=ladder_note,
+        baselines=baselines,
+        baselines_note=baselines_note,
         ledger=ledger(run),
         regret=gate_regret(run),
         importance=importance(run),

@@ -1,4 +1,4 @@
-"""The figures of a report of a search: ladder, funnel, curves, matched steps, importance, quality against cost.
+"""The figures of a report of a search: baselines, funnel, curves, matched steps, importance, quality against cost.
 
 What it is: drawing only, from `analysis.reports.search_facts`. What it is not: a place that computes more than
 the means and ranges over seeds that it draws.
@@ -44,16 +44,18 @@ _LABEL = 46  # characters of a config
 _MANY_TIMES = 50  # as much cost as the first point's makes its axis logarithmic
 
 
-def ladder(facts: Facts) -> Picture | None:
-    """Baselines on test, and where the best one, the control and references stand among them; None without a ladder."""
-    if not facts.ladder:
+def baselines(facts: Facts) -> Picture | None:
+    """Baselines on test, and where the best one, the control and references stand among them; None without any."""
+    if not facts.baselines:
         return None
-    rows = [(float(r.value), str(r.name), math.nan, "") for r in facts.ladder]
+    rows = [(float(r.value), str(r.name), math.nan, "") for r in facts.baselines]
     rows += [
         (s.test, shortened(f"{s.candidate} {facts.run.candidates[s.candidate].name}", _LABEL), s.test_std, role)
-        for s, role in facts.on_ladder
+        for s, role in facts.beside_baselines
     ]
-    rows.sort(key=lambda row: -row[0])
+    rows.sort(key=lambda row: -facts.run.sign * row[0])
+
+    better = "lower" if facts.run.sign > 0.0 else "higher"
 
     def fill(figure: Figure) -> None:
         axes = figure.subplots()
@@ -68,7 +70,7 @@ def ladder(facts: Facts) -> Picture | None:
         for label, (_, _, _, role) in zip(axes.get_yticklabels(), rows, strict=True):
             label.set_fontweight("bold" if role else "normal")
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(axis_label(facts.run.test_metric, facts.unit) + ", lower is better")
+        axes.set_xlabel(f"{axis_label(facts.run.test_metric, facts.unit)}, {better} is better")
         frame(axes)
         axes.grid(axis="y", color="#EEEEEE")
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from analysis.baselines import unbeaten
 from analysis.reports.search_facts import Facts, Lead, Spread, on_test, val
 from analysis.reports.tables import counted, decimals, duration, interval, listed, number, with_unit
 from analysis.view import Standing, why_no_best
@@ -74,16 +75,16 @@ def lead_text(lead: Lead, places: int) -> str:
     return f"{amount} (95% interval {interval(lead.low, lead.high, places)}, {lead.num_pairs} seeds in pairs)"
 
 
-def tied_rungs(facts: Facts, best: Standing) -> list[str]:
+def tied_baselines(facts: Facts, best: Standing) -> list[str]:
     """Baselines inside the 95% interval of the best one's mean on test."""
     half = on_test(best).half
-    return [r.name for r in facts.ladder if not math.isnan(half) and abs(r.value - best.test) <= half]
+    return [r.name for r in facts.baselines if not math.isnan(half) and abs(r.value - best.test) <= half]
 
 
-def better_rungs(facts: Facts, best: Standing) -> list[str]:
+def better_baselines(facts: Facts, best: Standing) -> list[str]:
     """Baselines that are better than the best one on test, by more than that interval (or as good, without one)."""
-    tied = tied_rungs(facts, best)
-    return [r.name for r in facts.ladder if not best.test < r.value and r.name not in tied]
+    tied = tied_baselines(facts, best)
+    return [name for name in unbeaten(facts.baselines, best.test, facts.run.sign) if name not in tied]
 
 
 def _best(facts: Facts, best: Standing) -> str:
@@ -164,10 +165,10 @@ def _beaten(facts: Facts, best: Standing) -> str:
     if math.isnan(best.test):
         return "The test split has not been read for it: it has beaten nothing outside the search."
     value = f"On test {with_unit(pm(on_test(best), facts.places), facts.unit)}"
-    if not facts.ladder:
-        return f"{value}; no baselines to compare with: {facts.ladder_note or 'this family has none'}."
-    above, tied = better_rungs(facts, best), tied_rungs(facts, best)
-    num = len(facts.ladder)
+    if not facts.baselines:
+        return f"{value}; no baselines to compare with: {facts.baselines_note or 'this family has none'}."
+    above, tied = better_baselines(facts, best), tied_baselines(facts, best)
+    num = len(facts.baselines)
     text = f"{value}: better than {num - len(above) - len(tied)} of {num} baselines"
     text += f", too close to tell from {listed(tied)}" if tied else ""
     return text + (f"; worse than {listed(above)}." if above else "; worse than none.")
@@ -244,8 +245,8 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
         text = f"On test it is {with_unit(number(gap, places), unit)} worse than on val"
         times = gap / best.std if best.std > 0.0 else math.nan
         yield text + (f", {times:.1f} times its spread over seeds." if math.isfinite(times) else ".")
-    above, tied = better_rungs(facts, best), tied_rungs(facts, best)
-    if facts.ladder and not math.isnan(best.test) and above:
+    above, tied = better_baselines(facts, best), tied_baselines(facts, best)
+    if facts.baselines and not math.isnan(best.test) and above:
         verb = "are" if above[1:] else "is"
         yield f"{counted(len(above), 'baseline').capitalize()} without a network {verb} better."
     if tied:

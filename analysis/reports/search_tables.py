@@ -54,21 +54,21 @@ class Table:
     bold: int | None = None
 
 
-def ladder_table(facts: Facts) -> Table:
+def baselines_table(facts: Facts) -> Table:
     """Baselines on test with the best one, the control and references among them, worst first."""
-    rungs = [(float(rung.value), rung.name, rung.note, math.nan) for rung in facts.ladder]
+    rows = [(float(row.value), row.name, row.note, math.nan) for row in facts.baselines]
     best = "" if facts.best is None else facts.best.candidate
-    for s, role in facts.on_ladder:
+    for s, role in facts.beside_baselines:
         note = f"this run's {role}, {counted(s.num_tested, 'seed')}"
-        rungs.append((s.test, f"{s.candidate} {facts.run.candidates[s.candidate].name}", note, s.test_std))
-    rungs.sort(key=lambda row: -row[0])
-    rows = [
+        rows.append((s.test, f"{s.candidate} {facts.run.candidates[s.candidate].name}", note, s.test_std))
+    rows.sort(key=lambda row: -facts.run.sign * row[0])
+    cells = [
         [Cell(name), Cell(note), Cell(number(value, facts.places), value), Cell(number(std, facts.places), std)]
-        for value, name, note, std in rungs
+        for value, name, note, std in rows
     ]
-    bold = next((i for i, row in enumerate(rows) if best and row[0].text.startswith(f"{best} ")), None)
+    bold = next((i for i, row in enumerate(cells) if best and row[0].text.startswith(f"{best} ")), None)
     head = f"test{f' ({facts.unit})' if facts.unit else ''}"
-    return Table(("predictor", "note", head, "std over seeds"), rows, 2, bold=bold)
+    return Table(("predictor", "note", head, "std over seeds"), cells, 2, bold=bold)
 
 
 def funnel_table(facts: Facts) -> Table:

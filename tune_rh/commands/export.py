@@ -21,15 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See the module."""
-    from tune_rh.conclusions import run_ladder
+    from tune_rh.conclusions import run_baselines
     from tune_rh.export import export
 
     paths = runs.find(args.run, args.runs_dir.absolute())
     plan, history = runs.replay(paths)
     folder = options.data_dir(args, paths)
-    ladder = run_ladder(paths, history, folder, keep=False)
+    baselines = run_baselines(paths, history, folder, keep=False)
     companions = runs.companions(plan, folder)
-    chosen = export(paths, history, args.out, args.candidate, ladder, args.despite, companions)
+    chosen = export(paths, history, args.out, args.candidate, baselines, args.despite, companions)
     to = display.console()
     to.print(f"{chosen.candidate} ({chosen.label}) exported to {args.out}", soft_wrap=True)
     code = f"import trainables; print(trainables.load({str(args.out)!r}))"
