@@ -82,10 +82,10 @@ class Point:
 
 @diagnostic("Balance against loss", needs="records")
 def aux_tradeoff(run: Run) -> Finding:
-    """Values: ``cost``, fitted loss at the strongest coefficient less that at the weakest (nats per token, judged);
-    ``cost_per_0.01``, the same for each 0.01 of coefficient; ``change_of_balance_entropy`` and ``change_of_max_vio``,
-    fitted alike; ``rank_correlation`` of coefficient and mean loss; ``num_seeds``, ``at_step``. A candidate each:
-    ``coefficient``, ``loss``, ``balance_entropy``, ``max_vio`` and, where the control is among them,
+    """Return a finding with values: ``cost``, fitted loss at the strongest coefficient less that at the weakest (nats
+    per token, judged); ``cost_per_0.01``, the same for each 0.01 of coefficient; ``change_of_balance_entropy`` and
+    ``change_of_max_vio``, fitted alike; ``rank_correlation`` of coefficient and mean loss; ``num_seeds``, ``at_step``.
+    A candidate each: ``coefficient``, ``loss``, ``balance_entropy``, ``max_vio`` and, where the control is among them,
     ``minus_control`` (paired by seed).
     """
     control = control_of(run)

@@ -67,8 +67,8 @@ class Priced:
 
 @diagnostic("Loss against speed, compute and size", needs="records")
 def efficiency(run: Run) -> Finding:
-    """Values, a candidate each: ``loss`` at equal tokens (nats per token), ``tokens_per_s``, and in millions
-    ``matmul_parameters`` (entries that a token is multiplied by) and ``parameters``; ``frontier_by_speed``,
+    """Return a finding with values for each candidate: ``loss`` at equal tokens (nats per token), ``tokens_per_s``, and
+    in millions ``matmul_parameters`` (entries that a token is multiplied by) and ``parameters``; ``frontier_by_speed``,
     ``frontier_by_compute``, ``frontier_by_size``: 1 on the frontier, 0.5 may be on it, 0 off it.
     ``millions_of_tokens``: where losses are compared. ``pass`` where every place is clear, ``warn`` where seeds leave
     one open: it never fails, for nobody has to be cheap.

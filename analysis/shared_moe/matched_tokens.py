@@ -55,12 +55,12 @@ class Goal:
 
 @diagnostic("Loss at equal tokens: experts against dense", needs="records")
 def matched_tokens(run: Run) -> Finding:
-    """Values, a candidate each: ``minus_control_at_equal_steps``, ``minus_control_at_equal_tokens``,
-    ``minus_dense_at_equal_steps``, ``minus_dense_at_equal_tokens`` in nats per token (below zero: better than the
-    control, or than the best dense one); ``millions_of_tokens_to_control``, ``seconds_to_control``,
-    ``millions_of_tokens_to_dense``, ``seconds_to_dense``: where the mean over common seeds of the best loss so far
-    first is at most that one's at its end, NaN if it never is. Seconds are of training alone, of whatever machines the
-    run had.
+    """Return a finding with values for each candidate: ``minus_control_at_equal_steps``,
+    ``minus_control_at_equal_tokens``, ``minus_dense_at_equal_steps``, ``minus_dense_at_equal_tokens`` in nats per token
+    (below zero: better than the control, or than the best dense one); ``millions_of_tokens_to_control``,
+    ``seconds_to_control``, ``millions_of_tokens_to_dense``, ``seconds_to_dense``: where the mean over common seeds of
+    the best loss so far first is at most that one's at its end, NaN if it never is. Seconds are of training alone, of
+    whatever machines the run had.
     """
     there = finished(run)
     goals = [Goal("control", there.control)]

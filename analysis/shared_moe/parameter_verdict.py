@@ -62,8 +62,9 @@ class Smaller:
 
 @diagnostic("What fewer parameters cost", needs="records")
 def parameter_verdict(run: Run) -> Finding:
-    """Values, a candidate each: ``percent_above_control``, its loss at equal tokens above the control's in percent of
-    it; ``share_of_parameters`` and ``share_of_matmul_parameters``, of the control's; ``millions_of_parameters``.
+    """Return a finding with values for each candidate: ``percent_above_control``, its loss at equal tokens above the
+    control's in percent of it; ``share_of_parameters`` and ``share_of_matmul_parameters``, of the control's;
+    ``millions_of_parameters``.
     """
     there = finished(run)
     rows = list(_beside(there.others, there.control))
