@@ -59,9 +59,9 @@ def record(name: str, history: History) -> CurveTable:
 
 
 def _curve(history: History, seed: int, member: Member) -> Curve:
-    """A failed member died on the way to its next evaluation, at a step that nobody knows."""
-    told = list(reports(history, member))
-    rows = [(r.step, math.nan if r.diverged else r.value, r.train_s + r.eval_s) for r in told]
+    """What a member reported; a failed one ends with NaN at its next evaluation, for the step it died at is unknown."""
+    found = reports(history, member)
+    rows = [(r.step, math.nan if r.diverged else r.value, r.train_s + r.eval_s) for r in found]
     if member.status == "failed":
         rows.append((member.step + history.plan.eval_every, math.nan, 0.0))
     steps, values, seconds = zip(*rows, strict=True)

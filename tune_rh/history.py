@@ -211,8 +211,9 @@ class History:
         value = self._sign * event.metrics.get(self.plan.objective, math.nan)
         if member.curve.add(event.step, value, event.metrics):
             self.steps_spent += event.step - before
-            costs = (event.train_s, event.eval_s, member.slot_seconds, self.steps_spent, self.slot_seconds)
-            member.costs.append(Cost(member.stage, *costs))
+            seconds, total = member.slot_seconds, self.slot_seconds
+            cost = Cost(member.stage, event.train_s, event.eval_s, seconds, self.steps_spent, total)
+            member.costs.append(cost)
 
     def _spend(self, member: Member, seconds: float) -> None:
         member.slot_seconds += seconds

@@ -93,8 +93,8 @@ def write(
     if found_now:
         tables.found[""] = found_now
     texts = [*notes, *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
-    said_of_files = [f"{text.removeprefix(f'{run.root}/')}." for text in texts]
-    facts = gather(tables, _state(run, writing), unit, baselines, baselines_note, said_of_files)
+    sentences = [f"{text.removeprefix(f'{run.root}/')}." for text in texts]
+    facts = gather(tables, _state(run, writing), unit, baselines, baselines_note, sentences)
     found = findings(facts)
     said = answers(facts) if own is None else _own_answers(own, facts)
     parts = sections(facts, own)
