@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
-from analysis.shared_moe.moe_runs import (
+from analysis.shared_moe.finishers import (
     LOSS,
     ONE_LOOK,
     Curve,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
-from analysis.shared_moe.moe_look import (
+from analysis.shared_moe.routed import (
     ALL_CHOSEN,
     BLOCK,
     DENSE,

@@ -21,7 +21,7 @@ from statistics import median
 
 from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.reports.tables import listed
-from analysis.shared_moe.moe_runs import (
+from analysis.shared_moe.finishers import (
     LOSS,
     MILLION,
     Finished,

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
-from analysis.shared_moe.moe_look import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, worst
+from analysis.shared_moe.routed import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, worst
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.verdicts import shown, verdict
 from trainables.shared_moe.dispatch import Experts

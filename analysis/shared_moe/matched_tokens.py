@@ -3,7 +3,7 @@
 What it is: everybody that was trained to the end beside the control and beside the best dense model, at equal steps and
 at equal tokens (batch sizes may differ), paired by seed; and after how many tokens and seconds of training each was as
 good as those two in the end. Judged is one difference: the best one with experts less the best dense one, at equal
-tokens. What it is not: a claim (see `analysis.shared_moe.moe_runs`), or a measure of equal compute
+tokens. What it is not: a claim (see `analysis.shared_moe.finishers`), or a measure of equal compute
 (`analysis.shared_moe.efficiency`). The course of each lead over the control is the report's table of matched steps.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from analysis.api import Estimate, Finding, Plot, Series, Verdict, answer, diagnostic
-from analysis.shared_moe.moe_runs import (
+from analysis.shared_moe.finishers import (
     LOSS,
     MILLION,
     Clock,

@@ -4,7 +4,7 @@ What it is: everybody that was trained to the end beside the control at equal to
 the control's loss, and the parameters beside it, all of them and those that a token is multiplied by, as shares of the
 control's. Judged is the best of those with clearly fewer parameters. What it is not: a comparison at equal compute; a
 smaller model mostly computes less as well, and then the gap is owed to both, which the finding says. No claim either
-(see `analysis.shared_moe.moe_runs`).
+(see `analysis.shared_moe.finishers`).
 
 The grades of the relative loss, in percent: below 3 is excellent, from 3 and below 7 good, from 7 to 10 fair, above 10
 weak.
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
-from analysis.shared_moe.moe_runs import (
+from analysis.shared_moe.finishers import (
     MILLION,
     Paired,
     closing,

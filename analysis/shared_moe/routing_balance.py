@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
-from analysis.shared_moe.moe_look import (
+from analysis.shared_moe.routed import (
     ALL_CHOSEN,
     BLOCK,
     DENSE,

@@ -13,7 +13,7 @@ import torch
 from analysis.api import Estimate
 from analysis.shared_moe import depth_specialisation, routing_balance
 from analysis.shared_moe.depth_specialisation import distances, shuffled_distances
-from analysis.shared_moe.moe_look import load, look
+from analysis.shared_moe.routed import load, route
 from analysis.shared_moe.routing_balance import highest_vio
 from analysis.stats.bootstrap import interval
 from tests.analysis.moe_models import BY_HAND, SURE, by_depth, by_position, even, subject
@@ -32,7 +32,7 @@ def test_what_is_counted_is_what_the_routers_did(
 ) -> None:
     sample = subject(make_task(blocks=blocks, depth=3), number=21).sample
     monkeypatch.setattr(task_module, "_EVAL_TOKENS", 64)  # four sequences at a time
-    seen = look(sample)
+    seen = route(sample)
     nll, routing = sample.task.score(sample.sequences)
     assert routing is not None
     assert seen.counts.shape == (21, 3, 4)
@@ -136,7 +136,7 @@ class TestBalance:
 
     def test_intervals_are_those_of_the_statistic(self, make_task: MakeTask) -> None:
         one = subject(make_task())
-        counts = look(one.sample).counts
+        counts = route(one.sample).counts
         found = BALANCE(one).values["load_top4"]
         assert found == BALANCE(one).values["load_top4"]
         entropy = BALANCE(one).values["balance_entropy"]

@@ -14,7 +14,7 @@ from analysis.api import Diagnostic, Estimate
 from analysis.findings import from_json, to_json
 from analysis.shared_moe import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
 from analysis.shared_moe.aux_tradeoff import effective_coefficient
-from analysis.shared_moe.moe_runs import Curve, matched, over_seeds, reached
+from analysis.shared_moe.finishers import Curve, matched, over_seeds, reached
 from analysis.view import Run
 from tests.analysis.moe_folders import (
     ALIKE,

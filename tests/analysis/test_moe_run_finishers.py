@@ -11,7 +11,7 @@ import pytest
 
 from analysis.matched_steps import matched_steps
 from analysis.shared_moe import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
-from analysis.shared_moe.moe_runs import paired
+from analysis.shared_moe.finishers import paired
 from tests.analysis.moe_folders import (
     ALIKE,
     CONTROL,

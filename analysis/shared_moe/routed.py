@@ -34,7 +34,7 @@ TOO_FEW = f"The split has fewer than {FEWEST} sequences of this length: too few 
 
 
 @dataclass(frozen=True)
-class Look:
+class Routed:
     """What one pass over sampled sequences showed.
 
     Attributes:
@@ -48,7 +48,7 @@ class Look:
     reached: float
 
 
-def look(sample: Sample) -> Look:
+def route(sample: Sample) -> Routed:
     """One pass over the sequences of a model with experts; a model that says nothing finite has an NLL that is not."""
     task = sample.task
     config, routers = task.config, task.model.routers()
@@ -71,10 +71,10 @@ def look(sample: Sample) -> Look:
     counts = torch.zeros(config.depth, num, config.num_experts, dtype=torch.int64, device=experts.device)
     counts.scatter_add_(2, experts, torch.ones_like(experts))
     reached = routing.counts.sum().item() / (config.depth * config.top_k * num * time)
-    return Look(counts.transpose(0, 1).cpu().numpy(), nll.mean(dim=1).cpu().numpy(), reached)
+    return Routed(counts.transpose(0, 1).cpu().numpy(), nll.mean(dim=1).cpu().numpy(), reached)
 
 
-def enough(sample: Sample) -> Look:
+def enough(sample: Sample) -> Routed:
     """One pass over the sequences.
 
     Raises:
@@ -82,7 +82,7 @@ def enough(sample: Sample) -> Look:
     """
     if len(sample.starts) < FEWEST:
         raise NoEvidence(TOO_FEW)
-    seen = look(sample)
+    seen = route(sample)
     if not np.isfinite(seen.nll.sum()):
         raise NoEvidence(NOT_FINITE)
     return seen
