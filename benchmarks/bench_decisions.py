@@ -32,7 +32,7 @@ from tune_rh.events import CandidateAdded, Evaluated, Event, MemberId, Tested
 from tune_rh.history import History
 from tune_rh.journal import Journal
 from tune_rh.members import candidate_id
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.scheduler import AskFollowUp, RunMember
 from tune_rh.session import Session
 
@@ -57,7 +57,7 @@ class _Enough(Exception):
 class Drive:
     """A session with one slot, whose members report a curve of their own; one in 50 reports is a divergence."""
 
-    def __init__(self, plan: SearchPlan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.events: list[Event] = []
         self.num_reports = 0

@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.results import hardware, record, table
 from tune_rh import table_source
 from tune_rh.curve_table import Parameter, Value
-from tune_rh.plan import Sampler, SearchPlan, Stage
+from tune_rh.kinds import Sampler, Search
+from tune_rh.plan import Stage
 from tune_rh.simulate import Array, Conditions, Trace
 
 TITLE = "A large search: 10,000 candidates on 1,000 workers"
@@ -90,9 +91,9 @@ class ClosedForms:
         raise ValueError("closed forms have no parameters")
 
 
-def plan(num_candidates: int) -> SearchPlan:
+def plan(num_candidates: int) -> Search:
     """Stages to 1,000, 5,000 and 20,000 steps with 2, 3 and 5 seeds; everything else as plans have it."""
-    return SearchPlan(
+    return Search(
         name="scale",
         family="table",
         space="table",

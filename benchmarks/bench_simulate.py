@@ -28,7 +28,8 @@ import optuna
 from benchmarks import peers, tables
 from benchmarks.results import hardware, record, table
 from tune_rh.curve_table import Array, CurveTable
-from tune_rh.plan import Sampler, Scoring, SearchPlan, Stage
+from tune_rh.kinds import Sampler, Search
+from tune_rh.plan import Scoring, Stage
 from tune_rh.regret import prior_regret
 from tune_rh.simulate import Clock, Conditions
 from tune_rh.table_source import simulate
@@ -94,12 +95,12 @@ def stage_ends(curves: CurveTable, fractions: Sequence[float]) -> list[int]:
     return sorted({int(steps[np.argmin(np.abs(steps - fraction * curves.max_step))]) for fraction in fractions})
 
 
-def plan_for(curves: CurveTable, setting: Setting, full_runs: int) -> SearchPlan:
+def plan_for(curves: CurveTable, setting: Setting, full_runs: int) -> Search:
     """The plan of a search on ``curves`` with as many candidates as are expected to fit the budget."""
     ends = stage_ends(curves, setting.ends)
     seeds = setting.seeds[-len(ends) :]
     num = max(1, math.floor(setting.load * full_runs * curves.max_step / steps_per_candidate(ends, seeds, setting.eta)))
-    return SearchPlan(
+    return Search(
         name="simulated",
         family="table",
         space="table",

@@ -16,9 +16,9 @@ from trainables.config import FrozenConfig
 from tune_rh import compare
 from tune_rh.bisect import Keys
 from tune_rh.events import JobStarted
-from tune_rh.family_source import FamilySource
+from tune_rh.family_source import family_source
 from tune_rh.members import Candidate, Member
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 
 SIX = "abcdef"
 Value = Callable[[Keys, int, int], float]
@@ -64,11 +64,10 @@ FAMILY = Family(
 MAXIMISED = replace(FAMILY, objective=replace(LOSS, mode="max"))
 
 
-def comparison(*, steps: int = 10, num_seeds: int = 8, **changes: Any) -> SearchPlan:
+def comparison(*, steps: int = 10, num_seeds: int = 8, **changes: Any) -> Plan:
     """A against B, ``num_seeds`` pairs, an evaluation every 10 steps; keys of `Compare` go to ``compare``."""
     fields: dict[str, Any] = {
         "family": "tests.compared:FAMILY",
-        "space": "",
         "control": "A",
         "presets": ["B"],
         "num_candidates": 1,
@@ -83,8 +82,8 @@ def comparison(*, steps: int = 10, num_seeds: int = 8, **changes: Any) -> Search
 class Compared(Simulation):
     """A comparison whose values are ``value(keys as in B, seed, step)``; fates are by index: 0 is A, 1 is B."""
 
-    def __init__(self, compared: SearchPlan, value: Value, **options: Any) -> None:
-        super().__init__(compared, value, **{"source": FamilySource(compared), **options})
+    def __init__(self, compared: Plan, value: Value, **options: Any) -> None:
+        super().__init__(compared, value, **{"source": family_source(compared), **options})
 
     def reported(self, candidate: Candidate, seed: int, step: int) -> dict[str, float]:
         """See `Simulation`."""

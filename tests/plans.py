@@ -6,16 +6,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.plan_file import resolve_plan
 
 
 def fields(**changes: Any) -> dict[str, Any]:
     """A small, complete plan as a mapping; ``changes`` replace keys."""
+    is_search = changes.get("compare") is None and changes.get("unit") != "member"
+    drawn = {"space": "tests.scripted:SPACE", "sampler": {"startup": 4}} if is_search else {}
     return {
         "name": "scripted",
         "family": "tests.scripted:FAMILY",
-        "space": "tests.scripted:SPACE",
         "control": "control",
         "num_candidates": 9,
         "seeds": [7, 42, 1337],
@@ -25,13 +26,13 @@ def fields(**changes: Any) -> dict[str, Any]:
             {"until_step": 60, "num_seeds": 2},
             {"until_step": 120, "num_seeds": 3},
         ],
-        "sampler": {"startup": 4},
         "scoring": {"band": 0.0, "extra_seeds": 0.0},
+        **drawn,
         **changes,
     }
 
 
-def plan(**changes: Any) -> SearchPlan:
+def plan(**changes: Any) -> Plan:
     """`fields`, validated."""
     return resolve_plan(fields(**changes))
 

@@ -36,7 +36,7 @@ from tune_rh.events import Event, SeedAdded, SessionEnded
 from tune_rh.export import export
 from tune_rh.history import History, fold
 from tune_rh.journal import RunPaths
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.view import view
 
 FUNNEL = ("until step", "seeds", "entered", "scored", "passed", "audited", "lost seeds")
@@ -115,7 +115,7 @@ def finished(sim: Simulation) -> History:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(searched=searches(), world=WORLDS)
-def test_everything_shows_the_same_run(searched: SearchPlan, world: World) -> None:
+def test_everything_shows_the_same_run(searched: Plan, world: World) -> None:
     sim = drawn(searched, world)
     check_one_record(finished(sim))
     check_one_record(fold(sim.plan, sim.events[: len(sim.events) * 2 // 3]))
@@ -261,7 +261,7 @@ def test_the_printed_baselines_show_the_candidate_that_passes_what_is_required(
 GONE = "a_family_that_is_gone:FAMILY"
 
 
-def gone(folder: Path, events: Sequence[Event], of: SearchPlan) -> Path:
+def gone(folder: Path, events: Sequence[Event], of: Plan) -> Path:
     return write_run(folder, of.model_copy(update={"family": GONE}), events)
 
 
@@ -280,7 +280,7 @@ def test_a_run_whose_family_is_gone_is_shown_reported_and_loaded(
     assert len(RunTables(read_run(folder)).candidates) == 5
 
 
-@pytest.mark.parametrize("changes", [RACE, {"presets": ["good"], "space": "", "num_candidates": 1, "compare": {}}])
+@pytest.mark.parametrize("changes", [RACE, {"presets": ["good"], "num_candidates": 1, "compare": {}}])
 def test_a_race_or_comparison_whose_family_is_gone_is_reported(
     tmp_path: Path, changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,9 +9,8 @@ import pytest
 import tomli_w
 
 from tests.plans import fields, plan
-from trainables.config import canonical_digest
 from tune_rh.errors import PlanError, PreflightRefused
-from tune_rh.plan import SearchPlan
+from tune_rh.kinds import Search
 from tune_rh.plan_file import find_plan, load_plan, resolve_plan
 from tune_rh.preflight import check_machine, check_plan
 
@@ -105,7 +104,7 @@ AROUND: dict[str, Any] = {"after": 0, "changes": [{"rate": 0.5}]}
             ["references", "a race or a comparison has none"],
         ),
         (
-            {"space": "", "presets": ["good"], "num_candidates": 1, "compare": {}, "follow_ups": [AROUND]},
+            {"presets": ["good"], "num_candidates": 1, "compare": {}, "follow_ups": [AROUND]},
             ["follow_ups", "a race or a comparison has none"],
         ),
         ({"references": ["good", "good"]}, ["references: 'good' is named more than once"]),
@@ -325,7 +324,6 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         "gates": None,
         "scoring": {"objective": "best_of_k", "k": 3, "success": 0.5},
         "unit": None,
-        "compare": None,
         "diagnose": None,
         "require": None,
         "audit": 2,
@@ -333,7 +331,7 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         "objective": None,
         "mode": None,
     }
-    assert changed.keys() == SearchPlan.model_fields.keys()
+    assert changed.keys() == Search.model_fields.keys()
     same = {
         field
         for field, value in changed.items()
@@ -349,16 +347,6 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         ("mode", "max"),
     ):
         assert first.model_copy(update={field: value}).fingerprint() != first.fingerprint()
-
-
-def test_a_key_that_is_not_used_leaves_the_fingerprint_as_it_was() -> None:
-    """A run that was begun before there were follow-ups goes on with the version that has them."""
-    first = plan()
-    dumped = first.model_dump(mode="json", exclude={"name", "resources", "follow_ups", "references"})
-    del dumped["rules"]["gap"]
-    for stage in dumped["stages"]:
-        del stage["when_idle"]
-    assert first.fingerprint() == canonical_digest(dumped)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def check_no_follow_up_waited(history: History) -> None:
     others = [c for c in history.candidates.values() if not c.is_reference]
     changes = follow_ups.changes(plan)
     num = len(history.followed)
-    left = [] if history.is_over_budget else changes[num:]
+    left = [] if follow_ups.is_over_budget(plan, history) else changes[num:]
     if left:
         assert not num or changes[num - 1].table != left[0].table
         assert [c for c in others if c.stage <= left[0].follow_up.after and not history.is_complete(c)]

@@ -29,7 +29,7 @@ from tests.worlds.scripted import (
 )
 from tune_rh.events import CandidateAdded, FollowUpSkipped, Promoted
 from tune_rh.history import fold
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.scheduler import AskFollowUp
 
 TOPS = [{**STAGES[0], "top": 2}, {**STAGES[1], "top": 2}, STAGES[2]]
@@ -303,7 +303,7 @@ GAPS = st.one_of(st.none(), st.fixed_dictionaries({"first": st.floats(0, 1), "wi
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> SearchPlan:
+def plans(draw: st.DrawFn) -> Plan:
     """Searches with everything that may be beside the quota."""
     tables, gates = draw(TABLES), draw(st.tuples(GATES, GATES))
     for table, (k, gate) in itertools.product(tables, enumerate(gates)):
@@ -336,7 +336,7 @@ def plans(draw: st.DrawFn) -> SearchPlan:
     order=st.integers(0, 99),
 )
 def test_the_laws_hold_with_follow_ups_references_gaps_and_health(
-    searched: SearchPlan, refused: set[int], share: float, absent: bool, slots: int, order: int
+    searched: Plan, refused: set[int], share: float, absent: bool, slots: int, order: int
 ) -> None:
     def metrics(index: int, seed: int, step: int) -> dict[str, float]:
         reported = curve(index, seed, step)

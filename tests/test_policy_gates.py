@@ -25,7 +25,7 @@ from tests.worlds.scripted import (
 from tune_rh.events import Evaluated, Event, JobStarted, MemberId, Promoted
 from tune_rh.events import Tested as ReadOfTest
 from tune_rh.history import History, fold
-from tune_rh.plan import SearchPlan, Stage
+from tune_rh.plan import Plan, Stage
 from tune_rh.scheduler import AskCandidate, Continue, Park, Promote, RunMember, Stop
 
 
@@ -338,7 +338,7 @@ def test_steps_and_seconds_are_added_up_and_a_repeated_step_is_paid_but_counts_o
 @pytest.mark.parametrize("rules", [{}, {**MARGIN, "patience_steps": 30}, HEALTH, {"gap": {"first": 0.25}}])
 def test_a_maximised_objective_mirrors_a_minimised_one(rules: dict[str, Any]) -> None:
     low = plan(rules=rules)
-    high: SearchPlan = low.model_copy(update={"mode": "max"})
+    high: Plan = low.model_copy(update={"mode": "max"})
 
     def negated(index: int, seed: int, step: int) -> dict[str, float]:
         metrics = curve(index, seed, step)

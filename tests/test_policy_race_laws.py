@@ -19,11 +19,11 @@ from tests.test_policy_laws import (
     drawn,
 )
 from tests.worlds.scripted import Simulation
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 
 
 @st.composite
-def races(draw: st.DrawFn) -> SearchPlan:
+def races(draw: st.DrawFn) -> Plan:
     """A race of four seeds, with or without rules that stop or bar a member."""
     num_stages = draw(st.integers(1, 4))
     tops = sorted(draw(st.lists(st.integers(1, 4), min_size=num_stages - 1, max_size=num_stages - 1)), reverse=True)
@@ -60,7 +60,7 @@ def check_race(sim: Simulation) -> None:
 
 @settings(max_examples=40, **LAWS)  # type: ignore[arg-type]
 @given(searched=races(), world=WORLDS)
-def test_the_laws_hold_in_races(searched: SearchPlan, world: World) -> None:
+def test_the_laws_hold_in_races(searched: Plan, world: World) -> None:
     sim = drawn(searched, world)
     for one in (sim, sim.taken_over(1 + world.number % len(sim.events))):
         check_race(one)

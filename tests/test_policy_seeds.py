@@ -86,7 +86,7 @@ def test_the_band_keeps_places_for_better_ones_that_wait_for_a_seed_and_goes_on(
         if isinstance(event, Promoted) and event.reason == "band":
             gate = history.gates[event.gate]
             kept.append(sum(rank.score < event.score for rank in gate.held))
-            assert gate.num_promoted + kept[-1] < math.floor(1.5 * len(gate.order) / gate.eta)
+            assert gate.num_promoted + kept[-1] < math.floor(1.5 * len(gate.order) / sim.plan.eta)
         history.apply(event)
     assert any(kept)
     assert not all(kept)

@@ -157,7 +157,6 @@ def made(root: Path) -> RunPaths:
     configs["b"]["patience_steps"] = 10
     return make(
         root,
-        space="",
         control="a",
         presets=["b"],
         configs=configs,

@@ -353,7 +353,7 @@ def test_a_race_shows_its_own_report(tmp_path: Path) -> None:
 
 
 def test_a_comparison_begins_with_its_verdict(tmp_path: Path) -> None:
-    sides: dict[str, Any] = {"presets": ["good"], "space": "", "num_candidates": 1, "compare": {}}
+    sides: dict[str, Any] = {"presets": ["good"], "num_candidates": 1, "compare": {}}
     paths = on_disk.make(tmp_path / "ab", **sides, seeds=list(range(6)), stages=[{"until_step": 20, "num_seeds": 6}])
     on_disk.finish(paths)
     page = Page(reporting.write(read(paths), tmp_path))

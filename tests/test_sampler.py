@@ -29,7 +29,8 @@ from tune_rh.events import (
     encode,
 )
 from tune_rh.history import History, fold
-from tune_rh.plan import Sampler, SearchPlan
+from tune_rh.kinds import Sampler
+from tune_rh.plan import Plan
 from tune_rh.sampler import Draw, as_trial, draw, inside
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -108,7 +109,7 @@ from tests.scripted import SPACE
 from tests.plans import plan
 from tune_rh.events import decode
 from tune_rh.history import fold
-from tune_rh.plan import Sampler
+from tune_rh.kinds import Sampler
 from tune_rh.sampler import draw
 given = json.load(sys.stdin)
 for name, events in given.items():
@@ -264,7 +265,7 @@ def test_the_states_that_optuna_is_told() -> None:
 
 
 def test_a_candidate_on_its_way_is_running_and_one_that_went_on_counts_with_its_newest_gate() -> None:
-    searched: SearchPlan = plan(num_candidates=3)
+    searched: Plan = plan(num_candidates=3)
     sampler = Sampler()
     empty = fold(searched, [added(0, None)])
     one, two, three = (added(n, draw(sampler, SPACE, empty, n)) for n in (1, 2, 3))

@@ -50,6 +50,7 @@ def test_a_scheduler_from_outside_runs_on_disk_and_is_kept_in_the_plan(tmp_path:
     [
         ("nosuch", r"cannot be imported .*; known: halving, race, comparison, or 'module:attr'"),
         ("tests.scripted:NOTHING", "cannot be imported"),
+        ("race", "is not for a search, whose own is 'halving'"),
         ("tests.scripted:NoData", "is no class with the methods next and verdict"),
         ("tests.scripted:SOURCE", "is no class with the methods next and verdict"),
     ],

@@ -11,26 +11,26 @@ from trainables.shared_moe.accounting import active_ffn, count_params, matmul_pa
 from tune_rh import cost
 from tune_rh.cli import main
 from tune_rh.configs import named_config
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.plan_file import SHIPPED, find_plan, load_plan
 from tune_rh.preflight import check_plan
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
-def shipped(name: str) -> SearchPlan:
+def shipped(name: str) -> Plan:
     return load_plan(find_plan(name))
 
 
-def config(plan: SearchPlan, name: str) -> Any:
+def config(plan: Plan, name: str) -> Any:
     return named_config(plan, name)[0]
 
 
-def configs(plan: SearchPlan) -> dict[str, Any]:
+def configs(plan: Plan) -> dict[str, Any]:
     return {name: config(plan, name) for name in (plan.control, *plan.presets, *plan.references)}
 
 
-def changed(plan: SearchPlan, name: str) -> dict[str, Any]:
+def changed(plan: Plan, name: str) -> dict[str, Any]:
     """Fields of a named config that are not the control's."""
     control, other = config(plan, plan.control).model_dump(), config(plan, name).model_dump()
     return {field: value for field, value in other.items() if value != control[field]}
@@ -87,7 +87,7 @@ def test_half_the_parameters_may_not_fall_behind_the_control() -> None:
     assert set(plan.presets) - outside(plan.family, space).keys() == {"half-matched"}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if shipped(name).rules.promote])
+@pytest.mark.parametrize("name", [name for name in NAMES if shipped(name).gate(0).promote])
 def test_a_rule_of_promotion_has_a_gate_to_act_at(name: str) -> None:
     # A gate that takes exactly its top asks no rule.
     assert any(stage.top is None for stage in shipped(name).stages[:-1])

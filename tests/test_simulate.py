@@ -21,7 +21,7 @@ from tune_rh.curve_table import Curve, CurveTable, Parameter, load, save
 from tune_rh.errors import PlanError
 from tune_rh.events import CandidateAdded, Evaluated, Event, JobEnded, JobStarted, MemberId
 from tune_rh.events import Tested as ReadTest
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.regret import prior_regret, rows
 from tune_rh.scheduler import Finish, RunMember, Wait
 from tune_rh.simulate import Clock, Conditions, Trace
@@ -56,7 +56,7 @@ def table(num: int = 20, seeds: int = 3, noise: float = 0.02, mode: Any = "min")
     return CurveTable("falling", "loss", mode, "made here", configs, labels, curves, {"rate": Parameter("float", 0, 1)})
 
 
-def plan(**changes: Any) -> SearchPlan:
+def plan(**changes: Any) -> Plan:
     return plans.plan(**{"num_candidates": 12, "sampler": {"name": "random"}, **changes})
 
 

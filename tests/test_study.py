@@ -17,7 +17,7 @@ from tests.test_sampler import added
 from tests.worlds.scripted import ScriptedSource, Simulation, curve
 from tune_rh.events import CandidateAdded
 from tune_rh.history import History, fold
-from tune_rh.plan import Sampler
+from tune_rh.kinds import Sampler
 from tune_rh.sampler import draw
 from tune_rh.study import StudyMirror, _is_damaged
 

@@ -21,8 +21,8 @@ from tune_rh.bisect import Keys, Outcome, State, advance, differing, grafted, gr
 from tune_rh.events import MemberId
 from tune_rh.halving import after_report, run_first
 from tune_rh.history import History
+from tune_rh.kinds import Comparison
 from tune_rh.members import TEST, Candidate, Member, Pending
-from tune_rh.plan import SearchPlan
 from tune_rh.scheduler import AskCandidate, Decision, Finish, Park, Stop, Verdict, Wait
 
 PATIENCE = "patience_steps"
@@ -53,7 +53,7 @@ class Pairs:
 class ComparisonScheduler:
     """Pairs of A and B seed by seed, then the probes of a bisection; a member that can tell nothing more is left."""
 
-    plan: SearchPlan
+    plan: Comparison
 
     def next(self, history: History, prefer: MemberId | None = None) -> Decision:
         """In this order: A and B, wanted members in the order of seeds, a probe, wait, finish."""
@@ -100,8 +100,7 @@ def pairs(history: History, a: Candidate, b: Candidate) -> Pairs:
 def claim(history: History) -> Claim:
     """What can be said of B against A now."""
     both = sides(history)
-    compare = history.plan.compare
-    assert compare is not None
+    compare = _plan(history).compare
     seen = pairs(history, *both) if both else Pairs((), (), (), (0, 0))
     # Equal in practice is said only where every seed came through.
     region = 0.0 if any(seen.lost) else compare.region
@@ -110,8 +109,7 @@ def claim(history: History) -> Claim:
 
 def is_over(history: History) -> bool:
     """Whether A and B need no more seeds. Where B is worse a bisection wants all: probes are paired with both."""
-    compare = history.plan.compare
-    assert compare is not None
+    compare = _plan(history).compare
     said = claim(history)
     return said.num_pairs == said.num_max or (said.decided and not (compare.bisect and said.verdict == "worse"))
 
@@ -167,8 +165,7 @@ def position(history: History, probe: Candidate) -> Interval:
 
 def bisection(history: History) -> State | None:
     """Where the search for the guilty keys stands; None where there is none: not asked for, or B is not worse."""
-    plan, both = history.plan, sides(history)
-    assert plan.compare is not None
+    plan, both = _plan(history), sides(history)
     if not plan.compare.bisect or both is None or not is_over(history) or claim(history).verdict != "worse":
         return None
     known: dict[Keys, Outcome] = {}
@@ -187,8 +184,7 @@ def bisection(history: History) -> State | None:
 
 def next_probe(history: History) -> Keys | None:
     """The next set of keys to take from B; None while none is needed, or where ``max_probes`` have been run."""
-    compare = history.plan.compare
-    assert compare is not None
+    compare = _plan(history).compare
     state = bisection(history)
     if state is None or len(history.candidates) - 2 >= compare.max_probes:
         return None
@@ -224,11 +220,16 @@ def fields(candidate: Candidate) -> dict[str, Any]:
     return {**candidate.added.config, **({PATIENCE: patience} if patience else {})}
 
 
-def _groups(plan: SearchPlan, a: Candidate, b: Candidate) -> tuple[Keys, ...]:
+def _plan(history: History) -> Comparison:
+    assert isinstance(history.plan, Comparison)
+    return history.plan
+
+
+def _groups(plan: Comparison, a: Candidate, b: Candidate) -> tuple[Keys, ...]:
     return groups(differing(fields(a), fields(b)), lambda keys: _is_valid(plan, a, b, keys))
 
 
-def _is_valid(plan: SearchPlan, a: Candidate, b: Candidate, keys: Keys) -> bool:
+def _is_valid(plan: Comparison, a: Candidate, b: Candidate, keys: Keys) -> bool:
     grafts = grafted(fields(a), fields(b), keys)
     grafts.pop(PATIENCE, None)
     try:

@@ -15,7 +15,7 @@ from analysis.api import Baseline
 from analysis.baselines import kept, measure
 from analysis.view import Member, Run
 from trainables.api import test_metric
-from tune_rh import compare, display
+from tune_rh import compare, display, kinds
 from tune_rh.errors import ExportError
 from tune_rh.export import export
 from tune_rh.history import History
@@ -142,7 +142,7 @@ def as_comparison(run: Run, history: History) -> Comparison:
     from analysis.reports.comparison import Comparison
 
     plan, both = history.plan, compare.sides(history)
-    assert plan.compare is not None
+    assert isinstance(plan, kinds.Comparison)
     assert both is not None
     return Comparison(
         run=run.root.name,
@@ -185,7 +185,7 @@ def _bisection(history: History) -> Bisection | None:
     from analysis.reports.comparison import Bisection, Probe
 
     plan, both, state = history.plan, compare.sides(history), compare.bisection(history)
-    assert plan.compare is not None
+    assert isinstance(plan, kinds.Comparison)
     assert both is not None
     suspects = compare.suspects(history)
     if state is None:

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from trainables.exported import CONFIG, INDEX
 from trainables.registry import FAMILIES, build_config, get_family, resolve
 from tune_rh.errors import PlanError
-from tune_rh.plan import SearchPlan, Variant
+from tune_rh.plan import Plan, Variant
 from tune_rh.plan_file import explain
 
 
-def named_config(plan: SearchPlan, name: str) -> tuple[Any, int | None]:
+def named_config(plan: Plan, name: str) -> tuple[Any, int | None]:
     """The resolved config called ``name`` (one of ``[configs]``, else a preset), and its own patience if it has one.
 
     Raises:

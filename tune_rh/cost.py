@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from tune_rh.plan import SearchPlan
+from tune_rh.kinds import Search
+from tune_rh.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,16 @@ class StageCost:
     steps: int
 
 
-def expected(plan: SearchPlan) -> list[StageCost]:
+def expected(plan: Plan) -> list[StageCost]:
     """Each stage's cost if every gate promotes its quota. A seed that joins late trains from step 0.
 
     References run every stage; a follow-up runs those before it competes, and then counts like any candidate.
     """
-    if plan.unit == "member":
+    if plan.members_compete:
         return _race(plan)
     costs: list[StageCost] = []
-    enters = [table.enters for table in plan.follow_ups for _ in table.changes]
-    beside = plan.has_control + len(plan.references)
+    enters = [table.enters for table in plan.follow_ups for _ in table.changes] if isinstance(plan, Search) else []
+    beside = plan.num_configs - plan.num_candidates - len(enters)
     passed, before = plan.num_candidates, (0, 0)
     for i, stage in enumerate(plan.stages):
         old_seeds, old_step = before
@@ -40,18 +40,18 @@ def expected(plan: SearchPlan) -> list[StageCost]:
         costs.append(StageCost(stage.until_step, stage.num_seeds, entering, entering * stage.num_seeds, steps))
         before = (stage.num_seeds, stage.until_step)
         if i < plan.last_stage:
-            quota = stage.top or max(stage.at_least, math.ceil(competing / (stage.eta or plan.eta)))
+            quota = stage.top or max(stage.at_least, plan.gate(i).quota(competing, up=True))
             passed = min(quota, stage.at_most or quota, competing)
     return costs
 
 
-def follow_up_steps(plan: SearchPlan) -> int:
+def follow_up_steps(plan: Plan) -> int:
     """How many of the expected steps are those of follow-ups."""
     without = plan.model_copy(update={"follow_ups": ()})
     return sum(row.steps for row in expected(plan)) - sum(row.steps for row in expected(without))
 
 
-def _race(plan: SearchPlan) -> list[StageCost]:
+def _race(plan: Plan) -> list[StageCost]:
     costs: list[StageCost] = []
     racing, before = len(plan.seeds), 0
     for stage in plan.stages:
@@ -61,12 +61,9 @@ def _race(plan: SearchPlan) -> list[StageCost]:
     return costs
 
 
-def ungated_steps(plan: SearchPlan, num_candidates: int | None = None) -> int:
+def ungated_steps(plan: Plan, num_candidates: int | None = None) -> int:
     """Steps to run every candidate (control, references, follow-ups included) to the end with all of its seeds."""
     last, num = plan.stages[-1], num_candidates
-    if num is None:
-        follow_ups = sum(len(table.changes) for table in plan.follow_ups)
-        num = plan.num_candidates + plan.has_control + len(plan.references) + follow_ups
-    if plan.unit == "member":
-        num = 1
+    if num is None or plan.members_compete:
+        num = plan.num_configs
     return num * last.num_seeds * last.until_step

@@ -34,8 +34,9 @@ from tune_rh.events import (
 )
 from tune_rh.follow_ups import changes, label
 from tune_rh.history import History
+from tune_rh.kinds import Comparison, Search
 from tune_rh.members import Member
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.ranking import describe, spent
 from tune_rh.rules import out_of_bounds
 
@@ -117,9 +118,9 @@ def passed_over(event: FollowUpSkipped) -> str:
     return f"passed over: {event.label} ({' '.join(event.reason.split())})"
 
 
-def funnel_table(plan: SearchPlan, rows: Sequence[FunnelRow]) -> Table:
+def funnel_table(plan: Plan, rows: Sequence[FunnelRow]) -> Table:
     """How many entered, were scored at and passed each gate; audited and lost ones where there are any."""
-    left_out = "control and references" if plan.references else "control"
+    left_out = "control and references" if any(origin == "reference" for _, origin in plan.named) else "control"
     rare = [name for name in ("audited", "lost_seeds") if any(getattr(row, name) for row in rows)]
     names = ("until_step", "num_seeds", "entered", "scored", "passed", *rare)
     header = ("until step", "seeds", *(name.replace("_", " ") for name in names[2:]))
@@ -129,7 +130,7 @@ def funnel_table(plan: SearchPlan, rows: Sequence[FunnelRow]) -> Table:
     return table
 
 
-def ranking_table(plan: SearchPlan, rows: Sequence[Standing]) -> Table:
+def ranking_table(plan: Plan, rows: Sequence[Standing]) -> Table:
     """Those that finished, with their spread over seeds, val beside test."""
     table = Table(
         "",
@@ -180,11 +181,11 @@ def findings_table(member: str, findings: Sequence[Any]) -> Table:
 def cost_line(history: History) -> str:
     """Steps and time spent, against running everything to the end."""
     cost = spent(history)
-    if history.plan.compare is not None:
+    if isinstance(history.plan, Comparison):
         return f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time."
     share = cost.steps / cost.ungated_steps if cost.ungated_steps else 0.0
     everything = (
-        "every seed" if history.plan.unit == "member" else f"all {len(history.candidates)} candidates, all seeds,"
+        "every seed" if history.plan.members_compete else f"all {len(history.candidates)} candidates, all seeds,"
     )
     return (
         f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time. Running {everything} to the end: "
@@ -192,7 +193,7 @@ def cost_line(history: History) -> str:
     )
 
 
-def print_plan(plan: SearchPlan, costs: Sequence[StageCost], to: Console) -> None:
+def print_plan(plan: Plan, costs: Sequence[StageCost], to: Console) -> None:
     """What ``--dry-run`` shows."""
     to.print(f"{plan.name}: {plan.family}, {_kind(plan)}")
     table = Table("stage", "until step", "seeds", "candidates", "members", "steps", title="Expected (control included)")
@@ -203,7 +204,7 @@ def print_plan(plan: SearchPlan, costs: Sequence[StageCost], to: Console) -> Non
                 for x in (
                     i + 1,
                     row.until_step,
-                    f"{row.num_seeds}: {', '.join(map(str, plan.stage_seeds(i)))}" if plan.unit == "candidate" else "",
+                    f"{row.num_seeds}: {', '.join(map(str, plan.stage_seeds(i)))}" if not plan.members_compete else "",
                     row.num_candidates,
                     row.num_members,
                     row.steps,
@@ -212,15 +213,16 @@ def print_plan(plan: SearchPlan, costs: Sequence[StageCost], to: Console) -> Non
         )
     to.print(table)
     total, full = sum(row.steps for row in costs), ungated_steps(plan)
-    if plan.compare is None:
-        _print_follow_ups(plan, to)
-        to.print(f"About {total} steps if each gate promotes its quota; {full} without gates ({total / full:.0%}).")
-    else:
+    if isinstance(plan, Comparison):
         probes = f"; a bisection may run {plan.compare.max_probes} configs more" if plan.compare.bisect else ""
         to.print(f"At most {total} steps for A and B{probes}.")
+        return
+    if isinstance(plan, Search):
+        _print_follow_ups(plan, to)
+    to.print(f"About {total} steps if each gate promotes its quota; {full} without gates ({total / full:.0%}).")
 
 
-def _print_follow_ups(plan: SearchPlan, to: Console) -> None:
+def _print_follow_ups(plan: Search, to: Console) -> None:
     for change in changes(plan):
         table = change.follow_up
         competes = f", competes from gate {table.enters + 1} on" if table.enters else ""
@@ -229,13 +231,13 @@ def _print_follow_ups(plan: SearchPlan, to: Console) -> None:
         to.print(f"Follow-ups are about {follow_up_steps(plan)} of the steps.")
 
 
-def _kind(plan: SearchPlan) -> str:
-    if plan.unit == "member":
-        return f"a race of {len(plan.seeds)} seeds ({', '.join(map(str, plan.seeds))}) of {plan.control}"
-    if plan.compare is not None:
+def _kind(plan: Plan) -> str:
+    if isinstance(plan, Comparison):
         return (
             f"B = {plan.presets[0]} against A = {plan.control}, test {plan.compare.test}, alpha {plan.compare.alpha:g}"
         )
+    if not isinstance(plan, Search):
+        return f"a race of {len(plan.seeds)} seeds ({', '.join(map(str, plan.seeds))}) of {plan.control}"
     beside = f", references {', '.join(plan.references)}" if plan.references else ""
     named = f"control {plan.control}{beside}"
     return f"space {plan.space}, {named}, sampler {plan.sampler.name}" if plan.space else f"named configs, {named}"
@@ -302,7 +304,7 @@ def _probe(history: History) -> str:
     """Which probe this is, how many more there may be, and what is still suspected."""
     state, plan = compare.bisection(history), history.plan
     assert state is not None
-    assert plan.compare is not None
+    assert isinstance(plan, Comparison)
     number = len(history.candidates) - 2
     left = min(state.at_most, plan.compare.max_probes - number + 1)
     return f"probe {number} (at most {left} to come, this one with it; suspects: {', '.join(sorted(state.remaining))})"

@@ -12,12 +12,13 @@ from statistics import fmean
 
 from analysis.stats.scores import Values
 from tune_rh.members import Candidate, Member
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
+from tune_rh.plan_rules import PromoteRule
 from tune_rh.rules import out_of_bounds, too_far_behind
 
 
 def bar(
-    plan: SearchPlan,
+    plan: Plan,
     candidate: Candidate,
     members: Iterable[Member],
     values: Values,
@@ -31,7 +32,7 @@ def bar(
     return bar_by_gap(plan, candidate, values, control, at_gate)
 
 
-def bar_by_health(plan: SearchPlan, stage: int, members: Iterable[Member]) -> str:
+def bar_by_health(plan: Plan, stage: int, members: Iterable[Member]) -> str:
     """Why a candidate with these members at the gate of ``stage`` (of a race: a member) may not pass; empty if it may.
 
     One that an earlier gate had bought and that stayed there is not among them: it reported on another step.
@@ -41,7 +42,7 @@ def bar_by_health(plan: SearchPlan, stage: int, members: Iterable[Member]) -> st
     return out_of_bounds(plan.rules.health, [m.curve for m in members if not m.lost]) or ""
 
 
-def bar_by_gap(plan: SearchPlan, candidate: Candidate, values: Values, control: Candidate, at_gate: Values) -> str:
+def bar_by_gap(plan: Plan, candidate: Candidate, values: Values, control: Candidate, at_gate: Values) -> str:
     """Why the candidate is too far behind the control to pass the gate that it has come to; empty if it is not.
 
     Args:
@@ -51,7 +52,7 @@ def bar_by_gap(plan: SearchPlan, candidate: Candidate, values: Values, control: 
         control: with ``at_gate``, its values at that same gate: it may have gone further since.
         at_gate: see ``control``.
     """
-    rule = plan.rules.gap
+    rule = plan.gap
     if rule is None or candidate.stage == plan.last_stage:
         return ""
     first, now = [], []
@@ -63,9 +64,8 @@ def bar_by_gap(plan: SearchPlan, candidate: Candidate, values: Values, control: 
     return too_far_behind(rule, first, now) or ""
 
 
-def health(plan: SearchPlan, members: Iterable[Member]) -> dict[str, float]:
+def health(rule: PromoteRule | None, members: Iterable[Member]) -> dict[str, float]:
     """The promote rule's metrics: the mean over a candidate's live members at a gate of their last reports."""
-    rule = plan.rules.promote
     last = [m.curve.metrics[-1] for m in members if m.curve.metrics and not m.lost]
     if rule is None or not last:
         return {}
@@ -75,7 +75,7 @@ def health(plan: SearchPlan, members: Iterable[Member]) -> dict[str, float]:
     }
 
 
-def _first(plan: SearchPlan, member: Member) -> float:
+def _first(plan: Plan, member: Member) -> float:
     """The value at the first evaluation of all; NaN without one."""
     curve = member.curve
     return curve.values[0] if curve.steps[:1] == [plan.eval_every] else math.nan

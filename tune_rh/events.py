@@ -10,6 +10,7 @@ from typing import Literal
 
 from trainables.member_job import Purpose
 from trainables.report import Codec, Diagnosed, Evaluated, Fields, MemberId, Message, Number, Tested
+from tune_rh.plan import Origin
 
 __all__ = [
     "KINDS",
@@ -19,7 +20,6 @@ __all__ = [
 ]  # fmt: skip
 
 Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "diverged", "failed", "interrupted"]
-Origin = Literal["control", "preset", "sampler", "probe", "follow_up", "reference"]
 EndReason = Literal["finished", "interrupted", "failed"]
 Reason = Literal[
     "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference"

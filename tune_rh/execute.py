@@ -24,7 +24,7 @@ from tune_rh.conclusions import conclude
 from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED
 from tune_rh.history import History
 from tune_rh.journal import RunLock, RunPaths
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.runs import OpenRun, data_source, dataset, open_run, recorded_data_dir, resume_command
 from tune_rh.scheduler import Finish, scheduler_of
 
@@ -60,7 +60,7 @@ def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: C
     return SOME_MEMBERS_FAILED if _failed(run.history, to) else DONE
 
 
-def prepare_data(plan: SearchPlan, data_dir: Path, to: Console) -> None:
+def prepare_data(plan: Plan, data_dir: Path, to: Console) -> None:
     """Make the plan's data set if it is missing, and check the plan's configs against it.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Candidates of a real family: the configs that the plan names, then draws from its space, then follow-ups.
+"""Candidates of a real family: the configs that the plan names, then draws from its space, follow-ups or probes.
 
-Not here: which of them is due (`tune_rh.halving`), or how a draw is made (`tune_rh.sampler`).
+Not here: which of them is due (the scheduler), or how a draw is made (`tune_rh.sampler`).
 """
 
 from __future__ import annotations
@@ -17,32 +17,66 @@ from tune_rh.configs import named_config
 from tune_rh.errors import PlanError
 from tune_rh.events import CandidateAdded, FollowUpSkipped, Origin, SpaceExhausted
 from tune_rh.history import History
+from tune_rh.kinds import Comparison, Search
 from tune_rh.members import candidate_id
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.plan_file import explain
 from tune_rh.scheduler import AskFollowUp
+from tune_rh.session import Source
 
 
-class FamilySource:
-    """The candidates of a plan; see `tune_rh.session.Source`."""
+class NamedSource:
+    """The configs that a plan names and nothing else: all that a race has; see `tune_rh.session.Source`."""
 
-    def __init__(self, plan: SearchPlan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._family = get_family(plan.family)
-        self._space = get_space(plan.family, plan.space) if plan.space else None
 
     def candidate(self, history: History) -> CandidateAdded | SpaceExhausted:
-        """The control first, then references, presets, probes or draws; a config that is known is passed over."""
-        plan = self.plan
-        if not history.candidates:
-            return self._named(history, plan.control, "control" if plan.has_control else "preset")
-        if len(history.references) < len(plan.references):
-            return self._named(history, plan.references[len(history.references)], "reference")
-        for name in plan.presets:
-            config, patience = named_config(plan, name)
+        """The control first, then what else the plan names; a config that is known is passed over."""
+        for name, origin in self.plan.named:
+            config, patience = named_config(self.plan, name)
             if not history.knows(config.digest(), patience):
-                return self._named(history, name, "preset")
-        return self._probe(history) if plan.compare is not None else self._draw(history)
+                enters = len(self.plan.stages) if origin == "reference" else 0
+                return self._add(history, config, origin, name, patience_steps=patience, enters=enters)
+        return self._further(history)
+
+    def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
+        """Never asked: only a search has follow-ups."""
+        raise AssertionError(f"{asked} in a {self.plan.kind}")
+
+    def _further(self, history: History) -> CandidateAdded | SpaceExhausted:
+        return SpaceExhausted(0)
+
+    def _add(
+        self,
+        history: History,
+        config: Any,
+        origin: Origin,
+        label: str = "",
+        draw: sampler.Draw | None = None,
+        **facts: Any,
+    ) -> CandidateAdded:
+        return CandidateAdded(
+            candidate_id(len(history.candidates)),
+            config.model_dump(mode="json"),
+            config.digest(),
+            origin,
+            label,
+            params=draw.params if draw else {},
+            distributions=draw.distributions if draw else {},
+            **facts,
+        )
+
+
+class SearchSource(NamedSource):
+    """Named configs, then draws; and the follow-ups around winners."""
+
+    plan: Search
+
+    def __init__(self, plan: Search) -> None:
+        super().__init__(plan)
+        self._space = get_space(plan.family, plan.space) if plan.space else None
 
     def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
         """Around the winner's resolved config and with its patience; skipped if it cannot be made, or is known."""
@@ -61,7 +95,7 @@ class FamilySource:
             history, config, "follow_up", label, patience_steps=patience, parent=asked.parent, enters=enters
         )
 
-    def _draw(self, history: History) -> CandidateAdded | SpaceExhausted:
+    def _further(self, history: History) -> CandidateAdded | SpaceExhausted:
         if self._space is None:  # presets that were passed over leave some of num_candidates open
             return SpaceExhausted(0)
         for attempt in range(sampler.MAX_DRAWS):
@@ -70,19 +104,6 @@ class FamilySource:
             if not history.knows(config.digest()):
                 return self._add(history, config, "sampler", draw=draw)
         return SpaceExhausted(sampler.MAX_DRAWS)
-
-    def _named(self, history: History, name: str, origin: Origin) -> CandidateAdded:
-        config, patience = named_config(self.plan, name)
-        enters = len(self.plan.stages) if origin == "reference" else 0
-        return self._add(history, config, origin, name, patience_steps=patience, enters=enters)
-
-    def _probe(self, history: History) -> CandidateAdded:
-        keys = compare.next_probe(history)
-        assert keys is not None, "the policy asks only while a probe is wanted"
-        fields = compare.probe_fields(history, keys)
-        patience = fields.pop(compare.PATIENCE, None)
-        label = f"{self.plan.control} with {', '.join(sorted(keys))} of {self.plan.presets[0]}"
-        return self._add(history, build_config(self._family, fields), "probe", label, patience_steps=patience)
 
     def _add(
         self,
@@ -93,17 +114,7 @@ class FamilySource:
         draw: sampler.Draw | None = None,
         **facts: Any,
     ) -> CandidateAdded:
-        draw = draw or self._as_draw(config)
-        return CandidateAdded(
-            candidate_id(len(history.candidates)),
-            config.model_dump(mode="json"),
-            config.digest(),
-            origin,
-            label,
-            params=draw.params if draw else {},
-            distributions=draw.distributions if draw else {},
-            **facts,
-        )
+        return super()._add(history, config, origin, label, draw or self._as_draw(config), **facts)
 
     def _as_draw(self, config: Any) -> sampler.Draw | None:
         """How the space would have drawn a preset, or None if it cannot: the sampler then learns nothing from it."""
@@ -117,3 +128,24 @@ class FamilySource:
             return build_config(self._family, draw, self.plan.fixed, preset=preset)
         except ValidationError as error:
             raise PlanError(explain(error, f"a draw from space {self.plan.space!r}")) from error
+
+
+class ComparisonSource(NamedSource):
+    """A and B, then the configs between them that a bisection asks for."""
+
+    plan: Comparison
+
+    def _further(self, history: History) -> CandidateAdded:
+        keys = compare.next_probe(history)
+        assert keys is not None, "the scheduler asks only while a probe is wanted"
+        fields = compare.probe_fields(history, keys)
+        patience = fields.pop(compare.PATIENCE, None)
+        label = f"{self.plan.control} with {', '.join(sorted(keys))} of {self.plan.presets[0]}"
+        return self._add(history, build_config(self._family, fields), "probe", label, patience_steps=patience)
+
+
+def family_source(plan: Plan) -> Source:
+    """Where a session on ``plan`` takes its candidates from."""
+    if isinstance(plan, Search):
+        return SearchSource(plan)
+    return ComparisonSource(plan) if isinstance(plan, Comparison) else NamedSource(plan)

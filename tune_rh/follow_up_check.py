@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from trainables.registry import build_config, get_family
 from tune_rh import follow_ups
-from tune_rh.plan import SearchPlan
+from tune_rh.kinds import Search
 from tune_rh.plan_file import explain
 
 Named = tuple[str, Any]
@@ -21,7 +21,7 @@ _MOST = 200
 """So many configs are tried as winners: each table multiplies them."""
 
 
-def check_follow_ups(plan: SearchPlan, winners: Sequence[Named]) -> list[str]:
+def check_follow_ups(plan: Search, winners: Sequence[Named]) -> list[str]:
     """A line for each change that gives a valid config over no winner, on other data, or of a fixed field.
 
     Args:
@@ -44,7 +44,7 @@ def check_follow_ups(plan: SearchPlan, winners: Sequence[Named]) -> list[str]:
     return problems
 
 
-def _over(plan: SearchPlan, bases: Sequence[Named], fields: Mapping[str, Any]) -> tuple[list[Named], list[str]]:
+def _over(plan: Search, bases: Sequence[Named], fields: Mapping[str, Any]) -> tuple[list[Named], list[str]]:
     """What becomes of the change over each base: configs, and why not."""
     made, refused = [], []
     for name, base in bases:

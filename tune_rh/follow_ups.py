@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from tune_rh.gates import Rank
 from tune_rh.history import History
+from tune_rh.kinds import FollowUp, Search
 from tune_rh.members import Candidate
-from tune_rh.plan import FollowUp, SearchPlan
 
 
 class Change(NamedTuple):
@@ -31,17 +31,25 @@ class Due(NamedTuple):
     parent: str
 
 
-def changes(plan: SearchPlan) -> list[Change]:
+def changes(plan: Search) -> list[Change]:
     """All changes in the order in which they are taken."""
     return [Change(i, table, fields) for i, table in enumerate(plan.follow_ups) for fields in table.changes]
 
 
-def remaining(plan: SearchPlan, history: History) -> list[Change]:
+def is_over_budget(plan: Search, history: History) -> bool:
+    """Whether the plan's budget lets no new candidate start any more."""
+    steps, hours = plan.budget.max_steps, plan.budget.max_slot_hours
+    return (steps is not None and history.steps_spent >= steps) or (
+        hours is not None and history.slot_seconds >= hours * 3600
+    )
+
+
+def remaining(plan: Search, history: History) -> list[Change]:
     """Those that are still to come; none once the budget is spent, for they are new candidates."""
-    return [] if history.is_over_budget else changes(plan)[len(history.followed) :]
+    return [] if is_over_budget(plan, history) else changes(plan)[len(history.followed) :]
 
 
-def due(plan: SearchPlan, history: History) -> Due | None:
+def due(plan: Search, history: History) -> Due | None:
     """The next change, if its winner is known.
 
     To be asked when no new candidate may be drawn any more and nobody else can pass a gate below the table's.
@@ -58,7 +66,7 @@ def due(plan: SearchPlan, history: History) -> Due | None:
     return None if won is None else Due(number, won.id)
 
 
-def are_awaited(plan: SearchPlan, history: History, gate: int) -> bool:
+def are_awaited(plan: Search, history: History, gate: int) -> bool:
     """Whether a follow-up that competes at ``gate`` is still to come to it, so that the gate cannot be closed.
 
     One whose winner is known at a later gate only is not waited for: it is never there before this gate is closed.

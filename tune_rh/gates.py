@@ -13,11 +13,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from analysis.stats.scores import SeedScores, Values, chance_below
-from tune_rh.plan import Scoring, SearchPlan
+from tune_rh.plan import Plan
+from tune_rh.plan_rules import PromoteRule
 from tune_rh.rules import is_healthier
 
-_SINGLE = Scoring(band=0.0, extra_seeds=0.0)
-"""For a race: a member's score is its one value."""
 _ALWAYS_FIT = 32
 _GROWTH = 1.25
 _MIN_PAIRS = 4
@@ -34,7 +33,7 @@ class Rank(NamedTuple):
 class Gate:
     """The gate at the end of stage ``stage``. The control arrives as well, but takes no rank and no quota."""
 
-    def __init__(self, plan: SearchPlan, stage: int) -> None:
+    def __init__(self, plan: Plan, stage: int) -> None:
         self.order: list[Rank] = []
         self.waiting: list[Rank] = []  # those that may be promoted
         self.cut: list[Rank] = []  # where gates stop at once: those that were below the cut when they arrived
@@ -47,11 +46,9 @@ class Gate:
         self.num_extra = 0
         self.control: Values | None = None
         self.control_health: Mapping[str, float] = {}
-        self.eta = plan.stages[stage].eta or plan.eta
-        self._stops = plan.gates == "stop" and plan.stages[stage].top is None
-        self._rule = plan.rules.promote
+        self._terms = plan.gate(stage)
         sign = 1.0 if plan.mode == "min" else -1.0
-        scoring = plan.scoring if plan.unit == "candidate" else _SINGLE
+        scoring = self._terms.scoring
         success = None if scoring.success is None else sign * scoring.success
         self._seeds = SeedScores(scoring.objective, scoring.k, success, plan.stage_seeds(stage))
         # The mean of common seeds needs nothing learnt.
@@ -93,7 +90,7 @@ class Gate:
         if None in values.values():
             self._with_failures.add(index)
         self._insert(index)
-        if self._stops and eligible and self.rank(index) >= math.ceil(len(self.order) / self.eta):
+        if self._terms.cuts and eligible and self.rank(index) >= self.quota(up=True):
             self._leave(index)
             self._eligible.discard(index)
             insort(self.cut, self._rank(index))
@@ -215,13 +212,22 @@ class Gate:
         """0-based place among all that have arrived to compete (a guest: the place that it would have)."""
         return bisect_left(self.order, self._rank(index))
 
+    @property
+    def rule(self) -> PromoteRule | None:
+        """What promotes here beside the quota."""
+        return self._terms.promote
+
+    def quota(self, *, times: float = 1.0, up: bool = False) -> int:
+        """See `tune_rh.plan.GateTerms.quota`, of all that have arrived to compete."""
+        return self._terms.quota(len(self.order), times=times, up=up)
+
     def chance(self, index: int) -> float:
-        """Probability that candidate ``index`` truly is among the best ``floor(n / eta)``; 0 while nobody is.
+        """Probability that candidate ``index`` truly is among the quota; 0 while there is none.
 
         Student's t around its score, with the moderated variance over seeds and what past promotions have shown of
         how ranks move on the way to the next gate.
         """
-        quota = math.floor(len(self.order) / self.eta)
+        quota = self.quota()
         if not 0 < quota < len(self.order):
             return 0.0
         cut = (self.order[quota - 1].score + self.order[quota].score) / 2
@@ -265,7 +271,7 @@ class Gate:
             _remove(self.healthier, rank)
 
     def _is_healthier(self, index: int) -> bool:
-        rule = self._rule
+        rule = self._terms.promote
         if rule is None or self.control is None:
             return False
         return is_healthier(rule, self._health[index], self.control_health)

@@ -17,8 +17,9 @@ from tune_rh import follow_ups
 from tune_rh.events import MemberId, Promoted, Reason, SeedAdded
 from tune_rh.gates import Gate
 from tune_rh.history import History
+from tune_rh.kinds import Search
 from tune_rh.members import ADVANCE, DIAGNOSE, LOOK, TEST, Candidate, Pending
-from tune_rh.plan import Scoring, SearchPlan, Stage
+from tune_rh.plan import Plan, Scoring, Stage
 from tune_rh.plan_rules import PromoteRule
 from tune_rh.rules import promotable_by_rule
 from tune_rh.scheduler import (
@@ -44,7 +45,7 @@ _NEAR = 0.3
 class HalvingScheduler:
     """The scheduler of a search: candidates against a control, gate by gate."""
 
-    plan: SearchPlan
+    plan: Search
 
     def next(self, history: History, prefer: MemberId | None = None) -> Decision:
         """What a free slot does.
@@ -90,7 +91,7 @@ def after_report(history: History, member: MemberId) -> Verdict:
     return Continue(state.until_step) if state.step < state.until_step else Park()
 
 
-def run_first(plan: SearchPlan, pending: Sequence[Pending], prefer: MemberId | None) -> RunMember:
+def run_first(plan: Plan, pending: Sequence[Pending], prefer: MemberId | None) -> RunMember:
     """Run the first in line, or ``prefer`` where that is as good."""
     first = pending[0]
     if prefer is not None:
@@ -122,7 +123,7 @@ def fill(history: History, k: int) -> Promote | None:
     return None
 
 
-def _follow_up(plan: SearchPlan, history: History) -> Promote | AddSeed | AskFollowUp | None:
+def _follow_up(plan: Search, history: History) -> Promote | AddSeed | AskFollowUp | None:
     """The next follow-up; before its winner is known, whoever may still pass a gate below the winner's."""
     left = follow_ups.remaining(plan, history)
     if not left:
@@ -134,15 +135,17 @@ def _follow_up(plan: SearchPlan, history: History) -> Promote | AddSeed | AskFol
     return None if due is None else AskFollowUp(*due)
 
 
-def _idle(plan: SearchPlan, history: History, until: int) -> Promote | AddSeed | None:
+def _idle(plan: Search, history: History, until: int) -> Promote | AddSeed | None:
     """What a slot that would idle lets through the gates below ``until``."""
     return _at_gates(plan, history, until=until, idle=True) or _close_gates(plan, history, until)
 
 
-def _may_ask(plan: SearchPlan, history: History) -> bool:
+def _may_ask(plan: Search, history: History) -> bool:
     if not history.candidates or len(history.references) < len(plan.references):
         return True
-    return history.num_candidates() < plan.num_candidates and not history.space_exhausted and not history.is_over_budget
+    if history.space_exhausted or follow_ups.is_over_budget(plan, history):
+        return False
+    return history.num_candidates() < plan.num_candidates
 
 
 def _keep_up(history: History) -> Promote | None:
@@ -172,7 +175,7 @@ def _pass(history: History, candidate: Candidate) -> Promote:
 
 
 def _at_gates(
-    plan: SearchPlan, history: History, *, until: int | None = None, idle: bool = False
+    plan: Search, history: History, *, until: int | None = None, idle: bool = False
 ) -> Promote | AddSeed | None:
     """What the gates (those below ``until``) allow as they stand, highest first: quota, rules, the band at the cut."""
     for k in reversed(range(plan.last_stage if until is None else until)):
@@ -185,15 +188,14 @@ def _at_gates(
         more = _more_seeds(plan, history, k)
         if more:
             return more
-        share = len(gate.order) / gate.eta
-        if gate.rank(first) < math.floor(share):
+        if gate.rank(first) < gate.quota():
             return _promotion(history, k, first, "quota")
         by_rule = _promote_by_rule(plan.rules.promote, history, k)
         if by_rule:
             return by_rule
         if _is_in_band(plan.scoring, gate, first):
             return _promotion(history, k, first, "band")
-        if idle and stage.when_idle and gate.rank(first) < math.ceil(share):
+        if idle and stage.when_idle and gate.rank(first) < gate.quota(up=True):
             return _promotion(history, k, first, "idle")
     return None
 
@@ -206,12 +208,12 @@ def _is_in_band(scoring: Scoring, gate: Gate, first: int) -> bool:
     if not scoring.band or scoring.objective != "mean":
         return False
     kept = bisect_left(gate.held, gate.waiting[0])
-    if gate.num_promoted + kept >= math.floor(scoring.band_quota * len(gate.order) / gate.eta):
+    if gate.num_promoted + kept >= gate.quota(times=scoring.band_quota):
         return False
     return gate.chance(first) >= scoring.band
 
 
-def _more_seeds(plan: SearchPlan, history: History, k: int) -> AddSeed | None:
+def _more_seeds(plan: Search, history: History, k: int) -> AddSeed | None:
     """One more seed for the best that waits, if it is near the cut and the gate has something left to spend."""
     gate, stage, scoring = history.gates[k], plan.stages[k], plan.scoring
     if not scoring.extra_seeds or scoring.objective != "mean" or stage.num_seeds == len(plan.seeds):
@@ -241,7 +243,7 @@ def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Prom
     return None
 
 
-def _close_gates(plan: SearchPlan, history: History, until: int) -> Promote | None:
+def _close_gates(plan: Search, history: History, until: int) -> Promote | None:
     """Fill the first gate (below ``until``) that lacks somebody and nobody else can reach.
 
     Candidates that an idle slot would let through are on the way, and waited for.
@@ -260,7 +262,7 @@ def _close_gates(plan: SearchPlan, history: History, until: int) -> Promote | No
     return None
 
 
-def _audit(plan: SearchPlan, history: History) -> Promote | None:
+def _audit(plan: Search, history: History) -> Promote | None:
     """Bring audited candidates to the end, then draw another of those that were cut until there are ``plan.audit``.
 
     Drawn by a hash of the id, the same for every prefix of the journal. Those drawn pass gate by gate, whatever comes.
@@ -277,7 +279,7 @@ def _audit(plan: SearchPlan, history: History) -> Promote | None:
     return _promotion(history, *min(waiting, key=lambda place: _lot(plan, history.candidate_at(place[1]).id)), "audit")
 
 
-def _lot(plan: SearchPlan, candidate: str) -> bytes:
+def _lot(plan: Search, candidate: str) -> bytes:
     return hashlib.sha256(f"audit {plan.sampler.seed} {candidate}".encode()).digest()
 
 

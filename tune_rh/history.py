@@ -32,14 +32,14 @@ from tune_rh.events import (
 )
 from tune_rh.gates import Gate
 from tune_rh.members import ADVANCE, CONTROL, DIAGNOSE, FRESH, LOOK, TEST, Candidate, Cost, Ended, Member, Pending
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.rules import ending
 
 
 class History:
     """The state of a run; see the module."""
 
-    def __init__(self, plan: SearchPlan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.candidates: dict[str, Candidate] = {}
         self._known: dict[tuple[str, int | None], str] = {}
@@ -75,7 +75,7 @@ class History:
 
     def entry_at(self, index: int) -> tuple[Candidate, int | None]:
         """What a gate's entry ``index`` stands for: a candidate, or in a race the member of that seed."""
-        if self.plan.unit == "member":
+        if self.plan.members_compete:
             return self._by_index[0], self.plan.seeds[index]
         return self.candidate_at(index), None
 
@@ -83,14 +83,6 @@ class History:
         """How many candidates there are; the control, references and follow-ups left out."""
         beside = self.plan.has_control + len(self.references) + len(self.follow_ups)
         return max(0, len(self._by_index) - beside)
-
-    @property
-    def is_over_budget(self) -> bool:
-        """Whether the plan's budget lets no new candidate start any more."""
-        budget = self.plan.budget
-        return (budget.max_steps is not None and self.steps_spent >= budget.max_steps) or (
-            budget.max_slot_hours is not None and self.slot_seconds >= budget.max_slot_hours * 3600
-        )
 
     def is_out(self, candidate: Candidate) -> bool:
         """Whether the candidate has come to the gate of its stage and may go no further."""
@@ -166,7 +158,7 @@ class History:
             assert event.parent is not None
             self.follow_ups.append(candidate)
             self.followed.append(event.parent)
-        if self.plan.unit == "member":
+        if self.plan.members_compete:
             self.incomplete[0] += len(self.plan.seeds)
         else:
             self.incomplete[0] += candidate.competes
@@ -184,16 +176,15 @@ class History:
         last = member.stage == self.plan.last_stage
         kind = LOOK if candidate.look == "wanted" and candidate.look_seed == member.id.seed else None
         if member.status == "idle" and member.step < self.plan.stages[member.stage].until_step:
-            first = candidate is self.control and self.plan.compare is None
+            first = candidate is self.control and self.plan.protects_control
             kind = CONTROL if first else ADVANCE if member.step else FRESH
         elif last and member.status in ("stopped", "completed") and member.tested is None:
             kind = TEST
         elif last and member.tested is not None and member.diagnosed is None and self.plan.diagnose:
             kind = DIAGNOSE
         if kind is not None:
-            order = (candidate.index, self.plan.seeds.index(member.id.seed))
-            major, minor = order if self.plan.compare is None else order[::-1]
-            insort(self.pending, Pending(kind, -member.stage, major, minor, member.id))
+            turn = self.plan.turn(candidate.index, self.plan.seeds.index(member.id.seed))
+            insort(self.pending, Pending(kind, -member.stage, *turn, member.id))
 
     def _start(self, event: JobStarted) -> None:
         member = self.member(event.member)
@@ -259,13 +250,12 @@ class History:
     def ending(self, member: Member) -> tuple[Literal["diverged", "completed", "stopped"], str] | None:
         """How a running member ends with its last report, and why; None if it goes on or waits at a gate."""
         candidate = self.candidates[member.id.candidate]
-        protected = candidate is self.control or candidate.is_reference
-        protected &= self.plan.compare is None
+        protected = self.plan.protects_control and (candidate is self.control or candidate.is_reference)
         return ending(self.plan, member.curve, candidate.added.patience_steps, member.diverged, protected)
 
     def _arrive(self, candidate: Candidate, member: Member) -> None:
         """File the candidate (in a race the member) at its gate once every seed there has reached it or ended."""
-        if self.plan.unit == "member":
+        if self.plan.members_compete:
             self._arrive_member(member)
             return
         if self.is_complete(candidate) or candidate.look == "wanted":
@@ -280,8 +270,8 @@ class History:
         values = {m.id.seed: m.value for m in members}
         self.incomplete[candidate.stage] -= candidate.competes
         if candidate is self.control:
-            gate.arrive_control(values, health(self.plan, members))
-            if self.plan.rules.gap is not None:
+            gate.arrive_control(values, health(gate.rule, members))
+            if self.plan.gap is not None:
                 for other in self._by_index[1:]:
                     if other.stage == candidate.stage:
                         self._arrive(other, other.members[seeds[0]])
@@ -295,7 +285,7 @@ class History:
         candidate.barred = bar(self.plan, candidate, members, values, self.control, gate.control)
         eligible = not candidate.barred and candidate.look != "failed" and any(v is not None for v in values.values())
         if candidate.competes:
-            gate.arrive(candidate.index, values, eligible=eligible, health=health(self.plan, members))
+            gate.arrive(candidate.index, values, eligible=eligible, health=health(gate.rule, members))
         else:
             gate.arrive_guest(candidate.index, values, eligible=eligible)
         if not eligible:
@@ -346,7 +336,7 @@ class History:
 
     def _waits_for_control(self, candidate: Candidate) -> bool:
         """Whether the control must be at the candidate's gate first, for the gap between the two."""
-        if self.plan.rules.gap is None or candidate.stage == self.plan.last_stage or candidate.is_reference:
+        if self.plan.gap is None or candidate.stage == self.plan.last_stage or candidate.is_reference:
             return False
         return self.control not in (None, candidate) and self.gates[candidate.stage].control is None
 
@@ -387,7 +377,7 @@ class History:
         self._arrive(candidate, candidate.members[event.seed])
 
 
-def fold(plan: SearchPlan, events: Iterable[Event]) -> History:
+def fold(plan: Plan, events: Iterable[Event]) -> History:
     """The history of ``events`` (any iterable) under ``plan``."""
     history = History(plan)
     for event in events:

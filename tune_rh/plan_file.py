@@ -22,8 +22,9 @@ from trainables.api import Family
 from trainables.errors import UnknownFamily
 from trainables.registry import get_family
 from tune_rh.errors import PlanError
-from tune_rh.plan import SearchPlan
-from tune_rh.plan_rules import HealthBound, Rules
+from tune_rh.kinds import Comparison, Race, Search, kind_of
+from tune_rh.plan import Plan
+from tune_rh.plan_rules import HealthBound
 
 SHIPPED = Path(__file__).parent / "plans"
 
@@ -39,7 +40,7 @@ def find_plan(path: str) -> Path:
     raise PlanError(f"plan {path!r}: no such file; plans that ship: {names}")
 
 
-def load_plan(path: Path, overrides: Sequence[str] = ()) -> SearchPlan:
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     """Read, override and resolve a plan.
 
     Args:
@@ -55,7 +56,7 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> SearchPlan:
     return resolve_plan(fields, where=str(path))
 
 
-def load_frozen(path: Path) -> SearchPlan:
+def load_frozen(path: Path) -> Plan:
     """Read the resolved plan of a run as it was frozen; its family need not be there.
 
     Raises:
@@ -67,7 +68,7 @@ def load_frozen(path: Path) -> SearchPlan:
     return plan
 
 
-def resolve_plan(fields: dict[str, Any], where: str = "plan") -> SearchPlan:
+def resolve_plan(fields: dict[str, Any], where: str = "plan") -> Plan:
     """Validate ``fields`` and fill objective, mode and default health bounds from the family."""
     plan = _validate(fields, where)
     try:
@@ -96,24 +97,25 @@ def _read(path: Path) -> dict[str, Any]:
         raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
 
 
-def _validate(fields: dict[str, Any], where: str) -> SearchPlan:
+def _validate(fields: dict[str, Any], where: str) -> Plan:
     """The plan of ``fields``, as far as it can be checked without its family."""
     problems = _not_finite(fields)
     if problems:
         raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
+    kind = kind_of(fields)
     try:
-        return SearchPlan.model_validate_json(json.dumps(fields, default=_not_json))
+        return kind.model_validate_json(json.dumps(fields, default=_not_json))
     except ValidationError as error:
-        raise PlanError(explain(error, where, SearchPlan)) from error
+        raise PlanError(explain(error, where, kind)) from error
 
 
-def _diagnose(plan: SearchPlan, names: tuple[str, ...]) -> tuple[str, ...]:
+def _diagnose(plan: Plan, names: tuple[str, ...]) -> tuple[str, ...]:
     """What looks at members that reach the last stage: as the plan says, else all there are; none in a comparison."""
-    chosen = names if plan.diagnose is None and plan.compare is None else plan.diagnose or ()
+    chosen = names if plan.diagnose is None and plan.diagnoses_all else plan.diagnose or ()
     return tuple(name for name in names if name in {*chosen, *plan.require})
 
 
-def _check_diagnostics(plan: SearchPlan, diagnostics: tuple[str, ...]) -> list[str]:
+def _check_diagnostics(plan: Plan, diagnostics: tuple[str, ...]) -> list[str]:
     known = ", ".join(diagnostics) or "none"
     return [
         f"{field}: {name!r} is no diagnostic of {plan.family}; known: {known}"
@@ -123,14 +125,14 @@ def _check_diagnostics(plan: SearchPlan, diagnostics: tuple[str, ...]) -> list[s
     ]
 
 
-def _check_family(plan: SearchPlan, family: Family) -> list[str]:
+def _check_family(plan: Plan, family: Family) -> list[str]:
     problems = []
     if plan.objective not in ("", family.objective.name):
         problems.append(f"objective = {plan.objective!r}: {plan.family} is judged by {family.objective.name!r}")
     if "mode" in plan.model_fields_set and plan.mode != family.objective.mode:
         problems.append(f"mode = {plan.mode!r}: {family.objective.name} of {plan.family} is {family.objective.mode!r}")
     known = ", ".join(sorted(family.presets))
-    names = [name for name in (plan.control, *plan.presets, *plan.references) if name]
+    names = [name for name, _ in plan.named]
     made_from = [plan.configs[name].preset if name in plan.configs else name for name in names]
     made_from += [variant.preset for variant in plan.configs.values()]
     problems += [
@@ -141,16 +143,17 @@ def _check_family(plan: SearchPlan, family: Family) -> list[str]:
     metrics = {m.name for m in family.metrics}
     problems += [
         f"rules: metric {name!r} is not reported by {plan.family}; known: {', '.join(sorted(metrics))}"
-        for name in _metrics(plan.rules)
+        for name in _metrics(plan)
         if name not in metrics
     ]
     return problems
 
 
-def _metrics(rules: Rules) -> list[str]:
+def _metrics(plan: Plan) -> list[str]:
     """Every metric that a rule names."""
+    rules, promote = plan.rules, plan.gate(0).promote
     named = [bound.metric for bound in rules.health]
-    named += [wanted.metric for wanted in (rules.promote.healthier if rules.promote else ())]
+    named += [wanted.metric for wanted in (promote.healthier if promote else ())]
     named += [wanted.metric for wanted in (rules.stop.unless if rules.stop else ())]
     return named
 
@@ -166,9 +169,7 @@ def explain(error: ValidationError, where: str, model: type[BaseModel] | None = 
         field = ".".join(str(part) for part in item["loc"])
         value = item.get("input")
         if item["type"] == "extra_forbidden":
-            close = get_close_matches(str(item["loc"][-1]), _keys(model), 1) if model else []
-            meant = f"; is {close[0]!r} meant?" if close else ""
-            lines.append(f"{where}: {field} = {value!r}: there is no such key{meant}")
+            lines.append(f"{where}: {_unknown(field, value, model)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: {field}: missing, and has no default")
         elif item["type"] == "value_error":
@@ -178,6 +179,14 @@ def explain(error: ValidationError, where: str, model: type[BaseModel] | None = 
         else:
             lines.append(f"{where}: {field} = {value!r}: {item['msg']}")
     return "\n".join(lines)
+
+
+def _unknown(field: str, value: object, model: type[BaseModel] | None) -> str:
+    key = field.rpartition(".")[2]
+    if model in (Race, Comparison) and key in _keys(Search):
+        return f"{field} = {value!r}: is of a search; a race or a comparison has none"
+    close = get_close_matches(key, _keys(model), 1) if model else []
+    return f"{field} = {value!r}: there is no such key" + (f"; is {close[0]!r} meant?" if close else "")
 
 
 def _keys(model: type[BaseModel]) -> list[str]:

@@ -136,10 +136,15 @@ class GapRule(FrozenConfig):
 
 
 class Rules(FrozenConfig):
-    """Rules beside the quota of the gates; all off by default."""
+    """What stops a member, and what keeps a candidate from going on; all off by default."""
 
-    promote: PromoteRule | None = None
     stop: StopRule | None = None
     patience_steps: PositiveInt | None = None
-    gap: GapRule | None = None
     health: tuple[HealthBound, ...] = ()
+
+
+class SearchRules(Rules):
+    """Rules about candidates beside a control, which only a search has."""
+
+    promote: PromoteRule | None = None
+    gap: GapRule | None = None

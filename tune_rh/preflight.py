@@ -23,7 +23,8 @@ from trainables.registry import FAMILIES, OPTIONAL, build_config, get_family, ge
 from tune_rh.configs import named_config
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.follow_up_check import check_follow_ups
-from tune_rh.plan import SearchPlan
+from tune_rh.kinds import Comparison, Search
+from tune_rh.plan import Plan
 from tune_rh.plan_file import explain
 from tune_rh.scheduler import scheduler_of
 
@@ -31,7 +32,7 @@ MIN_FREE_MIB = 256
 _DRAWS = 50
 
 
-def check_plan(plan: SearchPlan) -> None:
+def check_plan(plan: Plan) -> None:
     """Raise `PlanError` unless control, presets and draws from the space all give valid configs on one data set."""
     problems = _check_own_family(plan.family)
     if problems:
@@ -40,27 +41,28 @@ def check_plan(plan: SearchPlan) -> None:
     data: dict[str, str] = {}
     if not plan.control:
         problems.append("control: missing; a search needs something that others must beat")
-    built = [_named(plan, name, problems, data) for name in (plan.control, *plan.presets, *plan.references) if name]
-    for name, made in zip(plan.references, built[len(built) - len(plan.references) :], strict=True):
-        if made is not None and built.count(made) > 1:
+    built = [_named(plan, name, problems, data) for name, _ in plan.named if name]
+    for (name, origin), made in zip(plan.named, built, strict=False):
+        if origin == "reference" and made is not None and built.count(made) > 1:
             problems.append(f"references: {name!r} is the same config as another that the plan names")
-    if plan.compare is not None and built[0] is not None and built[0] == built[1]:
+    if isinstance(plan, Comparison) and built[0] is not None and built[0] == built[-1]:
         problems.append(f"presets: {plan.presets[0]!r} and the control {plan.control!r} are the same config")
-    drawn = _check_space(plan, problems, data) if plan.space else set()
-    problems += [
-        f"fixed.{name} = {plan.fixed[name]!r}: space {plan.space!r} draws {name}; fix it or draw it"
-        for name in sorted(drawn & plan.fixed.keys())
-    ]
+    if isinstance(plan, Search) and plan.space:
+        drawn = _check_space(plan, problems, data)
+        problems += [
+            f"fixed.{name} = {plan.fixed[name]!r}: space {plan.space!r} draws {name}; fix it or draw it"
+            for name in sorted(drawn & plan.fixed.keys())
+        ]
     if len(set(data.values())) > 1:
         which = ", ".join(f"{where}: {name}" for where, name in data.items())
         problems.append(f"data differs ({which}): set fixed.data, or no comparison would mean anything")
-    if plan.follow_ups and not problems:
+    if isinstance(plan, Search) and plan.follow_ups and not problems:
         problems += check_follow_ups(plan, list(_winners(plan)))
     if problems:
         raise PlanError("\n".join(dict.fromkeys(problems)))
 
 
-def check_data(plan: SearchPlan, data_dir: Path) -> None:
+def check_data(plan: Plan, data_dir: Path) -> None:
     """Raise `DataError` unless control, presets and draws from the space all fit their data set, which is made.
 
     A family whose data cannot tell is taken at its word.
@@ -73,8 +75,9 @@ def check_data(plan: SearchPlan, data_dir: Path) -> None:
     if not isinstance(source, ConfigCheck):
         return
     problems = []
-    references = [(f"reference {name!r}", named_config(plan, name)[0]) for name in plan.references]
-    for where, config in (*_winners(plan), *references):
+    references = [name for name, origin in plan.named if origin == "reference"]
+    named = [(f"reference {name!r}", named_config(plan, name)[0]) for name in references]
+    for where, config in (*_winners(plan), *named):
         try:
             source.check(config, data_dir)
         except (DataMissing, DataCorrupt):
@@ -85,7 +88,7 @@ def check_data(plan: SearchPlan, data_dir: Path) -> None:
         raise DataError("\n".join(dict.fromkeys(problems)))
 
 
-def check_machine(plan: SearchPlan, runs_dir: Path, *, local: bool) -> None:
+def check_machine(plan: Plan, runs_dir: Path, *, local: bool) -> None:
     """Raise `PreflightRefused` if the disk is nearly full or, in process, a job asks for more than this machine has."""
     problems = []
     free_mib = shutil.disk_usage(runs_dir).free // 2**20
@@ -125,17 +128,17 @@ def _check_own_family(name: str) -> list[str]:
     return problems
 
 
-def _winners(plan: SearchPlan) -> Iterator[tuple[str, Any]]:
+def _winners(plan: Plan) -> Iterator[tuple[str, Any]]:
     """Configs that may win, of a plan that `check_plan` has passed, with where each comes from."""
-    for name in (plan.control, *plan.presets):
+    for name in (name for name, origin in plan.named if origin != "reference"):
         yield f"{'config' if name in plan.configs else 'preset'} {name!r}", named_config(plan, name)[0]
-    if plan.space:
+    if isinstance(plan, Search) and plan.space:
         space = get_space(plan.family, plan.space)
         for seed in range(_DRAWS):
             yield f"space {plan.space!r}", _draw(plan, space, space.suggest(RandomTrial(seed)))
 
 
-def _named(plan: SearchPlan, name: str, problems: list[str], data: dict[str, str]) -> tuple[Any, int | None] | None:
+def _named(plan: Plan, name: str, problems: list[str], data: dict[str, str]) -> tuple[Any, int | None] | None:
     try:
         config, patience = named_config(plan, name)
     except PlanError as error:
@@ -145,7 +148,7 @@ def _named(plan: SearchPlan, name: str, problems: list[str], data: dict[str, str
     return config, patience
 
 
-def _check_space(plan: SearchPlan, problems: list[str], data: dict[str, str]) -> set[str]:
+def _check_space(plan: Search, problems: list[str], data: dict[str, str]) -> set[str]:
     """Fields that the space sets; notes draws that cannot be built."""
     try:
         space = get_space(plan.family, plan.space)
@@ -169,7 +172,7 @@ def _check_space(plan: SearchPlan, problems: list[str], data: dict[str, str]) ->
     return fields
 
 
-def _draw(plan: SearchPlan, space: Space, drawn: Mapping[str, Any]) -> Any:
+def _draw(plan: Plan, space: Space, drawn: Mapping[str, Any]) -> Any:
     config = build_config(get_family(plan.family), drawn, plan.fixed, preset=space.base)
     if space.check is not None:
         space.check(config.model_dump())

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from tune_rh.events import MemberId
 from tune_rh.halving import after_report, fill, run_first
 from tune_rh.history import History
+from tune_rh.kinds import Race
 from tune_rh.members import ADVANCE
-from tune_rh.plan import SearchPlan
 from tune_rh.scheduler import AskCandidate, Decision, Finish, Promote, Verdict, Wait
 
 
@@ -16,7 +16,7 @@ from tune_rh.scheduler import AskCandidate, Decision, Finish, Promote, Verdict, 
 class RaceScheduler:
     """All seeds of the one config run to the first gate, the best go on from where they stand."""
 
-    plan: SearchPlan
+    plan: Race
 
     def next(self, history: History, prefer: MemberId | None = None) -> Decision:
         """In this order: read the test split, advance members, fill gates, start seeds, wait, finish."""

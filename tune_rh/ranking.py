@@ -28,7 +28,7 @@ def funnel(history: History) -> list[FunnelRow]:
     others = {c.id: c for c in history.candidates.values() if c is not history.control and not c.is_reference}
     rows = []
     for k, stage in enumerate(plan.stages):
-        if plan.unit == "member":
+        if plan.members_compete:
             entered = sum(m.stage >= k for c in others.values() for m in c.members.values())
         else:
             entered = sum(c.stage >= k for c in others.values())
@@ -44,8 +44,10 @@ def funnel(history: History) -> list[FunnelRow]:
 def standings(history: History, stage: int) -> list[Standing]:
     """Those scored at the gate of a stage, best first by the pessimistic bound; of a race at its end its one config."""
     plan = history.plan
-    found = {} if plan.unit == "member" else {entry.candidate: entry for entry in _entries(history, stage)}
-    if stage == plan.last_stage and (plan.unit == "member" or (plan.compare and history.ended == "finished")):
+    found = {} if plan.members_compete else {entry.candidate: entry for entry in _entries(history, stage)}
+    if stage == plan.last_stage and (
+        plan.members_compete or (plan.kind == "comparison" and history.ended == "finished")
+    ):
         found = {entry.candidate: entry for entry in _partial_entries(history)} | found
     rows = [_standing(history, entry) for entry in found.values()]
     return sorted(rows, key=lambda row: _order(history, row.bound, row.candidate, 0))
@@ -86,7 +88,7 @@ def spent(history: History) -> Spent:
 def best_member(history: History, candidate: str) -> MemberId:
     """The candidate's seed with the best value on val; raises ValueError if all were lost."""
     members = [m for m in history.candidates[candidate].members.values() if m.value is not None]
-    if history.plan.unit == "member":
+    if history.plan.members_compete:
         # One that was left at a gate may have been better there, but only those at the end were tested.
         members = [m for m in members if m.stage == history.plan.last_stage]
     return min(members, key=lambda m: m.curve.best).id

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from analysis.stats.student import t_quantile
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.plan_rules import GapRule, HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
 
 
@@ -51,7 +51,7 @@ class Curve:
 
 
 def ending(
-    plan: SearchPlan, curve: Curve, patience_steps: int | None, diverged: bool, protected: bool
+    plan: Plan, curve: Curve, patience_steps: int | None, diverged: bool, protected: bool
 ) -> tuple[Literal["diverged", "completed", "stopped"], str] | None:
     """How a member ends with its last report, and why; None if it may go on (or wait at a gate).
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from trainables.member_job import MemberJob
 from tune_rh.errors import StorageFull
 from tune_rh.events import Event, MemberId, SessionEnded
-from tune_rh.family_source import FamilySource
+from tune_rh.family_source import family_source
 from tune_rh.runs import OpenRun
 from tune_rh.scheduler import RunMember
 from tune_rh.session import Session
@@ -41,7 +41,7 @@ def start_session(run: OpenRun, *, runner: str, slots: int) -> Session:
             run.journal.close()
             paths.stop_request.unlink(missing_ok=True)
 
-    source = FamilySource(run.plan)
+    source = family_source(run.plan)
     ask_workers = paths.stop_request.touch
     session = Session(
         run.plan, run.history, sink, source, time.time, runner=runner, slots=slots, tell_workers=ask_workers

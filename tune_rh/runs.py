@@ -20,7 +20,7 @@ from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, Ru
 from tune_rh.events import RunCreated
 from tune_rh.history import History
 from tune_rh.journal import JOURNAL_SCHEMA, Journal, RunPaths, read
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.plan_file import load_frozen, load_plan
 
 
@@ -53,14 +53,14 @@ class OpenRun:
     """
 
     paths: RunPaths
-    plan: SearchPlan
+    plan: Plan
     history: History
     journal: Journal
     data_dir: Path
     leases: Iterator[int] = field(default_factory=lambda: count(1))
 
 
-def create(plan: SearchPlan, root: Path, data_dir: Path) -> RunPaths:
+def create(plan: Plan, root: Path, data_dir: Path) -> RunPaths:
     """Freeze ``plan`` into the new folder ``root``.
 
     Raises:
@@ -101,7 +101,7 @@ def find(name: str, runs_dir: Path) -> RunPaths:
     raise RunNotFound(f"run {name!r}: not found in {runs_dir}; there: {', '.join(known) or 'none'}")
 
 
-def replay(paths: RunPaths, *, writer: bool = False) -> tuple[SearchPlan, History]:
+def replay(paths: RunPaths, *, writer: bool = False) -> tuple[Plan, History]:
     """Plan and history of a run on disk.
 
     Args:
@@ -156,7 +156,7 @@ def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:
     return OpenRun(paths, plan, history, Journal(paths.journal), data_dir)
 
 
-def dataset(plan: SearchPlan) -> str:
+def dataset(plan: Plan) -> str:
     """The name of the data set that the plan's configs are trained on: the control's."""
     name = named_config(plan, plan.control)[0].data
     assert isinstance(name, str)
@@ -169,13 +169,13 @@ def data_source(family: Family) -> DataSource:
     return source
 
 
-def companions(plan: SearchPlan, data_dir: Path) -> Mapping[str, Path]:
+def companions(plan: Plan, data_dir: Path) -> Mapping[str, Path]:
     """Files of the data set that belong to an exported model, by their names there; none for most families."""
     source = data_source(get_family(plan.family))
     return source.companions(dataset(plan), data_dir) if isinstance(source, Accompanied) else {}
 
 
-def _facts(plan: SearchPlan, data_dir: Path) -> RunCreated:
+def _facts(plan: Plan, data_dir: Path) -> RunCreated:
     family = get_family(plan.family)
     return RunCreated(
         plan_fingerprint=plan.fingerprint(),

@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.api import OutsideSpace, Space
 from tune_rh.history import History
+from tune_rh.kinds import Sampler
 from tune_rh.members import Candidate
-from tune_rh.plan import Sampler
 
 MAX_DRAWS = 100
 

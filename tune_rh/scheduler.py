@@ -14,7 +14,7 @@ from trainables.registry import resolve
 from tune_rh.errors import PlanError
 from tune_rh.events import MemberId, Outcome, Promoted, SeedAdded
 from tune_rh.history import History
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,16 @@ SCHEDULERS = {
 }
 
 
-def scheduler_of(plan: SearchPlan) -> Scheduler:
+def scheduler_of(plan: Plan) -> Scheduler:
     """The scheduler that the plan names: a class that is made with the plan.
 
     Raises:
         PlanError: there is none of that name, or it is none.
     """
-    name = plan.scheduler_name
+    name = plan.scheduler
+    own = type(plan).model_fields["scheduler"].default
+    if name in SCHEDULERS and name != own:
+        raise PlanError(f"scheduler = {name!r}: is not for a {plan.kind}, whose own is {own!r}")
     try:
         made = resolve(SCHEDULERS.get(name, name))
     except (ImportError, AttributeError, ValueError) as error:

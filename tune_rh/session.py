@@ -25,7 +25,7 @@ from tune_rh.events import (
     SpaceExhausted,
 )
 from tune_rh.history import History
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.scheduler import (
     AddSeed,
     AskCandidate,
@@ -78,7 +78,7 @@ class Session:
 
     def __init__(
         self,
-        plan: SearchPlan,
+        plan: Plan,
         history: History,
         sink: Sink,
         source: Source,

@@ -28,9 +28,9 @@ from tune_rh.events import (
     SpaceExhausted,
 )
 from tune_rh.history import History
+from tune_rh.kinds import Search
 from tune_rh.members import candidate_id
-from tune_rh.plan import SearchPlan
-from tune_rh.plan_rules import Rules
+from tune_rh.plan_rules import SearchRules
 from tune_rh.scheduler import AskFollowUp
 from tune_rh.session import Session, Sink
 from tune_rh.simulate import Clock, Conditions, Table, Trace, eval_grid
@@ -51,7 +51,7 @@ class TableSource:
         seed: of the order of configs and seeds.
     """
 
-    def __init__(self, plan: SearchPlan, table: Table, history: History, seed: int = 0) -> None:
+    def __init__(self, plan: Search, table: Table, history: History, seed: int = 0) -> None:
         self.plan, self.table, self.history = plan, table, history
         self._sign = 1.0 if table.mode == "min" else -1.0
         self._tried: dict[str, int] = {}
@@ -194,7 +194,7 @@ def space(table: Table) -> Space:
     return Space(suggest, base="", summary=f"the parameters of {table.name}")
 
 
-def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
+def on_table(plan: Search, table: Table, seed: int = 0) -> Search:
     """The plan as it is simulated: objective and mode of the table, nobody by name, and only rules that it can feed."""
     promote = plan.rules.promote
     if promote is not None:
@@ -207,13 +207,13 @@ def on_table(plan: SearchPlan, table: Table, seed: int = 0) -> SearchPlan:
             "references": (),
             "diagnose": (),
             "require": (),
-            "rules": Rules(promote=promote, patience_steps=plan.rules.patience_steps, gap=plan.rules.gap),
+            "rules": SearchRules(promote=promote, patience_steps=plan.rules.patience_steps, gap=plan.rules.gap),
             "sampler": plan.sampler.model_copy(update={"seed": seed}),
         }
     )
 
 
-def check_steps(plan: SearchPlan, table: Table) -> None:
+def check_steps(plan: Search, table: Table) -> None:
     """Raise PlanError if a stage ends at a step that the table has not."""
     for i, stage in enumerate(plan.stages):
         if stage.until_step not in table.steps:
@@ -223,14 +223,12 @@ def check_steps(plan: SearchPlan, table: Table) -> None:
             )
 
 
-def check(plan: SearchPlan, table: Table) -> None:
+def check(plan: Search, table: Table) -> None:
     """Refuse, before anything runs, what the table cannot give.
 
     Raises:
         PlanError: naming the plan's field or the curve, the value and what is there.
     """
-    if plan.unit != "candidate" or plan.compare is not None:
-        raise PlanError("a simulation is of a search: this plan is a race or a comparison of given configs")
     if plan.sampler.name not in ("random", "tpe"):
         raise PlanError(f"sampler.name = {plan.sampler.name!r}: on recorded configs it is random or tpe")
     check_steps(plan, table)
@@ -268,7 +266,7 @@ def check(plan: SearchPlan, table: Table) -> None:
 
 
 def table_session(
-    plan: SearchPlan, table: Table, clock: Clock, seed: int = 0, sink: Sink = lambda _event: None
+    plan: Search, table: Table, clock: Clock, seed: int = 0, sink: Sink = lambda _event: None
 ) -> tuple[Session, TableSource]:
     """A session of ``plan`` on ``table`` in the time of ``clock``, and its source.
 
@@ -287,18 +285,18 @@ def table_session(
     return session, source
 
 
-def simulate(plan: SearchPlan, table: Table, conditions: Conditions, seed: int = 0) -> Trace:
+def simulate(plan: Search, table: Table, conditions: Conditions, seed: int = 0) -> Trace:
     """One search of ``plan`` on ``table``."""
     clock = clock_for(plan, table, conditions, seed)
     return clock.run(*table_session(plan, table, clock, seed))
 
 
-def clock_for(plan: SearchPlan, table: Table, conditions: Conditions, seed: int = 0) -> Clock:
+def clock_for(plan: Search, table: Table, conditions: Conditions, seed: int = 0) -> Clock:
     """A clock for a search of ``plan`` on ``table``."""
     return Clock(table, plan.eval_every, [stage.until_step for stage in plan.stages], conditions, seed)
 
 
-def repeat(plan: SearchPlan, table: Table, conditions: Conditions, repeats: int, seed: int = 0) -> Iterator[Trace]:
+def repeat(plan: Search, table: Table, conditions: Conditions, repeats: int, seed: int = 0) -> Iterator[Trace]:
     """``repeats`` simulated searches, each with an order of configs and seeds of its own.
 
     Raises:

@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from analysis.view import Candidate, Decision, Member, Report, Run
 from tune_rh import members, ranking
 from tune_rh.events import Promoted, SeedAdded
 from tune_rh.history import History
-from tune_rh.plan import SearchPlan
 
 
 def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingProxyType({})) -> Run:
@@ -21,7 +20,7 @@ def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingPr
     stages = range(len(history.plan.stages))
     return Run(
         root=root,
-        kind=kind(history.plan),
+        kind=history.plan.kind,
         plan=history.plan.model_dump(mode="json"),
         provenance=provenance,
         candidates=candidates,
@@ -34,13 +33,6 @@ def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingPr
         slots=history.slots,
         ended=history.ended,
     )
-
-
-def kind(plan: SearchPlan) -> Literal["search", "race", "comparison"]:
-    """What a plan asks for."""
-    if plan.unit == "member":
-        return "race"
-    return "search" if plan.compare is None else "comparison"
 
 
 def reports(history: History, member: members.Member) -> Iterator[Report]:

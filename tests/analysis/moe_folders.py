@@ -19,7 +19,7 @@ from tests.worlds.scripted import Fate, Simulation
 from trainables.registry import build_config, get_family
 from tune_rh.events import CandidateAdded, Evaluated, Event, RunCreated, SessionEnded
 from tune_rh.journal import JOURNAL_SCHEMA
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 
 CONTROL = "cpu-tiny"
 SEEDS = (7, 42, 1337)
@@ -61,7 +61,7 @@ def told(loss: float, step: int, **others: float) -> dict[str, float]:
     return {name: value for name, value in found.items() if value == value}
 
 
-def moe_plan(configs: Mapping[str, Mapping[str, Any]], **changes: Any) -> SearchPlan:
+def moe_plan(configs: Mapping[str, Mapping[str, Any]], **changes: Any) -> Plan:
     """A search of the control and ``configs`` (fields over the control's, by label) in one stage of 3 seeds."""
     fields: dict[str, Any] = {
         "family": "shared_moe",
@@ -102,9 +102,7 @@ def moe_run(
     return read_run(write_run(folder, of, events))
 
 
-def _real(
-    events: Sequence[Event], labels: Sequence[str], of: SearchPlan, step_s: Mapping[str, float]
-) -> Iterator[Event]:
+def _real(events: Sequence[Event], labels: Sequence[str], of: Plan, step_s: Mapping[str, float]) -> Iterator[Event]:
     family = get_family("shared_moe")
     for event in events:
         if isinstance(event, CandidateAdded):

@@ -14,11 +14,11 @@ from tests.worlds.scripted import Metrics, Simulation
 from tune_rh.events import Event, SessionEnded, encode
 from tune_rh.history import History
 from tune_rh.journal import RunPaths
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.reading import read
 
 
-def write_run(folder: Path, of: SearchPlan, events: Iterable[Event]) -> Path:
+def write_run(folder: Path, of: Plan, events: Iterable[Event]) -> Path:
     """Plan, provenance and journal in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.toml").write_text(of.toml())

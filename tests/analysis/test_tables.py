@@ -159,7 +159,6 @@ def test_a_race_and_a_comparison_have_the_same_tables(tmp_path: Path) -> None:
 
     changes = {
         "presets": ["good"],
-        "space": "",
         "num_candidates": 1,
         "seeds": list(range(6)),
         "stages": [{"until_step": 20, "num_seeds": 6}],

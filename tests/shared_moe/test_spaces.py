@@ -19,7 +19,8 @@ from tests.plans import fields as plan_fields
 from trainables.registry import build_config, get_family
 from trainables.shared_moe.accounting import Size, active_ffn, count_params, matmul_params
 from tune_rh.errors import PlanError
-from tune_rh.plan import Sampler, SearchPlan
+from tune_rh.kinds import Sampler
+from tune_rh.plan import Plan
 from tune_rh.plan_file import resolve_plan
 from tune_rh.preflight import check_plan
 from tune_rh.sampler import inside
@@ -185,7 +186,7 @@ def cramped(trial: Trial) -> dict[str, Any]:
 CRAMPED = Space(suggest=cramped, base="control")
 
 
-def plan(space: str, **fixed: Any) -> SearchPlan:
+def plan(space: str, **fixed: Any) -> Plan:
     return resolve_plan(plan_fields(family="shared_moe", space=space, control="control", fixed=fixed))
 
 

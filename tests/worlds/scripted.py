@@ -26,8 +26,9 @@ from tune_rh.events import (
     Tested,
 )
 from tune_rh.history import History, fold
+from tune_rh.kinds import Search
 from tune_rh.members import Candidate, candidate_id
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 from tune_rh.scheduler import (
     AskFollowUp,
     Continue,
@@ -80,6 +81,11 @@ class Recorded:
         return verdict
 
 
+def num_references(plan: Plan) -> int:
+    """How many configs the plan runs beside the control, to be compared with."""
+    return sum(origin == "reference" for _, origin in plan.named)
+
+
 class ScriptedSource:
     """Candidates that are but numbered: the control first, then references.
 
@@ -89,20 +95,21 @@ class ScriptedSource:
         refused: numbers of follow-ups whose config is refused.
     """
 
-    def __init__(self, plan: SearchPlan, *, space: int = 10**9, refused: Collection[int] = ()) -> None:
+    def __init__(self, plan: Plan, *, space: int = 10**9, refused: Collection[int] = ()) -> None:
         self.plan, self.space, self.refused = plan, space, refused
 
     def candidate(self, history: History) -> CandidateAdded | SpaceExhausted:
         """See `Source`."""
-        index, num_references = len(history.candidates), len(self.plan.references)
-        if index > self.space + num_references:
+        index, beside = len(history.candidates), num_references(self.plan)
+        if index > self.space + beside:
             return SpaceExhausted(1)
-        origin: Origin = "control" if not index else "reference" if index <= num_references else "sampler"
+        origin: Origin = "control" if not index else "reference" if index <= beside else "sampler"
         enters = len(self.plan.stages) if origin == "reference" else 0
         return self._numbered(history, origin, enters=enters)
 
     def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
         """See `Source`."""
+        assert isinstance(self.plan, Search)
         change = follow_ups.changes(self.plan)[asked.number]
         label = follow_ups.label(asked.parent, change.fields)
         if asked.number in self.refused:
@@ -114,12 +121,12 @@ class ScriptedSource:
         return CandidateAdded(candidate_id(index), {"index": index}, f"digest-{index}", origin, **facts)
 
 
-def next_job(plan: SearchPlan, history: History, prefer: MemberId | None = None) -> Decision:
+def next_job(plan: Plan, history: History, prefer: MemberId | None = None) -> Decision:
     """What the plan's scheduler has a free slot do."""
     return scheduler_of(plan).next(history, prefer)
 
 
-def verdict(plan: SearchPlan, history: History, member: MemberId) -> Verdict:
+def verdict(plan: Plan, history: History, member: MemberId) -> Verdict:
     """What the plan's scheduler says to a report."""
     return scheduler_of(plan).verdict(history, member)
 
@@ -147,7 +154,7 @@ class Simulation:
 
     def __init__(
         self,
-        plan: SearchPlan,
+        plan: Plan,
         metrics: Any,
         *,
         fates: Mapping[tuple[int, int], Fate] | None = None,
@@ -301,7 +308,7 @@ def check_accounts(sim: Simulation) -> None:
             assert member.lost or member.status == "stopped" or member.step == until
             assert (member.tested is not None) == (candidate.stage == last and not member.lost)
     assert history.control is not None
-    assert len(history.references) == len(plan.references)
+    assert len(history.references) == num_references(plan)
     for candidate in (history.control, *history.references):
         assert candidate.stage == last
         assert candidate.members.keys() == set(plan.seeds[: plan.stages[-1].num_seeds])
@@ -339,9 +346,10 @@ def check_gates(sim: Simulation) -> None:
 def check_follow_ups(sim: Simulation) -> None:
     """Every follow-up was made or passed over, unless the budget was spent; all of a table around one winner."""
     plan, history = sim.plan, sim.history
+    assert isinstance(plan, Search)
     changes, followed = follow_ups.changes(plan), history.followed
     assert len(followed) == len(history.follow_ups) + len(history.skipped)
-    assert len(followed) == len(changes) or history.is_over_budget
+    assert len(followed) == len(changes) or follow_ups.is_over_budget(plan, history)
     tables = [change.table for change in changes[: len(followed)]]
     assert len(set(zip(tables, followed, strict=True))) == len(set(tables))
     for parent in followed:

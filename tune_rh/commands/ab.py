@@ -11,7 +11,8 @@ from typing import Any
 from tune_rh.commands import options
 from tune_rh.configs import given
 from tune_rh.errors import PlanError
-from tune_rh.plan import MIN_PAIRS, SearchPlan
+from tune_rh.kinds import MIN_PAIRS, Comparison
+from tune_rh.plan import Plan
 from tune_rh.plan_file import find_plan, load_plan, override, resolve_plan
 
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     return options.launch(_plan(args), args)
 
 
-def _plan(args: argparse.Namespace) -> SearchPlan:
+def _plan(args: argparse.Namespace) -> Plan:
     compare = {"test": args.test, "alpha": args.alpha, "region": args.region, "max_probes": args.max_probes}
     compare = {name: value for name, value in compare.items() if value is not None}
     if args.bisect:
@@ -52,7 +53,7 @@ def _plan(args: argparse.Namespace) -> SearchPlan:
         options.refuse_with_plan({"--seeds": args.seeds, "--steps": args.steps, **more}, "A and B")
         texts = [f"compare.{name}={_toml(value)}" for name, value in compare.items()]
         plan = load_plan(find_plan(args.a), [*texts, *options.overrides(args)])
-        if plan.compare is None:
+        if not isinstance(plan, Comparison):
             raise PlanError(f"{args.a}: is no comparison (no [compare]); give A and B, or `tune-rh search` runs it")
         return plan
     if args.steps is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainables.errors import DataMissing
 from tune_rh.errors import PlanError, PreflightRefused
-from tune_rh.plan import SearchPlan
+from tune_rh.plan import Plan
 
 if TYPE_CHECKING:
     from tune_rh.journal import RunPaths
@@ -94,7 +94,7 @@ def eval_every(*steps: int) -> int:
     return every
 
 
-def launch(plan: SearchPlan, args: argparse.Namespace) -> int:
+def launch(plan: Plan, args: argparse.Namespace) -> int:
     """Check, freeze and run a plan; returns the exit code."""
     from tune_rh import cost, display, preflight
 

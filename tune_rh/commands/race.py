@@ -11,7 +11,8 @@ from typing import Any
 from tune_rh.commands import options
 from tune_rh.configs import given
 from tune_rh.errors import PlanError
-from tune_rh.plan import SearchPlan
+from tune_rh.kinds import Race
+from tune_rh.plan import Plan
 from tune_rh.plan_file import find_plan, load_plan, override, resolve_plan
 
 
@@ -34,14 +35,14 @@ def run(args: argparse.Namespace) -> int:
     return options.launch(_plan(args), args)
 
 
-def _plan(args: argparse.Namespace) -> SearchPlan:
+def _plan(args: argparse.Namespace) -> Plan:
     needed = {"--seeds": args.seeds, "--steps": args.steps, "--keep": args.keep, "--then": args.then}
     if args.preset is None:
         more = {"--patience": args.patience, "--success": args.success, "--eval-every": args.eval_every}
         options.refuse_with_plan({**needed, **more}, "--preset")
         plan = load_plan(find_plan(args.what), options.overrides(args))
-        if plan.unit != "member":
-            raise PlanError(f"{args.what}: is no race (unit = {plan.unit!r}); `tune-rh search` runs it")
+        if not isinstance(plan, Race):
+            raise PlanError(f"{args.what}: is no race (unit = 'candidate'); `tune-rh search` runs it")
         return plan
     missing = [name for name, value in needed.items() if value is None]
     if missing:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tune_rh.curve_table import CurveTable
-    from tune_rh.plan import SearchPlan
+    from tune_rh.kinds import Search
     from tune_rh.simulate import Conditions, Trace
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """See the module."""
     from tune_rh import display
     from tune_rh.curve_table import load
+    from tune_rh.kinds import Search
     from tune_rh.plan_file import find_plan, load_plan
     from tune_rh.simulate import Conditions
 
@@ -74,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.plan:
         raise PlanError("a plan is missing: tune-rh simulate PLAN --curves FILE")
     plan = load_plan(find_plan(args.plan), args.overrides)
+    if not isinstance(plan, Search):
+        raise PlanError(f"{args.plan}: a simulation is of a search, and this is a {plan.kind} of given configs")
     conditions = Conditions(
         workers=args.workers,
         failures=args.failures,
@@ -150,7 +153,7 @@ def _record(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _simulable(plan: SearchPlan, table: CurveTable, console: Console) -> CurveTable:
+def _simulable(plan: Search, table: CurveTable, console: Console) -> CurveTable:
     """The configs whose curves go to the plan's end with all of its seeds."""
     from tune_rh.table_source import check_steps
 
@@ -166,7 +169,7 @@ def _simulable(plan: SearchPlan, table: CurveTable, console: Console) -> CurveTa
 
 
 def _repeat(
-    plan: SearchPlan, table: CurveTable, conditions: Conditions, args: argparse.Namespace, console: Console
+    plan: Search, table: CurveTable, conditions: Conditions, args: argparse.Namespace, console: Console
 ) -> list[Trace]:
     from rich.progress import Progress
 

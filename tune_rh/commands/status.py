@@ -15,6 +15,7 @@ from tune_rh.commands import options
 from tune_rh.errors import PlanError
 from tune_rh.history import History
 from tune_rh.journal import RunPaths
+from tune_rh.kinds import Comparison
 from tune_rh.ranking import funnel, ranking
 from tune_rh.reading import read
 from tune_rh.scheduler import Finish, scheduler_of
@@ -67,9 +68,9 @@ def _view(paths: RunPaths) -> tuple[Group, bool]:
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
     parts: list[RenderableType] = [head, display.candidates_table(history)]
     parts += [display.passed_over(event) for event in history.skipped]
-    if plan.compare is not None:
+    if isinstance(plan, Comparison):
         parts.append(f"B against A: {compare.claim(history).verdict}; {compare.claim(history).reason}")
-    elif plan.unit == "candidate":
+    elif not plan.members_compete:
         parts.append(display.funnel_table(plan, funnel(history)))
         if finished:
             parts.append(display.ranking_table(plan, ranking(history)))
