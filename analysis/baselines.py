@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.api import Baseline
+from analysis.diagnose.api import Baseline
 from analysis.reports.tables import write_json
 from trainables.registry import get_part
 

@@ -2,7 +2,7 @@
 
 Works on runs that are being written, that lost everybody, and on races and comparisons; what is not there yet is NaN or
 an empty table with its columns. Values are in the objective's own sign. Not here: what follows from the numbers
-(`analysis.importance`, `analysis.gate_regret` and their neighbours take the `analysis.view.Run`).
+(`analysis.search.importance`, `analysis.search.gate_regret` and their neighbours take the `analysis.view.Run`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from analysis.api import Estimate, Finding
-from analysis.findings import from_json
+from analysis.diagnose.api import Estimate, Finding
+from analysis.diagnose.findings import from_json
 from analysis.view import Candidate, Member, Run, Standing, drawn
 
 if TYPE_CHECKING:

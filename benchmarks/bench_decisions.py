@@ -27,14 +27,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.results import hardware, record, table
-from tests import plans
-from tune_rh.events import CandidateAdded, Evaluated, Event, MemberId, Tested
-from tune_rh.history import History
-from tune_rh.journal import Journal
-from tune_rh.members import candidate_id
-from tune_rh.plan import Plan
-from tune_rh.scheduler import AskFollowUp, RunMember
-from tune_rh.session import Session
+from tests.worlds import plans
+from tune_rh.decide.scheduler import AskFollowUp, RunMember
+from tune_rh.plan.schema import Plan
+from tune_rh.record.events import CandidateAdded, Evaluated, Event, MemberId, Tested
+from tune_rh.record.history import History
+from tune_rh.record.journal import Journal
+from tune_rh.record.members import candidate_id
+from tune_rh.run.session import Session
 
 SIZES = (100, 1_000, 10_000)
 TIMED_CANDIDATES = 100
@@ -84,7 +84,7 @@ class Drive:
                     self._train(job.member)
 
     def candidate(self, history: History) -> CandidateAdded:
-        """See `tune_rh.session.Source`."""
+        """See `tune_rh.run.session.Source`."""
         if len(history.candidates) >= self._most:
             raise _Enough
         index = len(self._levels)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from analysis.registry import diagnose, diagnostics_of
-from analysis.subject import Subject, draw_sample
+from analysis.diagnose.registry import diagnose, diagnostics_of
+from analysis.diagnose.subject import Subject, draw_sample
 from benchmarks.results import hardware, record, table
 from trainables.registry import build_config, get_family, resolve
 

@@ -30,13 +30,13 @@ from torch import Tensor, nn
 from benchmarks.results import hardware, record, table
 from benchmarks.turns import Variant, page_faults, seconds, speed
 from tests.reference.shared_moe import expert_loop
-from trainables.allocator import keep_freed_memory
-from trainables.loop import OptimStep, parameter_group
 from trainables.registry import build_config, get_family
 from trainables.shared_moe.accounting import active_ffn, count_params, matmul_params, memory_per_token
 from trainables.shared_moe.config import SharedMoEConfig
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import Dense, SharedMoE
+from trainables.training.step import OptimStep, parameter_group
+from trainables.worker.allocator import keep_freed_memory
 
 TITLE = "Expert dispatch of shared_moe"
 EXPERTS = (16, 40, 60)

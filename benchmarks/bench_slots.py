@@ -34,11 +34,12 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
 from benchmarks.results import hardware, record, table
-from tests import plans, scripted
-from tune_rh import runs
-from tune_rh.events import Evaluated, JobEnded, JobStarted, Tested
-from tune_rh.execute import execute
-from tune_rh.journal import RunPaths, read
+from tests.worlds import family as scripted
+from tests.worlds import plans
+from tune_rh.record.events import Evaluated, JobEnded, JobStarted, Tested
+from tune_rh.record.journal import RunPaths, read
+from tune_rh.run import runs
+from tune_rh.run.execute import execute
 
 SLOTS = 2
 EVAL_EVERY, GATE, END = 10, 20, 60

@@ -25,7 +25,7 @@ CASES = {
 }
 _LOADED = """
 import sys
-from tune_rh.cli import main
+from tune_rh.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit:

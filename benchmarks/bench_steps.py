@@ -28,7 +28,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainables.registry import build_config, get_family
-from trainables.spacing_mdn.data import SOURCE
+from trainables.spacing_mdn.data.source import SOURCE
 from trainables.spacing_mdn.task import SpacingTask
 
 _DATA = "first100k"

@@ -22,7 +22,7 @@ from pathlib import Path
 import flint
 import numpy as np
 
-from trainables.spacing_mdn import riemann_siegel, zeros
+from trainables.spacing_mdn.data import riemann_siegel, zeros
 
 _SAMPLE = 50  # zeros that flint computes at each place
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tomli_w
 
-from trainables.spacing_mdn import zeros
-from trainables.spacing_mdn.data import SOURCE
+from trainables.spacing_mdn.data import zeros
+from trainables.spacing_mdn.data.source import SOURCE
 
 if TYPE_CHECKING:
-    from tune_rh.ray_cluster import Cluster
+    from tune_rh.run.ray_cluster import Cluster
 
 FAILED = pytest.StashKey[bool]()
 
@@ -71,8 +71,8 @@ def no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a small search by the command line over the scripted family, to be copied by `copy_run`."""
-    from tests.plans import fields
-    from tune_rh.cli import main
+    from tests.worlds.plans import fields
+    from tune_rh.cli.main import main
 
     folder = tmp_path_factory.mktemp("finished")
     (folder / "plan.toml").write_text(tomli_w.dumps(fields(num_candidates=3)))
@@ -97,8 +97,8 @@ class SharedCluster:
 
     def get(self) -> Cluster:
         """The cluster; a new one if there is none."""
-        from tune_rh.plan import Resources
-        from tune_rh.ray_cluster import connect
+        from tune_rh.plan.schema import Resources
+        from tune_rh.run.ray_cluster import connect
 
         if self._cluster is None:
             self._cluster = self._open.enter_context(connect(Resources(), owner=self._owner))

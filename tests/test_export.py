@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 import trainables
-from tests.plans import fields
-from trainables import exported
+from tests.worlds.plans import fields
 from trainables.errors import CheckpointCorrupt
 from trainables.spacing_mdn import task as task_module
-from trainables.spacing_mdn.data import BLOCK, Part, SpacingData
-from tune_rh import runs
+from trainables.spacing_mdn.data.source import BLOCK, Part, SpacingData
+from trainables.worker import exported
 from tune_rh.errors import ExportError
 from tune_rh.export import export
-from tune_rh.journal import RunPaths
-from tune_rh.local_runner import LocalRunner
-from tune_rh.plan_file import resolve_plan
-from tune_rh.ranking import ranking
-from tune_rh.runner import start_session
+from tune_rh.plan.file import resolve_plan
+from tune_rh.record.journal import RunPaths
+from tune_rh.record.ranking import ranking
+from tune_rh.run import runs
+from tune_rh.run.local_runner import LocalRunner
+from tune_rh.run.runner import start_session
 
 
 def _part(num_blocks: int, seed: int) -> Part:

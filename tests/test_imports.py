@@ -16,7 +16,7 @@ print("loaded:", *[name for name in {HEAVY!r} if name in sys.modules])
 """
 
 HELP = """
-from tune_rh.cli import main
+from tune_rh.cli.main import main
 try:
     main(["--help"])
 except SystemExit as ended:
@@ -24,15 +24,16 @@ except SystemExit as ended:
 """
 IMPORTS = """
 import search_spaces.api, search_spaces.registry, search_spaces.spacing_mdn
-import tune_rh.plan, tune_rh.halving, tune_rh.history, tune_rh.journal, tune_rh.rules
-import tune_rh.compare, tune_rh.bisect, analysis.stats.scores, analysis.stats.claims, analysis.stats.bootstrap
-import tune_rh.gates, tune_rh.events, tune_rh.cost, tune_rh.errors
+import tune_rh.plan.schema, tune_rh.plan.kinds, tune_rh.plan.cost, tune_rh.record.history, tune_rh.record.journal
+import tune_rh.record.rules, tune_rh.record.gate, tune_rh.record.events, tune_rh.errors
+import tune_rh.decide.halving, tune_rh.decide.race, tune_rh.decide.comparison, tune_rh.decide.ddmin
+import analysis.stats.scores, analysis.stats.claims, analysis.stats.bootstrap
 """
 CHECK = """
 import sys
 from pathlib import Path
-from tune_rh.plan_file import SHIPPED, load_plan
-from tune_rh.preflight import check_machine, check_plan
+from tune_rh.plan.file import SHIPPED, load_plan
+from tune_rh.run.preflight import check_machine, check_plan
 plans = sorted(SHIPPED.glob("*.toml"))
 assert plans
 for path in plans:
@@ -43,11 +44,11 @@ for path in plans:
 DECIDE = """
 import sys
 from pathlib import Path
-from tests.plans import plan
-from tune_rh.history import fold
-from tune_rh.journal import Journal, read
-from tune_rh.events import SpaceExhausted
-from tune_rh.scheduler import AskCandidate, scheduler_of
+from tests.worlds.plans import plan
+from tune_rh.record.history import fold
+from tune_rh.record.journal import Journal, read
+from tune_rh.record.events import SpaceExhausted
+from tune_rh.decide.scheduler import AskCandidate, scheduler_of
 path = Path(sys.argv[1]) / "journal.jsonl"
 Journal(path).append(SpaceExhausted(1))
 assert scheduler_of(plan()).next(fold(plan(), read(path))) == AskCandidate()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tune_rh
-from tests.test_own_family import MODULE, PLAN
+from tests.laws.test_own_family import MODULE, PLAN
 
 TAKEN = ("analysis", "search_spaces", "trainables", "tests")
 SCRIPT = str(Path(sys.executable).with_name("tune-rh"))

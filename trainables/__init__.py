@@ -7,7 +7,7 @@ from typing import Any
 
 
 def load(folder: str | Path) -> Any:
-    """The model that ``tune-rh export`` wrote to ``folder``; see `trainables.exported.load`."""
-    from trainables.exported import load as load_exported
+    """The model that ``tune-rh export`` wrote to ``folder``; see `trainables.worker.exported.load`."""
+    from trainables.worker.exported import load as load_exported
 
     return load_exported(folder)

@@ -195,8 +195,8 @@ class Family:
         spaces: ``"module:attr"`` of the search spaces, name -> `search_spaces.api.Space`.
         sample: ``"module:attr"`` of a function of a task that returns what diagnostics look at: a fixed sample of the
             validation split, the same for every model of the same data.
-        baselines: ``"module:attr"`` of an `analysis.api.Baselines`: what a win has to beat.
-        diagnostics: ``"module:attr"`` of a sequence of `analysis.api.Diagnostic`, in the order of reports.
+        baselines: ``"module:attr"`` of an `analysis.diagnose.api.Baselines`: what a win has to beat.
+        diagnostics: ``"module:attr"`` of a sequence of `analysis.diagnose.api.Diagnostic`, in the order of reports.
 
     The last four may be left empty: a family without them is searched all the same.
     """

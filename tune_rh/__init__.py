@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tune_rh.reading import load
+    from tune_rh.results.reading import load
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
@@ -53,7 +53,7 @@ sys.meta_path.insert(0, _SiblingFinder)
 def __getattr__(name: str) -> Any:
     """What a notebook needs is imported when it is first asked for."""
     if name == "load":
-        from tune_rh.reading import load
+        from tune_rh.results.reading import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,6 @@
 
 import sys
 
-from tune_rh.cli import main
+from tune_rh.cli.main import main
 
 sys.exit(main())

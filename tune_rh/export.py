@@ -18,18 +18,18 @@ from types import MappingProxyType
 
 import tomli_w
 
-from analysis.api import Baseline
+from analysis.diagnose.api import Baseline
 from analysis.view import Standing, best_of, why_no_best
-from trainables import checkpoint
 from trainables.api import test_metric
-from trainables.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
 from trainables.files import new_folder
 from trainables.registry import FAMILIES
+from trainables.worker import checkpoint
+from trainables.worker.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
 from tune_rh.errors import ExportError, storage_full
-from tune_rh.events import MemberId
-from tune_rh.history import History
-from tune_rh.journal import RunPaths
-from tune_rh.ranking import best_member, ranking
+from tune_rh.record.events import MemberId
+from tune_rh.record.history import History
+from tune_rh.record.journal import RunPaths
+from tune_rh.record.ranking import best_member, ranking
 
 
 def export(
@@ -50,7 +50,7 @@ def export(
         candidate: choose another one that has finished the last stage.
         baselines: on the same data, for the model card.
         despite: also where it fails a diagnostic that the plan requires.
-        companions: files to go with it, by their names there (`tune_rh.runs.companions`).
+        companions: files to go with it, by their names there (`tune_rh.run.runs.companions`).
 
     Raises:
         ExportError: nobody finished the last stage, ``candidate`` did not, it fails what the plan requires, or ``out``
@@ -193,7 +193,7 @@ def _card(
         "```",
         "",
         f"{_where_it_says(plan.family)} says what goes in and what comes out."
-        " `trainables.exported.evaluate('.', 'test', data_dir)` gives the recorded metric again.",
+        " `trainables.worker.exported.evaluate('.', 'test', data_dir)` gives the recorded metric again.",
         "",
         "## Files",
         "",

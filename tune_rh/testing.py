@@ -27,17 +27,17 @@ import tomli_w
 import torch
 from pydantic import ValidationError
 
-from analysis.api import Finding
-from analysis.findings import from_json, to_json
-from analysis.registry import diagnose, diagnose_run, diagnostics_of, offered
-from analysis.subject import Subject, draw_sample
+from analysis.diagnose.api import Finding
+from analysis.diagnose.findings import from_json, to_json
+from analysis.diagnose.registry import diagnose, diagnose_run, diagnostics_of, offered
+from analysis.diagnose.subject import Subject, draw_sample
 from search_spaces.api import RandomTrial, Space
 from search_spaces.registry import outside, spaces_of
 from trainables.api import Family, TrainTask
 from trainables.registry import build_config, get_family, resolve
-from tune_rh.cli import main
-from tune_rh.journal import RunPaths
-from tune_rh.reading import read
+from tune_rh.cli.main import main
+from tune_rh.record.journal import RunPaths
+from tune_rh.results.reading import read
 
 NUM_DRAWS = 200
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from analysis.reports import comparison_sentences as sentences
-from analysis.reports.bisection import Probe
+from analysis.reports.comparison import words as sentences
+from analysis.reports.comparison.bisection import Probe
 from analysis.reports.plots import (
     BLACK,
     BLUE,
@@ -29,17 +29,17 @@ from analysis.reports.plots import (
     frame,
     shortened,
 )
-from analysis.reports.race_sentences import LOST
+from analysis.reports.race.words import LOST
 from analysis.reports.tables import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from analysis.reports.best_of_seeds import Seeds
-    from analysis.reports.comparison import Comparison
-    from analysis.reports.paired import Point
-    from analysis.reports.race import Race, Racer
+    from analysis.reports.comparison.paired import Point
+    from analysis.reports.comparison.report import Comparison
+    from analysis.reports.race.best_of_seeds import Seeds
+    from analysis.reports.race.report import Race, Racer
 
 _LABEL_LENGTH = 44  # characters of a probe's keys
 _SHOWN = (-0.8, 1.8)  # positions drawn; an interval that goes further ends in an arrow

@@ -1,4 +1,5 @@
-"""Draws a diagnostic's `analysis.api.Plot`, and writes figures as SVG or PNG that a page can hold inside itself.
+"""Draws a diagnostic's `analysis.diagnose.api.Plot`, and writes figures as SVG or PNG that a page can hold inside
+itself.
 
 Drawing only: nothing is computed here, and no run is known. Okabe-Ito colours, and never colour alone: line styles and
 markers say the same, so that print and colour-blind readers lose nothing. Matplotlib is loaded when something is drawn;
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
-from analysis.api import Plot, Series
+from analysis.diagnose.api import Plot, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,7 @@
 """Findings about a whole run: what they say as tables with a row a candidate, and the file that they are kept in.
 
 What it is: ``report/findings.json`` read, renewed and laid out. What it is not: a judge, or what asks the diagnostics
-(`analysis.registry.diagnose_run`).
+(`analysis.diagnose.registry.diagnose_run`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from analysis.api import Estimate, Finding
-from analysis.findings import from_json, to_json
-from analysis.reports.search_facts import Facts
-from analysis.reports.search_tables import Cell, Table
+from analysis.diagnose.api import Estimate, Finding
+from analysis.diagnose.findings import from_json, to_json
+from analysis.reports.page.facts import Facts
+from analysis.reports.page.tables import Cell, Table
 from analysis.reports.tables import NONE, decimals, interval, number, write_text
 
 FILE = "findings.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.api import listed
+from analysis.diagnose.api import listed
 
 DIAGNOSTICS = (
     *listed(__name__, "routing_balance", "depth_specialisation", "expert_importance"),

@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.verdicts import shown
 from analysis.shared_moe.finishers import (
     LOSS,
     ONE_LOOK,
@@ -43,7 +44,6 @@ from analysis.shared_moe.finishers import (
     value_of,
 )
 from analysis.stats.bootstrap import interval
-from analysis.verdicts import shown
 from analysis.view import Candidate, Run
 
 NEARLY_FREE = 0.01

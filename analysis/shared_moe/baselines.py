@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Baseline
+from analysis.diagnose.api import Baseline
 from analysis.shared_moe.kneser_ney import NGrams, Tokens
 from trainables.api import Split
-from trainables.text_data import TextData, TextSplit, load, tokenizer
+from trainables.text.source import TextData, TextSplit, load, tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -48,7 +48,7 @@ _NAMES = {1: "unigram", 2: "bigram", 3: "trigram"}
 
 @dataclass(frozen=True)
 class Text:
-    """Documents one after the other, as `trainables.text_data.TextSplit` has them."""
+    """Documents one after the other, as `trainables.text.source.TextSplit` has them."""
 
     tokens: NDArray[np.unsignedinteger[Any]]
     starts: NDArray[np.int64]

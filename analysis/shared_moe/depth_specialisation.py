@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown
 from analysis.shared_moe.routed import (
     ALL_CHOSEN,
     BLOCK,
@@ -31,7 +32,6 @@ from analysis.shared_moe.routed import (
     load,
 )
 from analysis.stats.bootstrap import interval
-from analysis.verdicts import shown
 from trainables.shared_moe.routing import jensen_shannon
 
 CHANCE = 0.01

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.shared_moe.routed import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, worst
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import shown, verdict
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import SharedMoE
 from trainables.shared_moe.sample import Sample

@@ -3,8 +3,8 @@
 What it is: the best loss so far of each member along one of three clocks (optimiser steps, tokens, seconds of
 training), and differences between two candidates at a place that both have reached, paired by seed, with Student's t
 intervals. Batch sizes may differ, and then reports stand at other tokens: between two reports a curve is a straight
-line. As in `analysis.matched_steps`, which has the whole course of a lead in steps, a member that stopped early keeps
-its value, and a lost one leaves its pair; the findings say how many were lost.
+line. As in `analysis.search.matched_steps`, which has the whole course of a lead in steps, a member that stopped early
+keeps its value, and a lost one leaves its pair; the findings say how many were lost.
 
 What it is not: a claim. Each interval has its coverage for one look, and those who are looked at were chosen for being
 good (`analysis.stats.claims`).
@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from analysis.api import Estimate, NoEvidence, Verdict
+from analysis.diagnose.api import Estimate, NoEvidence, Verdict
+from analysis.diagnose.verdicts import verdict
 from analysis.stats.interval import mean_interval
-from analysis.verdicts import verdict
 from analysis.view import Candidate, Member, Report, Run
 from trainables.registry import build_config, get_family
 
@@ -250,7 +250,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def doubted(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:
-    """As `analysis.verdicts.verdict`, and ``warn`` without an interval: one seed decides nothing."""
+    """As `analysis.diagnose.verdicts.verdict`, and ``warn`` without an interval: one seed decides nothing."""
     if math.isfinite(estimate.value) and math.isnan(estimate.low):
         return "warn"
     return verdict(estimate, passes)

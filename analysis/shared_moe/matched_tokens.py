@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from analysis.api import Estimate, Finding, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.verdicts import shown
 from analysis.shared_moe.finishers import (
     LOSS,
     MILLION,
@@ -33,7 +34,6 @@ from analysis.shared_moe.finishers import (
     reached,
     value_of,
 )
-from analysis.verdicts import shown
 from analysis.view import Candidate, Run
 
 AS_GOOD = 0.0

@@ -16,7 +16,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.verdicts import shown
 from analysis.shared_moe.finishers import (
     MILLION,
     Paired,
@@ -28,7 +29,6 @@ from analysis.shared_moe.finishers import (
     settings,
     value_of,
 )
-from analysis.verdicts import shown
 from analysis.view import Candidate, Run
 from trainables.shared_moe.accounting import count_params, matmul_params
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from analysis.api import NoEvidence, Verdict
+from analysis.diagnose.api import NoEvidence, Verdict
 from trainables.shared_moe.routing import Choice
 from trainables.shared_moe.sample import Sample
 

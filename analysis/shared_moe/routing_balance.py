@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.verdicts import verdict
 from analysis.shared_moe.routed import (
     ALL_CHOSEN,
     BLOCK,
@@ -32,7 +33,6 @@ from analysis.shared_moe.routed import (
     worst,
 )
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import verdict
 from trainables.shared_moe.routing import balance_metrics
 
 MIN_ENTROPY = 0.6

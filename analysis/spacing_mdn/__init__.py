@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.api import Listed, listed
+from analysis.diagnose.api import Listed, listed
 
 DIAGNOSTICS = (
     *listed(

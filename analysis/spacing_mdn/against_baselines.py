@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Baseline, Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Baseline, Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.baselines import baselines
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.bootstrap import mean_interval
-from analysis.verdicts import shown, verdict
 from trainables.api import Split
 from trainables.errors import DataError
-from trainables.spacing_mdn.data import SpacingData, load
+from trainables.spacing_mdn.data.source import SpacingData, load
 from trainables.spacing_mdn.linear import fit_ar
 
 ORDER = 64

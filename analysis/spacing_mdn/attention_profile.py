@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import interval
-from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.blocks import Block
 from trainables.spacing_mdn.config import SpacingConfig
 from trainables.spacing_mdn.model import SpacingModel

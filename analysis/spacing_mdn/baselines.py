@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Baseline
+from analysis.diagnose.api import Baseline
 from trainables.api import Split
-from trainables.spacing_mdn.data import Part, SpacingData, load
+from trainables.spacing_mdn.data.source import Part, SpacingData, load
 from trainables.spacing_mdn.linear import fit_ar
 
 Array = NDArray[np.float64]

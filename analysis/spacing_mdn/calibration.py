@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import kstwo
 
-from analysis.api import Estimate, Finding, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.stats.interval import NORMAL_95
-from analysis.verdicts import shown, verdict
 
 MAX_KS = 0.02
 """Kolmogorov-Smirnov distance of the PIT from uniform."""

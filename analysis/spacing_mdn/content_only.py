@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import shown, verdict
 from trainables.errors import DataError
-from trainables.spacing_mdn.data import load
+from trainables.spacing_mdn.data.source import load
 from trainables.spacing_mdn.linear import fit_ar
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import predict_settings, score

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import RUNS, finite_sweep
 from analysis.stats.bootstrap import mean_interval
 from analysis.stats.interval import NORMAL_95
-from analysis.verdicts import shown, verdict
 
 MAX_STD = 0.05
 """Nats between runs, standard deviation."""

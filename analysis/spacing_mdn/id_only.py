@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import mean_interval
-from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import mean_interval
-from analysis.verdicts import shown, verdict
-from trainables.seeding import make_generator
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
+from trainables.training.seeding import make_generator
 
 NUM_PERMUTATIONS = 50
 MAX_INCREASE = 0.05

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import welch
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.interval import NORMAL_95
-from analysis.verdicts import shown, verdict
-from trainables.spacing_mdn.data import BLOCK, Part
+from trainables.spacing_mdn.data.source import BLOCK, Part
 
 MAX_SHARE_LEFT = 0.9
 """A model that leaves more of the lines than this has learned next to nothing of them, and is warned of."""

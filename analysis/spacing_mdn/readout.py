@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import shown
 from trainables.spacing_mdn.settings import predict_settings
 
 ONE_SLOT = 0.9

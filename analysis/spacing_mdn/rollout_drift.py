@@ -20,9 +20,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn.config import SpacingConfig
 from trainables.spacing_mdn.model import SpacingModel
 from trainables.spacing_mdn.sample import Sample

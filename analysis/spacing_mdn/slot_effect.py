@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.verdicts import verdict
 from analysis.spacing_mdn.readout import entropies
 from analysis.stats.bootstrap import interval
-from analysis.verdicts import verdict
 from trainables.spacing_mdn.model import Prediction
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import affordable, predict_settings, without

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.api import Finding, NoEvidence, Plot, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, answer, diagnostic
+from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import mean_interval
-from analysis.verdicts import shown, verdict
 from trainables.spacing_mdn import settings
 
 MAX_CORRELATION = 0.6

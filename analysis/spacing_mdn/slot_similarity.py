@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.api import Estimate, Finding, NoEvidence, Plot, answer, diagnostic
+from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, answer, diagnostic
+from analysis.diagnose.verdicts import shown
 from analysis.stats.bootstrap import mean_interval
-from analysis.verdicts import shown
 from trainables.spacing_mdn.settings import predict_settings
 
 SAME = 0.95

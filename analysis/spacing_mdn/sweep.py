@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.api import NoEvidence
+from analysis.diagnose.api import NoEvidence
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.task import SpacingTask

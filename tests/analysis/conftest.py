@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.spacing_mdn.conftest import MakeTask, make_task, splits
+from tests.trainables.spacing_mdn.conftest import MakeTask, make_task, splits
 from trainables.spacing_mdn.config import SpacingConfig
 from trainables.spacing_mdn.sample import Sample, draw
 from trainables.spacing_mdn.task import SpacingTask

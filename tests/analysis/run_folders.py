@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from analysis.reports import search
+from analysis.reports.page import page
 from analysis.view import Run
-from tests.plans import plan
+from tests.worlds.plans import plan
 from tests.worlds.scripted import Metrics, Simulation
-from tune_rh.events import Event, SessionEnded, encode
-from tune_rh.history import History
-from tune_rh.journal import RunPaths
-from tune_rh.plan import Plan
-from tune_rh.reading import read
+from tune_rh.plan.schema import Plan
+from tune_rh.record.events import Event, SessionEnded, encode
+from tune_rh.record.history import History
+from tune_rh.record.journal import RunPaths
+from tune_rh.results.reading import read
 
 
 def write_run(folder: Path, of: Plan, events: Iterable[Event]) -> Path:
@@ -44,4 +44,4 @@ def read_run(folder: Path) -> Run:
 def write_page(folder: Path, out: Path | None = None, **others: Any) -> Path:
     """The report of the run in ``folder``, without its baselines and what is asked about the whole run."""
     reading = read(RunPaths(folder))
-    return search.write(reading.run, out, notes=reading.notes, **others)
+    return page.write(reading.run, out, notes=reading.notes, **others)

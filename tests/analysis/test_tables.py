@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 
 import tune_rh
-from analysis.api import Estimate, Finding, Plot, Series
-from analysis.findings import from_json, to_json
+from analysis.diagnose.api import Estimate, Finding, Plot, Series
+from analysis.diagnose.findings import from_json, to_json
 from analysis.tables import RunTables
-from tests import records as on_disk
 from tests.analysis.run_folders import simulate, write_run
-from tests.plans import plan
+from tests.worlds import records as on_disk
+from tests.worlds.plans import plan
 from tests.worlds.scripted import Simulation, curve
-from tune_rh import ranking
 from tune_rh.errors import RunNotFound
-from tune_rh.history import History
-from tune_rh.journal import RunPaths
+from tune_rh.record import ranking
+from tune_rh.record.history import History
+from tune_rh.record.journal import RunPaths
 
 CHECKOUT = Path(__file__).parents[2]
 TABLES = ("members", "curves", "candidates", "decisions", "gates", "findings")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.api import Finding
+from analysis.diagnose.api import Finding
 from analysis.stats.interval import Interval
 
 

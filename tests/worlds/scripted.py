@@ -11,9 +11,22 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from trainables.report import Report
-from tune_rh import follow_ups
-from tune_rh.events import (
+from trainables.worker.report import Report
+from tune_rh.decide import follow_ups
+from tune_rh.decide.scheduler import (
+    AskFollowUp,
+    Continue,
+    Decision,
+    Finish,
+    RunMember,
+    Scheduler,
+    Verdict,
+    Wait,
+    scheduler_of,
+)
+from tune_rh.plan.kinds import Search
+from tune_rh.plan.schema import Plan
+from tune_rh.record.events import (
     CandidateAdded,
     Diagnosed,
     Evaluated,
@@ -25,22 +38,9 @@ from tune_rh.events import (
     SpaceExhausted,
     Tested,
 )
-from tune_rh.history import History, fold
-from tune_rh.kinds import Search
-from tune_rh.members import Candidate, candidate_id
-from tune_rh.plan import Plan
-from tune_rh.scheduler import (
-    AskFollowUp,
-    Continue,
-    Decision,
-    Finish,
-    RunMember,
-    Scheduler,
-    Verdict,
-    Wait,
-    scheduler_of,
-)
-from tune_rh.session import Session, Source
+from tune_rh.record.history import History, fold
+from tune_rh.record.members import Candidate, candidate_id
+from tune_rh.run.session import Session, Source
 
 Metrics = Callable[[int, int, int], dict[str, float]]
 Fate = tuple[Literal["fail", "diverge"], int]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainables.config import require
-from trainables.fields import Count, LearningRate, Positive, TrainingFields, Weight
+from trainables.training.fields import Count, LearningRate, Positive, TrainingFields, Weight
 
 Gate = Literal["topk_softmax", "prob", "sigmoid"]
 Balance = Literal["aux", "lossfree", "none"]

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from trainables.schedules import ramp
 from trainables.shared_moe.config import Gate, SharedMoEConfig
+from trainables.training.schedules import ramp
 
 _DEAD = 0.1
 """An expert with less than this part of a fair share counts as dead."""

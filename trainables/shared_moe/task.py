@@ -17,14 +17,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from trainables.api import Split
-from trainables.loop import OptimStep, parameter_groups, snapshot
-from trainables.seeding import RngStream
 from trainables.shared_moe.config import SharedMoEConfig
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import SharedMoE
 from trainables.shared_moe.routing import Routing, aux_coefficient, balance_metrics
 from trainables.shared_moe.sequences import Order, Sequences
-from trainables.text_data import TextSplit, load
+from trainables.text.source import TextSplit, load
+from trainables.training.seeding import RngStream
+from trainables.training.step import OptimStep, parameter_groups, snapshot
 
 _EVAL_TOKENS = 8192
 """Tokens in a batch of evaluation; the same on every device, since sums depend on it in the last bits."""

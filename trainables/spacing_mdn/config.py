@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainables.config import require
-from trainables.fields import Count, Positive, TrainingFields, Weight
+from trainables.training.fields import Count, Positive, TrainingFields, Weight
 
 Layout = Literal["none", "prefix", "postfix"]
 SlotIdMode = Literal["fixed", "off", "permute_per_batch"]

@@ -17,16 +17,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainables.api import Split
-from trainables.loop import OptimStep, parameter_group, parameter_groups, snapshot
-from trainables.schedules import ramp
-from trainables.seeding import RngStream, make_generator
 from trainables.spacing_mdn.aux_targets import StatisticsScale
 from trainables.spacing_mdn.config import SlotIdMode, SpacingConfig
-from trainables.spacing_mdn.data import Part, load
+from trainables.spacing_mdn.data.source import Part, load
 from trainables.spacing_mdn.loss import aux_loss, mixture_entropy, mixture_nll, ortho_loss
 from trainables.spacing_mdn.model import Prediction, SpacingModel
 from trainables.spacing_mdn.slots import PLAIN, SlotControl
 from trainables.spacing_mdn.windows import Channels, Windows
+from trainables.training.schedules import ramp
+from trainables.training.seeding import RngStream, make_generator
+from trainables.training.step import OptimStep, parameter_group, parameter_groups, snapshot
 
 _EVAL_BATCH = 64  # the same on every device, since a permutation holds for a batch
 _EVAL_SEED = 271_828  # permutations in evaluation belong to the windows, not to the seed of a member

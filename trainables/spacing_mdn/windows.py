@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.spacing_mdn.config import SpacingConfig
-from trainables.spacing_mdn.data import BLOCK, Part
+from trainables.spacing_mdn.data.source import BLOCK, Part
 from trainables.spacing_mdn.linear import ARModel, fit_ar
 from trainables.spacing_mdn.model import SpacingModel, cut_positions
 

@@ -1,0 +1,1 @@
+"""Diagnostics: what they are, what they look at, and how a family's own are asked."""

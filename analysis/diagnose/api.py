@@ -1,0 +1,237 @@
+"""What a diagnostic is: a question about a model or a run, and the finding that answers it; and what a baseline is.
+
+A diagnostic is one file of its family, and one name in the family's list. It returns evidence and never raises on poor
+input: a run that is empty, has one member or lost all of them gives ``no_evidence``. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from analysis.stats.interval import Interval as Estimate
+from trainables.api import Split
+from trainables.registry import resolve
+
+__all__ = [
+    "Baseline",
+    "Baselines",
+    "Diagnostic",
+    "Estimate",
+    "Finding",
+    "Listed",
+    "Needs",
+    "NoEvidence",
+    "Plot",
+    "Question",
+    "Series",
+    "Verdict",
+    "answer",
+    "diagnostic",
+    "listed",
+]
+
+Needs = Literal["checkpoint", "records"]
+Verdict = Literal["pass", "warn", "fail", "no_evidence"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, set of bars or set of points of a plot; ``low`` and ``high`` draw a band or error bars."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+    @classmethod
+    def of(cls, label: str, estimates: Sequence[Estimate], x: Sequence[float] | None = None) -> Series:
+        """Estimates with their intervals, at 0, 1, 2 ... unless ``x`` says where."""
+        places = range(len(estimates)) if x is None else x
+        return cls(label, tuple(places), *(tuple(e[side] for e in estimates) for side in range(3)))
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure as data; `analysis.reports.plots` draws it.
+
+    Attributes:
+        title, x_label, y_label: words, with units.
+        kind: how the series are drawn; ``heat`` draws ``grid`` (rows of equal length) instead.
+        grid: for ``heat``.
+        lines: horizontal lines to compare with, label -> y (thresholds).
+        x_ticks: names of the places 0, 1, 2 ... of x, where they have names.
+        log_x, log_y: logarithmic axes.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    kind: Literal["line", "bar", "points", "heat"] = "line"
+    series: tuple[Series, ...] = ()
+    grid: Sequence[Sequence[float]] = ()
+    lines: Mapping[str, float] = field(default_factory=dict)
+    x_ticks: Sequence[str] = ()
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a diagnostic found.
+
+    Attributes:
+        name: the diagnostic's.
+        verdict: ``warn`` where the interval reaches the threshold; ``no_evidence`` with nothing to judge from.
+        summary: what it means, in a sentence for somebody who does not know the diagnostic.
+        values: what was measured, by name, with units in the name or the diagnostic's docstring. Intervals are at 95%,
+            by a bootstrap over the sample unless the summary says otherwise.
+        threshold: what ``values`` were held against, by the name of the value; empty where a value is only reported.
+        plots: pictures of it.
+    """
+
+    name: str
+    verdict: Verdict
+    summary: str
+    values: Mapping[str, Estimate | float] = field(default_factory=dict)
+    threshold: Mapping[str, float] = field(default_factory=dict)
+    plots: tuple[Plot, ...] = ()
+
+
+class Diagnostic(Protocol):
+    """A question, and how it is answered; `diagnostic` makes one of a function.
+
+    Attributes:
+        name: as plans and the command line spell it (``permutation``).
+        needs: ``checkpoint``: takes an `analysis.diagnose.subject.Subject`; ``records``: takes an `analysis.view.Run`.
+        title: for reports ("J: permutation sanity").
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> Needs: ...
+
+    @property
+    def title(self) -> str: ...
+
+    def __call__(self, subject: Any) -> Finding:
+        """Answer it for one subject."""
+        ...
+
+
+class NoEvidence(Exception):
+    """Raised in a diagnostic that has nothing to judge from: its text is the summary of the finding."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A function as a diagnostic; see `diagnostic`."""
+
+    name: str
+    title: str
+    needs: Needs
+    answer: Callable[[Any], Finding]
+
+    def __call__(self, subject: Any) -> Finding:
+        """The function's finding under the diagnostic's name; ``no_evidence`` where it raises `NoEvidence`."""
+        try:
+            return replace(self.answer(subject), name=self.name)
+        except NoEvidence as nothing:
+            return Finding(self.name, "no_evidence", str(nothing))
+
+
+def diagnostic(
+    title: str, *, needs: Needs = "checkpoint", name: str = ""
+) -> Callable[[Callable[[Any], Finding]], Question]:
+    """Make a diagnostic of a function from a subject, or a run's records, to an `answer`.
+
+    Args:
+        title: for reports.
+        needs: what the function is called with; see `Diagnostic`.
+        name: as plans spell it; empty: the function's own.
+    """
+    return lambda function: Question(name or function.__name__, title, needs, function)
+
+
+def answer(
+    verdict: Verdict,
+    summary: str,
+    values: Mapping[str, Estimate | float] | None = None,
+    threshold: Mapping[str, float] | None = None,
+    plots: tuple[Plot, ...] = (),
+) -> Finding:
+    """The finding of a function that `diagnostic` decorates, which puts the name to it."""
+    return Finding("", verdict, summary, values or {}, threshold or {}, plots)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A diagnostic that is imported when it is first asked, so that a family's list of names stays light.
+
+    Attributes:
+        name, needs: as the diagnostic has them.
+        reference: ``"module:attr"`` of the diagnostic.
+    """
+
+    name: str
+    needs: Needs
+    reference: str
+
+    @property
+    def title(self) -> str:
+        """The diagnostic's; imports it."""
+        return self.load().title
+
+    def load(self) -> Diagnostic:
+        """The diagnostic itself."""
+        diagnostic: Diagnostic = resolve(self.reference)
+        return diagnostic
+
+    def __call__(self, subject: Any) -> Finding:
+        """Its finding; imports it."""
+        return self.load()(subject)
+
+
+def listed(package: str, *names: str, needs: Needs = "checkpoint") -> tuple[Listed, ...]:
+    """The diagnostics of ``package`` that are called like their modules and like the functions in these."""
+    return tuple(Listed(name, needs, f"{package}.{name}:{name}") for name in names)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a win has to beat: a predictor, its score, and what it was allowed to see.
+
+    Attributes:
+        name: for tables.
+        value: of the family's objective, on the evaluated split.
+        note: how it was fitted and scored.
+    """
+
+    name: str
+    value: float
+    note: str
+
+
+class Baselines(Protocol):
+    """``Family.baselines``: measures predictors that a model has to beat."""
+
+    def __call__(
+        self, dataset: str, data_dir: Path, *, split: Split = "test", config: Mapping[str, Any] | None = None
+    ) -> Sequence[Baseline]:
+        """Score every baseline on one split of a data set.
+
+        Args:
+            dataset: one of the family's.
+            data_dir: root of all data.
+            split: what is scored; fits see only what lies before it.
+            config: of a model whose targets are to be scored, where those depend on the config; None: all targets.
+
+        Raises:
+            DataError: the data set is unknown, missing or corrupt.
+        """
+        ...

@@ -1,0 +1,110 @@
+"""The diagnostics of a family by name, and how they are asked: `trainables.api.Family.diagnostics` lists them.
+
+Names are known without importing torch or a diagnostic. What diagnostics are is in `analysis.diagnose.api`; what they
+look at is in `analysis.diagnose.subject` and `analysis.view`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from analysis.diagnose.api import Diagnostic, Finding, Needs
+from trainables.errors import UnknownFamily
+from trainables.registry import get_family, get_part
+
+_LOOKS_AT: Mapping[Needs, str] = {"checkpoint": "a trained model", "records": "a whole run"}
+
+Done = Callable[[Finding, float], None]
+
+
+class OfFamily(Protocol):
+    """A model: an `analysis.diagnose.subject.Subject`, of which this module needs no more than its family."""
+
+    @property
+    def family(self) -> str:
+        """As plans spell it."""
+        ...
+
+
+class OfPlan(Protocol):
+    """A run: an `analysis.view.Run`, of which this module needs no more than its plan."""
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """With ``family`` as plans spell it."""
+        ...
+
+
+class UnknownDiagnostic(ValueError):
+    """The family has no diagnostic of that name, or it looks at something else."""
+
+
+def diagnostics_of(family: str) -> Mapping[str, Diagnostic]:
+    """All diagnostics of a family by name, in the order of reports; none if it names none.
+
+    Raises:
+        UnknownFamily: there is no such family, or its diagnostics cannot be imported.
+    """
+    listed = tuple(get_part(family, "diagnostics") or ())
+    for diagnostic in listed:
+        if getattr(diagnostic, "needs", None) not in _LOOKS_AT:
+            reference = get_family(family).diagnostics
+            raise UnknownFamily(f"family {family}: diagnostics = {reference!r}: {diagnostic!r} is no diagnostic")
+    return {diagnostic.name: diagnostic for diagnostic in listed}
+
+
+def offered(family: str, needs: Needs = "checkpoint") -> tuple[str, ...]:
+    """Names of the diagnostics of ``family`` that look at a checkpoint, or at a whole run, in order."""
+    return tuple(name for name, diagnostic in diagnostics_of(family).items() if diagnostic.needs == needs)
+
+
+def get_diagnostic(family: str, name: str, needs: Needs | None = None) -> Diagnostic:
+    """The diagnostic of ``family`` called ``name``, which must look at what ``needs`` says.
+
+    Raises:
+        UnknownDiagnostic: with the names there are.
+    """
+    known = diagnostics_of(family)
+    if name not in known:
+        names = ", ".join(known) or "none"
+        raise UnknownDiagnostic(f"diagnostic = {name!r}: {family} has no such diagnostic; known: {names}")
+    found = known[name]
+    if needs is not None and found.needs != needs:
+        raise UnknownDiagnostic(f"diagnostic = {name!r}: looks at {_LOOKS_AT[found.needs]}, not {_LOOKS_AT[needs]}")
+    return found
+
+
+def diagnose(subject: OfFamily, names: Sequence[str] | None = None, done: Done | None = None) -> list[Finding]:
+    """Put one model before its family's diagnostics, one after the other.
+
+    Args:
+        subject: a model with its sample.
+        names: which ones, in this order; None: all of its family that look at a checkpoint.
+        done: called after each with the finding and the seconds that it took.
+
+    Raises:
+        UnknownDiagnostic: one of ``names`` does not exist, or looks at runs.
+        Exception: whatever a diagnostic raises. Poor models give findings: an exception is a fault of the diagnostic.
+    """
+    return _ask(subject, subject.family, names, "checkpoint", done)
+
+
+def diagnose_run(run: OfPlan, names: Sequence[str] | None = None, done: Done | None = None) -> list[Finding]:
+    """Put one run before its family's diagnostics of runs; as `diagnose` in all else."""
+    return _ask(run, run.plan["family"], names, "records", done)
+
+
+def _ask(subject: Any, family: str, names: Sequence[str] | None, needs: Needs, done: Done | None) -> list[Finding]:
+    wanted = offered(family, needs) if names is None else names
+    # All are looked up before the first is asked: a wrong name costs no time.
+    diagnostics = [get_diagnostic(family, name, needs) for name in wanted]
+    findings = []
+    for diagnostic in diagnostics:
+        began = time.perf_counter()
+        finding = diagnostic(subject)
+        findings.append(finding)
+        if done is not None:
+            done(finding, time.perf_counter() - began)
+    return findings

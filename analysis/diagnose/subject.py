@@ -1,0 +1,155 @@
+"""What a diagnostic of a model is called with: the trained model, the data it knows, and a fixed sample to look at.
+
+Opened from one checkpoint, from a member of a run, or from an exported folder; the weights are checked against their
+digests. What it is not: a way to go on training. The optimiser's state is left where it is.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from analysis.view import Run
+from trainables.api import TrainTask
+from trainables.errors import CheckpointError, CheckpointMismatch
+from trainables.registry import build_config, get_family, get_part, resolve
+from trainables.worker import checkpoint, exported
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model, ready to be looked at.
+
+    Attributes:
+        member: ``c0007-s42``, or what a checkpoint says of itself.
+        family: as plans spell it.
+        config: the family's, resolved.
+        seed: that it was trained with.
+        task: with the weights loaded, the model in evaluation mode.
+        sample: the family's fixed sample of the validation split; None for a family that has none.
+        data_dir: where data sets are kept.
+    """
+
+    member: str
+    family: str
+    config: Any
+    seed: int
+    task: TrainTask
+    sample: Any
+    data_dir: Path
+
+
+def draw_sample(family: str, task: TrainTask) -> Any:
+    """The sample of a family that diagnostics look at, from the data of ``task``; None for a family that has none."""
+    draw = get_part(family, "sample")
+    return None if draw is None else draw(task)
+
+
+def open_checkpoint(
+    folder: str | Path,
+    *,
+    family: str,
+    config: Mapping[str, Any],
+    seed: int,
+    data_dir: str | Path,
+    device: str = "cpu",
+) -> Subject:
+    """The model of one checkpoint, ``members/<id>/checkpoints/step-<n>`` or a link to it.
+
+    Args:
+        folder: the checkpoint.
+        family: that it should belong to.
+        config: the fields that it was trained with; those left out are the family's defaults.
+        seed: that it was trained with.
+        data_dir: where data sets are kept.
+        device: as torch spells it.
+
+    Raises:
+        CheckpointCorrupt: a file is missing or was changed.
+        CheckpointMismatch: it belongs to another family or config, or the config's schema has changed since.
+        DataError: the data set is missing or corrupt.
+        UnknownFamily: no family has that name.
+    """
+    path = Path(folder)
+    index = checkpoint.read_index(path)
+    if index.get("family") != family:
+        raise CheckpointMismatch(f"{path}: is of family {index.get('family')!r}, not {family!r}")
+    built = _config(path, family, config)
+    state, _ = checkpoint.load(path, config_digest=built.digest())
+    return _subject(str(index.get("member", path.name)), family, built, seed, state["model"], data_dir, device, path)
+
+
+def open_member(run: Run, member: str, data_dir: str | Path, device: str = "cpu") -> Subject:
+    """The best checkpoint of a member of a run.
+
+    Raises:
+        CheckpointError: there is no such member, or it has no best checkpoint; and as `open_checkpoint`.
+    """
+    if member not in run.members:
+        known = ", ".join(sorted(name for name, m in run.members.items() if m.reports)) or "none yet"
+        raise CheckpointError(f"member = {member!r}: is not in {run.root}; those that have trained: {known}")
+    folder = run.root / "members" / member / "checkpoints"
+    best = checkpoint.linked(folder, "best")
+    if best is None:
+        raise CheckpointError(f"{folder}: {member} ({run.members[member].status}) has no best checkpoint to look at")
+    return open_checkpoint(
+        best,
+        family=run.plan["family"],
+        config=run.candidates[run.members[member].candidate].config,
+        seed=run.members[member].seed,
+        data_dir=data_dir,
+        device=device,
+    )
+
+
+def open_export(folder: str | Path, data_dir: str | Path, device: str = "cpu") -> Subject:
+    """The model that ``tune-rh export`` wrote.
+
+    Raises:
+        CheckpointCorrupt: a file is missing or its digest differs.
+        DataError: the data set is missing or corrupt.
+    """
+    path = Path(folder)
+    weights = exported.load(path).state_dict()  # checks every file that is read below
+    index = json.loads((path / exported.INDEX).read_text())
+    fields = tomllib.loads((path / exported.CONFIG).read_text())
+    built = _config(path, index["family"], fields)
+    return _subject(index["member"], index["family"], built, index["seed"], weights, data_dir, device, path)
+
+
+def _config(path: Path, family: str, fields: Mapping[str, Any]) -> Any:
+    try:
+        return build_config(get_family(family), fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "config"
+        raise CheckpointMismatch(
+            f"{path}: its config does not fit this version of {family}: {where}: {first['msg']}"
+        ) from error
+
+
+def _subject(
+    member: str,
+    family: str,
+    config: Any,
+    seed: int,
+    weights: Mapping[str, Any],
+    data_dir: str | Path,
+    device: str,
+    path: Path,
+) -> Subject:
+    task: TrainTask = resolve(get_family(family).task)(
+        config, seed=seed, device=device, data_dir=Path(data_dir).absolute()
+    )
+    try:
+        task.model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointMismatch(f"{path}: its weights do not fit this version of {family} ({error})") from error
+    task.model.eval()
+    return Subject(member, family, config, seed, task, draw_sample(family, task), Path(data_dir).absolute())

@@ -1,0 +1,210 @@
+"""What a report of a run is made from: who leads, by how much, and every analysis of the run, computed once.
+
+What it is not: words (`analysis.reports.page.words`) or a test. Leads are paired by seed with Student's t
+intervals, over candidates that were chosen for being good; `analysis.stats.claims` makes claims. Values are in the
+objective's own sign and unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from analysis.diagnose.api import Baseline, Finding
+from analysis.reports.tables import decimals
+from analysis.search.cost import Ledger, QualityPoint, ledger, quality_against_cost
+from analysis.search.gate_regret import Regret, gate_regret
+from analysis.search.importance import Importance, importance
+from analysis.search.matched_steps import MatchedSteps, matched_steps
+from analysis.search.seed_variance import SeedVariance, seed_variance
+from analysis.stats.interval import mean_interval
+from analysis.stats.student import t_quantile
+from analysis.tables import RunTables
+from analysis.view import Run, Standing
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over ``num`` seeds; NaN where there are too few."""
+
+    mean: float
+    std: float
+    num: int
+
+    @property
+    def half(self) -> float:
+        """Half the 95% interval of the mean (Student's t); NaN for fewer than two."""
+        if self.num < 2:
+            return math.nan
+        return t_quantile(0.5 + 0.5 * _LEVEL, self.num - 1) * self.std / math.sqrt(self.num)
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far the best one is ahead of another, paired by seed; positive is better whatever the objective's mode.
+
+    ``low`` and ``high`` (95%) are NaN for a single pair, everything is for none.
+    """
+
+    other: str
+    mean: float
+    low: float
+    high: float
+    num_pairs: int
+
+    def turned(self) -> Lead:
+        """The other one's lead over the best."""
+        return Lead(self.other, -self.mean, -self.high, -self.low, self.num_pairs)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval lies above zero."""
+        return self.low > 0.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a report says.
+
+    Attributes:
+        tables: of the run.
+        state: ``running``, ``finished``, ``interrupted``, ``failed``, ``killed`` or ``not begun``.
+        unit: of the objective; may be empty.
+        best: of the finished, the run's best; before the end, who leads; None if there is none.
+        over_second, over_control: its leads; None where there is no such other.
+        over_references: its leads over configs that ran beside the control only to be compared with.
+        baselines: on test; ``baselines_note`` says why there are none.
+        notes: what could not be read, in words.
+    """
+
+    tables: RunTables
+    state: str
+    unit: str
+    best: Standing | None
+    over_second: Lead | None
+    over_control: Lead | None
+    over_references: tuple[Lead, ...]
+    baselines: Sequence[Baseline]
+    baselines_note: str
+    ledger: Ledger
+    regret: Regret
+    importance: Importance
+    seeds: tuple[SeedVariance, ...]
+    matched: tuple[MatchedSteps, ...]
+    quality: tuple[QualityPoint, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def run(self) -> Run:
+        """The run as plain data."""
+        return self.tables.run
+
+    @property
+    def standings(self) -> Sequence[Standing]:
+        """Those at the furthest gate that a candidate leads, best first."""
+        return self.run.leading
+
+    @property
+    def is_end(self) -> bool:
+        """Whether those that stand have finished."""
+        return self.standings is self.run.ranking
+
+    @property
+    def places(self) -> int:
+        """Decimals for two digits of the narrowest spread over seeds among those that stand."""
+        spreads = [s.std for s in self.standings if s.std > 0.0]
+        return max(decimals(min(spreads, default=math.nan)), 3)
+
+    @property
+    def beside_baselines(self) -> list[tuple[Standing, str]]:
+        """What stands among the baselines on test, and as what: ``best``, ``control`` or ``reference``."""
+        roles = [
+            (s, "best" if s is self.best else "control" if s.entry.is_control else "reference")
+            for s in self.standings
+            if s is self.best or s.entry.is_control or s.is_reference
+        ]
+        return [(s, role) for s, role in roles if not math.isnan(s.test)]
+
+    def verdicts(self, candidate: str) -> dict[str, Counter[str]]:
+        """Diagnostic -> how many of the candidate's seeds got each verdict."""
+        found: dict[str, Counter[str]] = {}
+        for finding in self.findings(candidate):
+            found.setdefault(finding.name, Counter())[finding.verdict] += 1
+        return found
+
+    def findings(self, candidate: str) -> list[Finding]:
+        """Of all seeds of a candidate, one seed after the other."""
+        members = self.run.candidates[candidate].members.values()
+        return [finding for member in members for finding in self.tables.found.get(member.id, ())]
+
+
+def gather(
+    tables: RunTables,
+    state: str,
+    unit: str = "",
+    baselines: Sequence[Baseline] = (),
+    baselines_note: str = "",
+    notes: Sequence[str] = (),
+) -> Facts:
+    """Compute everything; for runs without a finisher, one seed or nothing but losses as well.
+
+    Args:
+        tables: of the run.
+        state, unit, baselines, baselines_note, notes: see `Facts`.
+    """
+    run = tables.run
+    rows = run.leading
+    scored = [s for s in rows if s.may_win]
+    best = run.best if rows is run.ranking else next(iter(scored), None)
+    second = next((s for s in scored if s is not best and not s.entry.is_control), None)
+    control = next((s for s in scored if s is not best and s.entry.is_control), None)
+    leads = [_lead(run, best, other) for other in rows if other.is_reference and math.isfinite(other.val)]
+    return Facts(
+        tables=tables,
+        state=state,
+        unit=unit,
+        best=best,
+        over_second=_lead(run, best, second),
+        over_control=_lead(run, best, control),
+        over_references=tuple(lead for lead in leads if lead is not None and lead.num_pairs),
+        baselines=baselines,
+        baselines_note=baselines_note,
+        ledger=ledger(run),
+        regret=gate_regret(run),
+        importance=importance(run),
+        seeds=tuple(seed_variance(run)),
+        matched=tuple(matched_steps(run)),
+        quality=tuple(quality_against_cost(run)),
+        notes=tuple(notes),
+    )
+
+
+def val(standing: Standing) -> Spread:
+    """The score, with the standard deviation over the seeds that were not lost."""
+    return Spread(standing.val, standing.std, standing.num_seeds - standing.entry.num_lost)
+
+
+def on_test(standing: Standing) -> Spread:
+    """The same checkpoints on test."""
+    return Spread(standing.test, standing.test_std, standing.num_tested)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of the finite ones."""
+    finite = [v for v in values if math.isfinite(v)]
+    mean = fmean(finite) if finite else math.nan
+    return Spread(mean, stdev(finite) if len(finite) > 1 else math.nan, len(finite))
+
+
+def _lead(run: Run, best: Standing | None, other: Standing | None) -> Lead | None:
+    if best is None or other is None:
+        return None
+    ours, theirs = best.entry.values, other.entry.values
+    pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+    ahead = [run.sign * (b - a) for a, b in pairs if a is not None and b is not None]
+    return Lead(other.candidate, *mean_interval(ahead), len(ahead))

@@ -1,0 +1,212 @@
+"""Findings side by side: a row a diagnostic, a verdict a candidate over its seeds, and pictures of one seed of each.
+
+What it is: rows for pages and Markdown from the findings that a run has on disk, those about the whole run apart. What
+it is not: a judge; verdicts are the diagnostics' own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from analysis.diagnose.api import Diagnostic, Estimate, Finding, Plot
+from analysis.reports.page.facts import Facts
+from analysis.reports.page.tables import Cell, Table, value_text
+from analysis.reports.plots import Picture, draw
+from analysis.reports.run_findings import tables as run_tables
+from analysis.reports.tables import NONE
+from trainables.errors import UnknownFamily
+
+MAX_COLUMNS = 6
+"""Candidates side by side; the rest are in findings.csv."""
+MAX_PICTURES = 80
+"""Drawn in all, so that a page stays of a size that opens."""
+
+SIGNS = {"pass": "✓", "warn": "!", "fail": "✗", "no_evidence": NONE}
+_ORDER = ("fail", "warn", "pass", "no_evidence")  # which verdict a cell is coloured by, where seeds differ
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate's cell: the worst verdict of its seeds, and how many got which."""
+
+    worst: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One diagnostic.
+
+    Attributes:
+        name, title: as the command line spells it, and for readers.
+        cells: in the order of the section's columns.
+        summaries: what it means for each that is shown, "c0001 seed 7: ...".
+        tables: of models, means over seeds side by side.
+        pictures: of one seed of the best one, and of the control.
+    """
+
+    name: str
+    title: str
+    cells: Sequence[Judged]
+    summaries: Sequence[str]
+    tables: Sequence[Table]
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The section.
+
+    Attributes:
+        columns: candidates.
+        rows: what was asked of models.
+        run: what was asked of the whole run: rows with one cell.
+        notes: in words, about ``rows``.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    run: Sequence[Row]
+    notes: Sequence[str]
+
+
+def findings(facts: Facts) -> Findings:
+    """Everything that diagnostics have said about a run; without findings about models a note says why not."""
+    found = facts.tables.found
+    budget = iter(range(MAX_PICTURES))
+    run = [_run_row(facts, finding, budget) for finding in _registered_first(facts, found.get("", []))]
+    members = [name for name, some in found.items() if some and name]
+    candidates = list(dict.fromkeys(facts.run.members[name].candidate for name in members))
+    if not candidates:
+        return Findings((), (), run, (_none(facts),))
+    order = [s.candidate for s in facts.standings]
+    candidates.sort(key=lambda name: order.index(name) if name in order else len(order))
+    control = facts.run.control
+    late = [c for c in candidates[MAX_COLUMNS:] if control is not None and c == control.id]
+    columns = [*candidates[: MAX_COLUMNS - len(late)], *late]  # the control is always among them
+    by_column = {c: facts.findings(c) for c in columns}
+    names = dict.fromkeys(f.name for f in _registered_first(facts, (f for some in by_column.values() for f in some)))
+    rows = [_row(facts, name, by_column, budget) for name in names]
+    notes = ["Verdicts are counted over seeds, values are means ± standard deviation over seeds."]
+    if len(candidates) > MAX_COLUMNS:
+        notes.append(f"{len(candidates) - MAX_COLUMNS} more candidates were diagnosed: see findings.csv.")
+    if next(budget, None) is None:
+        notes.append(f"Only the first {MAX_PICTURES} pictures are drawn; the data of all are in findings.json.")
+    return Findings(columns, rows, run, notes)
+
+
+def _none(facts: Facts) -> str:
+    if facts.state == "running":
+        return "No findings yet: members are diagnosed when they have reached the end."
+    command = f"`tune-rh diagnose {facts.run.root.name}`"
+    return f"No diagnostic has looked at a model of this run; {command} looks at those that reached the end."
+
+
+def _known(facts: Facts) -> Mapping[str, Diagnostic]:
+    """The diagnostics of the run's family; none where the family cannot be imported here."""
+    from analysis.diagnose.registry import diagnostics_of
+
+    try:
+        return diagnostics_of(str(facts.run.plan["family"]))
+    except UnknownFamily:
+        return {}
+
+
+def _registered_first(facts: Facts, some: Iterable[Finding]) -> list[Finding]:
+    order = list(_known(facts))
+    return sorted(some, key=lambda f: (order.index(f.name) if f.name in order else len(order), f.name))
+
+
+def _title(facts: Facts, name: str) -> str:
+    """As the diagnostic calls itself; one that this version does not know keeps its name."""
+    known = _known(facts)
+    return known[name].title if name in known else name
+
+
+def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: Iterator[int]) -> Row:
+    mine = {column: [f for f in some if f.name == name] for column, some in by_column.items()}
+    shown = _samples(facts, name, by_column)
+    captions = [(plot, f"{label}: {plot.title}") for label, finding in shown for plot in finding.plots]
+    return Row(
+        name=name,
+        title=_title(facts, name),
+        cells=[_judged(some) for some in mine.values()],
+        summaries=[f"{label}: {finding.summary}" for label, finding in shown],
+        tables=[_values(mine)],
+        pictures=_drawn(captions, budget),
+    )
+
+
+def _run_row(facts: Facts, finding: Finding, budget: Iterator[int]) -> Row:
+    return Row(
+        name=finding.name,
+        title=_title(facts, finding.name),
+        cells=[_judged([finding])],
+        summaries=[finding.summary],
+        tables=run_tables(facts, [finding]),
+        pictures=_drawn([(plot, plot.title) for plot in finding.plots], budget),
+    )
+
+
+def _drawn(captions: Iterable[tuple[Plot, str]], budget: Iterator[int]) -> list[Picture]:
+    """As many as the budget has left."""
+    return [draw(plot, caption) for (plot, caption), _ in zip(captions, budget, strict=False)]
+
+
+def _judged(some: Sequence[Finding]) -> Judged:
+    counts = Counter[str](f.verdict for f in some)
+    if not counts:
+        return Judged("no_evidence", "not asked")
+    worst = next(verdict for verdict in _ORDER if counts[verdict])
+    if len(counts) == 1 and len(some) == 1:
+        return Judged(worst, f"{SIGNS[worst]} {_said(worst)}")
+    counted = ", ".join(f"{counts[v]} {_said(v)}" for v in ("pass", "warn", "fail", "no_evidence") if counts[v])
+    return Judged(worst, f"{SIGNS[worst]} {counted}")
+
+
+def _said(verdict: str) -> str:
+    return verdict.replace("_", " ")
+
+
+def _samples(facts: Facts, name: str, by_column: dict[str, list[Finding]]) -> list[tuple[str, Finding]]:
+    """What is told in full: of the best one a seed with the worst verdict, of the control one seed."""
+    control = facts.run.control
+    wanted = [facts.best.candidate] if facts.best is not None else []
+    wanted += [control.id] if control is not None and control.id not in wanted else []
+    wanted = [c for c in wanted if c in by_column] or list(by_column)[:1]
+    found = []
+    for candidate in wanted:
+        record = facts.run.candidates[candidate]
+        mine = [
+            (m.seed, f) for m in record.members.values() for f in facts.tables.found.get(m.id, ()) if f.name == name
+        ]
+        if mine:
+            seed, finding = min(mine, key=lambda pair: _ORDER.index(pair[1].verdict))
+            found.append((f"{candidate} ({record.name[:40]}), seed {seed}", finding))
+    return found
+
+
+def _values(mine: dict[str, list[Finding]]) -> Table:
+    names = dict.fromkeys(value for some in mine.values() for f in some for value in f.values)
+    rows = []
+    for value in names:
+        thresholds = [f.threshold[value] for some in mine.values() for f in some if value in f.threshold]
+        cells = [
+            Cell(value_text([_number(f.values[value]) for f in some if value in f.values])) for some in mine.values()
+        ]
+        rows.append([Cell(value.replace("_", " ")), *cells, Cell(_limit(thresholds))])
+    return Table(("value", *mine, "held against"), rows, 1)
+
+
+def _limit(thresholds: Sequence[float]) -> str:
+    """The limit; the lowest and the highest where each model has its own."""
+    if not thresholds:
+        return NONE
+    ends = [f"{end:.3g}" for end in (min(thresholds), max(thresholds))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _number(value: Estimate | float) -> float:
+    return value.value if isinstance(value, Estimate) else value

@@ -1,0 +1,285 @@
+"""The report of a run: one page that holds everything inside itself, the same as Markdown, and its tables as CSV.
+
+What it is: order and assembly. It works while a search runs, after one that lost all its members, and for races and
+comparisons, whose own reports it takes in. What it is not: words, tables or
+figures (`analysis.reports.page.words`, `search_tables`, `search_figures`, `findings_section`).
+"""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.diagnose.api import Baseline, Finding
+from analysis.reports.page import figures as figures
+from analysis.reports.page import tables as search_tables
+from analysis.reports.page.facts import Facts, gather
+from analysis.reports.page.findings import Findings, findings
+from analysis.reports.page.tables import Table
+from analysis.reports.page.words import Answer, answers, state_line
+from analysis.reports.plots import Picture, png_element
+from analysis.reports.run_findings import renewed
+from analysis.reports.tables import escaped, markdown_table, write_text
+from analysis.tables import RunTables
+from analysis.view import Run
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+PAGE, TEXT = "index.html", "report.md"
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class OwnReport:
+    """What the report of a race or comparison says.
+
+    Attributes:
+        lines: its plain lines, the verdict first.
+        pictures: PNGs by caption.
+        file: name of its Markdown, for more.
+    """
+
+    lines: Sequence[str]
+    pictures: Mapping[str, bytes]
+    file: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report; empty ones (no words, pictures, tables) are left out."""
+
+    id: str
+    title: str
+    words: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+
+
+def write(
+    run: Run,
+    out: Path | None = None,
+    *,
+    writing: bool = False,
+    notes: Sequence[str] = (),
+    unit: str = "",
+    baselines: Sequence[Baseline] = (),
+    baselines_note: str = "",
+    own: OwnReport | None = None,
+    about_run: Sequence[Finding] = (),
+) -> Path:
+    """Write the report of a run as it is now; the path of the page.
+
+    Args:
+        run: it.
+        out: write the page there and nothing else; None: ``report/`` in the run's folder, with report.md and CSVs.
+        writing: whether some process is writing the run right now.
+        notes: what could not be read, in words.
+        unit: of the objective; may be empty.
+        baselines: on test of the run's data; ``baselines_note`` says why there are none.
+        own: what the run's own report says, for races and comparisons.
+        about_run: findings about the run as it is now, in place of those of these names that it has on disk.
+    """
+    tables = RunTables(run)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found_now = renewed(about_run, tables.found.get("", ()))  # unreadable findings warn when first looked at
+    if found_now:
+        tables.found[""] = found_now
+    texts = [*notes, *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
+    sentences = [f"{text.removeprefix(f'{run.root}/')}." for text in texts]
+    facts = gather(tables, _state(run, writing), unit, baselines, baselines_note, sentences)
+    found = findings(facts)
+    said = answers(facts) if own is None else _own_answers(own, facts)
+    parts = sections(facts, own)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, _page(facts, said, parts, found, ()))
+        return out
+    folder = run.root / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [TEXT, *search_tables.write_csvs(facts, folder)]
+    files += [own.file] if own is not None else []
+    write_text(folder / TEXT, markdown(facts, said, parts, found))
+    write_text(folder / PAGE, _page(facts, said, parts, found, files))
+    return folder / PAGE
+
+
+def sections(facts: Facts, own: OwnReport | None = None) -> list[Section]:
+    """All parts but findings, candidates and provenance, in the order of the report; empty ones are left out."""
+    kind = facts.run.kind
+    made = [_own_section(own)] if own is not None else []
+    if kind == "search":
+        made += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
+    elif own is None:
+        made += [Section("curves", "Curves", pictures=[figures.curves(facts)])]
+    return [part for part in made if part.words or part.pictures or part.tables]
+
+
+def markdown(facts: Facts, said: Sequence[Answer], parts: Sequence[Section], found: Findings) -> str:
+    """The report without its pictures."""
+    text = [f"# {escaped(_title(facts))}", "", f"**{_prose(state_line(facts))}**", ""]
+    for answer in said:
+        text.append(f"- **{answer.word}**: {_prose(answer.text)}" if answer.word else f"- {_prose(answer.text)}")
+        text += [f"  - {_prose(point)}" for point in answer.points]
+    text += ["", "Figures are in index.html.", ""]
+    for part in parts:
+        text += [f"## {part.title}", ""]
+        for words in part.words:
+            text += [_prose(words), ""]
+        text += _markdown_tables(part.tables)
+    text += ["## Findings", ""]
+    for row in found.run:
+        text += [f"### {escaped(row.title)}: {row.cells[0].text}", "", *map(escaped, row.summaries), ""]
+        text += _markdown_tables(row.tables)
+    for words in found.notes:
+        text += [_prose(words), ""]
+    if found.rows:
+        rows = [[escaped(row.title), *(cell.text for cell in row.cells)] for row in found.rows]
+        text += [*markdown_table(["diagnostic", *found.columns], rows, len(found.columns) + 1), ""]
+        for row in found.rows:
+            text += [f"### {escaped(row.title)}", "", *(f"- {escaped(words)}" for words in row.summaries), ""]
+            text += _markdown_tables(row.tables)
+    for title, table in _last(facts):
+        text += [f"## {title}", "", *_markdown_table(table), ""]
+    return "\n".join(text)
+
+
+def _page(facts: Facts, said: Sequence[Answer], parts: Sequence[Section], found: Findings, files: Sequence[str]) -> str:
+    environment = _environment()
+    return environment.get_template("report.html.j2").render(
+        title=_title(facts),
+        state=facts.state,
+        state_line=state_line(facts),
+        written=datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00"),
+        answers=said,
+        sections=parts,
+        found=found,
+        last=_last(facts),
+        plan=(facts.run.root / "plan.toml").read_text(),
+        files=files,
+    )
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["coded"] = _coded
+    return made
+
+
+def _coded(text: str) -> Markup:
+    """Escaped, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = [Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(_split(text))]
+    return Markup("").join(parts)
+
+
+def _split(text: str) -> list[str]:
+    """At backticks that come in pairs."""
+    return text.split("`") if text.count("`") % 2 == 0 else [text]
+
+
+def _title(facts: Facts) -> str:
+    words = {"search": "a search", "race": "a race of seeds", "comparison": "a comparison"}
+    name = str(facts.run.plan.get("name", facts.run.root.name))
+    return f"{name}: {words[facts.run.kind]} of {facts.run.plan.get('family', 'an unknown family')}"
+
+
+def _state(run: Run, writing: bool) -> str:
+    if writing and not run.is_finished:
+        return "running"
+    if run.ended:
+        return run.ended
+    return "killed" if run.slots else "not begun"
+
+
+def _own_answers(own: OwnReport, facts: Facts) -> list[Answer]:
+    return [Answer("", line) for line in (*own.lines, *facts.notes)]
+
+
+def _own_section(own: OwnReport) -> Section:
+    pictures = [
+        Picture(png_element(base64.b64encode(png).decode(), caption), caption) for caption, png in own.pictures.items()
+    ]
+    words = [f"Its own report, {own.file}, has the tables."]
+    return Section("own", "What it shows", words, pictures)
+
+
+def _baselines(facts: Facts) -> Section:
+    if not facts.baselines:
+        return Section("baselines", "Baselines", [f"No baselines: {facts.baselines_note or 'this family has none'}."])
+    picture = figures.baselines(facts)
+    words = ["Predictors without a learned network, on the test split of the run's own data."]
+    return Section("baselines", "Baselines", words, _some(picture), [search_tables.baselines_table(facts)])
+
+
+def _funnel(facts: Facts) -> Section:
+    shown = [search_tables.funnel_table(facts)]
+    if facts.regret.gates:
+        shown.append(search_tables.regret_table(facts))
+    if facts.seeds:
+        shown.append(search_tables.seeds_table(facts))
+    audit = facts.regret.audit
+    words = [facts.regret.note]
+    if audit is not None:
+        words.append(
+            f"Audit: {len(audit.audited)} stopped candidates were run to the end, {len(audit.better)} of them were "
+            "better than everybody who got there by merit."
+        )
+    return Section("funnel", "Funnel and gates", words, [figures.funnel(facts)], shown)
+
+
+def _curves(facts: Facts) -> Section:
+    pictures = [figures.curves(facts), *_some(figures.matched(facts)), *_some(figures.quality(facts))]
+    shown = [search_tables.matched_table(facts)] if facts.matched else []
+    return Section("curves", "Curves", (), pictures, shown)
+
+
+def _importance(facts: Facts) -> Section:
+    shown = [search_tables.importance_table(facts)] if facts.importance.shares else []
+    picture = figures.importance(facts)
+    return Section("importance", "Which hyperparameters mattered", [facts.importance.note], _some(picture), shown)
+
+
+def _some(picture: Picture | None) -> list[Picture]:
+    return [] if picture is None else [picture]
+
+
+def _last(facts: Facts) -> list[tuple[str, Table]]:
+    shown = [("All candidates", search_tables.candidates_table(facts))]
+    if facts.run.kind != "search":
+        shown.append(("All members", search_tables.members_table(facts)))
+    return [*shown, ("Provenance", search_tables.provenance_table(facts))]
+
+
+def _prose(text: str) -> str:
+    """A sentence of ours: its backticks are code, the rest stands as it is."""
+    return "".join(f"`{part}`" if i % 2 else escaped(f"x{part}x")[1:-1] for i, part in enumerate(_split(text)))
+
+
+def _markdown_tables(some: Sequence[Table]) -> list[str]:
+    """Each with its caption before it and a blank line behind."""
+    lines = []
+    for table in some:
+        lines += [*([escaped(table.caption), ""] if table.caption else []), *_markdown_table(table), ""]
+    return lines
+
+
+def _markdown_table(table: Table) -> list[str]:
+    rows = [[escaped(cell.text) for cell in row] for row in table.rows]
+    return markdown_table(table.header, rows, table.text_columns)

@@ -1,0 +1,265 @@
+"""The tables of a report of a run, for HTML, Markdown and CSV alike; no markup in them.
+
+What it is not: a place that computes (`analysis.reports.page.facts`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.reports.page.facts import Facts, spread
+from analysis.reports.page.words import pm, shown
+from analysis.reports.tables import NONE, counted, duration, interval, number, write_text
+from analysis.view import Candidate, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_MATCHED = 10
+"""Finishers held against the control, the best ones."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, and what it sorts by (the text itself where None; NaN comes last)."""
+
+    text: str
+    key: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells.
+
+    Attributes:
+        header: of as many columns as each row has.
+        rows: cells.
+        text_columns: the first columns that are words, aligned left.
+        caption: a sentence above it; may be empty.
+        sortable: whether a page lets its reader sort it.
+        bold: index of the row that matters most; None for none.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    text_columns: int = 1
+    caption: str = ""
+    sortable: bool = False
+    bold: int | None = None
+
+
+def baselines_table(facts: Facts) -> Table:
+    """Baselines on test with the best one, the control and references among them, worst first."""
+    rows = [(float(row.value), row.name, row.note, math.nan) for row in facts.baselines]
+    best = "" if facts.best is None else facts.best.candidate
+    for s, role in facts.beside_baselines:
+        note = f"this run's {role}, {counted(s.num_tested, 'seed')}"
+        rows.append((s.test, f"{s.candidate} {facts.run.candidates[s.candidate].name}", note, s.test_std))
+    rows.sort(key=lambda row: -facts.run.sign * row[0])
+    cells = [
+        [Cell(name), Cell(note), Cell(number(value, facts.places), value), Cell(number(std, facts.places), std)]
+        for value, name, note, std in rows
+    ]
+    bold = next((i for i, row in enumerate(cells) if best and row[0].text.startswith(f"{best} ")), None)
+    head = f"test{f' ({facts.unit})' if facts.unit else ''}"
+    return Table(("predictor", "note", head, "std over seeds"), cells, 2, bold=bold)
+
+
+def funnel_table(facts: Facts) -> Table:
+    """Who entered, was scored and went on at each gate, and what that cost."""
+    rows = []
+    for row, spent in zip(facts.run.funnel, facts.ledger.stages, strict=True):
+        counts = (row.num_seeds, row.entered, row.scored, row.passed, row.audited, row.lost_seeds)
+        cells = [Cell(f"{row.until_step:,}", row.until_step), *(Cell(str(n), n) for n in counts)]
+        rows.append([*cells, Cell(f"{spent.steps:,}", spent.steps), Cell(duration(spent.slot_seconds))])
+    header = ("until step", "seeds", "entered", "scored", "passed", "audited", "lost seeds", "steps", "slot time")
+    return Table(header, rows, 0)
+
+
+def regret_table(facts: Facts) -> Table:
+    """Each gate against the next."""
+    rows = []
+    for gate in facts.regret.gates:
+        cells = [Cell(f"{gate.from_step:,} to {gate.to_step:,}"), Cell(gate.note)]
+        cells += [Cell(str(n), n) for n in (gate.num_scored, gate.num_passed, gate.num_pairs)]
+        for found in (gate.spearman, gate.chance_cut, gate.chance_cut_corrected):
+            text = NONE if found is None else f"{found.value:.2f} ({interval(found.low, found.high, 2)})"
+            cells.append(Cell(text, math.nan if found is None else found.value))
+        rows.append(cells)
+    head = ("gate", "from", "scored", "passed", "pairs", "rank correlation", "best was cut", "the same, corrected")
+    return Table(head, rows, 2)
+
+
+def seeds_table(facts: Facts) -> Table:
+    """How much of the spread is between candidates and how much between their seeds."""
+    rows = []
+    for row in facts.seeds:
+        counts = [Cell(str(n), n) for n in (row.num_candidates, row.num_values, row.num_lost)]
+        share = f"{number(row.seed_share.value, 2)} ({interval(row.seed_share.low, row.seed_share.high, 2)})"
+        best = Cell(number(row.best_share, 2), row.best_share)
+        rows.append([Cell(f"{row.until_step:,}"), *counts, Cell(share, row.seed_share.value), best])
+    head = ("at step", "candidates", "values", "lost", "share of seeds (95% interval)", "among the best third")
+    return Table(head, rows, 0)
+
+
+def importance_table(facts: Facts) -> Table:
+    """Shares with how often chance shows as much."""
+    rows = [
+        [Cell(s.name), Cell("yes" if s.stands_out else "no"), Cell(f"{s.share:.2f}", s.share), Cell(f"{s.p_value:.2f}")]
+        for s in facts.importance.shares
+    ]
+    return Table(("parameter", "above chance", "share", "p over all parameters"), rows, 2)
+
+
+def candidates_table(facts: Facts) -> Table:
+    """Everybody: those that came furthest first, then by score. Sortable."""
+    run = facts.run
+    frame = facts.tables.candidates
+    table = [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+    table.sort(key=lambda row: (-_key(row["gate"], -1.0), _key(run.sign * row["score"], math.inf), row["candidate"]))
+    rows, bold = [], None
+    for place, row in enumerate(table):
+        candidate = run.candidates[row["candidate"]]
+        gate = _key(row["gate"], -1.0)
+        at = run.stages[int(gate)]["until_step"] if gate >= 0 else math.nan
+        test = row[run.test_metric]
+        rows.append(
+            [
+                Cell(candidate.id),
+                Cell(candidate.name + _role(run, candidate)),
+                Cell(fate(facts, candidate)),
+                Cell(NONE if math.isnan(at) else f"{at:,}", at),
+                Cell(number(row["score"], facts.places), row["score"]),
+                Cell(number(row["std"], facts.places), row["std"]),
+                Cell(str(row["num_seeds"]), row["num_seeds"]),
+                Cell(str(row["num_lost"]), row["num_lost"]),
+                Cell(number(test, facts.places), test),
+                Cell(f"{row['steps']:,}", row["steps"]),
+                Cell(duration(row["seconds"]), row["seconds"]),
+            ]
+        )
+        if facts.best is not None and candidate.id == facts.best.candidate:
+            bold = place
+    head = ("candidate", "config", "what became of it", "at step", run.objective, "std", "seeds", "lost", "test")
+    return Table((*head, "steps", "slot time"), rows, 3, sortable=True, bold=bold)
+
+
+def _role(run: Run, candidate: Candidate) -> str:
+    if candidate is run.control:
+        return " (control)"
+    return " (reference)" if candidate.origin == "reference" else ""
+
+
+def members_table(facts: Facts) -> Table:
+    """Every member; for races and comparisons, where they are what counts. Sortable."""
+    run = facts.run
+    rows = []
+    for member in run.members.values():
+        test = (member.tested or {}).get(run.test_metric, math.nan)
+        candidate = run.candidates[member.candidate].name
+        why = " ".join(member.reason.split())
+        status = f"{member.status}: {why[-90:]}" if why else member.status
+        numbers = [(number(member.best, facts.places), member.best), (number(test, facts.places), test)]
+        cells = [Cell(text, key) for text, key in [*numbers, (f"{member.steps:,}", member.steps)]]
+        rows.append([Cell(member.id), Cell(candidate), Cell(status), *cells])
+    head = ("member", "config", "status", f"best {run.objective}", "test", "steps")
+    return Table(head, rows, 3, sortable=True)
+
+
+def matched_table(facts: Facts) -> Table:
+    """Each finisher beside the control at equal steps."""
+    rows = []
+    for row in facts.matched[:MAX_MATCHED]:
+        last = [f"{number(row.difference[-1], facts.places, signed=True)}", interval(row.low[-1], row.high[-1], 3)]
+        since = [NONE if step is None else f"{step:,}" for step in (row.ahead_from, row.clear_from)]
+        rows.append([Cell(row.candidate), *map(Cell, (*last, str(row.num_pairs[-1]), *since))])
+    head = ("candidate", "minus control at the end", "95% interval", "pairs", "ahead from step", "clearly from step")
+    more = len(facts.matched) - len(rows)
+    return Table(head, rows, 1, f"The best {len(rows)} of {len(facts.matched)} that finished." if more else "")
+
+
+def fate(facts: Facts, candidate: Candidate) -> str:
+    """``finished``, ``cut at gate 1``, ``all seeds lost``, ``waits at gate 2``...; elsewhere counts of members."""
+    run, members = facts.run, list(candidate.members.values())
+    last = len(run.stages) - 1
+    if members and all(m.lost_stage is not None for m in members):
+        return "all seeds lost"
+    if run.kind != "search":
+        counts = Counter(m.status for m in members)
+        return ", ".join(f"{count} {status}" for status, count in counts.items())
+    if any(m.status == "running" for m in members) and facts.state == "running":
+        return "running"
+    ended = all(m.ended for m in members)
+    if candidate.stage == last and members and ended:
+        return "finished (audit)" if candidate.audited else "finished"
+    if run.is_finished:
+        return "all seeds stopped early" if ended and members else f"cut at gate {candidate.stage + 1}"
+    return f"waits at gate {candidate.stage + 1}" if any(m.steps for m in members) else "not begun"
+
+
+def provenance_table(facts: Facts) -> Table:
+    """What the run was made with."""
+    run, made = facts.run, facts.tables.provenance
+    git, data, machine = (made.get(key) or {} for key in ("git", "data", "machine"))
+    commit = git.get("commit", "")
+    changed = git.get("changed_files", 0)
+    libraries = ", ".join(f"{k} {v}" for k, v in (made.get("libraries") or {}).items() if v)
+    pairs = [
+        ("run", str(run.plan.get("name", run.root.name))),
+        ("family", str(run.plan.get("family", ""))),
+        ("begun", str(made.get("created", ""))),
+        ("command", " ".join(map(str, made.get("command") or ()))),
+        ("tune-rh", str(made.get("tune_rh", ""))),
+        ("code", f"{commit}{f', with {changed} files changed since' if changed else ''}" if commit else ""),
+        ("Python", str(made.get("python", ""))),
+        ("libraries", libraries),
+        ("machine", ", ".join(str(machine[k]) for k in ("processor", "cpu_cores", "system") if machine.get(k))),
+        ("data", f"{data['name']}, SHA-256 {data.get('sha256', '')}" if data.get("name") else ""),
+        ("seeds", ", ".join(map(str, run.plan["seeds"]))),
+    ]
+    return Table(("what", "value"), [[Cell(k), Cell(v or "unknown")] for k, v in pairs], 2)
+
+
+def write_csvs(facts: Facts, folder: Path) -> list[str]:
+    """candidates, members, curves, findings and decisions as CSV files with full precision; their names."""
+    run = facts.tables
+    candidates = run.candidates.drop(columns=["params", "config"])
+    params = [dict(p) for p in run.candidates["params"]]
+    for name in dict.fromkeys(name for drawn in params for name in drawn):
+        candidates[f"param.{name}"] = [p.get(name) for p in params]
+    candidates["config"] = [json.dumps(dict(c), default=str) for c in run.candidates["config"]]
+    frames: dict[str, pd.DataFrame] = {
+        "candidates": candidates,
+        "members": run.members,
+        "curves": run.curves,
+        "findings": run.findings,
+        "decisions": run.decisions,
+    }
+    for name, frame in frames.items():
+        write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    return [f"{name}.csv" for name in frames]
+
+
+def value_text(values: Sequence[float]) -> str:
+    """Mean ± standard deviation over seeds with the digits that it has; a dash for none."""
+    told = spread(values)
+    if math.isnan(told.std) or told.std == 0.0:
+        return shown(told.mean)
+    from analysis.reports.tables import decimals
+
+    return pm(told, decimals(told.std))
+
+
+def _key(value: Any, absent: float) -> float:
+    """A number to sort by; ``absent`` for pandas' missing ones and NaN."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return absent
+    return absent if math.isnan(number) else number

@@ -1,0 +1,311 @@
+"""What a report says first: the best config, how sure that is, what it beat, what it cost, and what to doubt.
+
+What it is: plain sentences over `analysis.reports.page.facts`, short enough for a first screen. What it is not: HTML
+or Markdown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from analysis.baselines import unbeaten
+from analysis.reports.page.facts import Facts, Lead, Spread, on_test, val
+from analysis.reports.tables import counted, decimals, duration, interval, listed, number, with_unit
+from analysis.view import Standing, why_no_best
+
+FEW_SEEDS = 5
+"""Fewer pairs carry no claim (`docs/statistics.md`, rule 5)."""
+
+STATES = {
+    "running": "The run is going on: everything below is as it stood when this was written, and may change.",
+    "finished": "The run is finished.",
+    "interrupted": "The run was interrupted and can go on: `tune-rh resume {name}`. What is below is unfinished.",
+    "failed": "The run ended with an error and can go on: `tune-rh resume {name}`. What is below is unfinished.",
+    "killed": "Nothing writes this run any more, and it did not end in good order: `tune-rh resume {name}` goes on.",
+    "not begun": "Nothing has been run yet.",
+}
+"""What stands at the top, by `Facts.state`."""
+
+_CONTROL = "the control"
+_BAD = (("fail", "fails"), ("warn", "is warned by"))
+_BAD_OF_RUN = (("fail", ("fails", "fail")), ("warn", ("warns", "warn")))  # of one question, of several
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the lines at the top: a word, a sentence, and for doubts one sentence each."""
+
+    word: str
+    text: str
+    points: tuple[str, ...] = ()
+
+
+def state_line(facts: Facts) -> str:
+    """Whether the run is finished, and how to go on with it if not."""
+    return STATES[facts.state].format(name=facts.run.root.name)
+
+
+def answers(facts: Facts) -> list[Answer]:
+    """The five lines; a run without a score says so and keeps cost and doubts."""
+    best = facts.best
+    if best is None:
+        return [Answer("Best", f"None: {_why_none(facts)}."), Answer("Cost", _cost(facts)), _doubt(facts)]
+    return [
+        Answer("Best", _best(facts, best)),
+        Answer("How sure", _how_sure(facts, best)),
+        Answer("What it beat", " ".join((_beaten(facts, best), *_beside(facts)))),
+        Answer("Cost", _cost(facts)),
+        _doubt(facts),
+    ]
+
+
+def pm(value: Spread, places: int) -> str:
+    """``-0.427 ± 0.026``, a mean alone where there is no spread."""
+    text = number(value.mean, places)
+    return text if math.isnan(value.std) else f"{text} ± {number(value.std, places)}"
+
+
+def lead_text(lead: Lead, places: int) -> str:
+    """``0.177 (95% interval 0.104 to 0.250, 3 pairs)``."""
+    amount = number(lead.mean, places)
+    if lead.num_pairs < 2:
+        return f"{amount} (one pair of seeds: no interval)" if lead.num_pairs else "an unknown amount (no common seed)"
+    return f"{amount} (95% interval {interval(lead.low, lead.high, places)}, {lead.num_pairs} seeds in pairs)"
+
+
+def tied_baselines(facts: Facts, best: Standing) -> list[str]:
+    """Baselines inside the 95% interval of the best one's mean on test."""
+    half = on_test(best).half
+    return [r.name for r in facts.baselines if not math.isnan(half) and abs(r.value - best.test) <= half]
+
+
+def better_baselines(facts: Facts, best: Standing) -> list[str]:
+    """Baselines that are better than the best one on test, by more than that interval (or as good, without one)."""
+    tied = tied_baselines(facts, best)
+    return [name for name in unbeaten(facts.baselines, best.test, facts.run.sign) if name not in tied]
+
+
+def _best(facts: Facts, best: Standing) -> str:
+    run = facts.run
+    name = run.candidates[best.candidate].name
+    who = f"{best.candidate}, the control {name}" if best.entry.is_control else f"{best.candidate}: {name}"
+    beside = sum(candidate.origin == "reference" for candidate in run.candidates.values())
+    num = counted(len(run.candidates) - beside, "candidate")
+    among = f"{num} ({counted(beside, 'reference')} beside them)" if beside else num
+    where = "" if facts.is_end else f", ahead at step {best.entry.until_step:,} (nobody was scored at the end)"
+    text = f"{who}, of {among}{where}."
+    if best.entry.is_control and facts.over_second is not None:
+        text += " Nobody else who was scored at that step ranks above the control."
+    return text
+
+
+def _why_none(facts: Facts) -> str:
+    if any(s.may_win for s in facts.standings):
+        return why_no_best(facts.run.ranking)
+    lost = sum(m.lost_stage is not None for m in facts.run.members.values())
+    text = "nobody has a score at any gate" + (" yet" if facts.state == "running" else "")
+    return text + (f"; {counted(lost, 'member')} of {len(facts.run.members)} diverged or failed" if lost else "")
+
+
+def _how_sure(facts: Facts, best: Standing) -> str:
+    lost, of_k = best.entry.num_lost, _of_k(facts)
+    counts_as = "a failure" if of_k else "the worst value at that gate"
+    gone = f"{lost} lost: {counts_as}, and not in the deviation" if lost else "none lost"
+    seeds = f"{counted(len(best.entry.values), 'seed')} ({gone})"
+    value = with_unit(pm(val(best), facts.places), facts.unit)
+    what = f"value of the best of {of_k} seeds" if of_k else "mean"
+    text = f"{facts.run.objective} {value}, {what} ± standard deviation over {seeds}"
+    if best.entry.successes is not None:
+        text += f"; {best.entry.successes} found the good minimum"
+    leads = list(_leads(facts))
+    ahead = [f"{_next(who)} by {lead_text(lead, facts.places)}" for who, lead in leads if lead.mean > 0.0]
+    said = [f"{text}."]
+    said += [f"{'In the mean ahead' if of_k else 'Ahead'} of {listed(ahead)}."] if ahead else []
+    said += [_not_ahead(facts, who, lead) for who, lead in leads if not lead.mean > 0.0]
+    return " ".join(said if leads else [*said, "Nobody else was scored at that step."])
+
+
+def _leads(facts: Facts) -> Iterator[tuple[str, Lead]]:
+    """Whom the best one is held against among those that compete, and its lead."""
+    if facts.over_second is not None:
+        yield facts.over_second.other, facts.over_second
+    if facts.over_control is not None:
+        yield _CONTROL, facts.over_control
+
+
+def _next(who: str) -> str:
+    return who if who == _CONTROL else f"the next, {who},"
+
+
+def _not_ahead(facts: Facts, who: str, lead: Lead) -> str:
+    """Places go by score; in pairs of seeds that came through it can be otherwise."""
+    if not lead.num_pairs:
+        return f"How far it is from {who} is unknown: no seed came through in both."
+    by = "" if lead.mean == 0.0 else f" by {lead_text(lead.turned(), facts.places)}"
+    text = f"In pairs of seeds {_next(who)} is {f'ahead of it{by}' if by else 'level with it'}"
+    other = next(s for s in facts.standings if s.candidate == lead.other)
+    if other.failed:
+        return f"{text}, but fails {listed(other.failed)}."
+    if _of_k(facts):
+        return f"{text}: what ranks is the value of the best of {_of_k(facts)}."
+    return (
+        f"{text}: what ranks is the mean one standard error to the worse, where a lost seed counts as the worst value."
+    )
+
+
+def _of_k(facts: Facts) -> int:
+    """Of how many seeds the best is what counts; 0 where the mean is."""
+    scoring = facts.run.plan["scoring"]
+    return int(scoring["k"]) if scoring["objective"] == "best_of_k" else 0
+
+
+def _beaten(facts: Facts, best: Standing) -> str:
+    if math.isnan(best.test):
+        return "The test split has not been read for it: it has beaten nothing outside the search."
+    value = f"On test {with_unit(pm(on_test(best), facts.places), facts.unit)}"
+    if not facts.baselines:
+        return f"{value}; no baselines to compare with: {facts.baselines_note or 'this family has none'}."
+    above, tied = better_baselines(facts, best), tied_baselines(facts, best)
+    num = len(facts.baselines)
+    text = f"{value}: better than {num - len(above) - len(tied)} of {num} baselines"
+    text += f", too close to tell from {listed(tied)}" if tied else ""
+    return text + (f"; worse than {listed(above)}." if above else "; worse than none.")
+
+
+def _beside(facts: Facts) -> Iterator[str]:
+    """How it stands to each reference, on val."""
+    for lead in facts.over_references:
+        label = facts.run.candidates[lead.other].name
+        who = f"the reference {lead.other}" + (f" ({label})" if label != lead.other else "")
+        if lead.mean > 0.0:
+            yield f"It is ahead of {who} by {lead_text(lead, facts.places)}."
+        else:
+            yield f"{who[0].upper()}{who[1:]} is ahead of it by {lead_text(lead.turned(), facts.places)}."
+
+
+def _cost(facts: Facts) -> str:
+    bill, slots = facts.ledger, facts.run.slots
+    spent = bill.spent
+    text = f"{spent.steps:,} steps, {duration(spent.slot_seconds)} of slot time"
+    text += f" ({counted(slots, 'slot')})" if slots else ""
+    if bill.gpu_hours:
+        text += f", {bill.gpu_hours:.2f} GPU-hours"
+    if bill.money is not None:
+        text += f", {bill.money:.2f} at {bill.price_per_hour:g} per hour"
+    if facts.run.kind == "search" and spent.ungated_steps:
+        share = spent.steps / spent.ungated_steps
+        text += (
+            f"; {share:.0%} of the {spent.ungated_steps:,} steps that it takes to bring everybody so far to the end "
+            f"with all seeds (about {duration(spent.ungated_slot_seconds)})"
+        )
+    return text + "."
+
+
+def _doubt(facts: Facts) -> Answer:
+    points = tuple(_doubts(facts))
+    if not points:
+        return Answer("What to doubt", "Nothing that this report looks at speaks against it.")
+    return Answer("What to doubt", f"{counted(len(points), 'thing')}:", points)
+
+
+def _doubts(facts: Facts) -> Iterator[str]:
+    if facts.state != "finished":
+        yield "The run is not finished."
+    yield from facts.notes
+    best = facts.best
+    if best is not None:
+        yield from _doubts_of_best(facts, best)
+    yield from _about_run(facts)
+    yield from _losses(facts)
+    if facts.run.kind == "search":
+        yield from _gates(facts)
+
+
+def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
+    places, unit = facts.places, facts.unit
+    passed_over = [s.candidate for s in facts.standings[: facts.standings.index(best)] if s.failed and s.may_win]
+    if passed_over:
+        yield f"Passed over because they fail what the plan requires: {listed(passed_over)}."
+    yield _diagnosed(facts, best)
+    for who, lead in _leads(facts):
+        if not lead.is_clear:
+            yield _doubted_lead(who, lead)
+    behind = [lead.other for lead in facts.over_references if not lead.mean > 0.0]
+    if behind:
+        yield f"What the plan compares it with is at least as good in the mean: {listed(behind)}."
+    if val(best).num < FEW_SEEDS:
+        yield (
+            f"{counted(val(best).num, 'seed').capitalize()}: a claim takes {FEW_SEEDS} in pairs, "
+            "on a comparison of its own (`tune-rh ab`)."
+        )
+    gap = facts.run.sign * (best.test - best.at_test)
+    if gap > 0.0 and not gap <= best.std:
+        text = f"On test it is {with_unit(number(gap, places), unit)} worse than on val"
+        times = gap / best.std if best.std > 0.0 else math.nan
+        yield text + (f", {times:.1f} times its spread over seeds." if math.isfinite(times) else ".")
+    above, tied = better_baselines(facts, best), tied_baselines(facts, best)
+    if facts.baselines and not math.isnan(best.test) and above:
+        verb = "are" if above[1:] else "is"
+        yield f"{counted(len(above), 'baseline').capitalize()} without a network {verb} better."
+    if tied:
+        yield f"A tie on test, within its own spread: {listed(tied)}."
+
+
+def _doubted_lead(who: str, lead: Lead) -> str:
+    if not lead.num_pairs:
+        return f"It cannot be held against {who}: no seed came through in both."
+    if not lead.mean > 0.0:
+        return f"In pairs of seeds it is not ahead of {who}."
+    why = "the interval reaches zero" if lead.num_pairs > 1 else "it rests on one pair of seeds"
+    return f"Its lead over {who} may be chance: {why}."
+
+
+def _diagnosed(facts: Facts, best: Standing) -> str:
+    verdicts = facts.verdicts(best.candidate)
+    if not verdicts:
+        return "No diagnostic has looked at it."
+    bad = {
+        word: [name for name, counts in verdicts.items() if counts[word]] for word in ("fail", "warn", "no_evidence")
+    }
+    bad["warn"] = [name for name in bad["warn"] if name not in bad["fail"]]
+    said = [f"{text} {listed(bad[word])}" for word, text in _BAD if bad[word]]
+    if not said:
+        return f"All {len(verdicts) - len(bad['no_evidence'])} diagnostics with evidence pass; that is no proof."
+    return f"Of {counted(len(verdicts), 'diagnostic')}, on some seed it {', and '.join(said)}."
+
+
+def _about_run(facts: Facts) -> Iterator[str]:
+    found = facts.tables.found.get("", ())
+    bad = [(verbs, [f.name for f in found if f.verdict == word]) for word, verbs in _BAD_OF_RUN]
+    said = [f"{listed(names)} {verbs[len(names) > 1]}" for verbs, names in bad if names]
+    if said:
+        yield f"Of the questions about the whole run, {', and '.join(said)}."
+
+
+def _losses(facts: Facts) -> Iterator[str]:
+    lost = [m for m in facts.run.members.values() if m.lost_stage is not None]
+    if lost:
+        ids = listed([*[m.id for m in lost[:4]], *([f"{len(lost) - 4} more"] if len(lost) > 4 else [])])
+        yield f"{counted(len(lost), 'member').capitalize()} diverged or failed ({ids}); each counts as the worst value."
+
+
+def _gates(facts: Facts) -> Iterator[str]:
+    regret = facts.regret
+    if regret.audit is not None and regret.audit.better:
+        yield f"Gates stopped candidates that were better in the end: {listed(regret.audit.better)}."
+    if regret.chance_cut is None:
+        if regret.gates:
+            yield "Whether a gate stopped a better one is unknown: too few candidates were scored at two gates."
+    elif regret.chance_cut.value >= 0.05:
+        cut = regret.chance_cut
+        yield (
+            f"The chance that a gate stopped the best is about {cut.value:.0%} "
+            f"(95% interval {cut.low:.0%} to {cut.high:.0%})."
+        )
+
+
+def shown(value: float) -> str:
+    """A single number with three significant digits or so, a dash for none."""
+    return number(value, decimals(value / 10.0) if value else 3)

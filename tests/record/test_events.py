@@ -1,0 +1,191 @@
+"""Events and reports: every one survives its line, and what is wrong with any other line is said."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.worker.report import REPORTS, Fields, HandedBack, Number, Report
+from tune_rh.record.events import (
+    CandidateAdded,
+    Diagnosed,
+    Evaluated,
+    Event,
+    FollowUpSkipped,
+    JobEnded,
+    JobStarted,
+    MemberId,
+    Promoted,
+    RunCreated,
+    SeedAdded,
+    SessionEnded,
+    SessionStarted,
+    SpaceExhausted,
+    decode,
+    encode,
+)
+from tune_rh.record.events import Tested as ReadOfTest
+
+MEMBER = MemberId("c0001", 42)
+EVENTS: list[Event] = [
+    RunCreated("f" * 64, "d" * 64, 1, "c" * 64),
+    SessionStarted(1, 1.5, "local", 2),
+    CandidateAdded("c0000", {"rate": 0.1, "kind": "plain"}, "e" * 64, "control", "control"),
+    CandidateAdded("c0001", {"rate": 0.2}, "a" * 64, "sampler", "", {"rate": 0.2}, {"rate": '{"name": "Float"}'}),
+    SpaceExhausted(100),
+    CandidateAdded("c0002", {"rate": 0.4}, "b" * 64, "follow_up", "c0001 with rate = 0.4", parent="c0001", enters=1),
+    FollowUpSkipped("c0001", "c0001 with rate = 0.2", "c0001 is the same config"),
+    Promoted("c0001", 0, "quota", 0.25, 1, 9),
+    Promoted("c0000", 1, "control", None, 0, 0),
+    Promoted("c0000", 0, "top", 0.25, 1, 4, seed=42),
+    SeedAdded("c0001", 0, 1337, 0.5),
+    JobStarted(MEMBER, 1, 60, 2.5),
+    JobStarted(MEMBER, 2, 120, 2.5, "test"),
+    Evaluated(MEMBER, 10, {"val_loss": 0.5, "train_loss": -1e-300}, 1.0, 0.5),
+    Evaluated(MEMBER, 20, {"a": math.nan, "b": math.inf, "c": -math.inf}, 1.0, 0.5, diverged=True),
+    ReadOfTest(MEMBER, 110, {"test_loss": math.nan}, 0.25),
+    Diagnosed(MEMBER, 110, {"permutation": "pass"}, 4.5),
+    JobEnded(MEMBER, "failed", 'Traceback "x"\n\tünïcode 日本\u2028', 3.5),
+    SessionEnded(1, 4.5, "interrupted"),
+]
+
+
+def same(one: Event, two: Event) -> bool:
+    """Equal, and NaN equals NaN."""
+    return repr(one) == repr(two)
+
+
+def test_there_is_an_example_of_every_event() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_every_event_survives_its_line(event: Event) -> None:
+    line = encode(event)
+    assert "\n" not in line
+    assert same(decode(line), event)
+    assert encode(decode(line)) == line
+    # Strict JSON: no bare NaN or Infinity.
+    json.loads(line, parse_constant=lambda name: pytest.fail(name))
+
+
+TEXTS = st.text(max_size=20)
+NUMBERS = st.floats()
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS: dict[Any, st.SearchStrategy[Any]] = {
+    str: TEXTS,
+    int: st.integers(-(2**53), 2**53),
+    bool: st.booleans(),
+    Number: NUMBERS,
+    MemberId: st.builds(MemberId, TEXTS, st.integers()),
+    Fields: st.dictionaries(TEXTS, JSON, max_size=3),
+    Mapping[str, str]: st.dictionaries(TEXTS, TEXTS, max_size=3),
+    Mapping[str, Number]: st.dictionaries(TEXTS, NUMBERS, max_size=5),
+}
+
+
+def drawn(kind: Any) -> st.SearchStrategy[Any]:
+    """What a field of that type may hold."""
+    if kind in FIELDS:
+        return FIELDS[kind]
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
+    return st.one_of([st.none() if one is NoneType else drawn(one) for one in get_args(kind)])
+
+
+def any_of(union: Any) -> st.SearchStrategy[Any]:
+    """Any object of any kind in ``union``."""
+    kinds = [(kind, get_type_hints(kind, include_extras=True)) for kind in get_args(union)]
+    return st.one_of([st.builds(kind, **{name: drawn(hint) for name, hint in hints.items()}) for kind, hints in kinds])
+
+
+@given(any_of(Event))
+def test_any_event_survives_its_line(event: Event) -> None:
+    line = encode(event)
+    assert "\n" not in line
+    assert line.isascii()
+    assert same(decode(line), event)
+    assert same(decode(line.encode()), event)
+    json.loads(line, parse_constant=lambda name: pytest.fail(name))
+
+
+@given(any_of(Report))
+def test_any_report_survives_its_line_and_is_the_event(report: Report) -> None:
+    line = REPORTS.encode(report)
+    assert same(REPORTS.decode(line), report)
+    if not isinstance(report, HandedBack):
+        assert encode(report) == line
+
+
+def test_the_journal_can_be_read_by_people() -> None:
+    event = Evaluated(MEMBER, 20, {"val_loss": math.nan, "lr": 0.1}, 1.5, 0.5)
+    assert encode(event) == (
+        '{"event":"Evaluated","member":"c0001-s42","step":20,"metrics":{"val_loss":"NaN","lr":0.1},'
+        '"train_s":1.5,"eval_s":0.5,"diverged":false}'
+    )
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        CandidateAdded("c0001", {"rate": math.inf}, "d", "sampler"),
+        CandidateAdded("c0001", {"rates": [{"low": math.nan}]}, "d", "sampler"),
+        JobEnded("c0001-s42", "failed", "", 0.0),  # type: ignore[arg-type]
+        Evaluated(MEMBER, 10.0, {}, 0.0, 0.0),  # type: ignore[arg-type]
+        Evaluated(MEMBER, 10, {"val_loss": "low"}, 0.0, 0.0),  # type: ignore[dict-item]
+        JobStarted(MEMBER, 0, 20, 0.0, "look"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(event: Event) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        encode(event)
+
+
+def test_a_member_id_survives_its_text() -> None:
+    member = MemberId("c0007", 42)
+    assert str(member) == "c0007-s42"
+    assert MemberId.parse("c0007-s42") == member
+    assert MemberId.parse("odd-s-s7") == MemberId("odd-s", 7)
+
+
+def evaluated(**changes: Any) -> str:
+    return json.dumps(json.loads(encode(Evaluated(MEMBER, 1, {}, 1.0, 1.0))) | changes)
+
+
+BAD = {
+    "": "Invalid JSON: EOF",
+    "{": "Invalid JSON: EOF",
+    "null": "Input should be an object",
+    "[]": "Input should be an object",
+    "3": "Input should be an object",
+    "{}": "Unable to extract tag using discriminator 'event'",
+    '{"event":"Nonsense"}': "Input tag 'Nonsense' found using 'event' does not match",
+    '{"event":["Evaluated"]}': "Input tag '.*' found using 'event' does not match",
+    '{"event":"SpaceExhausted"}': r"SpaceExhausted\.draws: Field required",
+    '{"event":"SpaceExhausted","draws":1,"more":2}': r"SpaceExhausted\.more: Unexpected keyword argument",
+    '{"event":"SpaceExhausted","draws":"1"}': r"SpaceExhausted\.draws: Input should be a valid integer",
+    '{"event":"SpaceExhausted","draws":true}': r"SpaceExhausted\.draws: Input should be a valid integer",
+    evaluated(metrics=5): r"Evaluated\.metrics: Input should be an object",
+    evaluated(metrics={"a": []}): r"Evaluated\.metrics\.a: Input should be a number, 'NaN', 'Infinity' or '-Infinity'",
+    evaluated(metrics={"a": "1.5"}): r"Evaluated\.metrics\.a: Input should be a number",
+    evaluated(metrics={"a": math.nan}): r"Evaluated\.metrics\.a: Input should be a number",
+    evaluated(member="c0001"): r"Evaluated\.member: 'c0001' is no member: it is written c0007-s42",
+    evaluated(member=["c0001", 42]): r"Evaluated\.member: Input should be a valid string",
+}
+
+
+@pytest.mark.parametrize(("line", "message"), BAD.items())
+def test_anything_else_is_no_event(line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        decode(line)

@@ -1,0 +1,105 @@
+"""WikiText-103 and the tokens of GPT-2, from the Hugging Face hub.
+
+What it is: the one corpus that needs the optional package ``datasets``, cut into articles. Rows of the official
+training, validation and test split are read one after the other: the split is by document like everywhere.
+What it is not: a general reader of the hub.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.errors import DataError
+from trainables.text.pack import Document
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+GPT2_VOCAB_SIZE = 50_257
+_SPLITS = ("train", "validation", "test")
+_TITLE = re.compile(r" ?= ([^=].*[^=]|[^=]) = ?\n?")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A data set of the hub (or of a local folder of the same form), pinned.
+
+    Attributes:
+        repository: its name, or a path.
+        config: which of its configurations.
+        revision: commit of the repository; None for a folder.
+    """
+
+    repository: str
+    config: str
+    revision: str | None
+
+
+WIKITEXT_103 = Hub("Salesforce/wikitext", "wikitext-103-raw-v1", "b08601e04326c79dfdd32d625aee71d232d685c3")
+GPT2 = Hub("openai-community/gpt2", "tokenizer.json", "607a30d783dfa663caf39e06633721c8d4cfcd7e")
+
+
+def documents(hub: Hub, downloads: Path) -> Iterator[Document]:
+    """The articles of all splits; fetches them into ``downloads`` if they are not there.
+
+    Raises:
+        DataError: ``datasets`` is not installed, or the data set cannot be had.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            "wikitext-103 is read with the package datasets, which is not installed: pip install 'datasets>=3'"
+        ) from error
+    try:
+        loaded = datasets.load_dataset(
+            hub.repository, hub.config, revision=hub.revision, cache_dir=str(downloads / "datasets")
+        )
+        splits = [loaded[split]["text"] for split in _SPLITS]
+    # What the hub's client raises without a network differs from release to release; these are their common bases.
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"{hub.repository} ({hub.config}) cannot be had: {_last_line(error)}") from error
+    return itertools.chain.from_iterable(articles(rows) for rows in splits)
+
+
+def articles(rows: Iterable[str]) -> Iterator[Document]:
+    """Articles out of WikiText's rows (a line each): one begins at each title, ``= Title =`` between empty rows.
+
+    Deeper headings have more signs (``= = Section = =``). Rows before the first title are an article without a name.
+    """
+    title, lines, after_empty = "", list[str](), True
+    for row in rows:
+        found = _TITLE.fullmatch(row) if after_empty else None
+        if found:
+            yield from _article(title, lines)
+            title, lines = found[1], []
+        lines.append(row.rstrip("\n"))
+        after_empty = not row.strip()
+    yield from _article(title, lines)
+
+
+def _article(title: str, lines: list[str]) -> Iterator[Document]:
+    if any(line.strip() for line in lines):
+        yield f"wikitext-103/{title}", "\n".join(lines)
+
+
+def gpt2_tokenizer(downloads: Path) -> Tokenizer:
+    """The tokenizer of GPT-2 (50,257 tokens), kept in ``downloads``; raises `DataError` if it cannot be had."""
+    from huggingface_hub import hf_hub_download
+    from tokenizers import Tokenizer
+
+    try:
+        path = hf_hub_download(GPT2.repository, GPT2.config, revision=GPT2.revision, cache_dir=downloads / "hub")
+        return Tokenizer.from_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"the tokenizer of {GPT2.repository} cannot be had: {_last_line(error)}") from error
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""What the training of every family shares: the step, schedules, seeds, config fields."""

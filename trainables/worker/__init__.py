@@ -1,0 +1,1 @@
+"""One member in training: its job, its reports, its checkpoints."""

@@ -1,0 +1,73 @@
+"""The folder of one member: which worker may write it, its log, and its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainables.errors import CheckpointError, CheckpointMismatch, LeaseLost
+from trainables.worker import checkpoint
+from trainables.worker.job import MemberJob
+from trainables.worker.state import MemberState
+
+
+class MemberFolder:
+    """Takes the lease of the job's folder; from then on a worker that held it before is refused."""
+
+    def __init__(self, job: MemberJob) -> None:
+        self._job = job
+        self._path = Path(job.folder)
+        self._checkpoints = self._path / "checkpoints"
+        self._path.mkdir(parents=True, exist_ok=True)
+        (self._path / "lease").write_text(job.lease)
+
+    def check_lease(self) -> None:
+        """Raise `LeaseLost` if another worker has taken the member over."""
+        holder = (self._path / "lease").read_text()
+        if holder != self._job.lease:
+            raise LeaseLost(f"{self._path}: taken over by {holder!r}; this worker ({self._job.lease!r}) gives up")
+
+    def log(self, line: str) -> None:
+        """Append to ``train.log``, which is for people: it repeats what is trained again after a crash."""
+        with (self._path / "train.log").open("a") as log:
+            log.write(line + "\n")
+
+    def save(self, task: Mapping[str, Any], state: MemberState) -> None:
+        """Write a checkpoint of the task at ``state``, point ``best`` at it if it is, drop those no longer kept."""
+        self.check_lease()
+        facts = {
+            "family": self._job.family,
+            "config_digest": self._job.config_digest,
+            "member": str(self._job.member),
+            "state": state.to_json(),
+        }
+        checkpoint.save(self._checkpoints, state.step, task, facts)
+        self._link_best(state)
+        checkpoint.prune(self._checkpoints, set(self._job.gates))
+
+    def load_latest(self) -> tuple[dict[str, Any], MemberState] | None:
+        """The task's state and the member's at the newest sound checkpoint; None if there is none."""
+        found = checkpoint.load_latest(self._checkpoints, config_digest=self._job.config_digest)
+        if found is None:
+            return None
+        task, index = found
+        if index["family"] != self._job.family:
+            raise CheckpointMismatch(f"{self._checkpoints}: family {index['family']}, expected {self._job.family}")
+        state = MemberState.from_json(index["state"])
+        # A crash, or a corrupt checkpoint, leaves links behind that point elsewhere.
+        checkpoint.point(self._checkpoints, "latest", self._checkpoints / f"step-{state.step:08d}")
+        self._link_best(state)
+        return task, state
+
+    def load_best(self) -> tuple[dict[str, Any], int]:
+        """The task's state at the best checkpoint, and its step; raises `CheckpointError` if there is none."""
+        best = checkpoint.linked(self._checkpoints, "best")
+        if best is None:
+            raise CheckpointError(f"{self._checkpoints}: there is no best checkpoint to {self._job.purpose}")
+        task, index = checkpoint.load(best, config_digest=self._job.config_digest)
+        return task, index["step"]
+
+    def _link_best(self, state: MemberState) -> None:
+        if state.best_step == state.step and state.step:
+            checkpoint.point(self._checkpoints, "best", self._checkpoints / f"step-{state.step:08d}")

@@ -1,0 +1,161 @@
+"""One member in training: intervals, evaluations and checkpoints around a `TrainTask`. Knows no scheduler and no Ray.
+
+The same code runs in process and inside a Ray actor. What it is told (`MemberJob`) are facts of the run; what is
+tried is the config inside. Every report is the state after a whole evaluation interval, whatever happened between:
+an interrupted interval is finished by the next job, from the saved sums.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from trainables.api import TrainTask
+from trainables.registry import build_config, get_family, resolve
+from trainables.worker.allocator import keep_freed_memory
+from trainables.worker.folder import MemberFolder
+from trainables.worker.job import MemberJob
+from trainables.worker.report import Diagnosed, Evaluated, HandedBack, Report, Tested
+from trainables.worker.state import MemberState
+
+_STOP_POLL_S = 0.5
+
+
+class MemberRun:
+    """A member that is being trained; `advance` is one evaluation interval."""
+
+    def __init__(self, job: MemberJob) -> None:
+        self.job = job
+        self.state = MemberState()
+        self._folder = MemberFolder(job)
+        self._saved_step = -1
+        self._diverged = False
+        self._unheard: Evaluated | None = None
+        family = get_family(job.family)
+        if job.device == "cpu":
+            keep_freed_memory()
+        self._rates = [metric for metric in family.metrics if metric.rate_of]
+        config = build_config(family, job.config)
+        self.task: TrainTask = resolve(family.task)(
+            config, seed=job.member.seed, device=job.device, data_dir=Path(job.data_dir)
+        )
+        self._restore()
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps taken since the start of the member."""
+        return self.state.step
+
+    def advance(self) -> Report:
+        """Train to the next evaluation, evaluate, log, save; or what else the job is for. Returns what came of it."""
+        job = self.job
+        if job.purpose == "diagnose":
+            return self._diagnose()
+        if self._unheard is not None and job.purpose == "train":
+            report, self._unheard = self._unheard, None
+            return report
+        if job.purpose == "test" or self.step >= job.gates[-1]:
+            return self._test()
+        began = time.perf_counter()
+        outcome = self._train(self.step + job.eval_every - self.step % job.eval_every)
+        self.state.interval.train_s += time.perf_counter() - began
+        if outcome == "interrupted":
+            self.save()
+            return HandedBack(job.member, self.step)
+        return self._evaluate(diverged=outcome == "diverged")
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment, unless it is there or the member diverged."""
+        if self._saved_step == self.step or self._diverged:
+            return
+        self._folder.save(self.task.state_dict(), self.state)
+        self._saved_step = self.step
+
+    def _train(self, until: int) -> Literal["done", "diverged", "interrupted"]:
+        state = self.state
+        next_poll = time.monotonic()
+        while state.step < until:
+            if time.monotonic() >= next_poll:
+                if os.path.exists(self.job.stop_request):
+                    return "interrupted"
+                next_poll = time.monotonic() + _STOP_POLL_S
+            metrics = self.task.step()
+            state.step += 1
+            state.interval.add(metrics)
+            if not math.isfinite(metrics["train_loss"]):
+                return "diverged"
+        return "done"
+
+    def _evaluate(self, *, diverged: bool) -> Evaluated:
+        """The report of the interval that ends here. It is part of the state before that is saved (see `_restore`)."""
+        job, state, interval = self.job, self.state, self.state.interval
+        metrics = interval.metrics(self._rates)
+        began = time.perf_counter()
+        if not diverged:
+            metrics.update(_floats(self.task.evaluate("val")))
+            diverged = not math.isfinite(metrics[job.objective])
+        eval_s = time.perf_counter() - began
+        state.elapsed_s += interval.train_s + eval_s
+        self._diverged = diverged
+        if not diverged:
+            state.note(metrics[job.objective], job.mode)
+        self._folder.check_lease()
+        state.report = Evaluated(job.member, self.step, metrics, interval.train_s, eval_s, diverged)
+        self._folder.log(self._line(state.report))
+        state.interval = interval.next(self._rates)
+        due = job.save_every is not None and self.step % job.save_every == 0
+        if due or state.best_step == self.step or self.step in job.gates:
+            self.save()
+        return state.report
+
+    def _line(self, report: Evaluated) -> str:
+        state, job, steps = self.state, self.job, self.state.interval.steps
+        value = report.metrics.get(job.objective, math.nan)
+        stale = f"{report.step - state.best_step}" + (f"/{job.patience_steps}" if job.patience_steps else "")
+        best = "none" if state.best is None else f"{state.best:.4f}"
+        train_rate = steps / max(report.train_s, 1e-9)
+        rate = steps / max(report.train_s + report.eval_s, 1e-9)
+        return (
+            f"Step {report.step}: {job.objective}={value:.4f} (best={best}) | train:{train_rate:.1f} steps/s"
+            f" | int:{rate:.1f} steps/s | elapsed={state.elapsed_s / 60:.1f}m | stale={stale}"
+        ) + (" | diverged" if report.diverged else "")
+
+    def _test(self) -> Tested:
+        """Load the best checkpoint and read both splits; the task is spent afterwards."""
+        began = time.perf_counter()
+        step = self._load_best()
+        metrics = _floats({**self.task.evaluate("val"), **self.task.evaluate("test")})
+        return Tested(self.job.member, step, metrics, time.perf_counter() - began)
+
+    def _diagnose(self) -> Diagnosed:
+        """Load the best checkpoint and have it looked at; the task is spent afterwards."""
+        began = time.perf_counter()
+        step = self._load_best()
+        verdicts: Mapping[str, str] = resolve(self.job.diagnose)(self.job, self.task)
+        return Diagnosed(self.job.member, step, dict(verdicts), time.perf_counter() - began)
+
+    def _load_best(self) -> int:
+        task, step = self._folder.load_best()
+        self.task.load_state_dict(task)
+        return step
+
+    def _restore(self) -> None:
+        found = self._folder.load_latest()
+        if found is None:
+            return
+        task, self.state = found
+        self.task.load_state_dict(task)
+        self._saved_step = self.step
+        report = self.state.report
+        # A worker that died after saving and before its report was heard must not leave a hole in the curve.
+        if report is not None and report.step == self.step > self.job.from_step:
+            self._unheard = report
+
+
+def _floats(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Plain floats: a task may report numbers of torch or numpy, which no codec knows."""
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,28 @@
+"""Write what a run found as one page (report/index.html), as Markdown and as CSV; works while a search runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tune_rh.cli import options
+from tune_rh.run import runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See the module."""
+    parser.add_argument("run", help="name of a run, or its folder")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the page there, and nothing in the run's folder"
+    )
+    options.add_places(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """See the module."""
+    from tune_rh.results.reading import read
+    from tune_rh.results.reporting import write
+
+    paths = runs.find(args.run, args.runs_dir.absolute())
+    print(f"Report: {write(read(paths), options.data_dir(args, paths), args.out)}")
+    return 0

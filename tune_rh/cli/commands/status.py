@@ -1,0 +1,87 @@
+"""What a run has done and is doing; reads the journal, so it works from another terminal while a search runs."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import nullcontext, suppress
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+
+from trainables.errors import UnknownFamily
+from tune_rh.cli import options
+from tune_rh.cli import terminal as display
+from tune_rh.decide import comparison
+from tune_rh.decide.scheduler import Finish, scheduler_of
+from tune_rh.errors import PlanError
+from tune_rh.plan.kinds import Comparison
+from tune_rh.record.history import History
+from tune_rh.record.journal import RunPaths
+from tune_rh.record.ranking import funnel, ranking
+from tune_rh.results.reading import read
+from tune_rh.run import runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See the module."""
+    parser.add_argument("run", help="name of a run, or its folder")
+    parser.add_argument(
+        "--watch", action="store_true", help="refresh every two seconds until the run is finished, or Ctrl-C"
+    )
+    options.add_runs_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """See the module."""
+    paths = runs.find(args.run, args.runs_dir.absolute())
+    console = display.console()
+    if args.watch:
+        with suppress(KeyboardInterrupt):
+            _watch(paths, console)
+    else:
+        console.print(_view(paths)[0])
+    return 0
+
+
+def _watch(paths: RunPaths, console: Console) -> None:
+    """Until the run is finished. Where there is no terminal to write over, what has changed is printed below."""
+    live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    seen = -1
+    with live or nullcontext():
+        while True:
+            size = paths.journal.stat().st_size
+            if live is not None or size != seen:
+                view, finished = _view(paths)
+                live.update(view, refresh=True) if live is not None else console.print(view)
+                if finished:
+                    return
+            seen = size
+            time.sleep(2)
+
+
+def _view(paths: RunPaths) -> tuple[Group, bool]:
+    """How the run stands, and whether it is finished."""
+    reading = read(paths)
+    history, plan = reading.history, reading.history.plan
+    finished = _is_finished(history)
+    state = "finished" if finished else "running" if reading.is_written else f"stopped: {runs.resume_command(paths)}"
+    running = ", ".join(str(member) for member in history.running)
+    head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
+    parts: list[RenderableType] = [head, display.candidates_table(history)]
+    parts += [display.passed_over(event) for event in history.skipped]
+    if isinstance(plan, Comparison):
+        parts.append(f"B against A: {comparison.claim(history).verdict}; {comparison.claim(history).reason}")
+    elif not plan.members_compete:
+        parts.append(display.funnel_table(plan, funnel(history)))
+        if finished:
+            parts.append(display.ranking_table(plan, ranking(history)))
+    return Group(*parts, display.cost_line(history)), finished
+
+
+def _is_finished(history: History) -> bool:
+    """Whether nothing is left to run, also where the driver was killed before it said so."""
+    try:
+        return history.ended == "finished" or isinstance(scheduler_of(history.plan).next(history), Finish)
+    except (UnknownFamily, PlanError):
+        return False  # a scheduler from outside, or a family that a bisection needs for its next config, is not there

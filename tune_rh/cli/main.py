@@ -1,0 +1,112 @@
+"""The command line. A command's module is imported only when it is chosen, so that ``--help`` loads nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tune_rh import __version__
+
+_OURS = ("tune_rh", "trainables", "analysis", "search_spaces")
+
+COMMANDS = {
+    "search": "run the search that a plan describes",
+    "resume": "go on with a run after Ctrl-C, a crash or a power cut",
+    "race": "race seeds of one config: the best members go on",
+    "ab": "compare config B with A, seed by seed; --bisect finds what made it worse",
+    "simulate": "the same policy on recorded curves, under a virtual clock",
+    "status": "what a run has done and is doing",
+    "report": "one page of what a run found, and how much of it is real",
+    "diagnose": "what a run's survivors have learnt, and which wins are hollow",
+    "export": "take the best config away, with its evidence",
+    "data": "make the data set of a family",
+    "families": "families of models, with their presets and spaces",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (`tune_rh.errors` lists them)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    listing = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="tune-rh",
+        description="Hyperparameter search on Ray Tune that spends accelerator time on experiments that earn it.",
+        epilog=f"commands:\n{listing}\n\n`tune-rh COMMAND --help` says more about each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="tune-rh [--version] COMMAND ...",
+    )
+    parser.add_argument("--version", action="version", version=f"tune-rh {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    if not words:
+        parser.print_help()
+        return 2
+    chosen = parser.parse_args(words[:1]).command
+    module = import_module(f"tune_rh.cli.commands.{chosen}")
+    command = argparse.ArgumentParser(prog=f"tune-rh {chosen}", description=module.__doc__)
+    module.add_arguments(command)
+    args = command.parse_args(words[1:])
+    with suppress(FileNotFoundError):
+        # Families of one's own may lie where the command is typed; last, so that they shadow nothing.
+        sys.path += {os.getcwd()} - set(sys.path)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the terminal or the log cannot spell a sign (LC_ALL=C), a question mark beats losing the table.
+        sys.stdout.reconfigure(errors="replace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _plainly(warnings.showwarning)
+        return _guarded(module.run, args)
+
+
+def _guarded(run: object, args: argparse.Namespace) -> int:
+    from trainables.errors import TrainableError
+    from tune_rh.errors import DONE, INTERRUPTED, TuneError
+
+    assert callable(run)
+    try:
+        return int(run(args))
+    except TuneError as error:
+        print(f"tune-rh: {error}", file=sys.stderr)
+        return error.exit_code
+    except TrainableError as error:
+        print(f"tune-rh: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tune-rh: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough. What is still buffered has nowhere to go.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        # A path that was given cannot be read or written: the file says all there is to say, a traceback nothing.
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"tune-rh: {where}{error.strerror or error}", file=sys.stderr)
+        return TuneError.exit_code
+
+
+def _plainly(show: Callable[..., None]) -> Callable[..., None]:
+    """``warnings.showwarning``: ours as everything else is said, those of libraries as ``show`` has them."""
+    here = Path(__file__).parents[2]
+
+    def said(message: Warning | str, category: type[Warning], filename: str, *more: Any) -> None:
+        path = Path(filename)
+        if path.is_relative_to(here) and path.relative_to(here).parts[0] in _OURS:
+            print(f"tune-rh: warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, filename, *more)
+
+    return said
+
+
+if __name__ == "__main__":
+    sys.exit(main())

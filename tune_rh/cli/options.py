@@ -1,0 +1,142 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.errors import DataMissing
+from tune_rh.errors import PlanError, PreflightRefused
+from tune_rh.plan.schema import Plan
+
+if TYPE_CHECKING:
+    from tune_rh.record.journal import RunPaths
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """``--runs-dir`` and ``--data-dir``."""
+    add_runs_dir(parser)
+    add_data_dir(parser)
+
+
+def add_runs_dir(parser: argparse.ArgumentParser) -> None:
+    """``--runs-dir``."""
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs lie (runs)")
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """``--data-dir``."""
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data sets lie ($TUNE_RH_DATA_DIR, or data)")
+
+
+def add_runner(parser: argparse.ArgumentParser) -> None:
+    """``--runner`` and ``--address``."""
+    parser.add_argument(
+        "--runner", choices=("ray", "local"), default="ray", help="ray: on Ray Tune (default); local: in this process"
+    )
+    parser.add_argument(
+        "--address", default="local", help="a Ray cluster to join (auto, or host:port); default: one of its own"
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """What every command that starts a run takes."""
+    parser.add_argument("--name", help="name of the run (default: the plan's)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a field of the plan (stages.0.until_step=500); recorded with the run",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would run and its cost in steps")
+    add_runner(parser)
+    add_places(parser)
+
+
+def overrides(args: argparse.Namespace) -> list[str]:
+    """``--set`` and ``--name`` as overrides of a plan."""
+    return [*args.overrides, *([] if args.name is None else [f"name={json.dumps(args.name)}"])]
+
+
+def safe_name(text: str) -> str:
+    """``text`` as the name of a run."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:80]
+
+
+def refuse_with_plan(given: Mapping[str, object], belong_to: str) -> None:
+    """Raise PlanError if options are given that a plan would ignore."""
+    used = [name for name, value in given.items() if value is not None]
+    if used:
+        raise PlanError(f"{', '.join(used)}: belong to {belong_to}; a plan's fields are overridden with --set")
+
+
+def eval_every(*steps: int) -> int:
+    """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first.
+
+    Raises:
+        PlanError: a step is not above 0, or they have no divisor that leaves fewer than 100 evaluations.
+    """
+    if min(steps) < 1:
+        raise PlanError(f"steps = {', '.join(map(str, steps))}: each is at least 1")
+    common = math.gcd(*steps)
+    every = max(d for d in range(1, common + 1) if common % d == 0 and (d == 1 or d * 10 <= steps[0]))
+    if steps[0] > 100 * every:
+        raise PlanError(f"steps = {', '.join(map(str, steps))}: no divisor to evaluate at; give --eval-every")
+    return every
+
+
+def launch(plan: Plan, args: argparse.Namespace) -> int:
+    """Check, freeze and run a plan; returns the exit code."""
+    from tune_rh.cli import terminal
+    from tune_rh.plan import cost
+    from tune_rh.run import preflight
+
+    preflight.check_plan(plan)
+    console = terminal.console()
+    if args.dry_run:
+        with suppress(DataMissing):
+            preflight.check_data(plan, data_dir(args))
+        terminal.print_plan(plan, cost.expected(plan), console)
+        return 0
+    from tune_rh.run import runs
+    from tune_rh.run.execute import execute, prepare_data
+
+    folder = data_dir(args)
+    check_writable(args.runs_dir, "--runs-dir")
+    preflight.check_machine(plan, args.runs_dir, local=args.runner == "local")
+    runs.check_free(args.runs_dir.absolute() / plan.name)
+    prepare_data(plan, folder, console)
+    paths = runs.create(plan, args.runs_dir.absolute() / plan.name, folder)
+    console.print(f"Run {plan.name} in {paths.root}", soft_wrap=True)
+    try:
+        return execute(paths, folder, runner=args.runner, address=args.address, to=console)
+    except PreflightRefused:
+        # What a cluster can give is known once it is joined; a run in which nothing began would only be in the way.
+        shutil.rmtree(paths.root)
+        raise
+
+
+def data_dir(args: argparse.Namespace, paths: RunPaths | None = None) -> Path:
+    """The folder of data sets that was asked for, else the one that the run at ``paths`` was made with."""
+    from tune_rh.run.runs import default_data_dir, recorded_data_dir
+
+    if args.data_dir:
+        return Path(args.data_dir).absolute()
+    return default_data_dir() if paths is None else recorded_data_dir(paths)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Make ``folder``; raises PlanError if that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlanError(f"{option} {folder}: cannot be made ({error.strerror})") from error

@@ -1,0 +1,1 @@
+"""What happens next: schedulers and samplers, pure functions of a history."""

@@ -1,0 +1,258 @@
+"""A against B by pairs of seeds, and the probes between them: what is known, and what is still wanted. Pure.
+
+The control is A, the first preset B; every other candidate is a probe: A with some keys as in B. Not here: the tests
+(`analysis.stats.claims`), the search over sets of keys (`tune_rh.decide.ddmin`), running anything. Lower is better.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean
+from typing import Any
+
+from pydantic import ValidationError
+
+from analysis.stats.claims import Claim, judge
+from analysis.stats.interval import Interval, mean_interval
+from trainables.registry import build_config, get_family
+from tune_rh.decide.ddmin import Keys, Outcome, State, advance, differing, grafted, groups
+from tune_rh.decide.halving import after_report, run_first
+from tune_rh.decide.scheduler import AskCandidate, Decision, Finish, Park, Stop, Verdict, Wait
+from tune_rh.plan.kinds import Comparison
+from tune_rh.record.events import MemberId
+from tune_rh.record.history import History
+from tune_rh.record.members import TEST, Candidate, Member, Pending
+
+PATIENCE = "patience_steps"
+"""The one key that is no config field: a variant's own patience."""
+_PROBE_ALPHA = 0.1
+"""Chance that a probe which lies halfway is called before its last seed; four seeds can reach it."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Values of both sides for the first seeds in order, as far as both sides have them.
+
+    A lost seed is beyond the worst of A's and B's that are in (`_lost_value`); ``lost`` counts them, A's first.
+    """
+
+    seeds: tuple[int, ...]
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    lost: tuple[int, int]
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """B minus A, seed by seed: negative is better."""
+        return tuple(b - a for a, b in zip(self.a, self.b, strict=True))
+
+
+@dataclass(frozen=True)
+class ComparisonScheduler:
+    """Pairs of A and B seed by seed, then the probes of a bisection; a member that can tell nothing more is left."""
+
+    plan: Comparison
+
+    def next(self, history: History, prefer: MemberId | None = None) -> Decision:
+        """In this order: A and B, wanted members in the order of seeds, a probe, wait, finish."""
+        if len(history.candidates) < 2:
+            return AskCandidate()
+        pending = [entry for entry in history.pending if wanted(history, entry)]
+        if pending:
+            return run_first(self.plan, pending, prefer)
+        if next_probe(history) is not None:
+            return AskCandidate()
+        return Wait() if history.running else Finish()
+
+    def verdict(self, history: History, member: MemberId) -> Verdict:
+        """Parked where the comparison is decided without it; what it has come to is no result and is not paired."""
+        verdict = after_report(history, member)
+        if not isinstance(verdict, Stop) and is_decided(history, history.member(member)):
+            return Park("the comparison is decided without it")
+        return verdict
+
+
+def sides(history: History) -> tuple[Candidate, Candidate] | None:
+    """A and B, once both are there."""
+    if len(history.candidates) < 2:
+        return None
+    return history.candidate_at(0), history.candidate_at(1)
+
+
+def pairs(history: History, a: Candidate, b: Candidate) -> Pairs:
+    """The pairs that are in. A later seed that came in early waits for those before it: looks are in a fixed order."""
+    seeds: list[int] = []
+    values: tuple[list[float], list[float]] = ([], [])
+    lost = [0, 0]
+    for seed in history.plan.stage_seeds(0):
+        members = [side.members[seed] for side in (a, b)]
+        if not all(map(history.has_reached, members)):
+            break
+        seeds.append(seed)
+        for i, member in enumerate(members):
+            lost[i] += member.value is None
+            values[i].append(_lost_value(history) if member.value is None else member.value)
+    return Pairs(tuple(seeds), tuple(values[0]), tuple(values[1]), (lost[0], lost[1]))
+
+
+def claim(history: History) -> Claim:
+    """What can be said of B against A now."""
+    both = sides(history)
+    compare = _plan(history).compare
+    seen = pairs(history, *both) if both else Pairs((), (), (), (0, 0))
+    # Equal in practice is said only where every seed came through.
+    region = 0.0 if any(seen.lost) else compare.region
+    return _cached(seen.differences, history.plan.stages[0].num_seeds, compare.test, compare.alpha, region)
+
+
+def is_over(history: History) -> bool:
+    """Whether A and B need no more seeds. Where B is worse a bisection wants all: probes are paired with both."""
+    compare = _plan(history).compare
+    said = claim(history)
+    return said.num_pairs == said.num_max or (said.decided and not (compare.bisect and said.verdict == "worse"))
+
+
+def wanted(history: History, entry: Pending) -> bool:
+    """Whether a member that may start still can tell anything."""
+    candidate = history.candidates[entry.member.candidate]
+    if candidate.index > 1:
+        return entry.kind != TEST and outcome(history, candidate) is None
+    return entry.kind == TEST or not is_over(history)
+
+
+def is_decided(history: History, member: Member) -> bool:
+    """Whether a running member cannot tell anything any more."""
+    candidate = history.candidates[member.id.candidate]
+    return outcome(history, candidate) is not None if candidate.index > 1 else is_over(history)
+
+
+def outcome(history: History, probe: Candidate) -> Outcome | None:
+    """Whether a probe carries the regression; None while more seeds of it are wanted."""
+    said = probe_claim(history, probe)
+    if not said.decided:
+        return None
+    if said.verdict == "undecided":
+        return "carries" if said.difference.value > 0 else "clean"
+    # Not the mean: seeds that were under way when it was called may still come in, and change nothing.
+    return "carries" if said.verdict == "worse" else "clean"
+
+
+def probe_claim(history: History, probe: Candidate) -> Claim:
+    """A probe against the point halfway between A and B, seed by seed: above zero it is nearer to B.
+
+    An e-process, so that a clear probe ends early; at the last seed the mean decides, and the claim says how surely.
+    """
+    both = sides(history)
+    assert both is not None
+    to_a, to_b = (pairs(history, side, probe).differences for side in both)
+    halfway = tuple((x + y) / 2 for x, y in zip(to_a, to_b, strict=False))
+    return _cached(halfway, history.plan.stages[0].num_seeds, "e_process", _PROBE_ALPHA, 0.0)
+
+
+def position(history: History, probe: Candidate) -> Interval:
+    """Where a probe lies between A (0) and B (1): the mean over its seeds with its 95% interval.
+
+    The interval is Student's t on the seeds' distances from A, in units of the mean difference of B and A.
+    """
+    both = sides(history)
+    assert both is not None
+    whole = fmean(pairs(history, *both).differences)
+    to_a = pairs(history, both[0], probe).differences
+    return mean_interval(to_a).times(1.0 / whole if whole else math.nan)
+
+
+def bisection(history: History) -> State | None:
+    """Where the search for the guilty keys stands; None where there is none: not asked for, or B is not worse."""
+    plan, both = _plan(history), sides(history)
+    if not plan.compare.bisect or both is None or not is_over(history) or claim(history).verdict != "worse":
+        return None
+    known: dict[Keys, Outcome] = {}
+    for candidate in list(history.candidates.values())[2:]:
+        said = outcome(history, candidate)
+        if said is not None:
+            known[keys_of(history, candidate)] = said
+    parts = _groups(plan, *both)
+    while True:
+        state = advance(parts, known)
+        invalid = [keys for keys in state.wanted if not _is_valid(plan, *both, keys)]
+        if not invalid:
+            return state
+        known.update((keys, "invalid") for keys in invalid)
+
+
+def next_probe(history: History) -> Keys | None:
+    """The next set of keys to take from B; None while none is needed, or where ``max_probes`` have been run."""
+    compare = _plan(history).compare
+    state = bisection(history)
+    if state is None or len(history.candidates) - 2 >= compare.max_probes:
+        return None
+    there = {keys_of(history, c) for c in list(history.candidates.values())[2:]}
+    return next((keys for keys in state.wanted if keys not in there), None)
+
+
+def probe_fields(history: History, keys: Keys) -> dict[str, Any]:
+    """What the probe is: config fields, and `PATIENCE` where it has one of its own."""
+    both = sides(history)
+    assert both is not None
+    a, b = map(fields, both)
+    return grafted(a, b, keys)
+
+
+def keys_of(history: History, candidate: Candidate) -> Keys:
+    """The keys that a probe has from B."""
+    both = sides(history)
+    assert both is not None
+    a, b, probe = map(fields, (*both, candidate))
+    return frozenset(key for key in differing(a, b) if probe.get(key) == b.get(key))
+
+
+def suspects(history: History) -> tuple[str, ...]:
+    """The keys in which A and B differ."""
+    both = sides(history)
+    return differing(*map(fields, both)) if both else ()
+
+
+def fields(candidate: Candidate) -> dict[str, Any]:
+    """A candidate's config fields, and `PATIENCE` where it has one of its own."""
+    patience = candidate.added.patience_steps
+    return {**candidate.added.config, **({PATIENCE: patience} if patience else {})}
+
+
+def _plan(history: History) -> Comparison:
+    assert isinstance(history.plan, Comparison)
+    return history.plan
+
+
+def _groups(plan: Comparison, a: Candidate, b: Candidate) -> tuple[Keys, ...]:
+    return groups(differing(fields(a), fields(b)), lambda keys: _is_valid(plan, a, b, keys))
+
+
+def _is_valid(plan: Comparison, a: Candidate, b: Candidate, keys: Keys) -> bool:
+    grafts = grafted(fields(a), fields(b), keys)
+    grafts.pop(PATIENCE, None)
+    try:
+        build_config(get_family(plan.family), grafts)
+    except ValidationError:
+        return False
+    return True
+
+
+def _lost_value(history: History) -> float:
+    """Beyond the worst of A's and B's that are in, by as much as the best of them is before it.
+
+    As bad as the worst would be a tie where B is lost throughout and A's seeds are alike. What runs is left out: it
+    stands high at first, and would change what has been said already.
+    """
+    both = sides(history)
+    assert both is not None
+    members = [member for side in both for member in side.members.values() if history.has_reached(member)]
+    values = [member.value for member in members if member.value is not None]
+    return max(values) + (max(values) - min(values) or 1.0) if values else 0.0
+
+
+@lru_cache(maxsize=256)
+def _cached(differences: tuple[float, ...], num_max: int, test: Any, alpha: float, region: float) -> Claim:
+    # Asked again at every report; the sign-flip test enumerates.
+    return judge(differences, num_max, test=test, alpha=alpha, region=region)

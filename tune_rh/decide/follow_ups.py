@@ -1,0 +1,102 @@
+"""Candidates around the winner of a gate: which of the plan's follow-ups is due, around whom, and what it is. Pure.
+
+The plan's tables are taken in order, and each table's changes in order. A table is due when nobody else can arrive at
+its gate or at one below; whoever leads there then is its winner, for all of its changes, as the journal says with the
+first of them. Not here: adding the candidate (`tune_rh.run.family_source`), or letting it pass gates
+(`tune_rh.decide.halving`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tune_rh.plan.kinds import FollowUp, Search
+from tune_rh.record.gate import Rank
+from tune_rh.record.history import History
+from tune_rh.record.members import Candidate
+
+
+class Change(NamedTuple):
+    """One candidate-to-be: the index of its table, the table, and the config fields in which it is to differ."""
+
+    table: int
+    follow_up: FollowUp
+    fields: Mapping[str, Any]
+
+
+class Due(NamedTuple):
+    """Change ``number`` (of all, in order) is to be made to the config of candidate ``parent``."""
+
+    number: int
+    parent: str
+
+
+def changes(plan: Search) -> list[Change]:
+    """All changes in the order in which they are taken."""
+    return [Change(i, table, fields) for i, table in enumerate(plan.follow_ups) for fields in table.changes]
+
+
+def is_over_budget(plan: Search, history: History) -> bool:
+    """Whether the plan's budget lets no new candidate start any more."""
+    steps, hours = plan.budget.max_steps, plan.budget.max_slot_hours
+    return (steps is not None and history.steps_spent >= steps) or (
+        hours is not None and history.slot_seconds >= hours * 3600
+    )
+
+
+def remaining(plan: Search, history: History) -> list[Change]:
+    """Those that are still to come; none once the budget is spent, for they are new candidates."""
+    return [] if is_over_budget(plan, history) else changes(plan)[len(history.followed) :]
+
+
+def due(plan: Search, history: History) -> Due | None:
+    """The next change, if its winner is known.
+
+    To be asked when no new candidate may be drawn any more and nobody else can pass a gate below the table's.
+    """
+    left = remaining(plan, history)
+    if not left:
+        return None
+    number, after = len(history.followed), left[0].follow_up.after
+    if number and changes(plan)[number - 1].table == left[0].table:
+        return Due(number, history.followed[-1])
+    if any(history.incomplete[: after + 1]) or any(_may_come(history, c, after) for c in history.follow_ups):
+        return None
+    won = winner(history, after)
+    return None if won is None else Due(number, won.id)
+
+
+def are_awaited(plan: Search, history: History, gate: int) -> bool:
+    """Whether a follow-up that competes at ``gate`` is still to come to it, so that the gate cannot be closed.
+
+    One whose winner is known at a later gate only is not waited for: it is never there before this gate is closed.
+    """
+    return any(c.follow_up.after <= gate and c.follow_up.enters <= gate for c in remaining(plan, history)) or any(
+        c.added.enters <= gate and c.stage < c.added.enters and not history.is_out(c) for c in history.follow_ups
+    )
+
+
+def winner(history: History, gate: int) -> Candidate | None:
+    """Who leads at ``gate``: the control, or the best of those that may pass or have passed, references left out.
+
+    Ties go to the earlier entry. None without a control, where nobody may pass.
+    """
+    arrived = history.gates[gate]
+    control = arrived.control_score()
+    scored = [] if control is None else [Rank(control, 0)]
+    scored += [rank for rank in arrived.order if not arrived.is_out(rank.entry)][:1]
+    # On their way to a later gate they take no rank here, but they have a score.
+    passing = [c for c in history.follow_ups if c.index in arrived.guests and not arrived.is_out(c.index)]
+    scored += [Rank(arrived.score(c.index), c.index) for c in passing]
+    return history.candidate_at(min(scored).entry) if scored else None
+
+
+def label(parent: str, fields: Mapping[str, Any]) -> str:
+    """``c0002 with num_experts = 20``."""
+    return f"{parent} with {', '.join(f'{name} = {value}' for name, value in fields.items())}"
+
+
+def _may_come(history: History, candidate: Candidate, gate: int) -> bool:
+    """Whether a follow-up that competes later is on its way to ``gate`` or to one below."""
+    return candidate.stage <= gate and candidate.stage < candidate.added.enters and not history.is_complete(candidate)

@@ -1,0 +1,173 @@
+"""Where new configs come from: Optuna's samplers, asked about what the history says now.
+
+Each draw looks at a view of the run in Optuna's terms, made from the history: a candidate that waits at a gate, or
+has gone on, counts with its newest gate score at that step (PRUNED), a finished one is COMPLETE, one on its way to
+its first gate is RUNNING (the constant liar), one that lost all seeds is FAIL. So a draw is a function of the
+journal and of the plan's seed. `tune_rh.watch.study` keeps the run's own study file for dashboards and analysis; why
+the two are apart is in ``docs/decisions/0002``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search_spaces.api import OutsideSpace, Space
+from tune_rh.plan.kinds import Sampler
+from tune_rh.record.history import History
+from tune_rh.record.members import Candidate
+
+MAX_DRAWS = 100
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw from a space: the config fields, and Optuna's record of how they were drawn."""
+
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
+    distributions: Mapping[str, str]
+
+
+def draw(plan: Sampler, space: Space, history: History, attempt: int = 0) -> Draw:
+    """Draw one config.
+
+    Args:
+        plan: which sampler, and its seed.
+        space: what to draw from.
+        history: what is known so far.
+        attempt: counts the draws at this history that were refused because their config is known already.
+    """
+    number = history.num_sampled
+    with warnings.catch_warnings():
+        # Optuna marks grouped, multivariate TPE as experimental at each construction.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = _sampler(plan, number + 7919 * attempt)
+        study = optuna.create_study(sampler=sampler, direction="minimize")
+    trials = [t for t in (as_trial(c, history) for c in history.candidates.values()) if t is not None]
+    if plan.name == "qmc":
+        return _draw_qmc(plan, space, study, number + attempt)
+    study.add_trials(trials)
+    return _ask(study, space, plan)
+
+
+def inside(plan: Sampler, space: Space, config: Mapping[str, Any]) -> Draw | None:
+    """How ``config`` would have been drawn from ``space``; None if it lies outside (or off a grid)."""
+    try:
+        _, params = space.replay(config)
+    except OutsideSpace:
+        return None
+    if plan.name == "grid":
+        return None
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(params)
+    return _ask(study, space, plan)
+
+
+def as_trial(candidate: Candidate, history: History) -> FrozenTrial | None:
+    """A candidate in Optuna's terms, or None for a preset outside of the space."""
+    added = candidate.added
+    if not added.params:
+        return None
+    params = dict(added.params)
+    distributions = parse_distributions(added.distributions)
+    values = intermediate_values(candidate, history)
+    last = history.plan.stages[-1].until_step
+    state, value = TrialState.RUNNING, None
+    # Lost first: who lost every seed may have come to the last gate without a score, if nobody has shown a value there.
+    if all(m.lost for m in candidate.members.values()):
+        state = TrialState.FAIL
+    elif last in values:
+        state, value = TrialState.COMPLETE, values[last]
+    elif values:
+        state = TrialState.PRUNED
+    return create_trial(
+        state=state, value=value, params=params, distributions=distributions, intermediate_values=values
+    )
+
+
+def intermediate_values(candidate: Candidate, history: History) -> dict[int, float]:
+    """Step -> score over seeds (minimised) at each gate that the candidate has reached."""
+    values = {}
+    for stage, gate in zip(history.plan.stages, history.gates, strict=True):
+        score: float | None = None
+        if candidate.index == 0:
+            score = gate.control_score()
+        elif gate.has(candidate.index):
+            score = gate.score(candidate.index)
+        if score is not None and math.isfinite(score):
+            values[stage.until_step] = score
+    return values
+
+
+def parse_distributions(distributions: Mapping[str, str]) -> dict[str, BaseDistribution]:
+    """Optuna's distributions from their JSON."""
+    return {name: json_to_distribution(text) for name, text in distributions.items()}
+
+
+def _sampler(plan: Sampler, number: int) -> optuna.samplers.BaseSampler:
+    # A fresh sampler for each draw, seeded by its number: resuming needs no sampler state.
+    seed = (plan.seed * 1_000_003 + number) % 2**32
+    match plan.name:
+        case "tpe":
+            return optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=plan.startup, multivariate=True, group=True, constant_liar=True
+            )
+        case "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        case "grid":
+            return optuna.samplers.BruteForceSampler(seed=seed)
+        case "qmc":
+            return optuna.samplers.QMCSampler(seed=plan.seed, scramble=True, warn_independent_sampling=False)
+
+
+def _ask(study: optuna.Study, space: Space, plan: Sampler) -> Draw:
+    trial = study.ask()
+    config = space.suggest(GridTrial(trial, plan.grid_points) if plan.name == "grid" else trial)
+    distributions = {name: distribution_to_json(d) for name, d in trial.distributions.items()}
+    return Draw(config, dict(trial.params), distributions)
+
+
+def _draw_qmc(plan: Sampler, space: Space, study: optuna.Study, index: int) -> Draw:
+    # The sequence begins once one finished trial has shown the space; its position is the number of asks before.
+    first = _ask(study, space, plan)
+    study.tell(0, 0.0)
+    drawn = first
+    for _ in range(index):
+        drawn = _ask(study, space, plan)
+    return drawn
+
+
+class GridTrial:
+    """A trial whose continuous parameters take ``points`` values, evenly spaced (in log where the range is)."""
+
+    def __init__(self, trial: optuna.Trial, points: int) -> None:
+        self._trial = trial
+        self._points = points
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
+    ) -> float:
+        """One of the grid's values."""
+        if step is not None:
+            return self._trial.suggest_float(name, low, high, step=step)
+        a, b = (math.log(low), math.log(high)) if log else (low, high)
+        grid = [a + (b - a) * i / (self._points - 1) for i in range(self._points)]
+        # The ends as they are given: exp(log(x)) is not always x.
+        values = [low, *(math.exp(x) if log else x for x in grid[1:-1]), high]
+        return float(self._trial.suggest_categorical(name, values))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False, step: int = 1) -> int:
+        """Any value of the range."""
+        return self._trial.suggest_int(name, low, high, log=log, step=step)
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Any choice."""
+        return self._trial.suggest_categorical(name, choices)

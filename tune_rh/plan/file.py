@@ -1,0 +1,244 @@
+"""Plans as files: find, read, override, validate, and say in words what is wrong with one.
+
+Not here: what a plan is (`tune_rh.plan.schema`), nor whether its configs can be built (`tune_rh.run.preflight`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from analysis.diagnose.registry import offered
+from trainables.api import Family
+from trainables.errors import UnknownFamily
+from trainables.registry import get_family
+from tune_rh.errors import PlanError
+from tune_rh.plan.kinds import Comparison, Race, Search, kind_of
+from tune_rh.plan.rules import HealthBound
+from tune_rh.plan.schema import Plan
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def find_plan(path: str) -> Path:
+    """The file called ``path``, or the plan of that name that ships with tune-rh."""
+    if Path(path).is_file():
+        return Path(path)
+    shipped = SHIPPED / f"{path}.toml"
+    if re.fullmatch(r"[\w-]+", path) and shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+    raise PlanError(f"plan {path!r}: no such file; plans that ship: {names}")
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Read, override and resolve a plan.
+
+    Args:
+        path: a TOML file.
+        overrides: ``key=value`` with dots for nesting and indices for lists (``stages.0.until_step=500``).
+
+    Raises:
+        PlanError: naming every wrong field with its value and what is allowed.
+    """
+    fields = _read(path)
+    for text in overrides:
+        override(fields, text)
+    return resolve_plan(fields, where=str(path))
+
+
+def load_frozen(path: Path) -> Plan:
+    """Read the resolved plan of a run as it was frozen; its family need not be there.
+
+    Raises:
+        PlanError: naming every wrong field with its value and what is allowed.
+    """
+    plan = _validate(_read(path), str(path))
+    if not plan.objective or plan.diagnose is None:
+        raise PlanError(f"{path}: is not the resolved plan of a run: it lacks objective or diagnose")
+    return plan
+
+
+def resolve_plan(fields: dict[str, Any], where: str = "plan") -> Plan:
+    """Validate ``fields`` and fill objective, mode and default health bounds from the family."""
+    plan = _validate(fields, where)
+    try:
+        family = get_family(plan.family)
+        diagnostics = offered(plan.family)
+    except UnknownFamily as error:
+        raise PlanError(f"{where}: {error}") from error
+    problems = [*_check_family(plan, family), *_check_diagnostics(plan, diagnostics)]
+    if problems:
+        raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
+    health = plan.rules.health or tuple(HealthBound(**asdict(check)) for check in family.health)
+    return plan.model_copy(
+        update={
+            "objective": family.objective.name,
+            "mode": family.objective.mode,
+            "diagnose": _diagnose(plan, diagnostics),
+            "rules": plan.rules.model_copy(update={"health": health}),
+        }
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def _validate(fields: dict[str, Any], where: str) -> Plan:
+    """The plan of ``fields``, as far as it can be checked without its family."""
+    problems = _not_finite(fields)
+    if problems:
+        raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
+    kind = kind_of(fields)
+    try:
+        return kind.model_validate_json(json.dumps(fields, default=_not_json))
+    except ValidationError as error:
+        raise PlanError(explain(error, where, kind)) from error
+
+
+def _diagnose(plan: Plan, names: tuple[str, ...]) -> tuple[str, ...]:
+    """What looks at members that reach the last stage: as the plan says, else all there are; none in a comparison."""
+    chosen = names if plan.diagnose is None and plan.diagnoses_all else plan.diagnose or ()
+    return tuple(name for name in names if name in {*chosen, *plan.require})
+
+
+def _check_diagnostics(plan: Plan, diagnostics: tuple[str, ...]) -> list[str]:
+    known = ", ".join(diagnostics) or "none"
+    return [
+        f"{field}: {name!r} is no diagnostic of {plan.family}; known: {known}"
+        for field, names in (("diagnose", plan.diagnose or ()), ("require", plan.require))
+        for name in names
+        if name not in diagnostics
+    ]
+
+
+def _check_family(plan: Plan, family: Family) -> list[str]:
+    problems = []
+    if plan.objective not in ("", family.objective.name):
+        problems.append(f"objective = {plan.objective!r}: {plan.family} is judged by {family.objective.name!r}")
+    if "mode" in plan.model_fields_set and plan.mode != family.objective.mode:
+        problems.append(f"mode = {plan.mode!r}: {family.objective.name} of {plan.family} is {family.objective.mode!r}")
+    known = ", ".join(sorted(family.presets))
+    names = [name for name, _ in plan.named]
+    made_from = [plan.configs[name].preset if name in plan.configs else name for name in names]
+    made_from += [variant.preset for variant in plan.configs.values()]
+    problems += [
+        f"preset {preset!r}: {plan.family} has no such preset; known: {known}"
+        for preset in dict.fromkeys(made_from)
+        if preset is not None and preset not in family.presets
+    ]
+    metrics = {m.name for m in family.metrics}
+    problems += [
+        f"rules: metric {name!r} is not reported by {plan.family}; known: {', '.join(sorted(metrics))}"
+        for name in _metrics(plan)
+        if name not in metrics
+    ]
+    return problems
+
+
+def _metrics(plan: Plan) -> list[str]:
+    """Every metric that a rule names."""
+    rules, promote = plan.rules, plan.gate(0).promote
+    named = [bound.metric for bound in rules.health]
+    named += [wanted.metric for wanted in (promote.healthier if promote else ())]
+    named += [wanted.metric for wanted in (rules.stop.unless if rules.stop else ())]
+    return named
+
+
+def explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> str:
+    """One line a mistake: field, value got, what is allowed; a key of ``model`` that is spelled much the same."""
+    lines = []
+    places = [item["loc"] for item in error.errors()]
+    for item in error.errors():
+        within = len(item["loc"])
+        if item["type"] == "too_short" and any(len(loc) > within and loc[:within] == item["loc"] for loc in places):
+            continue  # what is wrong with the only item is said: it is there
+        field = ".".join(str(part) for part in item["loc"])
+        value = item.get("input")
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where}: {_unknown(field, value, model)}")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: {field}: missing, and has no default")
+        elif item["type"] == "value_error":
+            message = item["msg"].removeprefix("Value error, ")
+            shown = f" = {value!r}" if isinstance(value, str | int | float) else ""
+            lines.append(f"{where}: {field + shown + ': ' if field else ''}{message}")
+        else:
+            lines.append(f"{where}: {field} = {value!r}: {item['msg']}")
+    return "\n".join(lines)
+
+
+def _unknown(field: str, value: object, model: type[BaseModel] | None) -> str:
+    key = field.rpartition(".")[2]
+    if model in (Race, Comparison) and key in _keys(Search):
+        return f"{field} = {value!r}: is of a search; a race or a comparison has none"
+    close = get_close_matches(key, _keys(model), 1) if model else []
+    return f"{field} = {value!r}: there is no such key" + (f"; is {close[0]!r} meant?" if close else "")
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """The names of all fields of a model and of the models in it."""
+    schema = model.model_json_schema()
+    return [name for part in (schema, *schema.get("$defs", {}).values()) for name in part.get("properties", {})]
+
+
+def override(fields: dict[str, Any], text: str) -> None:
+    """Apply one ``key=value`` to the fields of a plan; raises PlanError if it has no such place."""
+    key, equals, word = text.partition("=")
+    if not equals or not key:
+        raise PlanError(f"--set {text!r}: expected key=value")
+    try:
+        value = tomllib.loads(f"value = {word}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = word
+    node: Any = fields
+    *parents, leaf = key.split(".")
+    for depth, part in enumerate(parents):
+        try:
+            node = node[_index(part)] if isinstance(node, list) else node.setdefault(part, {})
+        except (ValueError, IndexError, AttributeError) as error:
+            raise PlanError(f"--set {text!r}: {'.'.join(parents[: depth + 1])} is not in the plan") from error
+    if isinstance(node, list):
+        if not leaf.isdigit() or int(leaf) >= len(node):
+            raise PlanError(f"--set {text!r}: index {leaf!r} is not in 0..{len(node) - 1}")
+        node[int(leaf)] = value
+    elif isinstance(node, dict):
+        node[leaf] = value
+    else:
+        raise PlanError(f"--set {text!r}: {'.'.join(parents)} is a value and has no key {leaf!r}")
+
+
+def _index(part: str) -> int:
+    if not part.isdigit():
+        raise ValueError(f"{part!r} is no index")
+    return int(part)
+
+
+def _not_finite(value: Any, field: str = "") -> list[str]:
+    """A line for each NaN and infinity: nothing compares with them, and no fingerprint can hold them."""
+    if isinstance(value, dict):
+        items = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list):
+        items = [(str(i), inner) for i, inner in enumerate(value)]
+    elif isinstance(value, float) and not math.isfinite(value):
+        return [f"{field} = {value!r}: numbers in a plan are finite"]
+    else:
+        return []
+    return [line for key, inner in items for line in _not_finite(inner, f"{field}.{key}" if field else key)]
+
+
+def _not_json(value: Any) -> Any:
+    raise PlanError(f"value {value!r}: dates and times have no place in a plan")

@@ -1,0 +1,277 @@
+"""What every plan says: how far to train, with how many seeds, and on what. Frozen, validated, fingerprinted.
+
+A plan is a search, a race or a comparison: `tune_rh.plan.kinds` has what only one of them says, and reads a plan's
+fields.
+
+Reading a plan imports pydantic and nothing heavier; presets and the family's objective are data. Whether the drawn
+configs are valid is checked in `tune_rh.run.preflight`, because that needs the family's config class.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from trainables.config import FrozenConfig, canonical_digest
+from tune_rh.plan.rules import GapRule, PositiveInt, PromoteRule, Rules
+
+Origin = Literal["control", "preset", "sampler", "probe", "follow_up", "reference"]
+"""Where a candidate comes from."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+
+
+class Stage(FrozenConfig):
+    """Train to ``until_step`` with the first ``num_seeds`` seeds; the gate at its end lets the best go on.
+
+    Attributes:
+        until_step: optimiser steps since the start of the member, not of the stage.
+        num_seeds: how many of the plan's seeds a candidate needs at this stage.
+        eta: the best 1 / eta of the candidates at the gate are promotable (None: the plan's).
+        top: promote exactly the best ``top`` once everybody has arrived, instead of 1 / eta as they come.
+        at_least: how many the gate promotes in any case, once nobody else can arrive; whoever is lost after it is
+            replaced by the next best.
+        at_most: how many it promotes at the most.
+        when_idle: rather than stand idle, a slot may take the best up to the next whole number above 1 / eta. False
+            where few candidates come to the gate, so that the first of them does not go on for having been quick.
+    """
+
+    until_step: PositiveInt
+    num_seeds: PositiveInt
+    eta: Annotated[float, Field(gt=1)] | None = None
+    top: PositiveInt | None = None
+    at_least: PositiveInt = 1
+    at_most: PositiveInt | None = None
+    when_idle: bool = True
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Stage:
+        if self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"at_least = {self.at_least} is above at_most = {self.at_most}")
+        if self.top is not None and self.eta is not None:
+            raise ValueError("top and eta exclude each other: give one")
+        return self
+
+
+class Resources(FrozenConfig):
+    """What one job gets. Not part of the fingerprint: a run may be resumed on other hardware.
+
+    Attributes:
+        cpu: cores of a job, and its number of torch threads.
+        gpu: GPUs of a job; a fraction up to 0.5, or a whole number.
+        slots: jobs at a time (None: as many as the machine or cluster has room for).
+        max_failures: how often a job is tried again from its last checkpoint after an exception or a lost worker.
+        price_per_hour: of a GPU (of a slot, without GPUs), in your currency; for the ledger of the report.
+    """
+
+    cpu: PositiveInt = 1
+    gpu: Annotated[float, Field(ge=0)] = 0.0
+    slots: PositiveInt | None = None
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None
+
+    @field_validator("gpu")
+    @classmethod
+    def _gpu_fraction(cls, gpu: float) -> float:
+        if 0.5 < gpu < 1 or (gpu > 1 and gpu != int(gpu)):
+            raise ValueError("a fraction above one half never shares a GPU: give 0, up to 0.5, or a whole number")
+        return gpu
+
+
+class Variant(FrozenConfig):
+    """A config of the plan's own, named in ``[configs]``: a preset of the family with some fields changed.
+
+    Attributes:
+        preset: what it is made from; None: the family's defaults.
+        fields: config fields that differ from the preset.
+        patience_steps: a patience of its own, in place of the plan's.
+    """
+
+    preset: str | None = None
+    fields: dict[str, Any] = Field(default_factory=dict)
+    patience_steps: PositiveInt | None = None
+
+
+class Scoring(FrozenConfig):
+    """How a candidate's seeds make its score at a gate, and what scores that are too close to tell may cost.
+
+    Attributes:
+        objective: ``mean`` over seeds, or ``best_of_k`` where only the best of several seeds will be used.
+        k: how many seeds the best is taken of.
+        success: a value as good as this is a success (objective's own sign). None: where the values at the gate fall
+            into two groups, their dividing line; otherwise the expected best of ``k`` is the score.
+        band: beside the quota, promote while the chance of being above the cut is at least this; 0 is off.
+        band_quota: at most this many times the quota go on.
+        extra_seeds: share of a gate's steps that may buy one more seed for those near the cut; 0 is off.
+    """
+
+    objective: Literal["mean", "best_of_k"] = "mean"
+    k: PositiveInt = 3
+    success: float | None = None
+    band: Annotated[float, Field(ge=0, lt=0.5)] = 0.3
+    band_quota: Annotated[float, Field(ge=1)] = 1.5
+    extra_seeds: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+    @model_validator(mode="after")
+    def _line(self) -> Scoring:
+        if self.success is not None and self.objective != "best_of_k":
+            raise ValueError(f'success = {self.success}: is of objective = "best_of_k"; a mean has no successes')
+        return self
+
+
+@dataclass(frozen=True)
+class GateTerms:
+    """What a gate goes by.
+
+    Attributes:
+        eta: it promotes the best 1 / eta; infinite where it has no quota.
+        cuts: whether an entry below the cut on arrival is out.
+        scoring: how seeds make a score.
+        promote: what promotes beside the quota.
+    """
+
+    eta: float
+    cuts: bool
+    scoring: Scoring
+    promote: PromoteRule | None = None
+
+    def quota(self, num: int, *, times: float = 1.0, up: bool = False) -> int:
+        """``times`` the share of ``num`` entries that the gate promotes, as a whole number (``up``: the next above)."""
+        share = times * num / self.eta
+        return math.ceil(share) if up else math.floor(share)
+
+
+class Plan(FrozenConfig):
+    """What a search, a race and a comparison have in common; see ``docs/plan.md`` for every key with an example.
+
+    ``diagnose`` names the diagnostics that look at members which reach the last stage (None: all of the family's), and
+    ``require`` those that a candidate must not fail to be exported as the best. ``scheduler`` is one by name or
+    ``"module:attr"`` (`tune_rh.decide.scheduler`).
+    """
+
+    kind: ClassVar[Literal["search", "race", "comparison"]]
+    members_compete: ClassVar[bool] = False
+    """Whether the gates' entries are members of one config, not candidates."""
+    protects_control: ClassVar[bool] = True
+    """Whether the control is run first, and no rule stops it or a reference."""
+    diagnoses_all: ClassVar[bool] = True
+    """Whether all diagnostics of the family run where the plan names none."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    family: str
+    control: str
+    configs: dict[str, Variant] = Field(default_factory=dict)
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    num_candidates: Annotated[int, Field(ge=0)]
+    seeds: tuple[Annotated[int, Field(ge=0)], ...]
+    eval_every: PositiveInt
+    save_every: PositiveInt | None = None
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    scoring: Scoring = Scoring()
+    rules: Rules = Rules()
+    scheduler: str
+    resources: Resources = Resources()
+    diagnose: tuple[str, ...] | None = None
+    require: tuple[str, ...] = ()
+    objective: str = ""
+    mode: Literal["min", "max"] = "min"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            repeated = sorted({s for s in self.seeds if self.seeds.count(s) > 1})
+            raise ValueError(f"seeds: {repeated} repeated; each seed may stand once")
+        self._check_stages()
+        steps = {"save_every": self.save_every, "patience_steps": self.rules.patience_steps}
+        steps |= {f"configs.{name}.patience_steps": variant.patience_steps for name, variant in self.configs.items()}
+        for field, value in steps.items():
+            if value is not None and value % self.eval_every:
+                raise ValueError(f"{field} = {value} is not a multiple of eval_every = {self.eval_every}")
+        fitted = self.rules.stop.slope_steps if self.rules.stop else None
+        if fitted is not None and fitted < 2 * self.eval_every:
+            raise ValueError(
+                f"rules.stop.slope_steps = {fitted}: a line needs three reports, and they are {self.eval_every} steps "
+                f"apart; at least {2 * self.eval_every}"
+            )
+        self._check_kind()
+        return self
+
+    def _check_kind(self) -> None:
+        """Raise ValueError for what this kind of plan does not allow."""
+
+    def _check_stages(self) -> None:
+        previous: Stage | None = None
+        for i, stage in enumerate(self.stages):
+            where = f"stages[{i}]"
+            if stage.until_step % self.eval_every:
+                raise ValueError(
+                    f"{where}.until_step = {stage.until_step} is not a multiple of eval_every = {self.eval_every}"
+                )
+            if stage.num_seeds > len(self.seeds):
+                raise ValueError(f"{where}.num_seeds = {stage.num_seeds}, but the plan has {len(self.seeds)} seeds")
+            if previous and stage.until_step <= previous.until_step:
+                raise ValueError(
+                    f"{where}.until_step = {stage.until_step} must be above {previous.until_step}, the stage before"
+                )
+            if previous and stage.num_seeds < previous.num_seeds:
+                raise ValueError(
+                    f"{where}.num_seeds = {stage.num_seeds} is below {previous.num_seeds}, the stage before: "
+                    "a promoted candidate keeps its seeds"
+                )
+            previous = stage
+        last = self.stages[-1]
+        if last.top or last.at_most or last.eta or last.at_least > 1 or not last.when_idle:
+            raise ValueError(
+                f"stages[{self.last_stage}]: the last stage has no gate; remove top, at_least, at_most, eta, when_idle"
+            )
+
+    @property
+    def last_stage(self) -> int:
+        """Index of the last stage."""
+        return len(self.stages) - 1
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the first candidate is a control that the gates leave alone."""
+        return bool(self.control)
+
+    @property
+    def named(self) -> tuple[tuple[str, Origin], ...]:
+        """The configs that run by name, in order, with what each is."""
+        return ((self.control, "control"),) if self.control else ()
+
+    @property
+    def num_configs(self) -> int:
+        """How many configs run if nothing ends the search early."""
+        return len(self.named)
+
+    @property
+    def gap(self) -> GapRule | None:
+        """How far behind the control a candidate may be at a gate."""
+        return None
+
+    def gate(self, stage: int) -> GateTerms:
+        """What the gate at the end of ``stage`` goes by."""
+        return GateTerms(math.inf, False, self.scoring)
+
+    def turn(self, candidate: int, seed: int) -> tuple[int, int]:
+        """Sort key of a member that waits: the index of its candidate, then of its seed."""
+        return candidate, seed
+
+    def stage_seeds(self, stage: int) -> tuple[int, ...]:
+        """The seeds that a candidate needs at ``stage``."""
+        return self.seeds[: self.stages[stage].num_seeds]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decisions depend on; name and resources are left out."""
+        return canonical_digest(self.model_dump(mode="json", exclude={"name", "resources"}))
+
+    def toml(self) -> str:
+        """The resolved plan as TOML (fields that are None are left out)."""
+        import tomli_w
+
+        return tomli_w.dumps(json.loads(self.model_dump_json(exclude_none=True)))

@@ -1,0 +1,170 @@
+"""What can stand in the journal: one frozen dataclass an event, and its JSON line. No event carries a decision's
+input that the journal does not hold; times are for reports and budgets only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trainables.worker.job import Purpose
+from trainables.worker.report import Codec, Diagnosed, Evaluated, Fields, MemberId, Message, Number, Tested
+from tune_rh.plan.schema import Origin
+
+__all__ = [
+    "KINDS",
+    "CandidateAdded", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped", "JobEnded", "JobStarted",
+    "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted",
+    "SpaceExhausted", "Tested", "decode", "encode",
+]  # fmt: skip
+
+Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "diverged", "failed", "interrupted"]
+EndReason = Literal["finished", "interrupted", "failed"]
+Reason = Literal[
+    "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RunCreated(Message):
+    """First line of every journal: what the run must still be when it is resumed."""
+
+    event: Literal["RunCreated"] = field(default="RunCreated", kw_only=True)
+    plan_fingerprint: str
+    data_digest: str
+    journal_schema: int
+    config_schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStarted(Message):
+    """A driver took the run over; jobs that were under way are no longer. ``at_s`` is Unix time."""
+
+    event: Literal["SessionStarted"] = field(default="SessionStarted", kw_only=True)
+    session: int
+    at_s: Number
+    runner: str
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateAdded(Message):
+    """A config under test. ``params`` and ``distributions`` are Optuna's, empty for a preset outside the space.
+
+    Attributes:
+        patience_steps: a patience of its own, in place of the plan's.
+        parent: of a follow-up, the winner around whose config it was made.
+        enters: the stage from whose gate on it competes (0-based). At gates below it takes no rank and no quota.
+    """
+
+    event: Literal["CandidateAdded"] = field(default="CandidateAdded", kw_only=True)
+    candidate: str
+    config: Fields
+    config_digest: str
+    origin: Origin
+    label: str = ""
+    params: Fields = field(default_factory=dict)
+    distributions: Mapping[str, str] = field(default_factory=dict)
+    patience_steps: int | None = None
+    parent: str | None = None
+    enters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpSkipped(Message):
+    """A follow-up around ``parent`` that was not made: its config is known, or there is no such config."""
+
+    event: Literal["FollowUpSkipped"] = field(default="FollowUpSkipped", kw_only=True)
+    parent: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceExhausted(Message):
+    """The sampler has no config left that was not tried."""
+
+    event: Literal["SpaceExhausted"] = field(default="SpaceExhausted", kw_only=True)
+    draws: int
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted(Message):
+    """A candidate passed the gate of stage ``gate`` (0-based): its rank among ``num_scored`` and why.
+
+    In a race a member passes: then ``seed`` is its seed.
+    """
+
+    event: Literal["Promoted"] = field(default="Promoted", kw_only=True)
+    candidate: str
+    gate: int
+    reason: Reason
+    score: Number | None
+    rank: int
+    num_scored: int
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeedAdded(Message):
+    """A candidate near the cut of ``gate`` gets one seed more before it is decided; ``chance`` of being above it."""
+
+    event: Literal["SeedAdded"] = field(default="SeedAdded", kw_only=True)
+    candidate: str
+    gate: int
+    seed: int
+    chance: Number
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(Message):
+    """A member moves on to ``until_step``; or its best checkpoint is read on the test split, or diagnosed."""
+
+    event: Literal["JobStarted"] = field(default="JobStarted", kw_only=True)
+    member: MemberId
+    stage: int
+    until_step: int
+    at_s: Number
+    purpose: Purpose = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded(Message):
+    """A job gave its slot back."""
+
+    event: Literal["JobEnded"] = field(default="JobEnded", kw_only=True)
+    member: MemberId
+    outcome: Outcome
+    reason: str
+    at_s: Number
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded(Message):
+    """A driver let go of the run in good order."""
+
+    event: Literal["SessionEnded"] = field(default="SessionEnded", kw_only=True)
+    session: int
+    at_s: Number
+    reason: EndReason
+
+
+Event = (
+    RunCreated
+    | SessionStarted
+    | CandidateAdded
+    | FollowUpSkipped
+    | SpaceExhausted
+    | Promoted
+    | SeedAdded
+    | JobStarted
+    | Evaluated
+    | Tested
+    | Diagnosed
+    | JobEnded
+    | SessionEnded
+)
+KINDS = frozenset(kind.__name__ for kind in Event.__args__)
+_CODEC: Codec[Event] = Codec(Event)
+encode, decode = _CODEC.encode, _CODEC.decode

@@ -1,0 +1,326 @@
+"""One gate: who has arrived, how they rank, who has gone on. Kept up to date arrival by arrival.
+
+An arrival costs O(log n) beside the fit over all seeds, which is made anew for each of the first arrivals and then
+whenever their number has grown by a quarter. Lower is better; the objective's sign is turned before it comes here.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from analysis.stats.scores import SeedScores, Values, chance_below
+from tune_rh.plan.rules import PromoteRule
+from tune_rh.plan.schema import Plan
+from tune_rh.record.rules import is_healthier
+
+_ALWAYS_FIT = 32
+_GROWTH = 1.25
+_MIN_PAIRS = 4
+"""Fewer candidates that have been seen at the next gate say nothing about how ranks move."""
+
+
+class Rank(NamedTuple):
+    """Sort key of a candidate at a gate: score, then order of entry into the search (the candidate's index)."""
+
+    score: float
+    entry: int
+
+
+class Gate:
+    """The gate at the end of stage ``stage``. The control arrives as well, but takes no rank and no quota."""
+
+    def __init__(self, plan: Plan, stage: int) -> None:
+        self.order: list[Rank] = []
+        self.waiting: list[Rank] = []  # those that may be promoted
+        self.cut: list[Rank] = []  # where gates stop at once: those that were below the cut when they arrived
+        self.held: list[Rank] = []  # those that wait for a seed more or for a diagnosis
+        self.healthier: list[Rank] = []  # those of `waiting` that are healthier than the control, by the rule
+        self.guests: dict[int, Values] = {}  # those that are scored, and take no rank and no quota
+        self.passing: list[int] = []  # guests that wait to go on
+        self.num_promoted = 0
+        self.num_lost_later = 0
+        self.num_extra = 0
+        self.control: Values | None = None
+        self.control_health: Mapping[str, float] = {}
+        self._terms = plan.gate(stage)
+        sign = 1.0 if plan.mode == "min" else -1.0
+        scoring = self._terms.scoring
+        success = None if scoring.success is None else sign * scoring.success
+        self._seeds = SeedScores(scoring.objective, scoring.k, success, plan.stage_seeds(stage))
+        # The mean of common seeds needs nothing learnt.
+        self._learns = scoring.objective == "best_of_k" or scoring.band > 0 or scoring.extra_seeds > 0
+        self._health: dict[int, Mapping[str, float]] = {}
+        self._values: dict[int, Values] = {}
+        self._scores: dict[int, float] = {}
+        self._eligible: set[int] = set()
+        self._held: set[int] = set()
+        self._extra: set[int] = set()
+        self._out: set[int] = set()
+        self._with_failures: set[int] = set()
+        self._worst = -math.inf
+        self._later: Gate | None = None
+        self._moved = 0.0
+        self._next_fit = self._next_look = 0
+
+    def arrive(
+        self, index: int, values: Values, *, eligible: bool, health: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """Candidate ``index`` is complete here; ``values`` has one entry a seed, None for a lost one.
+
+        ``health`` has the metrics of the promote rule as they are now: they stay so when the candidate has gone on.
+        One that is not ``eligible`` (all seeds lost, or a failing health check) goes no further: it is out. A
+        candidate that was held arrives a second time, with one seed more.
+        """
+        self._see(values)
+        if index in self._held:
+            self._held.discard(index)
+            self._eligible.discard(index)
+            _remove(self.held, self._rank(index))
+            _remove(self.order, self._rank(index))
+        self._values[index] = dict(values)
+        self._health[index] = health
+        if eligible:
+            self._eligible.add(index)
+        else:
+            self._out.add(index)
+        if None in values.values():
+            self._with_failures.add(index)
+        self._insert(index)
+        if self._terms.cuts and eligible and self.rank(index) >= self.quota(up=True):
+            self._leave(index)
+            self._eligible.discard(index)
+            insort(self.cut, self._rank(index))
+        self._learn()
+
+    def arrive_guest(self, index: int, values: Values, *, eligible: bool) -> None:
+        """A candidate that does not compete here is complete; if it is ``eligible`` it goes on, whatever its score."""
+        self._held.discard(index)
+        self.guests[index] = dict(values)
+        if eligible:
+            insort(self.passing, index)
+        else:
+            self._out.add(index)
+        self._see_beside(values)
+
+    def arrive_reference(self, index: int, values: Values) -> None:
+        """A reference is complete here: it is scored, and goes on like the control."""
+        self.guests[index] = dict(values)
+        self._see_beside(values)
+
+    def arrive_control(self, values: Values, health: Mapping[str, float] = MappingProxyType({})) -> None:
+        """The control is complete here; arguments as for a candidate."""
+        self.control = dict(values)
+        self.control_health = health
+        self.healthier = [rank for rank in self.waiting if self._is_healthier(rank.entry)]
+        self._see_beside(values)
+
+    def promote(self, index: int) -> None:
+        """Candidate ``index`` goes on."""
+        if index in self.guests:
+            self.passing = [other for other in self.passing if other != index]
+            return
+        if index in self._eligible:
+            self._leave(index)
+            self._eligible.discard(index)
+        else:
+            _remove(self.cut, self._rank(index))
+        self.num_promoted += 1
+
+    def hold(self, index: int) -> None:
+        """Candidate ``index`` keeps its rank, and waits for a seed more or for a diagnosis before it may go on."""
+        if index in self.guests:
+            self.passing.remove(index)
+            self._held.add(index)
+            return
+        if index in self._eligible:
+            self._leave(index)
+        else:
+            _remove(self.cut, self._rank(index))
+        insort(self.held, self._rank(index))
+        self._held.add(index)
+
+    def add_seed(self, index: int) -> None:
+        """Candidate ``index`` waits for one seed more."""
+        self.hold(index)
+        self._extra.add(index)
+        self.num_extra += 1
+
+    def look_later(self, later: Gate) -> None:
+        """Somebody has arrived at ``later``, the next gate: learn how far ranks move from here to there."""
+        self._later = later
+        num = len(later.order)
+        if self._learns and (num <= _ALWAYS_FIT or num >= self._next_look):
+            self._next_look = math.ceil(_GROWTH * num)
+            self._moved = self._rank_residual()
+
+    def health(self, index: int) -> Mapping[str, float]:
+        """Health that an arrived candidate came with."""
+        return self._health[index]
+
+    def score(self, index: int) -> float:
+        """Score of an arrived candidate."""
+        return self._scores[index] if index in self._scores else self._score(self.guests[index])
+
+    def has(self, index: int) -> bool:
+        """Whether candidate ``index`` has arrived and waits for no seed."""
+        return (index in self._scores or index in self.guests) and index not in self._held
+
+    def is_out(self, index: int) -> bool:
+        """Whether candidate ``index`` has arrived and may go no further."""
+        return index in self._out
+
+    @property
+    def num_out(self) -> int:
+        """How many have arrived and may go no further, whatever their rank."""
+        return len(self._out)
+
+    def had_extra(self, index: int) -> bool:
+        """Whether candidate ``index`` was given one more seed here."""
+        return index in self._extra
+
+    def values(self, index: int) -> Values:
+        """What ``index`` arrived with, one entry a seed."""
+        return self._values[index] if index in self._values else self.guests[index]
+
+    def error(self, index: int) -> tuple[float, float]:
+        """Standard error of a candidate's mean over seeds, moderated over all, and its degrees of freedom."""
+        return self._error(self.values(index))
+
+    def control_score(self) -> float | None:
+        """The control's score, or None while it is on its way."""
+        return None if self.control is None else self._score(self.control)
+
+    def control_error(self) -> tuple[float, float]:
+        """As `error`, for the control."""
+        return (math.nan, 0.0) if self.control is None else self._error(self.control)
+
+    def successes(self, index: int | None) -> int | None:
+        """How many seeds of a candidate (None: of the control) found the good minimum; None where no line is drawn."""
+        values = self.control if index is None else self.values(index)
+        return None if values is None else self._seeds.successes(values)
+
+    @property
+    def success(self) -> float | None:
+        """The line between seeds that found the good minimum and those that did not, where one is drawn."""
+        return self._seeds.success
+
+    def rank(self, index: int) -> int:
+        """0-based place among all that have arrived to compete (a guest: the place that it would have)."""
+        return bisect_left(self.order, self._rank(index))
+
+    @property
+    def rule(self) -> PromoteRule | None:
+        """What promotes here beside the quota."""
+        return self._terms.promote
+
+    def quota(self, *, times: float = 1.0, up: bool = False) -> int:
+        """See `tune_rh.plan.schema.GateTerms.quota`, of all that have arrived to compete."""
+        return self._terms.quota(len(self.order), times=times, up=up)
+
+    def chance(self, index: int) -> float:
+        """Probability that candidate ``index`` truly is among the quota; 0 while there is none.
+
+        Student's t around its score, with the moderated variance over seeds and what past promotions have shown of
+        how ranks move on the way to the next gate.
+        """
+        quota = self.quota()
+        if not 0 < quota < len(self.order):
+            return 0.0
+        cut = (self.order[quota - 1].score + self.order[quota].score) / 2
+        error, df = self._error(self._values[index])
+        if not math.isfinite(cut) or math.isnan(error):
+            return 0.0
+        return chance_below(cut, self._scores[index], error, self._spread(quota, error), df)
+
+    def _error(self, values: Values) -> tuple[float, float]:
+        return self._seeds.error(values, None if self._later is None else self._later._seeds.prior)
+
+    def _spread(self, quota: int, error: float) -> float:
+        """Standard deviation, in units of the score at the cut, of what moves ranks beyond the noise of seeds."""
+        if not self._moved:
+            return 0.0
+        last = len(self.order) - 1
+        high = self.order[min(last, round(quota - 0.5 + self._moved))].score
+        low = self.order[max(0, round(quota - 0.5 - self._moved))].score
+        half = (high - low) / 2
+        return math.sqrt(max(0.0, half * half - error * error)) if math.isfinite(half) else 0.0
+
+    def _score(self, values: Values) -> float:
+        return self._seeds.score(values, self._worst if self._worst > -math.inf else math.inf)
+
+    def _rank(self, index: int) -> Rank:
+        return Rank(self.score(index), index)
+
+    def _insert(self, index: int) -> None:
+        self._scores[index] = self._score(self._values[index])
+        rank = self._rank(index)
+        insort(self.order, rank)
+        if index in self._eligible and index not in self._held:
+            insort(self.waiting, rank)
+            if self._is_healthier(index):
+                insort(self.healthier, rank)
+
+    def _leave(self, index: int) -> None:
+        rank = self._rank(index)
+        _remove(self.waiting, rank)
+        if self._is_healthier(index):
+            _remove(self.healthier, rank)
+
+    def _is_healthier(self, index: int) -> bool:
+        rule = self._terms.promote
+        if rule is None or self.control is None:
+            return False
+        return is_healthier(rule, self._health[index], self.control_health)
+
+    def _see(self, values: Values) -> None:
+        worst = max((v for v in values.values() if v is not None), default=-math.inf)
+        if worst > self._worst:
+            self._worst = worst
+            self._rescore(self._with_failures)
+
+    def _see_beside(self, values: Values) -> None:
+        """As `_see`, for one that does not compete: it may be the first here, or show a new worst to learn from."""
+        self._see(values)
+        if self._seeds.shifts:
+            self._learn()
+
+    def _learn(self) -> None:
+        num = len(self.order)
+        if not self._learns or (num > _ALWAYS_FIT and num < self._next_fit):
+            return
+        self._next_fit = math.ceil(_GROWTH * num)
+        self._seeds.fit(self._values.values(), self._worst)
+        self._rescore(self._values if self._seeds.shifts else self._extra - self._held)
+        if self._later is not None and len(self._later.order) <= _ALWAYS_FIT:
+            self._moved = self._rank_residual()
+
+    def _rank_residual(self) -> float:
+        """Root mean square number of places by which candidates moved from this gate to the next, among themselves."""
+        if self._later is None or len(self._later.order) < _MIN_PAIRS:
+            return 0.0
+        later = {rank.entry: place for place, rank in enumerate(self._later.order)}
+        here = sorted(self._rank(index) for index in later)
+        return math.sqrt(sum((later[rank.entry] - place) ** 2 for place, rank in enumerate(here)) / len(here))
+
+    def _rescore(self, indices: set[int] | dict[int, Values]) -> None:
+        changed = [i for i in indices if self._score(self._values[i]) != self._scores[i]]
+        for index in changed:
+            rank = self._rank(index)
+            _remove(self.order, rank)
+            if index in self._held:
+                _remove(self.held, rank)
+                insort(self.held, Rank(self._score(self._values[index]), index))
+            elif index in self._eligible:
+                self._leave(index)
+            elif (place := bisect_left(self.cut, rank)) < len(self.cut) and self.cut[place] == rank:
+                del self.cut[place]
+                insort(self.cut, Rank(self._score(self._values[index]), index))
+            self._insert(index)
+
+
+def _remove(ranks: list[Rank], rank: Rank) -> None:
+    del ranks[bisect_left(ranks, rank)]

@@ -1,0 +1,397 @@
+"""What has happened in a run, folded from the events of its journal and kept up to date event by event.
+
+`History.apply` is the only way to change it; `tune_rh.decide.halving` only reads. Any prefix of a journal gives the
+same history again. Values inside are minimised: for a maximised objective the sign is turned here.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from analysis.stats.scores import Values
+from tune_rh.plan.schema import Plan
+from tune_rh.record.eligibility import bar, bar_by_health, health
+from tune_rh.record.events import (
+    CandidateAdded,
+    Diagnosed,
+    Evaluated,
+    Event,
+    FollowUpSkipped,
+    JobEnded,
+    JobStarted,
+    MemberId,
+    Promoted,
+    RunCreated,
+    SeedAdded,
+    SessionEnded,
+    SessionStarted,
+    SpaceExhausted,
+    Tested,
+)
+from tune_rh.record.gate import Gate
+from tune_rh.record.members import (
+    ADVANCE,
+    CONTROL,
+    DIAGNOSE,
+    FRESH,
+    LOOK,
+    TEST,
+    Candidate,
+    Cost,
+    Ended,
+    Member,
+    Pending,
+)
+from tune_rh.record.rules import ending
+
+
+class History:
+    """The state of a run; see the module."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.candidates: dict[str, Candidate] = {}
+        self._known: dict[tuple[str, int | None], str] = {}
+        self.gates = [Gate(plan, stage) for stage in range(len(plan.stages))]
+        self.incomplete = [0 for _ in plan.stages]
+        self.pending: list[Pending] = []
+        self.running: dict[MemberId, Member] = {}
+        self.references: list[Candidate] = []
+        self.follow_ups: list[Candidate] = []
+        self.followed: list[str] = []  # of each of the plan's follow-ups so far the winner, made or passed over
+        self.skipped: list[FollowUpSkipped] = []
+        self.num_sampled = 0
+        self.num_audited = 0
+        self.space_exhausted = False
+        self.max_stage = 0
+        self.steps_spent = 0
+        self.slot_seconds = 0.0
+        self.decisions: list[Promoted | SeedAdded | Ended] = []
+        self.session = self.slots = 0
+        self.ended = ""  # how the last session ended; empty while it runs, or if it was killed
+        self.created: RunCreated | None = None
+        self._sign = 1.0 if plan.mode == "min" else -1.0
+        self._by_index: list[Candidate] = []
+
+    @property
+    def control(self) -> Candidate | None:
+        """The reference candidate, once it is there."""
+        return self._by_index[0] if self._by_index and self.plan.has_control else None
+
+    def candidate_at(self, index: int) -> Candidate:
+        """The candidate of that index: 0 is the control, others count from 1."""
+        return self._by_index[index - (not self.plan.has_control)]
+
+    def entry_at(self, index: int) -> tuple[Candidate, int | None]:
+        """What a gate's entry ``index`` stands for: a candidate, or in a race the member of that seed."""
+        if self.plan.members_compete:
+            return self._by_index[0], self.plan.seeds[index]
+        return self.candidate_at(index), None
+
+    def num_candidates(self) -> int:
+        """How many candidates there are; the control, references and follow-ups left out."""
+        beside = self.plan.has_control + len(self.references) + len(self.follow_ups)
+        return max(0, len(self._by_index) - beside)
+
+    def is_out(self, candidate: Candidate) -> bool:
+        """Whether the candidate has come to the gate of its stage and may go no further."""
+        return self.gates[candidate.stage].is_out(candidate.index)
+
+    def knows(self, config_digest: str, patience_steps: int | None = None) -> bool:
+        """Whether a candidate has that config (and that patience of its own)."""
+        return self.named(config_digest, patience_steps) is not None
+
+    def named(self, config_digest: str, patience_steps: int | None = None) -> str | None:
+        """The first candidate with that config (and that patience of its own)."""
+        return self._known.get((config_digest, patience_steps))
+
+    def member(self, member: MemberId) -> Member:
+        """The member of that id."""
+        return self.candidates[member.candidate].members[member.seed]
+
+    def is_complete(self, candidate: Candidate) -> bool:
+        """Whether all seeds of the candidate's present stage are in."""
+        gate = self.gates[candidate.stage]
+        return gate.control is not None if candidate is self.control else gate.has(candidate.index)
+
+    def shown(self, value: float) -> float:
+        """A value in the objective's own sign."""
+        return self._sign * value
+
+    def apply(self, event: Event) -> None:
+        """Take one event in."""
+        match event:
+            case CandidateAdded():
+                self._add(event)
+            case Evaluated():
+                self._report(event)
+            case JobStarted():
+                self._start(event)
+            case JobEnded():
+                self._end(event)
+            case Promoted():
+                self.decisions.append(event)
+                (self._promote if event.seed is None else self._promote_member)(event)
+            case SeedAdded():
+                self.decisions.append(event)
+                self._add_seed(event)
+            case Tested():
+                member = self.member(event.member)
+                member.tested = event
+                self._spend(member, event.eval_s)
+            case Diagnosed():
+                self._diagnose(event)
+            case SessionStarted():
+                self.session, self.slots, self.ended = event.session, event.slots, ""
+                self.hand_back_all()
+            case SessionEnded():
+                self.ended = event.reason
+                self.hand_back_all()
+            case SpaceExhausted():
+                self.space_exhausted = True
+            case FollowUpSkipped():
+                self.followed.append(event.parent)
+                self.skipped.append(event)
+            case RunCreated():
+                self.created = event
+
+    def _add(self, event: CandidateAdded) -> None:
+        candidate = Candidate(event, len(self._by_index) + (not self.plan.has_control))
+        self._by_index.append(candidate)
+        self.candidates[event.candidate] = candidate
+        self._known.setdefault((event.config_digest, event.patience_steps), event.candidate)
+        self.num_sampled += event.origin == "sampler"
+        if event.origin == "reference":
+            self.references.append(candidate)
+        elif event.origin == "follow_up":
+            assert event.parent is not None
+            self.follow_ups.append(candidate)
+            self.followed.append(event.parent)
+        if self.plan.members_compete:
+            self.incomplete[0] += len(self.plan.seeds)
+        else:
+            self.incomplete[0] += candidate.competes
+        for seed in self.plan.stage_seeds(0):
+            self._require(candidate, seed)
+
+    def _require(self, candidate: Candidate, seed: int) -> None:
+        """The member of that seed is to reach the end of the candidate's stage."""
+        member = candidate.members.setdefault(seed, Member(MemberId(candidate.id, seed)))
+        member.stage = candidate.stage
+        self._offer(candidate, member)
+
+    def _offer(self, candidate: Candidate, member: Member) -> None:
+        """Put a member on the list of those that may start, if there is something left for it to do."""
+        last = member.stage == self.plan.last_stage
+        kind = LOOK if candidate.look == "wanted" and candidate.look_seed == member.id.seed else None
+        if member.status == "idle" and member.step < self.plan.stages[member.stage].until_step:
+            first = candidate is self.control and self.plan.protects_control
+            kind = CONTROL if first else ADVANCE if member.step else FRESH
+        elif last and member.status in ("stopped", "completed") and member.tested is None:
+            kind = TEST
+        elif last and member.tested is not None and member.diagnosed is None and self.plan.diagnose:
+            kind = DIAGNOSE
+        if kind is not None:
+            turn = self.plan.turn(candidate.index, self.plan.seeds.index(member.id.seed))
+            insort(self.pending, Pending(kind, -member.stage, *turn, member.id))
+
+    def _start(self, event: JobStarted) -> None:
+        member = self.member(event.member)
+        self.pending = [p for p in self.pending if p.member != member.id]
+        if event.purpose == "train":
+            member.status = "running"
+        member.until_step = event.until_step
+        self.running[member.id] = member
+
+    def _report(self, event: Evaluated) -> None:
+        member = self.member(event.member)
+        self._spend(member, event.train_s + event.eval_s)
+        member.diverged = event.diverged
+        before = member.step
+        value = self._sign * event.metrics.get(self.plan.objective, math.nan)
+        if member.curve.add(event.step, value, event.metrics):
+            self.steps_spent += event.step - before
+            seconds, total = member.slot_seconds, self.slot_seconds
+            cost = Cost(member.stage, event.train_s, event.eval_s, seconds, self.steps_spent, total)
+            member.costs.append(cost)
+
+    def _spend(self, member: Member, seconds: float) -> None:
+        member.slot_seconds += seconds
+        self.slot_seconds += seconds
+
+    def _end(self, event: JobEnded) -> None:
+        member = self.member(event.member)
+        self.running.pop(member.id, None)
+        candidate = self.candidates[member.id.candidate]
+        if event.outcome == "interrupted":
+            self._hand_back(member)
+            return
+        kind: str = event.outcome
+        if event.outcome == "failed" and candidate.look == "wanted":
+            candidate.look, kind = "passed", "not diagnosed"  # a look that failed says nothing against the candidate
+        elif event.outcome == "failed" and member.tested is not None:
+            # Its training is whole, only the look at it failed: it is not looked at again.
+            member.diagnosed, kind = Diagnosed(event.member, member.step, {}, 0.0), "not diagnosed"
+        elif event.outcome == "failed" and member.status in ("stopped", "completed"):
+            # Only the reading of test failed, from which nothing is decided: its value stands.
+            member.tested, kind = Tested(event.member, member.step, {}, 0.0), "not tested"
+        elif event.outcome != "tested" and event.outcome != "diagnosed":
+            member.settle("idle" if event.outcome == "parked" else event.outcome, event.reason)
+        if kind in ("stopped", "diverged", "failed", "not tested", "not diagnosed"):
+            self.decisions.append(Ended(event, kind, member.stage))
+        self._offer(candidate, member)
+        self._arrive(candidate, member)
+
+    def hand_back_all(self) -> None:
+        """The jobs under way are no longer: their driver is gone."""
+        for member in list(self.running.values()):
+            self._hand_back(member)
+
+    def _hand_back(self, member: Member) -> None:
+        """A job ended early. If that was between the member's last report and what follows from it, it follows now."""
+        self.running.pop(member.id, None)
+        candidate = self.candidates[member.id.candidate]
+        if member.status == "running":
+            member.settle(*(self.ending(member) or ("idle", member.reason)))
+        self._offer(candidate, member)
+        self._arrive(candidate, member)
+
+    def ending(self, member: Member) -> tuple[Literal["diverged", "completed", "stopped"], str] | None:
+        """How a running member ends with its last report, and why; None if it goes on or waits at a gate."""
+        candidate = self.candidates[member.id.candidate]
+        protected = self.plan.protects_control and (candidate is self.control or candidate.is_reference)
+        return ending(self.plan, member.curve, candidate.added.patience_steps, member.diverged, protected)
+
+    def _arrive(self, candidate: Candidate, member: Member) -> None:
+        """File the candidate (in a race the member) at its gate once every seed there has reached it or ended."""
+        if self.plan.members_compete:
+            self._arrive_member(member)
+            return
+        if self.is_complete(candidate) or candidate.look == "wanted":
+            return
+        seeds = self.plan.stage_seeds(candidate.stage)
+        if candidate.extra_seed is not None:
+            seeds = (*seeds, candidate.extra_seed)
+        members = [candidate.members[seed] for seed in seeds]
+        gate = self.gates[candidate.stage]
+        if not all(map(self.has_reached, members)) or self._waits_for_control(candidate):
+            return
+        values = {m.id.seed: m.value for m in members}
+        self.incomplete[candidate.stage] -= candidate.competes
+        if candidate is self.control:
+            gate.arrive_control(values, health(gate.rule, members))
+            if self.plan.gap is not None:
+                for other in self._by_index[1:]:
+                    if other.stage == candidate.stage:
+                        self._arrive(other, other.members[seeds[0]])
+        elif candidate.is_reference:
+            gate.arrive_reference(candidate.index, values)
+        else:
+            self._arrive_candidate(candidate, members, values)
+
+    def _arrive_candidate(self, candidate: Candidate, members: Sequence[Member], values: Values) -> None:
+        gate = self.gates[candidate.stage]
+        candidate.barred = bar(self.plan, candidate, members, values, self.control, gate.control)
+        eligible = not candidate.barred and candidate.look != "failed" and any(v is not None for v in values.values())
+        if candidate.competes:
+            gate.arrive(candidate.index, values, eligible=eligible, health=health(gate.rule, members))
+        else:
+            gate.arrive_guest(candidate.index, values, eligible=eligible)
+        if not eligible:
+            self._lose(candidate.added.enters, candidate.stage)
+        elif candidate.look == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
+            self._want_look(candidate, members)
+        if candidate.stage and candidate.competes:
+            self.gates[candidate.stage - 1].look_later(gate)
+
+    def _lose(self, enters: int, stage: int) -> None:
+        """Somebody who passed the gates from ``enters`` on by competing goes no further than that of ``stage``."""
+        for passed in self.gates[enters:stage]:
+            passed.num_lost_later += 1
+
+    def _want_look(self, candidate: Candidate, members: Sequence[Member]) -> None:
+        """The candidate's best member at the gate is diagnosed before it may pass the gate to the last stage."""
+        known = [m for m in members if m.value is not None]
+        best = min(known, key=lambda m: (m.curve.best, self.plan.seeds.index(m.id.seed)))
+        candidate.look, candidate.look_seed = "wanted", best.id.seed
+        self.gates[candidate.stage].hold(candidate.index)
+        self.incomplete[candidate.stage] += candidate.competes
+        self._offer(candidate, best)
+
+    def _diagnose(self, event: Diagnosed) -> None:
+        member = self.member(event.member)
+        candidate = self.candidates[member.id.candidate]
+        self._spend(member, event.seconds)
+        if candidate.look == "wanted":
+            failed = any(event.verdicts.get(name) == "fail" for name in self.plan.require)
+            candidate.look = "failed" if failed else "passed"
+        else:
+            member.diagnosed = event
+
+    def has_reached(self, member: Member) -> bool:
+        """Whether the member stands at the end of its stage, or has ended before."""
+        if member.status == "idle":
+            return member.step >= self.plan.stages[member.stage].until_step
+        return member.status != "running"
+
+    def _arrive_member(self, member: Member) -> None:
+        gate, index = self.gates[member.stage], self.plan.seeds.index(member.id.seed)
+        if self.has_reached(member) and not gate.has(index):
+            self.incomplete[member.stage] -= 1
+            eligible = member.value is not None and not bar_by_health(self.plan, member.stage, [member])
+            gate.arrive(index, {member.id.seed: member.value}, eligible=eligible)
+            if not eligible:
+                self._lose(0, member.stage)
+
+    def _waits_for_control(self, candidate: Candidate) -> bool:
+        """Whether the control must be at the candidate's gate first, for the gap between the two."""
+        if self.plan.gap is None or candidate.stage == self.plan.last_stage or candidate.is_reference:
+            return False
+        return self.control not in (None, candidate) and self.gates[candidate.stage].control is None
+
+    def _promote(self, event: Promoted) -> None:
+        candidate = self.candidates[event.candidate]
+        if candidate is not self.control:
+            self.gates[event.gate].promote(candidate.index)
+        candidate.stage = event.gate + 1
+        if event.reason == "audit" and not candidate.audited:
+            candidate.audited = True
+            self.num_audited += 1
+        candidate.extra_seed = None
+        self.max_stage = max(self.max_stage, candidate.stage)
+        self.incomplete[candidate.stage] += candidate.competes
+        seeds = self.plan.stage_seeds(candidate.stage)
+        for seed in seeds:
+            self._require(candidate, seed)
+        self._arrive(candidate, candidate.members[seeds[0]])
+
+    def _promote_member(self, event: Promoted) -> None:
+        candidate = self.candidates[event.candidate]
+        assert event.seed is not None
+        member = candidate.members[event.seed]
+        self.gates[event.gate].promote(self.plan.seeds.index(event.seed))
+        member.stage = event.gate + 1
+        self.max_stage = max(self.max_stage, member.stage)
+        self.incomplete[member.stage] += 1
+        self._offer(candidate, member)
+        self._arrive_member(member)
+
+    def _add_seed(self, event: SeedAdded) -> None:
+        candidate = self.candidates[event.candidate]
+        candidate.extra_seed = event.seed
+        self.gates[event.gate].add_seed(candidate.index)
+        self.incomplete[event.gate] += 1
+        self._require(candidate, event.seed)
+        # That seed may be there from the gate before, and lost: then nothing of it is to come.
+        self._arrive(candidate, candidate.members[event.seed])
+
+
+def fold(plan: Plan, events: Iterable[Event]) -> History:
+    """The history of ``events`` (any iterable) under ``plan``."""
+    history = History(plan)
+    for event in events:
+        history.apply(event)
+    return history

@@ -1,0 +1,120 @@
+"""Candidates and members as a history holds them, and the order in which members start. Only `History` changes them."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+from tune_rh.record.events import CandidateAdded, Diagnosed, JobEnded, MemberId, Tested
+from tune_rh.record.rules import Curve
+
+Look = Literal["none", "wanted", "passed", "failed"]
+Status = Literal["idle", "running", "stopped", "completed", "diverged", "failed"]
+TEST, CONTROL, LOOK, ADVANCE, FRESH, DIAGNOSE = range(6)
+
+
+def candidate_id(number: int) -> str:
+    """``c0007``: the name of the candidate that was added after so many others."""
+    return f"c{number:04d}"
+
+
+class Pending(NamedTuple):
+    """A member that may start now; sorts in the order in which members are to start.
+
+    Candidate by candidate; where pairs of seeds are compared, seed by seed.
+    """
+
+    kind: int
+    minus_stage: int
+    major: int
+    minor: int
+    member: MemberId
+
+
+class Cost(NamedTuple):
+    """What one report cost: for stage ``stage``, with what the member and the run had cost by then."""
+
+    stage: int
+    train_s: float
+    eval_s: float
+    member_s: float
+    total_steps: int
+    total_s: float
+
+
+class Ended(NamedTuple):
+    """A job that ended a member early, lost it, or was given up, at stage ``stage``."""
+
+    event: JobEnded
+    kind: str
+    stage: int
+
+
+class Member:
+    """A candidate with one seed."""
+
+    def __init__(self, member: MemberId) -> None:
+        self.id = member
+        self.stage = 0
+        self.curve = Curve()
+        self.costs: list[Cost] = []
+        """One for each report of the curve."""
+        self.status: Status = "idle"
+        self.until_step = 0
+        self.reason = ""
+        self.diverged = False
+        self.lost_stage: int | None = None
+        """The stage at which it diverged or failed; at the gates before that its values stand."""
+        self.tested: Tested | None = None
+        self.diagnosed: Diagnosed | None = None
+        self.slot_seconds = 0.0
+
+    @property
+    def step(self) -> int:
+        """The last step reported."""
+        return self.curve.steps[-1] if self.curve.steps else 0
+
+    @property
+    def value(self) -> float | None:
+        """The best value so far; None if the member was lost, or never had a finite one."""
+        return None if self.lost or not math.isfinite(self.curve.best) else self.curve.best
+
+    def settle(self, status: Status, reason: str) -> None:
+        """Set where the member stands now, and why."""
+        self.status, self.reason = status, reason
+        if self.lost:
+            self.lost_stage = self.stage
+
+    @property
+    def lost(self) -> bool:
+        """Diverged or failed: counts as the worst value at a gate."""
+        return self.status in ("diverged", "failed")
+
+
+class Candidate:
+    """One config under test, with the members it has so far."""
+
+    def __init__(self, added: CandidateAdded, index: int) -> None:
+        self.id = added.candidate
+        self.added = added
+        self.index = index
+        self.stage = 0
+        self.members: dict[int, Member] = {}
+        self.audited = False
+        self.barred = ""
+        """Why it may not pass the gate that it stands at, whatever its rank."""
+        self.look: Look = "none"
+        """How it stands with the diagnostics that the plan requires before the last stage."""
+        self.look_seed: int | None = None
+        self.extra_seed: int | None = None
+        """The seed that was added at the gate of the present stage."""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is run for comparison only: never stopped, and in nobody's way."""
+        return self.added.origin == "reference"
+
+    @property
+    def competes(self) -> bool:
+        """Whether it takes rank and quota at the gate of its stage, or is what others must beat there."""
+        return self.stage >= self.added.enters

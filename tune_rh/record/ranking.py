@@ -1,0 +1,220 @@
+"""What a run has come to, from its history: who stands where at each gate, the funnel, the ranking, the best, the cost.
+
+Each is defined here once; terminal, export, report and tables show these. Values are in the objective's own sign.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from statistics import fmean, stdev
+
+from analysis.view import AUDIT, Entry, FunnelRow, Spent, Standing, drawn
+from trainables.api import test_metric
+from tune_rh.plan import cost
+from tune_rh.record.events import MemberId, Promoted
+from tune_rh.record.history import History
+from tune_rh.record.members import Candidate, Member
+
+
+def entries(history: History, stage: int) -> list[Entry]:
+    """Everything that was scored at the gate of a stage, best first; what it is scored by is the gate's own."""
+    return sorted(_entries(history, stage), key=lambda e: _order(history, e.score, e.candidate, e.rank or 0))
+
+
+def funnel(history: History) -> list[FunnelRow]:
+    """One row a stage."""
+    plan, audits = history.plan, _audits(history)
+    others = {c.id: c for c in history.candidates.values() if c is not history.control and not c.is_reference}
+    rows = []
+    for k, stage in enumerate(plan.stages):
+        if plan.members_compete:
+            entered = sum(m.stage >= k for c in others.values() for m in c.members.values())
+        else:
+            entered = sum(c.stage >= k for c in others.values())
+        scored = [entry for entry in _entries(history, k) if entry.candidate in others]
+        went_on = [entry for entry in scored if entry.promoted or k == plan.last_stage]
+        audited = sum(audits.get(entry.candidate, math.inf) <= k for entry in went_on)
+        lost = sum(entry.num_lost for entry in scored)
+        counts = (entered, len(scored), len(went_on) - audited, audited, lost)
+        rows.append(FunnelRow(stage.until_step, stage.num_seeds, *counts))
+    return rows
+
+
+def standings(history: History, stage: int) -> list[Standing]:
+    """Those scored at the gate of a stage, best first by the pessimistic bound; of a race at its end its one config."""
+    plan = history.plan
+    found = {} if plan.members_compete else {entry.candidate: entry for entry in _entries(history, stage)}
+    if stage == plan.last_stage and (
+        plan.members_compete or (plan.kind == "comparison" and history.ended == "finished")
+    ):
+        found = {entry.candidate: entry for entry in _partial_entries(history)} | found
+    rows = [_standing(history, entry) for entry in found.values()]
+    return sorted(rows, key=lambda row: _order(history, row.bound, row.candidate, 0))
+
+
+def ranking(history: History) -> list[Standing]:
+    """Those that finished the last stage, control and references included, best first by the pessimistic bound."""
+    return standings(history, history.plan.last_stage)
+
+
+def failed_requirements(history: History, candidate: str) -> tuple[str, ...]:
+    """The diagnostics that the plan requires and that at least half of the candidate's seeds fail.
+
+    A diagnosis that crashed or did not run has not shown a pass, and counts as a fail.
+    """
+    diagnosed = [m.diagnosed.verdicts for m in history.candidates[candidate].members.values() if m.diagnosed]
+    return tuple(
+        name
+        for name in history.plan.require
+        if 2 * sum(verdicts.get(name, "fail") == "fail" for verdicts in diagnosed) >= len(diagnosed)
+    )
+
+
+def spent(history: History) -> Spent:
+    """Cost so far. A candidate's seconds per step are its own, so that slow configs count as slow."""
+    last = history.plan.stages[-1]
+    steps = history.steps_spent
+    mean_rate = history.slot_seconds / steps if steps else 0.0
+    seconds = 0.0
+    for candidate in history.candidates.values():
+        done = sum(m.step for m in candidate.members.values())
+        took = sum(m.slot_seconds for m in candidate.members.values())
+        seconds += last.num_seeds * last.until_step * (took / done if done else mean_rate)
+    ungated = cost.ungated_steps(history.plan, len(history.candidates))
+    return Spent(steps, history.slot_seconds, ungated, seconds)
+
+
+def best_member(history: History, candidate: str) -> MemberId:
+    """The candidate's seed with the best value on val; raises ValueError if all were lost."""
+    members = [m for m in history.candidates[candidate].members.values() if m.value is not None]
+    if history.plan.members_compete:
+        # One that was left at a gate may have been better there, but only those at the end were tested.
+        members = [m for m in members if m.stage == history.plan.last_stage]
+    return min(members, key=lambda m: m.curve.best).id
+
+
+def describe(candidate: Candidate) -> str:
+    """Preset name; for a follow-up its parent and changes; otherwise the drawn parameters; its role before it."""
+    if candidate.added.origin in ("control", "reference", "follow_up"):
+        return f"{candidate.added.origin.replace('_', '-')}: {candidate.added.label}"
+    return candidate.added.label or drawn(candidate.added.params)
+
+
+def _entries(history: History, stage: int) -> Iterator[Entry]:
+    """In any order."""
+    gate, control = history.gates[stage], history.control
+    reasons = {
+        (d.candidate, d.seed): d.reason for d in history.decisions if isinstance(d, Promoted) and d.gate == stage
+    }
+    places = {rank.entry: place for place, rank in enumerate(gate.order)}
+    for index in (*places, *gate.guests):
+        candidate, seed = history.entry_at(index)
+        yield _entry(
+            history,
+            stage,
+            (candidate.id, seed),
+            gate.values(index),
+            gate.score(index),
+            gate.error(index),
+            places.get(index),
+            gate.successes(index),
+            reasons.get((candidate.id, seed), ""),
+        )
+    score = gate.control_score()
+    if control is not None and gate.control is not None and score is not None:
+        own = (
+            gate.control,
+            score,
+            gate.control_error(),
+            None,
+            gate.successes(None),
+            reasons.get((control.id, None), ""),
+        )
+        yield _entry(history, stage, (control.id, None), *own)
+
+
+def _entry(
+    history: History,
+    stage: int,
+    of: tuple[str, int | None],
+    values: Mapping[int, float | None],
+    score: float,
+    error: tuple[float, float],
+    rank: int | None,
+    successes: int | None,
+    reason: str,
+) -> Entry:
+    control = history.control
+    return Entry(
+        gate=stage,
+        until_step=history.plan.stages[stage].until_step,
+        candidate=of[0],
+        seed=of[1],
+        values={seed: None if value is None else history.shown(value) for seed, value in values.items()},
+        score=history.shown(score) if math.isfinite(score) else math.nan,
+        se=error[0],
+        df=error[1],
+        rank=rank,
+        num_scored=len(history.gates[stage].order),
+        successes=successes,
+        promoted=bool(reason),
+        reason=reason,
+        is_control=control is not None and of[0] == control.id,
+    )
+
+
+def _partial_entries(history: History) -> Iterator[Entry]:
+    """A race's config, or the sides of a comparison that ended early, over the members that ran to the end."""
+    last = history.plan.last_stage
+    for candidate in history.candidates.values():
+        members = [m for m in candidate.members.values() if m.stage == last and history.has_reached(m)]
+        values = {m.id.seed: m.value for m in members}
+        finite = [value for value in values.values() if value is not None]
+        se = stdev(finite) / math.sqrt(len(finite)) if len(finite) > 1 else math.nan
+        if values:
+            score = fmean(finite) if finite else math.inf
+            yield _entry(history, last, (candidate.id, None), values, score, (se, len(finite) - 1.0), 0, None, "")
+
+
+def _standing(history: History, entry: Entry) -> Standing:
+    plan, candidate = history.plan, history.candidates[entry.candidate]
+    members = [candidate.members[seed] for seed in entry.values]
+    values = [value for value in entry.values.values() if value is not None]
+    test, test_std, num_tested = _tested(members, test_metric(plan.objective))
+    moves = 0.0 if math.isnan(entry.se) or plan.scoring.objective == "best_of_k" else entry.se
+    is_end = entry.gate == plan.last_stage
+    return Standing(
+        entry=entry,
+        label=describe(candidate),
+        std=stdev(values) if len(values) > 1 else math.nan,
+        bound=entry.score + (moves if plan.mode == "min" else -moves),
+        test=test,
+        test_std=test_std,
+        num_tested=num_tested,
+        at_test=_tested(members, plan.objective)[0],
+        failed=failed_requirements(history, entry.candidate) if is_end else (),
+    )
+
+
+def _tested(members: list[Member], metric: str) -> tuple[float, float, int]:
+    """Mean, standard deviation and number of what the best checkpoints of those that were not lost came to."""
+    found = [m.tested.metrics.get(metric, math.nan) for m in members if m.tested is not None and m.value is not None]
+    values = [value for value in found if math.isfinite(value)]
+    std = stdev(values) if len(values) > 1 else math.nan
+    return fmean(values) if values else math.nan, std, len(values)
+
+
+def _order(history: History, score: float, candidate: str, rank: int) -> tuple[bool, float, int, int]:
+    """Sort key: NaN last, then the score, then the order of entry; ranks tell the members of a race apart."""
+    minimised = -score if history.plan.mode == "max" else score
+    return math.isnan(score), minimised, history.candidates[candidate].index, rank
+
+
+def _audits(history: History) -> dict[str, int]:
+    """Audited candidates, with the first gate that they passed only for that."""
+    found: dict[str, int] = {}
+    for decision in history.decisions:
+        if isinstance(decision, Promoted) and decision.reason == AUDIT:
+            found.setdefault(decision.candidate, decision.gate)
+    return found

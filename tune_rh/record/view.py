@@ -1,0 +1,103 @@
+"""A history as plain data: the `analysis.view.Run` that reports, tables and diagnostics of whole runs are handed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from analysis.view import Candidate, Decision, Member, Report, Run
+from tune_rh.record import members, ranking
+from tune_rh.record.events import Promoted, SeedAdded
+from tune_rh.record.history import History
+
+
+def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingProxyType({})) -> Run:
+    """The run in the folder ``root`` as its history has it now."""
+    candidates = {candidate.id: _candidate(history, candidate) for candidate in history.candidates.values()}
+    stages = range(len(history.plan.stages))
+    return Run(
+        root=root,
+        kind=history.plan.kind,
+        plan=history.plan.model_dump(mode="json"),
+        provenance=provenance,
+        candidates=candidates,
+        members={member.id: member for one in candidates.values() for member in one.members.values()},
+        decisions=tuple(map(_decision, history.decisions)),
+        gates=tuple(tuple(ranking.entries(history, stage)) for stage in stages),
+        funnel=tuple(ranking.funnel(history)),
+        standings=tuple(tuple(ranking.standings(history, stage)) for stage in stages),
+        spent=ranking.spent(history),
+        slots=history.slots,
+        ended=history.ended,
+    )
+
+
+def reports(history: History, member: members.Member) -> Iterator[Report]:
+    """What a member has reported, in order of steps, each step once."""
+    curve, objective = member.curve, history.plan.objective
+    for step, metrics, cost in zip(curve.steps, curve.metrics, member.costs, strict=True):
+        value = metrics.get(objective, math.nan)
+        yield Report(
+            step=step,
+            value=value if math.isfinite(value) else math.nan,
+            metrics=metrics,
+            stage=cost.stage,
+            train_s=cost.train_s,
+            eval_s=cost.eval_s,
+            diverged=member.diverged and step == member.step,
+            member_s=cost.member_s,
+            total_steps=cost.total_steps,
+            total_s=cost.total_s,
+        )
+
+
+def _candidate(history: History, candidate: members.Candidate) -> Candidate:
+    added = candidate.added
+    return Candidate(
+        id=candidate.id,
+        origin=added.origin,
+        label=added.label,
+        config=added.config,
+        params=added.params,
+        distributions=added.distributions,
+        parent=added.parent,
+        stage=max((member.stage for member in candidate.members.values()), default=0),
+        audited=candidate.audited,
+        members={seed: _member(history, member) for seed, member in candidate.members.items()},
+    )
+
+
+def _member(history: History, member: members.Member) -> Member:
+    status: str = member.status
+    if status == "idle":
+        status = "parked" if member.step else "waiting"
+    value = member.value
+    return Member(
+        id=str(member.id),
+        candidate=member.id.candidate,
+        seed=member.id.seed,
+        status=status,
+        reason=member.reason,
+        stage=member.stage,
+        lost_stage=member.lost_stage,
+        reports=tuple(reports(history, member)),
+        best=math.nan if value is None else history.shown(value),
+        best_step=None if value is None else member.curve.best_step,
+        tested=None if member.tested is None else member.tested.metrics,
+        verdicts=None if member.diagnosed is None else member.diagnosed.verdicts,
+        seconds=member.slot_seconds,
+    )
+
+
+def _decision(taken: Promoted | SeedAdded | members.Ended) -> Decision:
+    match taken:
+        case Promoted():
+            of = (taken.candidate, taken.gate, taken.reason, taken.seed, taken.score, taken.rank, taken.num_scored)
+            return Decision("promoted", *of)
+        case SeedAdded():
+            return Decision("seed added", taken.candidate, taken.gate, "near the cut", taken.seed, chance=taken.chance)
+        case members.Ended(event, outcome, stage):
+            return Decision(outcome, event.member.candidate, stage, event.reason, event.member.seed)

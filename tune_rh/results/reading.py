@@ -1,0 +1,90 @@
+"""Runs on disk as they are now, only to look at: finished or not, being written, or of a family that is gone."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.view import Run
+from tune_rh.record.history import History
+from tune_rh.record.journal import RunPaths, is_locked
+from tune_rh.record.view import view
+from tune_rh.run import runs
+
+if TYPE_CHECKING:
+    from analysis.tables import RunTables
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A run as it was read.
+
+    Attributes:
+        paths: of the run.
+        history: its journal, folded once for everything that is shown.
+        is_written: whether some process was writing the run then.
+        provenance: what it was made with; empty if that was lost.
+        notes: what could not be read, in words.
+    """
+
+    paths: RunPaths
+    history: History
+    is_written: bool
+    provenance: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def run(self) -> Run:
+        """What reports, tables and diagnostics of whole runs are handed."""
+        return view(self.history, self.paths.root, self.provenance)
+
+
+def read(paths: RunPaths) -> Reading:
+    """Read a run; warnings about what was passed over are kept as notes, and given again.
+
+    Raises:
+        JournalCorrupt: the frozen plan or the journal are damaged.
+    """
+    written = is_locked(paths)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, history = runs.replay(paths)
+        provenance = read_provenance(paths)
+    for warning in caught:
+        warnings.warn(warning.message, stacklevel=2)
+    if not written:
+        history.hand_back_all()
+    return Reading(paths, history, written, provenance, tuple(str(warning.message) for warning in caught))
+
+
+def load(run: str | Path, runs_dir: str | Path = "runs") -> RunTables:
+    """A run's members, curves, candidates, gates, decisions and findings as pandas tables.
+
+    Args:
+        run: its name in ``runs_dir``, or its folder.
+        runs_dir: where runs lie.
+
+    Raises:
+        RunNotFound: with the names there are.
+        JournalCorrupt: its plan or journal are damaged.
+    """
+    from analysis.tables import RunTables
+
+    return RunTables(read(runs.find(str(run), Path(runs_dir).absolute())).run)
+
+
+def read_provenance(paths: RunPaths) -> Mapping[str, Any]:
+    """What the run was made with; empty, with a warning, if that was lost."""
+    try:
+        facts = json.loads(paths.provenance.read_text(encoding="utf-8"))
+        if not isinstance(facts, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{paths.provenance}: provenance cannot be read ({error})", stacklevel=2)
+        return {}
+    return facts

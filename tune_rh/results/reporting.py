@@ -1,0 +1,188 @@
+"""The report of a run on disk: gathers what `analysis.reports` needs and has it written; changes only ``report/``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from analysis.view import Run
+from trainables.errors import DataError, UnknownFamily
+from trainables.registry import get_family
+from tune_rh.errors import PlanError
+from tune_rh.record.journal import RunPaths
+from tune_rh.results.reading import Reading
+from tune_rh.run import runs
+
+if TYPE_CHECKING:
+    from analysis.diagnose.api import Baseline, Finding
+    from analysis.reports.page.page import OwnReport
+
+_PICTURES = {
+    "race.png": "Curves of all seeds, and the expected best of k.",
+    "difference.png": "Values by seed, and B - A by step.",
+    "bisection.png": "Positions of the probes between A and B.",
+}
+
+
+@dataclass(frozen=True)
+class AboutRun:
+    """What the diagnostics of whole runs say; ``seconds`` by their names."""
+
+    findings: Sequence[Finding]
+    seconds: Mapping[str, float]
+
+    def keep(self, paths: RunPaths) -> Path | None:
+        """Write it where reports and tables of the run read it: the path; None where nothing was asked."""
+        from analysis.reports.run_findings import keep
+
+        return keep(paths.report, self.findings, self.seconds) if self.findings else None
+
+
+def about_run(run: Run, names: Sequence[str] | None = None) -> AboutRun:
+    """Ask the diagnostics of whole runs about the run as it is now; nothing is written.
+
+    Args:
+        run: it.
+        names: which ones; None: all of its family, which may have none.
+
+    Raises:
+        analysis.diagnose.registry.UnknownDiagnostic: one of ``names`` does not exist, or is not for runs of this
+        family.
+    """
+    from analysis.diagnose.registry import diagnose_run
+
+    took: dict[str, float] = {}
+    try:
+        findings = diagnose_run(run, names, lambda finding, seconds: took.update({finding.name: seconds}))
+    except UnknownFamily:
+        return AboutRun((), {})  # its module is not there, and its diagnostics neither
+    return AboutRun(findings, took)
+
+
+def write(reading: Reading, data_dir: Path, out: Path | None = None, about: AboutRun | None = None) -> Path:
+    """Write the report of a run, with what diagnostics say about all of it as it is now; the path of its page.
+
+    Args:
+        reading: the run.
+        data_dir: where data sets lie, for the baselines; without them the report says so.
+        out: see `analysis.reports.page.page.write`.
+        about: what its diagnostics said, where they have been asked already.
+    """
+    from analysis.reports.page import page as search
+
+    paths, run = reading.paths, reading.run
+    rows, why = _baselines(paths, run, data_dir, keep=out is None)
+    with TemporaryDirectory() as beside:
+        own = _own_report(reading, paths.report if out is None else Path(beside))
+    about = about_run(run) if about is None else about
+    if out is None:
+        about.keep(paths)
+    return search.write(
+        run,
+        out,
+        writing=reading.is_written,
+        notes=reading.notes,
+        unit=unit(run.plan["family"]),
+        baselines=rows,
+        baselines_note=why,
+        own=own,
+        about_run=about.findings,
+    )
+
+
+def unit(family: str) -> str:
+    """Of the family's objective; empty for a family that is not there."""
+    try:
+        return get_family(family).objective.unit
+    except UnknownFamily:
+        return ""
+
+
+def _baselines(paths: RunPaths, run: Run, data_dir: Path, *, keep: bool) -> tuple[Sequence[Baseline], str]:
+    """The baselines on the run's own data, or why there are none."""
+    from analysis import baselines
+    from trainables.errors import TrainableError
+
+    family = run.plan["family"]
+    data = run.provenance.get("data") or {}
+    if run.kind != "search" or not _has_baselines(family):
+        return (), "there are none for this family"
+    name, digest = data.get("name"), data.get("sha256")
+    if not name or not digest:
+        return (), "provenance.json does not say which data it was trained on"
+
+    def make() -> Sequence[Baseline]:
+        first = next(iter(run.candidates.values()), None)
+        folder = _folder_of_data(family, name, digest, (data_dir, Path(data["folder"])))
+        return baselines.measure(family, name, folder, None if first is None else first.config)
+
+    try:
+        return baselines.kept(paths.report / "baselines.json", digest, make, keep=keep), ""
+    except TrainableError as error:
+        return (), f"the data cannot be used ({' '.join(str(error).split())})"
+
+
+def _has_baselines(family: str) -> bool:
+    try:
+        return bool(get_family(family).baselines)
+    except UnknownFamily:
+        return False
+
+
+def _folder_of_data(family: str, name: str, digest: str, folders: Sequence[Path]) -> Path:
+    """The first folder that holds the data which the run was made with; raises DataError if there is none."""
+    source = runs.data_source(get_family(family))
+    problems = []
+    for folder in dict.fromkeys(folders):
+        try:
+            if source.digest(name, folder) == digest:
+                return folder
+            problems.append(f"{name} in {folder} is another version than the run's")
+        except DataError as error:
+            problems.append(str(error))
+    raise DataError("; ".join(problems))
+
+
+def _own_report(reading: Reading, folder: Path) -> OwnReport | None:
+    """What the report of a race or comparison says as things stand; None for a search, or if it cannot be made.
+
+    It is written into ``folder``.
+    """
+    from analysis.reports.comparison import report as comparison
+    from analysis.reports.page.page import OwnReport
+    from analysis.reports.race import report as race
+    from tune_rh.cli import conclude
+
+    kind = reading.run.kind
+    try:
+        if kind == "race":
+            raced = conclude.as_race(reading.run)
+            written, lines = race.write(raced, folder), race.lines(raced)
+        elif kind == "comparison":
+            compared = conclude.as_comparison(reading.run, reading.history)
+            written, lines = comparison.write(compared, folder), comparison.lines(compared)
+        else:
+            return None
+    except (PlanError, UnknownFamily):
+        return _written_before(reading.paths, kind)  # only its family can tell which configs lie between A and B
+    return OwnReport(lines, _pictures(folder), written.name)
+
+
+def _written_before(paths: RunPaths, kind: str) -> OwnReport | None:
+    """The report that lies in the run's folder: its first lines and pictures; None if there is none."""
+    from analysis.reports.page.page import OwnReport
+
+    path = paths.report / f"{kind}.md"
+    if not path.is_file():
+        return None
+    head = path.read_text().partition("\n![")[0].splitlines()
+    said = [line.removeprefix("- ").strip("*") for line in head if line.startswith(("- ", "**"))]
+    return OwnReport([re.sub(r"\\(\W)", r"\1", line) for line in said], _pictures(paths.report), path.name)
+
+
+def _pictures(folder: Path) -> dict[str, bytes]:
+    return {text: (folder / name).read_bytes() for name, text in _PICTURES.items() if (folder / name).is_file()}

@@ -1,0 +1,1 @@
+"""Making it happen: the session, the folder of a run, the runners."""

@@ -1,0 +1,151 @@
+"""Candidates of a real family: the configs that the plan names, then draws from its space, follow-ups or probes.
+
+Not here: which of them is due (the scheduler), or how a draw is made (`tune_rh.decide.samplers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from search_spaces.registry import get_space
+from trainables.registry import build_config, get_family
+from tune_rh.decide import comparison, follow_ups, samplers
+from tune_rh.decide.scheduler import AskFollowUp
+from tune_rh.errors import PlanError
+from tune_rh.plan.configs import named_config
+from tune_rh.plan.file import explain
+from tune_rh.plan.kinds import Comparison, Search
+from tune_rh.plan.schema import Plan
+from tune_rh.record.events import CandidateAdded, FollowUpSkipped, Origin, SpaceExhausted
+from tune_rh.record.history import History
+from tune_rh.record.members import candidate_id
+from tune_rh.run.session import Source
+
+
+class NamedSource:
+    """The configs that a plan names and nothing else: all that a race has; see `tune_rh.run.session.Source`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._family = get_family(plan.family)
+
+    def candidate(self, history: History) -> CandidateAdded | SpaceExhausted:
+        """The control first, then what else the plan names; a config that is known is passed over."""
+        for name, origin in self.plan.named:
+            config, patience = named_config(self.plan, name)
+            if not history.knows(config.digest(), patience):
+                enters = len(self.plan.stages) if origin == "reference" else 0
+                return self._add(history, config, origin, name, patience_steps=patience, enters=enters)
+        return self._further(history)
+
+    def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
+        """Never asked: only a search has follow-ups."""
+        raise AssertionError(f"{asked} in a {self.plan.kind}")
+
+    def _further(self, history: History) -> CandidateAdded | SpaceExhausted:
+        return SpaceExhausted(0)
+
+    def _add(
+        self,
+        history: History,
+        config: Any,
+        origin: Origin,
+        label: str = "",
+        draw: samplers.Draw | None = None,
+        **facts: Any,
+    ) -> CandidateAdded:
+        return CandidateAdded(
+            candidate_id(len(history.candidates)),
+            config.model_dump(mode="json"),
+            config.digest(),
+            origin,
+            label,
+            params=draw.params if draw else {},
+            distributions=draw.distributions if draw else {},
+            **facts,
+        )
+
+
+class SearchSource(NamedSource):
+    """Named configs, then draws; and the follow-ups around winners."""
+
+    plan: Search
+
+    def __init__(self, plan: Search) -> None:
+        super().__init__(plan)
+        self._space = get_space(plan.family, plan.space) if plan.space else None
+
+    def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
+        """Around the winner's resolved config and with its patience; skipped if it cannot be made, or is known."""
+        change = follow_ups.changes(self.plan)[asked.number]
+        parent = history.candidates[asked.parent].added
+        label, patience = follow_ups.label(asked.parent, change.fields), parent.patience_steps
+        try:
+            config = build_config(self._family, parent.config, change.fields)
+        except ValidationError as error:
+            return FollowUpSkipped(asked.parent, label, explain(error, label))
+        known = history.named(config.digest(), patience)
+        if known is not None:
+            return FollowUpSkipped(asked.parent, label, f"{known} is the same config")
+        enters = change.follow_up.enters
+        return self._add(
+            history, config, "follow_up", label, patience_steps=patience, parent=asked.parent, enters=enters
+        )
+
+    def _further(self, history: History) -> CandidateAdded | SpaceExhausted:
+        if self._space is None:  # presets that were passed over leave some of num_candidates open
+            return SpaceExhausted(0)
+        for attempt in range(samplers.MAX_DRAWS):
+            draw = samplers.draw(self.plan.sampler, self._space, history, attempt)
+            config = self._resolve(draw.config, self._space.base)
+            if not history.knows(config.digest()):
+                return self._add(history, config, "sampler", draw=draw)
+        return SpaceExhausted(samplers.MAX_DRAWS)
+
+    def _add(
+        self,
+        history: History,
+        config: Any,
+        origin: Origin,
+        label: str = "",
+        draw: samplers.Draw | None = None,
+        **facts: Any,
+    ) -> CandidateAdded:
+        return super()._add(history, config, origin, label, draw or self._as_draw(config), **facts)
+
+    def _as_draw(self, config: Any) -> samplers.Draw | None:
+        """How the space would have drawn a preset, or None if it cannot: the sampler then learns nothing from it."""
+        if self._space is None:
+            return None
+        draw = samplers.inside(self.plan.sampler, self._space, config.model_dump())
+        return draw if draw and self._resolve(draw.config, self._space.base) == config else None
+
+    def _resolve(self, draw: Mapping[str, Any], preset: str) -> Any:
+        try:
+            return build_config(self._family, draw, self.plan.fixed, preset=preset)
+        except ValidationError as error:
+            raise PlanError(explain(error, f"a draw from space {self.plan.space!r}")) from error
+
+
+class ComparisonSource(NamedSource):
+    """A and B, then the configs between them that a bisection asks for."""
+
+    plan: Comparison
+
+    def _further(self, history: History) -> CandidateAdded:
+        keys = comparison.next_probe(history)
+        assert keys is not None, "the scheduler asks only while a probe is wanted"
+        fields = comparison.probe_fields(history, keys)
+        patience = fields.pop(comparison.PATIENCE, None)
+        label = f"{self.plan.control} with {', '.join(sorted(keys))} of {self.plan.presets[0]}"
+        return self._add(history, build_config(self._family, fields), "probe", label, patience_steps=patience)
+
+
+def family_source(plan: Plan) -> Source:
+    """Where a session on ``plan`` takes its candidates from."""
+    if isinstance(plan, Search):
+        return SearchSource(plan)
+    return ComparisonSource(plan) if isinstance(plan, Comparison) else NamedSource(plan)

@@ -1,0 +1,106 @@
+"""Connecting to Ray: a cluster of its own on loopback, or one that the user names; how many jobs fit on it.
+
+Not here: anything about trials (`tune_rh.run.ray_runner`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from tune_rh.errors import PreflightRefused
+from tune_rh.plan.schema import Resources
+
+# Ray replaces 127.0.0.1 by an address that other hosts can reach, but takes the rest of the loopback net as it is.
+_LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connected cluster: where its dashboard is, and how many jobs it has room for."""
+
+    dashboard: str
+    slots: int
+
+
+@contextmanager
+def connect(resources: Resources, address: str = "local", *, owner: Path = Path()) -> Iterator[Cluster]:
+    """Join ``address``, or start a cluster on loopback that ends with this block.
+
+    Args:
+        resources: what a job asks for.
+        address: ``"local"``, or a cluster to join.
+        owner: whose cluster it is; what a killed driver of the same owner left behind is cleared away.
+
+    Raises:
+        PreflightRefused: nothing answers at ``address``, or it can never give what one job asks for.
+    """
+    # Spinning OpenMP threads on a shared machine cost three to four times the time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    temporary = None
+    if address == "local":
+        # Ray puts sockets below this folder, and a socket's path may have 107 bytes at the most.
+        key = hashlib.sha256(f"{os.getuid()} {owner.absolute()}".encode()).hexdigest()[:12]
+        temporary = f"/tmp/tune-rh-{key}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        context = ray.init(
+            address="local",
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            _node_ip_address=_LOOPBACK,
+            _temp_dir=temporary,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    else:
+        context = _join(address)
+    try:
+        yield Cluster(f"http://{context.dashboard_url}" if context.dashboard_url else "", count_slots(resources))
+    finally:
+        ray.shutdown()
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _join(address: str) -> Any:
+    environment = {"OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}
+    try:
+        return ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": environment}
+        )
+    except ConnectionError as error:
+        raise PreflightRefused(
+            f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]}). "
+            "Start one with `ray start --head`, or leave --address out for one of this run's own"
+        ) from error
+
+
+def count_slots(resources: Resources) -> int:
+    """How many jobs run at a time: what has room, at most ``resources.slots``.
+
+    Raises:
+        PreflightRefused: not one job fits on any node.
+    """
+    room = 0
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    for node in nodes:
+        by_cpu = int(node.get("CPU", 0) // resources.cpu)
+        by_gpu = int(node.get("GPU", 0) / resources.gpu + 1e-9) if resources.gpu else by_cpu
+        room += min(by_cpu, by_gpu)
+    if room == 0:
+        most = ", ".join(f"{n.get('CPU', 0):g} CPU and {n.get('GPU', 0):g} GPU" for n in nodes)
+        raise PreflightRefused(
+            f"resources.cpu = {resources.cpu}, resources.gpu = {resources.gpu:g}: no node of the cluster can ever "
+            f"give that to a job; its nodes have {most}. Ask for less, or join another cluster with --address"
+        )
+    return room if resources.slots is None else min(room, resources.slots)

@@ -1,0 +1,241 @@
+"""Runs jobs on Ray Tune: a `Searcher` that hands jobs out and a `TrialScheduler` that obeys the policy's verdicts.
+
+Tune places trials, reuses actors, retries and logs. It decides nothing and remembers nothing that a resume needs: its
+own ASHA, its PAUSED state and its restore keep rungs in memory and lose them with the driver
+(``docs/decisions/0001``). One Ray trial is one job; a member that goes on at once keeps its trial and its actor.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import PlacementGroupFactory
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from trainables.worker.job import MemberJob
+from trainables.worker.report import REPORTS, Report
+from tune_rh.decide.scheduler import Finish, RunMember, Wait
+from tune_rh.plan.schema import Resources
+from tune_rh.record.events import MemberId
+from tune_rh.run.ray_trainable import MemberTrainable
+from tune_rh.run.runner import member_job, record_failure
+from tune_rh.run.runs import OpenRun
+from tune_rh.run.session import Session
+
+# Tune reads these when it starts: our own records replace its loggers and snapshots, and our signals its handler.
+_TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+# How long the first worker that is up waits for the others: on a cluster that is shared they may never come.
+_WARM_UP_S = 60.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class RayRunner:
+    """Jobs as Ray Tune trials, on the cluster that is connected (`tune_rh.run.ray_cluster`)."""
+
+    name = "ray"
+
+    def __init__(self, run: OpenRun, slots: int) -> None:
+        self._run = run
+        self.slots = slots
+
+    def run(self, session: Session) -> None:
+        """See `tune_rh.run.runner.Runner`."""
+        # One pending trial a slot: with fewer, the first actor that is up takes every trial.
+        os.environ.update(_TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(self.slots))
+        bridge = _Bridge(self._run, session, self.slots)
+        tuner = tune.Tuner(
+            _trainable(session.plan.resources),
+            tune_config=tune.TuneConfig(
+                num_samples=-1,
+                search_alg=JobSearcher(bridge),
+                scheduler=VerdictScheduler(bridge),
+                reuse_actors=True,
+                trial_name_creator=trial_name,
+                trial_dirname_creator=_trial_folder,
+            ),
+            run_config=tune.RunConfig(
+                name=f"session-{session.history.session}",
+                storage_path=str(self._run.paths.ray),
+                failure_config=tune.FailureConfig(max_failures=session.plan.resources.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+        if bridge.error is not None:
+            raise bridge.error
+
+
+class _Bridge:
+    """What searcher and scheduler share. Tune pickles both for a restore that is not used: nothing goes along."""
+
+    def __init__(self, run: OpenRun, session: Session, slots: int) -> None:
+        self.session = session
+        self.members: dict[str, MemberId] = {}
+        self.error: BaseException | None = None
+        self._run = run
+        self._slots = slots
+        self._num_warm_ups = 0
+        self._warm: set[str] = set()
+        self._give_up_warming_at = math.inf
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether jobs may start: a worker in every slot has its imports done, or the rest has had its time."""
+        return len(self._warm) >= self._slots or time.monotonic() > self._give_up_warming_at
+
+    def wants_warm_up(self) -> bool:
+        """Whether the next trial is to be one that only starts a worker; counts it."""
+        wanted = self._num_warm_ups < self._slots
+        self._num_warm_ups += wanted
+        return wanted
+
+    def warmed(self, trial_id: str) -> None:
+        """A worker is up."""
+        if not self._warm:
+            self._give_up_warming_at = time.monotonic() + _WARM_UP_S
+        self._warm.add(trial_id)
+
+    def suggest(self, trial_id: str) -> MemberJob | Wait | Finish:
+        """The job of a new trial. An error of ours ends the session in good order instead of Tune's loop."""
+        if self.error is not None:
+            return Wait() if self.members else Finish()
+        try:
+            job = self.session.next_job()
+        except Exception as error:  # noqa: BLE001 - raised again by `RayRunner.run` once Tune has let go
+            self._fail(error)
+            return Wait() if self.members else Finish()
+        if not isinstance(job, RunMember):
+            return job
+        self.members[trial_id] = job.member
+        return member_job(self._run, job)
+
+    def report(self, trial_id: str, report: Report) -> bool:
+        """Whether the trial goes on."""
+        if self.error is not None or trial_id not in self.members:
+            return False
+        try:
+            goes_on = self.session.on_report(report)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
+            return False
+        if not goes_on:
+            del self.members[trial_id]
+        return goes_on
+
+    def failed(self, trial_id: str, error: str) -> None:
+        """A trial was given up."""
+        self.warmed(trial_id)  # a worker that cannot start shows in its first job, with a record
+        member = self.members.pop(trial_id, None)
+        if member is None or self.error is not None:
+            return
+        try:
+            record_failure(self._run, self.session, member, error)
+        except Exception as failure:  # noqa: BLE001 - as above
+            self._fail(failure)
+
+    def ended(self, trial_id: str) -> None:
+        """A trial is over, whatever we had said."""
+        self.members.pop(trial_id, None)
+
+    def _fail(self, error: BaseException) -> None:
+        self.error = error
+        self.session.request_stop()
+
+
+class JobSearcher(Searcher):
+    """Hands out jobs: a config, None (nothing now) or FINISHED."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next job for a new trial; before the first one, a trial a slot that starts its worker."""
+        if self._bridge.wants_warm_up():
+            return {"job": None, "family": self._bridge.session.plan.family}
+        if not self._bridge.is_warm:
+            return None
+        job = self._bridge.suggest(trial_id)
+        if isinstance(job, Finish):
+            return str(Searcher.FINISHED)
+        return None if isinstance(job, Wait) else {"job": job.to_json()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial ended; errors were told by `VerdictScheduler.on_trial_error` already."""
+        if error:
+            self._bridge.failed(trial_id, "the trial ended without a report; see the files under ray/")
+        else:
+            self._bridge.ended(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+
+class VerdictScheduler(FIFOScheduler):
+    """Passes each report to the session and obeys."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._bridge = bridge
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Go on, or end the trial with a checkpoint."""
+        if "report" not in result:
+            self._bridge.warmed(trial.trial_id)
+            return str(TrialScheduler.STOP if self._bridge.is_warm else TrialScheduler.CONTINUE)
+        goes_on = self._bridge.report(trial.trial_id, REPORTS.decode(result["report"]))
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Called for retries as well (then the trial's status is ERROR); only what is final counts."""
+        if trial.status != Trial.ERROR:
+            # Not trial.get_error(): it reads a copy in the storage that is not there yet.
+            file = Path(trial.error_file) if trial.error_file else None
+            text = file.read_text() if file and file.is_file() else "unknown error"
+            self._bridge.failed(trial.trial_id, _COLOURS.sub("", text))
+
+
+def trial_name(trial: Trial) -> str:
+    """``spacing_mdn c0007 s42 1k->5k``: what Tune's logs show."""
+    job = trial.config["job"]
+    return MemberJob.from_json(job).label if job else "warm-up"
+
+
+def _trial_folder(trial: Trial) -> str:
+    job = trial.config["job"]
+    return f"{MemberJob.from_json(job).member if job else 'warm-up'}-{trial.trial_id}"
+
+
+def _trainable(resources: Resources) -> type[MemberTrainable]:
+    # Not tune.with_resources: that renames every actor to ResourceTrainable.
+    request = PlacementGroupFactory([{"CPU": float(resources.cpu), "GPU": float(resources.gpu)}])
+
+    class Member(MemberTrainable):
+        @classmethod
+        def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+            return request
+
+    Member.__qualname__ = "Member"  # what the dashboard shows
+    return Member

@@ -1,0 +1,95 @@
+"""The one adapter between a `TrainTask` and Ray Tune: a class Trainable whose actor is used again for other members.
+
+State lives in the member's own folder, not in Ray's checkpoints: a new trial, a retry after a crash and a promoted
+member all go on from the newest sound checkpoint there. Ray's checkpoint is a note that says which step was saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+# Ray holds the title's memory, so no other library can write it.
+from ray._raylet import setproctitle  # type: ignore[attr-defined]
+from ray.tune import Trainable
+
+from trainables.registry import get_family, resolve
+from trainables.worker.job import MemberJob
+from trainables.worker.member import MemberRun
+from trainables.worker.report import REPORTS
+
+_WARM_POLL_S = 0.05
+
+
+class MemberTrainable(Trainable):
+    """One actor; ``config["job"]`` is a `MemberJob` as JSON, or None to warm up."""
+
+    run: MemberRun | None = None
+    _job: MemberJob | None = None
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take a job; without one, only import what jobs need."""
+        self._take(config)
+        if self._job is None:
+            _import_all(config["family"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another job: everything is built anew from its config, seed and checkpoint."""
+        self._take(new_config)
+        return True
+
+    def __repr__(self) -> str:
+        """What the dashboard calls this actor. Ray reads it once, at its start, and members come and go."""
+        return type(self).__name__ if self._job is None else f"{self._job.label}, then others"
+
+    def step(self) -> dict[str, Any]:
+        """One evaluation interval."""
+        if self._job is None:
+            time.sleep(_WARM_POLL_S)
+            return {"warm": True}
+        # The process's title is read anew each time: here the dashboard and `ps` do show the present member.
+        setproctitle(f"ray::{self._job.label}")
+        if self.run is None:
+            # Not in setup: Tune may give a trial another actor before its first step, and this one must not have
+            # touched the member's folder.
+            _limit(self._job)
+            self.run = MemberRun(self._job)
+        # One string: Tune flattens nested results, and would mix our metrics with its own.
+        return {"report": REPORTS.encode(self.run.advance())}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Called when the trial ends: save the member where it stands."""
+        if self.run is None:
+            return
+        if self.run.job.purpose == "train" and self.run.step:
+            self.run.save()
+        note = {"member": str(self.run.job.member), "step": self.run.step}
+        (Path(checkpoint_dir) / "member.json").write_text(json.dumps(note))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to do: the member's newest checkpoint is loaded with it, and may be newer than Ray's."""
+
+    def _take(self, config: dict[str, Any]) -> None:
+        self._job = None if config["job"] is None else MemberJob.from_json(config["job"])
+        self.run = None
+
+
+def _import_all(family: str) -> None:
+    """Pay for imports before the first job: torch, the family, and what torch imports for its first optimiser."""
+    import torch
+
+    resolve(get_family(family).task)
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+
+
+def _limit(job: MemberJob) -> None:
+    """Keep the process inside its share: threads on the CPU, memory on a fraction of a GPU."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    torch.set_num_threads(job.threads)
+    if job.device == "cuda" and 0 < job.gpu_fraction < 1:
+        torch.cuda.set_per_process_memory_fraction(job.gpu_fraction)

@@ -1,0 +1,97 @@
+"""What a runner is, and what every runner of a run on disk needs: a session on it, jobs for workers, failures."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import Protocol
+
+from trainables.worker.job import MemberJob
+from tune_rh.decide.scheduler import RunMember
+from tune_rh.errors import StorageFull
+from tune_rh.record.events import Event, MemberId, SessionEnded
+from tune_rh.run.family_source import family_source
+from tune_rh.run.runs import OpenRun
+from tune_rh.run.session import Session
+from tune_rh.watch.study import StudyMirror
+
+_MIN_FREE_BYTES = 16 * 2**20
+
+
+class Runner(Protocol):
+    """Runs jobs somewhere. All runners give the same records for the same plan, time and host aside."""
+
+    name: str
+    slots: int
+
+    def run(self, session: Session) -> None:
+        """Return when ``session`` is finished, or stopped and every worker has handed its member back."""
+        ...
+
+
+def start_session(run: OpenRun, *, runner: str, slots: int) -> Session:
+    """A session that writes the run's journal and keeps its study.db; closing it closes the journal."""
+    paths = run.paths
+    paths.stop_request.unlink(missing_ok=True)
+    mirror = StudyMirror(paths.study, run.plan.name, run.history)
+
+    def sink(event: Event) -> None:
+        run.journal.append(event)
+        if isinstance(event, SessionEnded):
+            run.journal.close()
+            paths.stop_request.unlink(missing_ok=True)
+
+    source = family_source(run.plan)
+    ask_workers = paths.stop_request.touch
+    session = Session(
+        run.plan, run.history, sink, source, time.time, runner=runner, slots=slots, tell_workers=ask_workers
+    )
+    session.watchers.append(mirror)
+    return session
+
+
+def member_job(run: OpenRun, job: RunMember) -> MemberJob:
+    """What a worker is told of ``job``; a new lease each time."""
+    plan, member = run.plan, run.history.member(job.member)
+    added = run.history.candidates[job.member.candidate].added
+    return MemberJob(
+        member=job.member,
+        family=plan.family,
+        config=added.config,
+        config_digest=added.config_digest,
+        folder=str(run.paths.member(job.member)),
+        data_dir=str(run.data_dir),
+        objective=plan.objective,
+        mode=plan.mode,
+        eval_every=plan.eval_every,
+        gates=tuple(stage.until_step for stage in plan.stages),
+        stop_request=str(run.paths.stop_request),
+        lease=f"{run.history.session}.{next(run.leases)}",
+        save_every=plan.save_every,
+        patience_steps=added.patience_steps or plan.rules.patience_steps,
+        device="cuda" if plan.resources.gpu else "cpu",
+        threads=plan.resources.cpu,
+        gpu_fraction=plan.resources.gpu,
+        purpose=job.purpose,
+        diagnose="tune_rh.run.diagnosis:diagnose",
+        diagnostics=(plan.diagnose or ()) if member.tested else plan.require,
+        from_step=member.step,
+        until_step=job.until_step,
+    )
+
+
+def record_failure(run: OpenRun, session: Session, member: MemberId, error: str) -> None:
+    """Record a job that was given up after its retries.
+
+    Raises:
+        StorageFull: the disk is, which is no fault of the member: it is interrupted.
+    """
+    free = shutil.disk_usage(run.paths.root).free
+    if free >= _MIN_FREE_BYTES:
+        session.on_failure(member, error)
+        return
+    session.on_interruption(member, "disk full")
+    raise StorageFull(
+        f"{run.paths.root}: the disk is full ({free // 2**20} MiB free), and {member} could not save. "
+        "Nothing that was recorded is lost. Free some space, then resume the run"
+    )

@@ -1,0 +1,185 @@
+"""Making and opening the folder of a run: freeze the plan, check that it still is the same, replay the journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from trainables.api import Accompanied, DataSource, Family
+from trainables.config import canonical_digest
+from trainables.files import write_atomic
+from trainables.registry import get_family, resolve
+from tune_rh import provenance
+from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, RunNotFound, storage_full
+from tune_rh.plan.configs import named_config
+from tune_rh.plan.file import load_frozen, load_plan
+from tune_rh.plan.schema import Plan
+from tune_rh.record.events import RunCreated
+from tune_rh.record.history import History
+from tune_rh.record.journal import JOURNAL_SCHEMA, Journal, RunPaths, read
+
+
+def default_data_dir() -> Path:
+    """``$TUNE_RH_DATA_DIR``, or ``data`` in the working folder."""
+    return Path(os.environ.get("TUNE_RH_DATA_DIR", "data")).absolute()
+
+
+def recorded_data_dir(paths: RunPaths) -> Path:
+    """Where the run's data lay when it was made; if that is gone (a run from elsewhere), `default_data_dir`."""
+    try:
+        folder = Path(json.loads(paths.provenance.read_text(encoding="utf-8"))["data"]["folder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return default_data_dir()
+    return folder if folder.is_dir() else default_data_dir()
+
+
+def resume_command(paths: RunPaths, *options: str) -> str:
+    """What to type to go on with the run from this folder, ``options`` included."""
+    place = () if paths.root.parent == Path("runs").absolute() else ("--runs-dir", str(paths.root.parent))
+    return shlex.join(("tune-rh", "resume", paths.root.name, *place, *options))
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is ready to go on: who holds it also holds its `RunLock`.
+
+    Attributes:
+        leases: numbers its jobs, so that a worker which was replaced cannot pass for its successor.
+    """
+
+    paths: RunPaths
+    plan: Plan
+    history: History
+    journal: Journal
+    data_dir: Path
+    leases: Iterator[int] = field(default_factory=lambda: count(1))
+
+
+def create(plan: Plan, root: Path, data_dir: Path) -> RunPaths:
+    """Freeze ``plan`` into the new folder ``root``.
+
+    Raises:
+        RunExists: ``root`` is there already.
+        trainables.errors.DataError: the data set cannot be used.
+    """
+    check_free(root)
+    facts = _facts(plan, data_dir)
+    paths = RunPaths(root)
+    root.mkdir(parents=True)
+    for folder in (paths.root / "members", paths.ray):
+        folder.mkdir()
+    data = {"name": dataset(plan), "sha256": facts.data_digest, "folder": str(data_dir)}
+    with storage_full(root, "remove this folder and start again"):
+        write_atomic(paths.plan, plan.toml())
+        write_atomic(paths.provenance, json.dumps(provenance.collect(data), indent=1))
+    journal = Journal(paths.journal)
+    journal.append(facts)
+    journal.close()
+    return paths
+
+
+def check_free(root: Path) -> None:
+    """Raise `RunExists` if something is at ``root``."""
+    if root.exists():
+        raise RunExists(
+            f"run {root.name!r} exists in {root.parent}: go on with `{resume_command(RunPaths(root))}`, "
+            "or choose another name with --name"
+        )
+
+
+def find(name: str, runs_dir: Path) -> RunPaths:
+    """The run called ``name`` (or at that path); raises `RunNotFound` with the names there are."""
+    for root in (runs_dir / name, Path(name)):
+        if (root / "journal.jsonl").is_file():
+            return RunPaths(root.absolute())
+    known = sorted(p.parent.name for p in runs_dir.glob("*/journal.jsonl"))
+    raise RunNotFound(f"run {name!r}: not found in {runs_dir}; there: {', '.join(known) or 'none'}")
+
+
+def replay(paths: RunPaths, *, writer: bool = False) -> tuple[Plan, History]:
+    """Plan and history of a run on disk.
+
+    Args:
+        paths: of the run, which may be being written.
+        writer: for the process that goes on with it: it repairs the journal, and knows every event and the family.
+
+    Raises:
+        JournalCorrupt: the frozen plan or the journal are damaged.
+    """
+    try:
+        plan = load_plan(paths.plan) if writer else load_frozen(paths.plan)
+    except PlanError as error:
+        raise JournalCorrupt(
+            f"{error}\nThe plan of a run was changed by something else, or is of another version of tune-rh; "
+            "restore it from a copy"
+        ) from error
+    history = History(plan)
+    for number, event in enumerate(read(paths.journal, repair=writer, tolerant=not writer), start=1):
+        try:
+            history.apply(event)
+        except (LookupError, ValueError, TypeError) as error:
+            raise JournalCorrupt(
+                f"{paths.journal}, event {number}: {type(event).__name__} does not follow from those before it "
+                f"({type(error).__name__}: {error}). The journal was changed by something else; restore it from a copy"
+            ) from error
+    return plan, history
+
+
+def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:
+    """Replay the journal and check that plan, data and code's schema are still those of the run.
+
+    Raises:
+        RunMismatch: saying exactly what differs.
+    """
+    plan, history = replay(paths, writer=True)
+    was, now = history.created, _facts(plan, data_dir)
+    if was is None:
+        raise RunMismatch(f"{paths.journal}: does not begin with the run's facts; nothing was started in this run")
+    names = {
+        "plan_fingerprint": f"the plan ({paths.plan}) was changed",
+        "data_digest": f"the data set {dataset(plan)!r} in {data_dir} is another one",
+        "journal_schema": "the journal is of another version of tune-rh",
+        "config_schema": f"the config fields of {plan.family} have changed in the code",
+    }
+    differing = [
+        f"{text}: was {getattr(was, field)}, is {getattr(now, field)}"
+        for field, text in names.items()
+        if getattr(was, field) != getattr(now, field)
+    ]
+    if differing:
+        raise RunMismatch(f"run {paths.root.name!r} cannot go on as it was:\n  " + "\n  ".join(differing))
+    return OpenRun(paths, plan, history, Journal(paths.journal), data_dir)
+
+
+def dataset(plan: Plan) -> str:
+    """The name of the data set that the plan's configs are trained on: the control's."""
+    name = named_config(plan, plan.control)[0].data
+    assert isinstance(name, str)
+    return name
+
+
+def data_source(family: Family) -> DataSource:
+    """The family's data."""
+    source: DataSource = resolve(family.data)
+    return source
+
+
+def companions(plan: Plan, data_dir: Path) -> Mapping[str, Path]:
+    """Files of the data set that belong to an exported model, by their names there; none for most families."""
+    source = data_source(get_family(plan.family))
+    return source.companions(dataset(plan), data_dir) if isinstance(source, Accompanied) else {}
+
+
+def _facts(plan: Plan, data_dir: Path) -> RunCreated:
+    family = get_family(plan.family)
+    return RunCreated(
+        plan_fingerprint=plan.fingerprint(),
+        data_digest=data_source(family).digest(dataset(plan), data_dir),
+        journal_schema=JOURNAL_SCHEMA,
+        config_schema=canonical_digest(resolve(family.config).model_json_schema()),
+    )

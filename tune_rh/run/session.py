@@ -1,0 +1,193 @@
+"""The one loop: ask the scheduler, record, draw, obey the verdict. What differs between a run on disk, a simulation
+and a test stands behind ports: where events go, where candidates come from, what time it is.
+
+One thread uses a session. Every change goes through `Session._record`: sink first, then history, then the watchers, so
+that an event is durable before anything acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from trainables.worker.report import Evaluated, HandedBack, Report, Tested
+from tune_rh.decide.scheduler import (
+    AddSeed,
+    AskCandidate,
+    AskFollowUp,
+    Continue,
+    Decision,
+    Finish,
+    Park,
+    Promote,
+    RunMember,
+    Scheduler,
+    Wait,
+    scheduler_of,
+)
+from tune_rh.plan.schema import Plan
+from tune_rh.record.events import (
+    CandidateAdded,
+    EndReason,
+    Event,
+    FollowUpSkipped,
+    JobEnded,
+    JobStarted,
+    MemberId,
+    Outcome,
+    SessionEnded,
+    SessionStarted,
+    SpaceExhausted,
+)
+from tune_rh.record.history import History
+
+Sink = Callable[[Event], object]
+Watcher = Callable[[Event], object]
+
+
+class Source(Protocol):
+    """Where candidates come from."""
+
+    def candidate(self, history: History) -> CandidateAdded | SpaceExhausted:
+        """The next candidate; or that there is none that was not tried."""
+        ...
+
+    def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
+        """The follow-up that is due; or why it is not made."""
+        ...
+
+
+def _no_workers() -> None:
+    """There is nobody to tell that a stop was requested."""
+
+
+class Session:
+    """One driver's hold of a search, from `SessionStarted` to `SessionEnded`.
+
+    Args:
+        plan: what is searched.
+        history: everything that has happened; the session alone changes it.
+        sink: takes each event before the history does.
+        source: where candidates come from.
+        clock: the time that is written into events.
+        runner: name of the runner.
+        slots: jobs at a time.
+        scheduler: decides (None: the plan's own).
+        tell_workers: has every worker hand its member back, once a stop is requested.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        history: History,
+        sink: Sink,
+        source: Source,
+        clock: Callable[[], float],
+        *,
+        runner: str,
+        slots: int,
+        scheduler: Scheduler | None = None,
+        tell_workers: Callable[[], object] = _no_workers,
+    ) -> None:
+        self.plan, self.history, self.slots = plan, history, slots
+        self.watchers: list[Watcher] = []
+        self._sink, self._source, self._clock = sink, source, clock
+        self._scheduler = scheduler or scheduler_of(plan)
+        self._tell_workers = tell_workers
+        self._stopping = False
+        self._record(SessionStarted(history.session + 1, clock(), runner, slots))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a clean stop was requested."""
+        return self._stopping
+
+    def request_stop(self) -> None:
+        """Start nothing new and have every worker hand its member back; safe to call from a signal handler."""
+        self._stopping = True
+        self._tell_workers()
+
+    def next_job(self, prefer: MemberId | None = None) -> RunMember | Wait | Finish:
+        """The job that a free slot is to run, recorded as started; ``prefer`` is a member that it holds in memory."""
+        while True:
+            if self._stopping:
+                return Wait() if self.history.running else Finish()
+            if len(self.history.running) >= self.slots:
+                return Wait()
+            decision = self._decide(prefer)
+            if isinstance(decision, AskCandidate):
+                self._record(self._source.candidate(self.history))
+            elif isinstance(decision, AskFollowUp):
+                self._record(self._source.follow_up(self.history, decision))
+            elif isinstance(decision, RunMember):
+                self._start(decision)
+                return decision
+            elif isinstance(decision, Wait | Finish):
+                return decision
+
+    def on_report(self, report: Report) -> bool:
+        """Take a worker's report in. True: the worker goes on with this member; False: it lets go of it."""
+        member = report.member
+        if isinstance(report, HandedBack):
+            self._end(member, "interrupted", "stop requested")
+            return False
+        self._record(report)
+        if not isinstance(report, Evaluated):
+            self._end(member, "tested" if isinstance(report, Tested) else "diagnosed", "")
+            return False
+        verdict = self._scheduler.verdict(self.history, member)
+        if isinstance(verdict, Continue):
+            return True
+        self._end(member, "parked" if isinstance(verdict, Park) else verdict.outcome, verdict.reason)
+        return self._goes_on(member)
+
+    def on_failure(self, member: MemberId, error: str) -> None:
+        """End a job that was given up after its retries; ``error`` is its traceback."""
+        if self._stopping:
+            self.on_interruption(member, "stop requested")
+        else:
+            # A path that is no UTF-8 stands in a traceback as surrogates, which JSON cannot hold.
+            self._end(member, "failed", error.strip()[-4000:].encode(errors="replace").decode())
+
+    def on_interruption(self, member: MemberId, reason: str) -> None:
+        """End a job through no fault of its member, which a later session takes up again."""
+        self._end(member, "interrupted", reason)
+
+    def close(self, reason: EndReason) -> None:
+        """Let go of the search: ``finished``, ``interrupted`` or ``failed``."""
+        for member in list(self.history.running):
+            self.on_interruption(member, "the driver ended")
+        self._record(SessionEnded(self.history.session, self._clock(), reason))
+
+    def _goes_on(self, member: MemberId) -> bool:
+        """Whether the slot's next job is this very member, so that its worker can keep it in memory."""
+        if self._stopping:
+            return False
+        decision = self._decide(member)
+        if not isinstance(decision, RunMember) or decision.member != member:
+            return False
+        # A worker reads the test split by itself only at the end of the last stage.
+        at_end = self.history.member(member).step == self.plan.stages[-1].until_step
+        if decision.purpose == "diagnose" or (decision.purpose == "test" and not at_end):
+            return False
+        self._start(decision)
+        return True
+
+    def _decide(self, prefer: MemberId | None) -> Decision:
+        while True:
+            decision = self._scheduler.next(self.history, prefer)
+            if not isinstance(decision, Promote | AddSeed):
+                return decision
+            self._record(decision.event)
+
+    def _start(self, job: RunMember) -> None:
+        self._record(JobStarted(job.member, job.stage, job.until_step, self._clock(), job.purpose))
+
+    def _end(self, member: MemberId, outcome: Outcome, reason: str) -> None:
+        self._record(JobEnded(member, outcome, reason, self._clock()))
+
+    def _record(self, event: Event) -> None:
+        self._sink(event)
+        self.history.apply(event)
+        for watcher in self.watchers:
+            watcher(event)

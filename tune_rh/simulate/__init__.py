@@ -1,0 +1,1 @@
+"""The same session on recorded curves, under a virtual clock."""

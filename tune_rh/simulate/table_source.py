@@ -1,0 +1,320 @@
+"""The candidates of a recorded table: a search of this project, on its configs and under the clock of `simulate`.
+
+A candidate is a config of the table, a member one of its replicates. Of the plan, stages, seeds, eta, rules on the
+objective, follow-ups, sampler, budget and number of candidates count.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from search_spaces.api import Space, Trial
+from tune_rh.decide import follow_ups
+from tune_rh.decide.scheduler import AskFollowUp
+from tune_rh.errors import PlanError
+from tune_rh.plan.kinds import Search
+from tune_rh.plan.rules import SearchRules
+from tune_rh.record.events import (
+    CandidateAdded,
+    Evaluated,
+    Event,
+    FollowUpSkipped,
+    JobEnded,
+    MemberId,
+    Origin,
+    SpaceExhausted,
+)
+from tune_rh.record.history import History
+from tune_rh.record.members import candidate_id
+from tune_rh.run.session import Session, Sink
+from tune_rh.simulate.clock import Clock, Conditions, Table, Trace, eval_grid
+from tune_rh.simulate.curve_table import Value
+
+
+class TableSource:
+    """A table's configs as candidates (`tune_rh.run.session.Source`), and where they lie in it
+    (`tune_rh.simulate.clock.Side`).
+
+    The sampler ``random`` takes the configs in an order drawn by seed; ``tpe`` draws as a search would
+    (`tune_rh.decide.samplers`) from the table's parameters and takes the nearest config that was not tried yet; without
+    parameters it is ``random``. The plan's seeds are the table's, in an order drawn by seed: the first of the plan is
+    the same seed of the table for every config that has it.
+
+    Args:
+        plan: as `on_table` makes it.
+        table: the curves.
+        history: of the session that this is the source of.
+        seed: of the order of configs and seeds.
+    """
+
+    def __init__(self, plan: Search, table: Table, history: History, seed: int = 0) -> None:
+        self.plan, self.table, self.history = plan, table, history
+        self._sign = 1.0 if table.mode == "min" else -1.0
+        self._tried: dict[str, int] = {}
+        self._best_reading = (math.inf, -1)
+        self._incumbent: int | None = None
+        self._is_stale = False
+        rng = random.Random(seed)
+        self._order = rng.sample(range(len(table.configs)), len(table.configs))
+        self._seeds = SeedShuffle(rng.getrandbits(64))
+        self._seed_orders: dict[int, list[int]] = {}
+
+    def candidate(self, history: History) -> CandidateAdded | SpaceExhausted:
+        """The next config that was not tried."""
+        drawn = self._draw(history)
+        if drawn is None:
+            return SpaceExhausted(len(self._tried))
+        config, distributions = drawn
+        origin: Origin = "control" if self.plan.has_control and not history.candidates else "sampler"
+        # The sampler learns about the config that ran, not about the one that it drew.
+        fields = self.table.configs[config]
+        params = {name: fields[name] for name in distributions if name in fields}
+        distributions = {name: distributions[name] for name in params}
+        return self._take(
+            history, config, origin, self.table.labels[config], params=params, distributions=distributions
+        )
+
+    def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
+        """The config of the table that is nearest to the winner's with the change, among those not tried yet."""
+        change = follow_ups.changes(self.plan)[asked.number]
+        label = follow_ups.label(asked.parent, change.fields)
+        if len(self._tried) == len(self.table.configs):
+            return FollowUpSkipped(asked.parent, label, f"{self.table.name} has no other config")
+        config = self._nearest({**self.table.configs[self.config_of(asked.parent)], **change.fields})
+        label = f"{label}: {self.table.labels[config]}"
+        return self._take(history, config, "follow_up", label, parent=asked.parent, enters=change.follow_up.enters)
+
+    def config_of(self, candidate: str) -> int:
+        """The table's config that a candidate is."""
+        return self._tried[candidate]
+
+    def place(self, member: MemberId) -> tuple[int, int]:
+        """The config and the replicate that a member is."""
+        config = self.config_of(member.candidate)
+        if config not in self._seed_orders:
+            self._seed_orders[config] = self._seeds.order([curve.seed for curve in self.table.curves[config]])
+        return config, self._seed_orders[config][self.plan.seeds.index(member.seed)]
+
+    def watch(self, event: Event) -> None:
+        """Follow the session, for `incumbent`."""
+        if isinstance(event, Evaluated) and not event.diverged:
+            value = self._sign * event.metrics[self.plan.objective]
+            self._best_reading = min(self._best_reading, (value, self.config_of(event.member.candidate)))
+        elif isinstance(event, JobEnded):
+            self._is_stale = True
+
+    def incumbent(self) -> int | None:
+        """The best by mean + 1 standard error over seeds, each candidate at the last gate that it has reached.
+
+        The best value so far only falls, so a candidate that stands earlier is not flattered. At the end this is the
+        rule of `tune_rh.record.ranking` opened to those that did not finish. Before any gate: the best reading so far.
+        """
+        if self._is_stale:
+            self._incumbent, self._is_stale = self._best_bound(), False
+        if self._incumbent is None and math.isfinite(self._best_reading[0]):
+            return self._best_reading[1]
+        return self._incumbent
+
+    def _best_bound(self) -> int | None:
+        history = self.history
+        # As in `tune_rh.record.ranking`: for the best of k the score itself, otherwise one standard error to the worse.
+        errors = float(self.plan.scoring.objective == "mean")
+        best, chosen = math.inf, None
+        for k, gate in reversed(list(enumerate(history.gates))):
+            for rank in gate.order:
+                # A score never exceeds its bound: behind the best bound nobody can have a better one.
+                if rank.score >= best:
+                    break
+                if any(later.has(rank.entry) for later in history.gates[k + 1 :]):
+                    continue
+                bound = rank.score + errors * _or_zero(gate.error(rank.entry)[0])
+                if bound < best:
+                    best, chosen = bound, history.candidate_at(rank.entry)
+        control = history.control
+        if control is not None:
+            reached = [gate for gate in history.gates if gate.control is not None]
+            score = reached[-1].control_score() if reached else None
+            if score is not None and score + errors * _or_zero(reached[-1].control_error()[0]) < best:
+                chosen = control
+        return None if chosen is None else self._tried[chosen.id]
+
+    def _take(self, history: History, config: int, origin: Origin, label: str, **facts: Any) -> CandidateAdded:
+        candidate = candidate_id(len(history.candidates))
+        self._tried[candidate] = config
+        fields = dict(self.table.configs[config])
+        return CandidateAdded(candidate, fields, f"config-{config}", origin, label, **facts)
+
+    def _draw(self, history: History) -> tuple[int, dict[str, str]] | None:
+        if len(self._tried) == len(self.table.configs):
+            return None
+        if self.plan.sampler.name == "random" or not self.table.parameters:
+            return self._order[len(self._tried)], {}
+        from tune_rh.decide.samplers import draw
+
+        drawn = draw(self.plan.sampler, space(self.table), history)
+        return self._nearest(drawn.config), dict(drawn.distributions)
+
+    def _nearest(self, config: Mapping[str, Value]) -> int:
+        return self.table.nearest(config, set(self._tried.values()))
+
+
+class SeedShuffle:
+    """A shuffle of seed ids that all configs share, whichever of them each has."""
+
+    def __init__(self, salt: int) -> None:
+        self._salt = salt
+        self._places: dict[int, float] = {}
+
+    def order(self, seeds: Sequence[int]) -> list[int]:
+        """Indices into ``seeds``, shuffled."""
+        for seed in seeds:
+            if seed not in self._places:
+                self._places[seed] = random.Random(f"{self._salt} {seed}").random()
+        return sorted(range(len(seeds)), key=lambda i: self._places[seeds[i]])
+
+
+def space(table: Table) -> Space:
+    """The search space that a table's parameters span."""
+
+    def suggest(trial: Trial) -> dict[str, Any]:
+        config: dict[str, Any] = {}
+        for name, parameter in table.parameters.items():
+            if parameter.kind == "categorical":
+                config[name] = trial.suggest_categorical(name, parameter.choices)
+            elif parameter.kind == "int":
+                config[name] = trial.suggest_int(name, int(parameter.low), int(parameter.high), log=parameter.log)
+            else:
+                config[name] = trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log)
+        return config
+
+    return Space(suggest, base="", summary=f"the parameters of {table.name}")
+
+
+def on_table(plan: Search, table: Table, seed: int = 0) -> Search:
+    """The plan as it is simulated: objective and mode of the table, nobody by name, and only rules that it can feed."""
+    promote = plan.rules.promote
+    if promote is not None:
+        promote = promote.model_copy(update={"tolerance": None, "healthier": ()})
+    return plan.model_copy(
+        update={
+            "objective": table.objective,
+            "mode": table.mode,
+            "presets": (),
+            "references": (),
+            "diagnose": (),
+            "require": (),
+            "rules": SearchRules(promote=promote, patience_steps=plan.rules.patience_steps, gap=plan.rules.gap),
+            "sampler": plan.sampler.model_copy(update={"seed": seed}),
+        }
+    )
+
+
+def check_steps(plan: Search, table: Table) -> None:
+    """Raise PlanError if a stage ends at a step that the table has not."""
+    for i, stage in enumerate(plan.stages):
+        if stage.until_step not in table.steps:
+            raise PlanError(
+                f"the plan's stages[{i}].until_step = {stage.until_step} is not among the steps of {table.name}: "
+                f"{_listed(table.steps)}"
+            )
+
+
+def check(plan: Search, table: Table) -> None:
+    """Refuse, before anything runs, what the table cannot give.
+
+    Raises:
+        PlanError: naming the plan's field or the curve, the value and what is there.
+    """
+    if plan.sampler.name not in ("random", "tpe"):
+        raise PlanError(f"sampler.name = {plan.sampler.name!r}: on recorded configs it is random or tpe")
+    check_steps(plan, table)
+    for change in follow_ups.changes(plan):
+        unknown = [name for name in change.fields if name not in table.parameters]
+        if unknown:
+            raise PlanError(
+                f"follow_ups[{change.table}].changes: {unknown[0]} is no parameter of {table.name}, which has "
+                f"{', '.join(table.parameters) or 'none'}; --set follow_ups=[] leaves follow-ups out"
+            )
+    last = plan.stages[-1]
+    needed = plan.num_candidates + plan.has_control
+    if needed > len(table.configs):
+        raise PlanError(
+            f"num_candidates = {plan.num_candidates}{', and a control' if plan.has_control else ''}: "
+            f"{table.name} has {len(table.configs)} configs; at most {len(table.configs) - plan.has_control} candidates"
+        )
+    grid = eval_grid(table, plan.eval_every)
+    grid = grid[grid <= last.until_step]
+    for i, replicates in enumerate(table.curves):
+        if len(replicates) < len(plan.seeds):
+            raise PlanError(
+                f"the plan's seeds are {len(plan.seeds)}: {_listed(plan.seeds)}; config {table.labels[i]!r} of "
+                f"{table.name} has {len(replicates)} replicates"
+            )
+        for curve in replicates:
+            missing = np.setdiff1d(grid, curve.steps)
+            if curve.is_lost:
+                missing = missing[missing < curve.steps[-1]]
+            if len(missing):
+                raise PlanError(
+                    f"eval_every = {plan.eval_every}: config {table.labels[i]!r}, seed {curve.seed} of {table.name} "
+                    f"has no reading at step {missing[0]}; it has {_listed(curve.steps.tolist())}"
+                )
+
+
+def table_session(
+    plan: Search, table: Table, clock: Clock, seed: int = 0, sink: Sink = lambda _event: None
+) -> tuple[Session, TableSource]:
+    """A session of ``plan`` on ``table`` in the time of ``clock``, and its source.
+
+    Args:
+        plan: objective and mode are taken from the table, as are health rules: it has none.
+        table: the curves.
+        clock: what will run the session.
+        seed: of the order of configs and seeds, and of the sampler.
+        sink: takes the events.
+    """
+    searched = on_table(plan, table, seed)
+    history = History(searched)
+    source = TableSource(searched, table, history, seed)
+    session = Session(searched, history, sink, source, clock.time, runner=clock.name, slots=clock.slots)
+    session.watchers.append(source.watch)
+    return session, source
+
+
+def simulate(plan: Search, table: Table, conditions: Conditions, seed: int = 0) -> Trace:
+    """One search of ``plan`` on ``table``."""
+    clock = clock_for(plan, table, conditions, seed)
+    return clock.run(*table_session(plan, table, clock, seed))
+
+
+def clock_for(plan: Search, table: Table, conditions: Conditions, seed: int = 0) -> Clock:
+    """A clock for a search of ``plan`` on ``table``."""
+    return Clock(table, plan.eval_every, [stage.until_step for stage in plan.stages], conditions, seed)
+
+
+def repeat(plan: Search, table: Table, conditions: Conditions, repeats: int, seed: int = 0) -> Iterator[Trace]:
+    """``repeats`` simulated searches, each with an order of configs and seeds of its own.
+
+    Raises:
+        PlanError: see `check`; or ``repeats`` is below 1.
+    """
+    if repeats < 1:
+        raise PlanError(f"repeats = {repeats}: at least 1")
+    check(plan, table)
+    for number in range(seed, seed + repeats):
+        yield simulate(plan, table, conditions, number)
+
+
+def _or_zero(error: float) -> float:
+    """A standard error, or 0 where there is nothing to tell it from."""
+    return 0.0 if math.isnan(error) else error
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    head = ", ".join(str(number) for number in numbers[:8])
+    return f"{head}, ..., {numbers[-1]}" if len(numbers) > 8 else head

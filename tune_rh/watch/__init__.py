@@ -1,0 +1,1 @@
+"""What follows a run and decides nothing: the Optuna study, TensorBoard."""
