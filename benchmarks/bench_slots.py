@@ -36,10 +36,11 @@ from rich.console import Console
 from benchmarks.results import hardware, record, table
 from tests.worlds import family as scripted
 from tests.worlds import plans
+from tune_rh.cli.terminal import Terminal
 from tune_rh.record.events import Evaluated, JobEnded, JobStarted, Tested
 from tune_rh.record.journal import RunPaths, read
 from tune_rh.run import runs
-from tune_rh.run.execute import execute
+from tune_rh.run.execute import Place, execute
 
 SLOTS = 2
 EVAL_EVERY, GATE, END = 10, 20, 60
@@ -79,7 +80,7 @@ def ours(folder: Path, num_candidates: int) -> Use:
         resources={"cpu": 1, "slots": SLOTS},
     )
     paths = runs.create(plan, folder / "run", folder)
-    execute(paths, folder, runner="ray", address="local", to=Console(file=StringIO()))
+    execute(paths, Place(folder), Terminal(Console(file=StringIO())), lambda paths, history: None)
     return from_journal(paths)
 
 

@@ -16,12 +16,10 @@ _LIBRARIES = ("torch", "ray", "optuna", "numpy", "scipy", "safetensors", "pydant
 
 def collect(data: dict[str, Any]) -> dict[str, Any]:
     """The facts of this moment; ``data`` is added under ``data``."""
-    from tune_rh import __version__
-
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "tune_rh": __version__,
+        "tune_rh": _version("tune-rh"),
         "git": _git(),
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in _LIBRARIES},

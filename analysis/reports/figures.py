@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from analysis.reports.comparison.facts import Comparison
     from analysis.reports.comparison.paired import Point
-    from analysis.reports.comparison.report import Comparison
     from analysis.reports.race.best_of_seeds import Seeds
-    from analysis.reports.race.report import Race, Racer
+    from analysis.reports.race.facts import Race, Racer
 
 _LABEL_LENGTH = 44  # characters of a probe's keys
 _SHOWN = (-0.8, 1.8)  # positions drawn; an interval that goes further ends in an arrow

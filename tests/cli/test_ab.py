@@ -17,10 +17,10 @@ from tune_rh.cli.main import main
 from tune_rh.errors import PlanError, RunNotFound
 from tune_rh.export import export
 from tune_rh.plan import configs
-from tune_rh.plan.configs import Given, given
 from tune_rh.plan.schema import Variant
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
+from tune_rh.run.given import Given, given
 
 FAMILY = "tests.worlds.family:FAMILY"
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from tests.worlds.plans import fields
 from tune_rh.cli.main import main
+from tune_rh.cli.terminal import Terminal
 from tune_rh.run.execute import _clean_stop
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -104,10 +105,10 @@ def test_nohup_is_heard() -> None:
     """Whoever has SIGHUP ignored when a search starts goes on after the terminal is gone."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _clean_stop(None, Console()):
+        with _clean_stop(None, Terminal(Console())):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        with _clean_stop(None, Console()):
+        with _clean_stop(None, Terminal(Console())):
             assert callable(signal.getsignal(signal.SIGHUP))
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     finally:

@@ -1,35 +1,39 @@
-"""What a finished run says in the end: printed, exported to ``best/``, and for races and comparisons a report."""
+"""What a session or a finished run says in the end: printed, exported to ``best/``, and written as a report."""
 
 from __future__ import annotations
 
-import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from analysis.baselines import kept, measure
 from analysis.diagnose.api import Baseline
-from analysis.view import Member, Run
-from trainables.api import test_metric
 from tune_rh.cli import terminal
-from tune_rh.decide import comparison as compare
-from tune_rh.errors import ExportError
+from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED, ExportError
 from tune_rh.export import export
-from tune_rh.plan import kinds
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
-from tune_rh.record.members import Candidate
+from tune_rh.results.own_reports import as_comparison, as_race
 from tune_rh.results.reading import Reading, read_provenance
-from tune_rh.results.reporting import about_run, unit, write
-from tune_rh.run.runs import companions, dataset
+from tune_rh.results.reporting import about_run, write
+from tune_rh.run.execute import Outcome, Place
+from tune_rh.run.runs import companions, dataset, recorded_data_dir, resume_command
 
-if TYPE_CHECKING:
-    from analysis.reports.comparison.report import Bisection, Comparison, Side
-    from analysis.reports.race.report import Race
+
+def exit_code(paths: RunPaths, place: Place, outcome: Outcome, to: Console) -> int:
+    """Say how to go on with a run that was stopped, and which members failed; the exit code of the command."""
+    if outcome.ending == "finished":
+        return SOME_MEMBERS_FAILED if _failed(outcome.history, to) else DONE
+    saved = outcome.ending == "stopped"
+    what = "Stopped; everything is saved." if saved else "Quit at once: what was not saved yet is trained again."
+    to.print(f"{what} Go on with:")
+    options = [] if place.runner == "ray" else ["--runner", place.runner]
+    options += [] if place.address == "local" else ["--address", place.address]
+    options += [] if place.data_dir == recorded_data_dir(paths) else ["--data-dir", str(place.data_dir)]
+    to.print(f"  {resume_command(paths, *options)}", soft_wrap=True)
+    return INTERRUPTED
 
 
 def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
@@ -102,136 +106,16 @@ def _export(reading: Reading, data_dir: Path, to: Console, baselines: Sequence[B
     )
 
 
-def as_race(run: Run) -> Race:
-    """The race as its report needs it."""
-    from analysis.reports.race.report import Race, Racer
-
-    (candidate,) = run.candidates.values()
-    racers = []
-    for seed, member in candidate.members.items():
-        at_gates = [entry.values[seed] for entries in run.gates for entry in entries if entry.seed == seed]
-        racers.append(
-            Racer(
-                seed=seed,
-                at_gates=tuple(at_gates),
-                best=None if math.isnan(member.best) else member.best,
-                best_step=member.best_step or 0,
-                steps=member.steps,
-                status=member.status,
-                passed=member.stage,
-                test=(member.tested or {}).get(run.test_metric),
-                curve=_curve(member),
-            )
-        )
-    return Race(
-        run=run.root.name,
-        family=run.plan["family"],
-        config=run.plan["control"],
-        objective=run.objective,
-        unit=unit(run.plan["family"]),
-        mode=run.plan["mode"],
-        gates=tuple(stage["until_step"] for stage in run.stages),
-        keep=tuple(stage["top"] or 0 for stage in run.stages[:-1]),
-        racers=tuple(racers),
-        success=run.plan["scoring"]["success"],
-        seconds=run.spent.slot_seconds,
-        steps=run.spent.steps,
-    )
-
-
-def as_comparison(run: Run, history: History) -> Comparison:
-    """The comparison as its report needs it."""
-    from analysis.reports.comparison.report import Comparison
-
-    plan, both = history.plan, compare.sides(history)
-    assert isinstance(plan, kinds.Comparison)
-    assert both is not None
-    return Comparison(
-        run=run.root.name,
-        family=plan.family,
-        objective=plan.objective,
-        unit=unit(plan.family),
-        mode=plan.mode,
-        until_step=plan.stages[0].until_step,
-        a=_side(run, history, both[0], compare.suspects(history)),
-        b=_side(run, history, both[1], compare.suspects(history)),
-        claim=compare.claim(history),
-        test=plan.compare.test,
-        alpha=plan.compare.alpha,
-        region=plan.compare.region,
-        tests=_tests(history, both),
-        bisection=_bisection(history) if plan.compare.bisect else None,
-        command=f"tune-rh ab {run.root / 'plan.toml'}",
-    )
-
-
-def _side(run: Run, history: History, side: Candidate, keys: tuple[str, ...]) -> Side:
-    from analysis.reports.comparison.report import Side
-
-    fields = compare.fields(side)
-    both = compare.sides(history)
-    assert both is not None
-    seeds = compare.pairs(history, *both).seeds
-    members = [side.members[seed] for seed in history.plan.stage_seeds(0)]
-    return Side(
-        name=side.added.label,
-        config_summary=", ".join(f"{key}={fields.get(key)}" for key in keys),
-        values={m.id.seed: None if m.value is None else history.shown(m.value) for m in members if m.id.seed in seeds},
-        curves={m.id.seed: _curve(run.members[str(m.id)]) for m in members},
-        steps=sum(m.step for m in members),
-        seconds=sum(m.slot_seconds for m in members),
-    )
-
-
-def _bisection(history: History) -> Bisection | None:
-    from analysis.reports.comparison.report import Bisection, Probe
-
-    plan, both, state = history.plan, compare.sides(history), compare.bisection(history)
-    assert isinstance(plan, kinds.Comparison)
-    assert both is not None
-    suspects = compare.suspects(history)
-    if state is None:
-        return None
-    probes = []
-    for candidate in list(history.candidates.values())[2:]:
-        claim = compare.probe_claim(history, candidate)
-        probes.append(
-            Probe(
-                keys=tuple(sorted(compare.keys_of(history, candidate))),
-                outcome=compare.outcome(history, candidate),
-                position=compare.position(history, candidate),
-                num_seeds=claim.num_pairs,
-                sure=claim.verdict != "undecided",
-                steps=sum(m.step for m in candidate.members.values()),
-            )
-        )
-    a, b = map(compare.fields, both)
-    done = not state.wanted
-    return Bisection(
-        suspects=suspects,
-        causes=tuple(tuple(sorted(cause)) for cause in state.causes),
-        remaining=tuple(sorted(state.remaining)),
-        done=done,
-        probes=tuple(probes),
-        max_probes=plan.compare.max_probes,
-        values_a={key: a.get(key) for key in suspects},
-        values_b={key: b.get(key) for key in suspects},
-        rest_carries=state.rest_carries,
-        note="" if done else f"stopped after max_probes = {plan.compare.max_probes} probes",
-    )
-
-
-def _tests(history: History, both: tuple[Candidate, Candidate]) -> Mapping[str, tuple[float, float]]:
-    key = test_metric(history.plan.objective)
-    found = {}
-    seeds = compare.pairs(history, *both).seeds
-    for name, side in zip("ab", both, strict=True):
-        members = [side.members[seed] for seed in seeds]
-        values = [m.tested.metrics[key] for m in members if m.tested and key in m.tested.metrics]
-        if values:
-            found[name] = (fmean(values), stdev(values) if len(values) > 1 else math.nan)
-    return found
-
-
-def _curve(member: Member) -> list[tuple[int, float]]:
-    return [(report.step, report.value) for report in member.reports]
+def _failed(history: History, to: Console) -> bool:
+    members = [m for c in history.candidates.values() for m in c.members.values()]
+    failed = [m for m in members if m.status == "failed"]
+    for member in failed:
+        last = member.reason.strip().splitlines()[-1] if member.reason.strip() else "no message"
+        to.print(f"warning: {member.id} failed after its retries: {last}", soft_wrap=True)
+    unread = [str(m.id) for m in members if m.tested and not m.tested.metrics]
+    if unread:
+        to.print(f"warning: reading test failed for {', '.join(unread)}; journal.jsonl says why", soft_wrap=True)
+    blind = [str(m.id) for m in members if history.plan.diagnose and m.diagnosed and not m.diagnosed.verdicts]
+    if blind:
+        to.print(f"warning: the diagnosis of {', '.join(blind)} failed; `tune-rh diagnose` shows why", soft_wrap=True)
+    return bool(failed or unread or blind)

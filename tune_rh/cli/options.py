@@ -6,14 +6,14 @@ import argparse
 import json
 import math
 import re
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import DataMissing
-from tune_rh.errors import PlanError, PreflightRefused
+from tune_rh.errors import PlanError
 from tune_rh.plan.schema import Plan
 
 if TYPE_CHECKING:
@@ -100,29 +100,22 @@ def launch(plan: Plan, args: argparse.Namespace) -> int:
     from tune_rh.plan import cost
     from tune_rh.run import preflight
 
-    preflight.check_plan(plan)
     console = terminal.console()
     if args.dry_run:
+        preflight.check_plan(plan)
         with suppress(DataMissing):
             preflight.check_data(plan, data_dir(args))
         terminal.print_plan(plan, cost.expected(plan), console)
         return 0
-    from tune_rh.run import runs
-    from tune_rh.run.execute import execute, prepare_data
+    from tune_rh.cli.conclude import conclude, exit_code
+    from tune_rh.run import execute
 
-    folder = data_dir(args)
     check_writable(args.runs_dir, "--runs-dir")
-    preflight.check_machine(plan, args.runs_dir, local=args.runner == "local")
-    runs.check_free(args.runs_dir.absolute() / plan.name)
-    prepare_data(plan, folder, console)
-    paths = runs.create(plan, args.runs_dir.absolute() / plan.name, folder)
-    console.print(f"Run {plan.name} in {paths.root}", soft_wrap=True)
-    try:
-        return execute(paths, folder, runner=args.runner, address=args.address, to=console)
-    except PreflightRefused:
-        # What a cluster can give is known once it is joined; a run in which nothing began would only be in the way.
-        shutil.rmtree(paths.root)
-        raise
+    place = execute.Place(data_dir(args), args.runner, args.address)
+    paths, outcome = execute.launch(
+        plan, args.runs_dir, place, terminal.Terminal(console), partial(conclude, data_dir=place.data_dir, to=console)
+    )
+    return exit_code(paths, place, outcome, console)
 
 
 def data_dir(args: argparse.Namespace, paths: RunPaths | None = None) -> Path:

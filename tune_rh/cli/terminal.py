@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
 from analysis.baselines import unbeaten
 from analysis.diagnose.api import Baseline
 from analysis.view import FunnelRow, Standing, why_no_best
+from trainables.api import Progress as DataProgress
 from tune_rh.decide import comparison
 from tune_rh.decide.follow_ups import changes, label
 from tune_rh.plan.cost import StageCost, follow_up_steps, ungated_steps
@@ -56,6 +59,29 @@ def console() -> Console:
     """The console of this process; wide enough for its tables where output is a file."""
     made = _Console(highlight=False)
     return made if made.is_terminal else _Console(highlight=False, width=140)
+
+
+class Terminal:
+    """The `tune_rh.run.execute.Audience` of the command line: what is said goes to a console."""
+
+    def __init__(self, to: Console) -> None:
+        self._to = to
+
+    def say(self, line: str) -> None:
+        """Print a line, however long, as it stands."""
+        self._to.print(line, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, title: str) -> Iterator[DataProgress]:
+        """A progress bar, on a terminal."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=self._to, disable=not self._to.is_terminal) as bar:
+            row = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(row, completed=done, total=total)
+
+    def follow(self, history: History, slots: int) -> Progress:
+        """A table that is kept up to date, or a line an event."""
+        return Progress(history, self._to, slots)
 
 
 class Progress:

@@ -14,6 +14,8 @@ from trainables.errors import DataError, UnknownFamily
 from trainables.registry import get_family
 from tune_rh.errors import PlanError
 from tune_rh.record.journal import RunPaths
+from tune_rh.results import own_reports
+from tune_rh.results.own_reports import unit
 from tune_rh.results.reading import Reading
 from tune_rh.run import runs
 
@@ -94,14 +96,6 @@ def write(reading: Reading, data_dir: Path, out: Path | None = None, about: Abou
     )
 
 
-def unit(family: str) -> str:
-    """Of the family's objective; empty for a family that is not there."""
-    try:
-        return get_family(family).objective.unit
-    except UnknownFamily:
-        return ""
-
-
 def _baselines(paths: RunPaths, run: Run, data_dir: Path, *, keep: bool) -> tuple[Sequence[Baseline], str]:
     """The baselines on the run's own data, or why there are none."""
     from analysis import baselines
@@ -155,15 +149,14 @@ def _own_report(reading: Reading, folder: Path) -> OwnReport | None:
     from analysis.reports.comparison import report as comparison
     from analysis.reports.page.page import OwnReport
     from analysis.reports.race import report as race
-    from tune_rh.cli import conclude
 
     kind = reading.run.kind
     try:
         if kind == "race":
-            raced = conclude.as_race(reading.run)
+            raced = own_reports.as_race(reading.run)
             written, lines = race.write(raced, folder), race.lines(raced)
         elif kind == "comparison":
-            compared = conclude.as_comparison(reading.run, reading.history)
+            compared = own_reports.as_comparison(reading.run, reading.history)
             written, lines = comparison.write(compared, folder), comparison.lines(compared)
         else:
             return None

@@ -1,127 +1,175 @@
-"""Run, or go on with, a run on disk: lock it, replay it, give its jobs to a runner, and say what came of it.
+"""Launch a plan, or go on with a run on disk: lock it, replay it, give its jobs to a runner. One code path for both.
 
-`tune-rh search` and `tune-rh resume` are this one code path.
+Nothing is printed here: an `Audience` is told what happens.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.console import Console
+from typing import Literal, Protocol
 
 from trainables.api import Family, Progress
 from trainables.errors import DataMissing
 from trainables.registry import get_family
-from tune_rh.cli import terminal as display
-from tune_rh.cli.conclude import conclude
 from tune_rh.decide.scheduler import Finish, scheduler_of
-from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED
+from tune_rh.errors import PreflightRefused
 from tune_rh.plan.schema import Plan
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunLock, RunPaths
-from tune_rh.run import preflight
-from tune_rh.run.runs import OpenRun, data_source, dataset, open_run, recorded_data_dir, resume_command
+from tune_rh.run import preflight, runs
+from tune_rh.run.runner import Runner, start_session
+from tune_rh.run.runs import OpenRun, data_source, dataset, open_run
+from tune_rh.run.session import Session, Watcher
+from tune_rh.watch.tensorboard import TensorBoard
 
-if TYPE_CHECKING:
-    from tune_rh.run.runner import Runner
-    from tune_rh.run.session import Session
+Conclude = Callable[[RunPaths, History], object]
 
 
-def execute(paths: RunPaths, data_dir: Path, *, runner: str, address: str, to: Console) -> int:
-    """Bring the run to its end, or to a clean stop. Returns the exit code."""
+class Audience(Protocol):
+    """Who follows a launch."""
+
+    def say(self, line: str) -> None:
+        """Take a line for people."""
+        ...
+
+    def bar(self, title: str) -> AbstractContextManager[Progress]:
+        """Show how far a piece of work is, while the block runs: it is given what takes (done, total)."""
+        ...
+
+    def follow(self, history: History, slots: int) -> AbstractContextManager[Watcher]:
+        """Follow a session, while the block runs: it is given what takes each event, once ``history`` has it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a session has left a run.
+
+    Attributes:
+        history: of the run.
+        ending: ``finished``; ``stopped``: everything is saved; ``quit``: what was not saved yet is trained again.
+    """
+
+    history: History
+    ending: Literal["finished", "stopped", "quit"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and on what a run is to go on.
+
+    Attributes:
+        data_dir: where data sets lie.
+        runner: ``ray`` or ``local``.
+        address: of a Ray cluster to join; ``local``: one of its own.
+    """
+
+    data_dir: Path
+    runner: str = "ray"
+    address: str = "local"
+
+
+def launch(
+    plan: Plan, runs_dir: Path, place: Place, audience: Audience, conclude: Conclude
+) -> tuple[RunPaths, Outcome]:
+    """Check a plan, freeze it into a new run in ``runs_dir``, and run it; see `execute`.
+
+    Raises:
+        PlanError, PreflightRefused, RunExists: before anything is written.
+        trainables.errors.DataError: the data set cannot be made, or a config does not fit it.
+    """
+    preflight.check_plan(plan)
+    preflight.check_machine(plan, runs_dir, local=place.runner == "local")
+    root = runs_dir.absolute() / plan.name
+    runs.check_free(root)
+    prepare_data(plan, place.data_dir, audience)
+    paths = runs.create(plan, root, place.data_dir)
+    audience.say(f"Run {plan.name} in {paths.root}")
+    try:
+        return paths, execute(paths, place, audience, conclude)
+    except PreflightRefused:
+        # What a cluster can give is known once it is joined; a run in which nothing began would only be in the way.
+        shutil.rmtree(paths.root)
+        raise
+
+
+def execute(paths: RunPaths, place: Place, audience: Audience, conclude: Conclude) -> Outcome:
+    """Bring a run to its end, or to a clean stop; at its end ``conclude`` is called while the run is still locked."""
     with RunLock(paths):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            run = open_run(paths, data_dir)
+            run = open_run(paths, place.data_dir)
         for warning in caught:
-            to.print(f"warning: {warning.message}", soft_wrap=True)
-        preflight.check_machine(run.plan, paths.root, local=runner == "local")
+            audience.say(f"warning: {warning.message}")
+        preflight.check_machine(run.plan, paths.root, local=place.runner == "local")
         if isinstance(scheduler_of(run.plan).next(run.history), Finish):
-            to.print(f"Run {paths.root.name} is finished already.")
-            stopped = False
+            audience.say(f"Run {paths.root.name} is finished already.")
         else:
             try:
-                stopped = _run(run, runner, address, to)
+                stopped = _run(run, place, audience)
             except KeyboardInterrupt:
-                to.print("Quit at once: what was not saved yet is trained again. Go on with:")
-                _say_how_to_resume(paths, data_dir, runner, address, to)
-                return INTERRUPTED
-        if stopped:
-            to.print("Stopped; everything is saved. Go on with:")
-            _say_how_to_resume(paths, data_dir, runner, address, to)
-            return INTERRUPTED
-        conclude(paths, run.history, data_dir, to)
-    return SOME_MEMBERS_FAILED if _failed(run.history, to) else DONE
+                return Outcome(run.history, "quit")
+            if stopped:
+                return Outcome(run.history, "stopped")
+        conclude(paths, run.history)
+    return Outcome(run.history, "finished")
 
 
-def prepare_data(plan: Plan, data_dir: Path, to: Console) -> None:
+def prepare_data(plan: Plan, data_dir: Path, audience: Audience) -> None:
     """Make the plan's data set if it is missing, and check the plan's configs against it.
 
     Raises:
         trainables.errors.DataCorrupt: it is there and wrong.
         trainables.errors.DataError: it cannot be made, or a config does not fit it.
     """
-    make_data(get_family(plan.family), dataset(plan), data_dir, to, only_if_missing=True)
+    family, name = get_family(plan.family), dataset(plan)
+    try:
+        data_source(family).digest(name, data_dir)
+    except DataMissing:
+        audience.say(f"Data set {name!r} of {family.name} is not in {data_dir}: making it.")
+        make_data(family, name, data_dir, audience)
     preflight.check_data(plan, data_dir)
 
 
-def make_data(family: Family, name: str, data_dir: Path, to: Console, *, only_if_missing: bool = False) -> Path:
-    """Make a data set with a progress bar."""
-    source = data_source(family)
-    if only_if_missing:
-        try:
-            source.digest(name, data_dir)
-            return data_dir
-        except DataMissing:
-            to.print(f"Data set {name!r} of {family.name} is not in {data_dir}: making it.", soft_wrap=True)
-    return with_bar(f"{family.name} {name}", to, lambda progress: source.prepare(name, data_dir, progress))
+def make_data(family: Family, name: str, data_dir: Path, audience: Audience) -> Path:
+    """Make a data set; its folder."""
+    with audience.bar(f"{family.name} {name}") as progress:
+        return data_source(family).prepare(name, data_dir, progress)
 
 
-def with_bar(title: str, to: Console, work: Callable[[Progress], Path]) -> Path:
-    """Do ``work`` under a progress bar, on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=to, disable=not to.is_terminal) as bar:
-        row = bar.add_task(title, total=None)
-        return work(lambda done, total: bar.update(row, completed=done, total=total))
-
-
-def _run(run: OpenRun, runner: str, address: str, to: Console) -> bool:
+def _run(run: OpenRun, place: Place, audience: Audience) -> bool:
     """Start the runner; returns whether the search was stopped before its end."""
-    if runner == "local":
+    if place.runner == "local":
         from tune_rh.run.local_runner import LocalRunner
 
-        return _drive(run, LocalRunner(run), to)
+        return _drive(run, LocalRunner(run), audience)
     from tune_rh.run.ray_cluster import connect
     from tune_rh.run.ray_runner import RayRunner
 
-    to.print("Starting Ray ..." if address == "local" else f"Joining Ray at {address} ...")
-    with connect(run.plan.resources, address, owner=run.paths.root) as cluster:
-        to.print(f"Ray dashboard: {cluster.dashboard or 'none'} (its token: ray get-auth-token); {cluster.slots} slots")
-        return _drive(run, RayRunner(run, cluster.slots), to)
+    audience.say("Starting Ray ..." if place.address == "local" else f"Joining Ray at {place.address} ...")
+    with connect(run.plan.resources, place.address, owner=run.paths.root) as cluster:
+        dashboard = cluster.dashboard or "none"
+        audience.say(f"Ray dashboard: {dashboard} (its token: ray get-auth-token); {cluster.slots} slots")
+        return _drive(run, RayRunner(run, cluster.slots), audience)
 
 
-def _drive(run: OpenRun, runner: Runner, to: Console) -> bool:
-    from tune_rh.run.runner import start_session
-    from tune_rh.watch.tensorboard import TensorBoard
-
+def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
     session = start_session(run, runner=runner.name, slots=runner.slots)
     session.watchers.append(TensorBoard(run.paths, run.history))
     try:
-        with _clean_stop(session, to), display.Progress(session.history, to, runner.slots) as progress:
-            session.watchers.append(progress)
+        with _clean_stop(session, audience), audience.follow(session.history, runner.slots) as watcher:
+            session.watchers.append(watcher)
             runner.run(session)
     except BrokenPipeError:
-        # Who read the log has gone (`| head`): as if Ctrl-C had been pressed, with nobody left to tell.
+        # The reader of the log has gone (`| head`): as if Ctrl-C had been pressed, with nothing left to tell it.
         session.close("interrupted")
         return True
     except BaseException as error:
@@ -132,10 +180,11 @@ def _drive(run: OpenRun, runner: Runner, to: Console) -> bool:
 
 
 @contextmanager
-def _clean_stop(session: Session, to: Console) -> Iterator[None]:
+def _clean_stop(session: Session, audience: Audience) -> Iterator[None]:
     """The first SIGINT, SIGTERM or SIGHUP asks for a clean stop; a second one ends the process where it is.
 
-    A SIGHUP that is ignored already stays so: that is what nohup asks for.
+    A SIGHUP that is ignored already stays so: that is what nohup asks for. Outside the main thread signals are left
+    alone: Python delivers them to the main thread, which is the caller's.
     """
 
     def stop(number: int, frame: object) -> None:
@@ -145,7 +194,7 @@ def _clean_stop(session: Session, to: Console) -> Iterator[None]:
             raise KeyboardInterrupt
         session.request_stop()
         with suppress(RuntimeError):  # the signal came in the middle of a line that is being written
-            to.print(f"{signal.Signals(number).name}: saving what runs; again to quit at once")
+            audience.say(f"{signal.Signals(number).name}: saving what runs; again to quit at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -168,25 +217,3 @@ def _leave_terminal() -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, descriptor)
             os.close(null)
-
-
-def _say_how_to_resume(paths: RunPaths, data_dir: Path, runner: str, address: str, to: Console) -> None:
-    options = [] if runner == "ray" else ["--runner", runner]
-    options += [] if address == "local" else ["--address", address]
-    options += [] if data_dir == recorded_data_dir(paths) else ["--data-dir", str(data_dir)]
-    to.print(f"  {resume_command(paths, *options)}", soft_wrap=True)
-
-
-def _failed(history: History, to: Console) -> bool:
-    members = [m for c in history.candidates.values() for m in c.members.values()]
-    failed = [m for m in members if m.status == "failed"]
-    for member in failed:
-        last = member.reason.strip().splitlines()[-1] if member.reason.strip() else "no message"
-        to.print(f"warning: {member.id} failed after its retries: {last}", soft_wrap=True)
-    unread = [str(m.id) for m in members if m.tested and not m.tested.metrics]
-    if unread:
-        to.print(f"warning: reading test failed for {', '.join(unread)}; journal.jsonl says why", soft_wrap=True)
-    blind = [str(m.id) for m in members if history.plan.diagnose and m.diagnosed and not m.diagnosed.verdicts]
-    if blind:
-        to.print(f"warning: the diagnosis of {', '.join(blind)} failed; `tune-rh diagnose` shows why", soft_wrap=True)
-    return bool(failed or unread or blind)

@@ -8,18 +8,18 @@ minimised difference, and is turned back here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any
 
 from analysis.reports import figures
 from analysis.reports.comparison import bisection as bisection_report
 from analysis.reports.comparison import paired
 from analysis.reports.comparison import words as sentences
-from analysis.reports.comparison.bisection import Bisection as Bisection
-from analysis.reports.comparison.bisection import Probe as Probe
+from analysis.reports.comparison.bisection import Bisection
+from analysis.reports.comparison.facts import Comparison, Side
 from analysis.reports.tables import (
     NONE,
     counted,
@@ -31,67 +31,6 @@ from analysis.reports.tables import (
     write_json,
     write_text,
 )
-from analysis.stats.claims import Claim
-
-
-@dataclass(frozen=True)
-class Side:
-    """A or B.
-
-    Attributes:
-        name: of its config.
-        config_summary: what differs from the other side, in words; empty for nothing worth a line.
-        values: best value by seed, None for a seed that diverged or failed.
-        curves: (step, value as reported) by seed.
-        steps: optimiser steps spent on it.
-        seconds: slot seconds spent on it.
-    """
-
-    name: str
-    config_summary: str
-    values: Mapping[int, float | None]
-    curves: Mapping[int, Sequence[tuple[int, float]]]
-    steps: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A and B, and what can be said of them.
-
-    Attributes:
-        run, family: names.
-        objective, unit: what is compared, and in what; the unit may be empty.
-        mode: ``min`` or ``max``: what is better.
-        until_step: to which every seed was trained.
-        a, b: the two sides.
-        claim: of b - a where lower is better: for ``max`` the caller has turned the sign.
-        test, alpha, region: how the claim was tested.
-        tests: mean and standard deviation on the test split, by ``a`` and ``b``; empty where it was not read.
-        bisection: None where there was none.
-        command: that made this run.
-    """
-
-    run: str
-    family: str
-    objective: str
-    unit: str
-    mode: Literal["min", "max"]
-    until_step: int
-    a: Side
-    b: Side
-    claim: Claim
-    test: str
-    alpha: float
-    region: float
-    tests: Mapping[str, tuple[float, float]]
-    bisection: Bisection | None
-    command: str
-
-    @property
-    def sign(self) -> float:
-        """1 where lower is better, else -1."""
-        return 1.0 if self.mode == "min" else -1.0
 
 
 def write(comparison: Comparison, folder: Path) -> Path:

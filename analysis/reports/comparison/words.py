@@ -16,7 +16,7 @@ from analysis.stats.claims import MAX_SIGN_FLIP_PAIRS, Claim, Test, can_decide
 from analysis.stats.interval import Interval
 
 if TYPE_CHECKING:
-    from analysis.reports.comparison.report import Comparison, Side
+    from analysis.reports.comparison.facts import Comparison, Side
 
 MEANINGFUL = 0.75
 """P(A > B) from which on a lead is worth having (Bouthillier et al. 2021, arXiv 2103.03098)."""

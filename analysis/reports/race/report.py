@@ -7,14 +7,14 @@ claim about the config against another one. Values are in the objective's own si
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from analysis.reports import figures
 from analysis.reports.race import words as sentences
 from analysis.reports.race.best_of_seeds import Seeds
+from analysis.reports.race.facts import Race, Racer
 from analysis.reports.tables import (
     NONE,
     counted,
@@ -26,67 +26,6 @@ from analysis.reports.tables import (
     write_json,
     write_text,
 )
-
-
-@dataclass(frozen=True)
-class Racer:
-    """One seed.
-
-    Attributes:
-        seed: its number.
-        at_gates: best value so far at each gate that it reached; None where it was lost.
-        best: best value of all, None if it never had one.
-        best_step: where that was.
-        steps: optimiser steps spent on it.
-        status: stopped, completed, parked, diverged or failed.
-        passed: gates passed.
-        test: value of the best checkpoint on the test split, None where it was not read.
-        curve: (step, value as reported).
-    """
-
-    seed: int
-    at_gates: tuple[float | None, ...]
-    best: float | None
-    best_step: int
-    steps: int
-    status: str
-    passed: int
-    test: float | None
-    curve: Sequence[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class Race:
-    """All seeds of one config.
-
-    Attributes:
-        run, family, config: names.
-        objective, unit: what is minimised or maximised, and in what; the unit may be empty.
-        mode: ``min`` or ``max``: what is better.
-        gates: steps, the last is the end of the race.
-        keep: how many seeds pass each gate before the end.
-        racers: in any order.
-        success: the value that a seed must reach to succeed, None where none was given.
-        seconds, steps: slot seconds and optimiser steps spent on all.
-    """
-
-    run: str
-    family: str
-    config: str
-    objective: str
-    unit: str
-    mode: Literal["min", "max"]
-    gates: tuple[int, ...]
-    keep: tuple[int, ...]
-    racers: tuple[Racer, ...]
-    success: float | None
-    seconds: float
-    steps: int
-
-    @property
-    def sign(self) -> float:
-        """1 where lower is better, else -1."""
-        return 1.0 if self.mode == "min" else -1.0
 
 
 def write(race: Race, folder: Path) -> Path:

@@ -14,7 +14,7 @@ from analysis.reports.race.best_of_seeds import Line, Seeds, summarise
 from analysis.reports.tables import counted, decimals, duration, listed, number, with_unit
 
 if TYPE_CHECKING:
-    from analysis.reports.race.report import Race, Racer
+    from analysis.reports.race.facts import Race, Racer
 
 LOST = ("diverged", "failed")
 """Statuses of a seed that has no value to count."""

@@ -20,7 +20,8 @@ from scipy import stats
 from analysis.reports import figures, tables
 from analysis.reports.comparison import paired
 from analysis.reports.comparison import report as comparison
-from analysis.reports.comparison.report import Bisection, Comparison, Probe, Side
+from analysis.reports.comparison.bisection import Bisection, Probe
+from analysis.reports.comparison.facts import Comparison, Side
 from analysis.stats.claims import judge
 from analysis.stats.interval import Interval
 from tests.analysis.reports.report_files import drawn, has_colour, strict, tokens

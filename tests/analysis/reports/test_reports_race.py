@@ -16,7 +16,7 @@ from analysis.reports import figures, tables
 from analysis.reports.race import best_of_seeds
 from analysis.reports.race import report as race
 from analysis.reports.race import words as race_sentences
-from analysis.reports.race.report import Race, Racer
+from analysis.reports.race.facts import Race, Racer
 from tests.analysis.reports.report_files import drawn, has_colour, strict, tokens
 
 NAN = math.nan

@@ -10,10 +10,10 @@ from typing import Any
 
 from tune_rh.cli import options
 from tune_rh.errors import PlanError
-from tune_rh.plan.configs import given
 from tune_rh.plan.file import find_plan, load_plan, override, resolve_plan
 from tune_rh.plan.kinds import MIN_PAIRS, Comparison
 from tune_rh.plan.schema import Plan
+from tune_rh.run.given import given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

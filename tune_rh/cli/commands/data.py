@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             name = name if args.vocab_size is None else source.set_name(name, args.vocab_size)
         elif name not in source.names:
             raise PlanError(f"--size {name}: {family.name} has the data sets {', '.join(source.names)}")
-        path = make_data(family, name, folder, to)
+        path = make_data(family, name, folder, terminal.Terminal(to))
     to.print(f"{path}  sha256 {source.digest(name, folder)}", soft_wrap=True)
     made = next(info for info in listed(family, folder) if info.name == name)
     for line in made.details:
@@ -100,23 +100,13 @@ def _check_options(args: argparse.Namespace, family: Family, is_text: bool) -> N
 
 
 def _make_of_folder(args: argparse.Namespace, family: Family, data_dir: Path, to: Console) -> Path:
-    from tune_rh.run.execute import with_bar
     from tune_rh.run.runs import data_source
 
     source = data_source(family)
     assert isinstance(source, CorpusSource)
-    return with_bar(
-        f"{family.name} {args.name}",
-        to,
-        lambda progress: source.prepare_folder(
-            args.folder,
-            args.name,
-            data_dir,
-            vocab_size=args.vocab_size,
-            text_field=args.text_field or "text",
-            progress=progress,
-        ),
-    )
+    options = {"vocab_size": args.vocab_size, "text_field": args.text_field or "text"}
+    with terminal.Terminal(to).bar(f"{family.name} {args.name}") as progress:
+        return source.prepare_folder(args.folder, args.name, data_dir, progress=progress, **options)
 
 
 def _table(infos: tuple[DataSetInfo, ...]) -> Table:

@@ -148,7 +148,7 @@ def _outside_runs(args: argparse.Namespace) -> tuple[Subject, None]:
     """An export or a checkpoint: its findings belong to no folder."""
     from analysis.diagnose.subject import open_checkpoint, open_export
     from trainables.worker.exported import INDEX
-    from tune_rh.plan.configs import given, resolved
+    from tune_rh.run.given import given, resolved
 
     path, data_dir = Path(args.what), options.data_dir(args)
     if (path / INDEX).is_file():

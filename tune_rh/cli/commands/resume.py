@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from tune_rh.cli import options, terminal
 
@@ -16,10 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See the module."""
+    from tune_rh.cli.conclude import conclude, exit_code
     from tune_rh.run import runs
-    from tune_rh.run.execute import execute
+    from tune_rh.run.execute import Place, execute
 
     paths = runs.find(args.run, args.runs_dir.absolute())
-    return execute(
-        paths, options.data_dir(args, paths), runner=args.runner, address=args.address, to=terminal.console()
-    )
+    place, console = Place(options.data_dir(args, paths), args.runner, args.address), terminal.console()
+    concluding = partial(conclude, data_dir=place.data_dir, to=console)
+    return exit_code(paths, place, execute(paths, place, terminal.Terminal(console), concluding), console)

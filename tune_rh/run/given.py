@@ -1,0 +1,113 @@
+"""Configs as a user names them: a preset, a file, an exported folder, a candidate of a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainables.registry import FAMILIES, build_config, get_family, resolve
+from trainables.worker.exported import CONFIG, INDEX
+from tune_rh.errors import PlanError
+from tune_rh.plan.file import explain
+from tune_rh.plan.schema import Variant
+from tune_rh.run import runs
+
+
+@dataclass(frozen=True)
+class Given:
+    """A config as a user names it on the command line: its family, and what it is made from."""
+
+    family: str
+    label: str
+    variant: Variant
+
+
+def resolved(config: Given) -> Any:
+    """The config that a user named, built by its family; raises PlanError field by field."""
+    try:
+        family = get_family(config.family)
+        return build_config(family, config.variant.fields, preset=config.variant.preset)
+    except ValidationError as error:
+        raise PlanError(explain(error, config.label, resolve(family.config))) from error
+
+
+def given(text: str, family: str | None, runs_dir: Path) -> Given:
+    """Read ``text``: a TOML file, an exported folder, a candidate or member of a run (``RUN/c0007``), or a preset.
+
+    A file holds config fields, and may hold ``family``, ``preset`` (what the rest is laid over) and ``patience_steps``.
+
+    Args:
+        text: what was typed.
+        family: the family that presets and files without one belong to; None: the one that has the preset.
+        runs_dir: where runs lie.
+
+    Raises:
+        PlanError: nothing of that name, or a file that does not say its family.
+    """
+    path = Path(text)
+    if (path / INDEX).is_file():
+        return _exported(path)
+    if path.is_file():
+        return _from_file(path, family)
+    run, slash, member = text.rpartition("/")
+    if slash and re.fullmatch(r"c\d+(-s\d+)?", member):
+        return _of_run(run, member, runs_dir)
+    if path.suffix == ".toml" or slash:
+        raise PlanError(f"{text}: no such file, and not RUN/c0007")
+    owners = [family] if family else [name for name in FAMILIES if text in get_family(name).presets]
+    if len(owners) != 1 or text not in get_family(owners[0]).presets:
+        known = "; ".join(f"{name}: {', '.join(sorted(get_family(name).presets))}" for name in (owners or FAMILIES))
+        raise PlanError(
+            f"{text!r}: is neither a file, nor a candidate of a run (RUN/c0007), nor a preset ({known})"
+            if len(owners) < 2
+            else f"{text!r}: is a preset of {' and '.join(owners)}; choose with --family"
+        )
+    return Given(owners[0], text, Variant(preset=text))
+
+
+def _exported(path: Path) -> Given:
+    try:
+        family = json.loads((path / INDEX).read_text())["family"]
+        fields = tomllib.loads((path / CONFIG).read_text())
+    except (OSError, ValueError, KeyError) as error:
+        raise PlanError(f"{path}: is no sound export: {error!r}") from error
+    return Given(family, path.name, Variant(fields=fields))
+
+
+def _from_file(path: Path, family: str | None) -> Given:
+    try:
+        fields = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+    named = fields.pop("family", family)
+    if named is None:
+        raise PlanError(f"{path}: does not say its family; add `family = ...` or give --family")
+    if family is not None and named != family:
+        raise PlanError(f"{path}: family = {named!r}, but --family is {family!r}")
+    try:
+        variant = Variant(preset=fields.pop("preset", None), patience_steps=fields.pop("patience_steps", None))
+    except ValidationError as error:
+        raise PlanError(explain(error, str(path))) from error
+    return Given(named, path.stem, variant.model_copy(update={"fields": fields}))
+
+
+def _of_run(run: str, member: str, runs_dir: Path) -> Given:
+    plan, history = runs.replay(runs.find(run, runs_dir))
+    name, _, seed = member.partition("-s")
+    candidate = history.candidates.get(name)
+    if candidate is not None and seed and int(seed) not in candidate.members:
+        seeds = ", ".join(map(str, candidate.members))
+        raise PlanError(f"{run}/{member}: {name} has no such seed; it has {seeds}")
+    if candidate is None:
+        raise PlanError(f"{run}/{member}: run {run!r} has no such candidate; it has {', '.join(history.candidates)}")
+    added = candidate.added
+    fields = {name: value for name, value in added.config.items() if value is not None}
+    return Given(
+        plan.family, f"{Path(run).name}/{added.candidate}", Variant(fields=fields, patience_steps=added.patience_steps)
+    )
