@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks.results import hardware, record, table
 from tune_rh.plan.kinds import Sampler, Search
 from tune_rh.plan.schema import Stage
-from tune_rh.simulate import table_source
-from tune_rh.simulate.clock import Array, Conditions, Trace
-from tune_rh.simulate.curve_table import Parameter, Value
+from tune_rh.simulation import table_source
+from tune_rh.simulation.clock import Array, Conditions, Trace
+from tune_rh.simulation.curve_table import Parameter, Value
 
 TITLE = "A large search: 10,000 candidates on 1,000 workers"
 NUM_CANDIDATES, NUM_WORKERS = 10_000, 1_000
@@ -69,7 +69,7 @@ class Replicates:
 
 
 class ClosedForms:
-    """A table of closed forms, as `tune_rh.simulate.clock.Table` asks for it; curves are not kept."""
+    """A table of closed forms, as `tune_rh.simulation.clock.Table` asks for it; curves are not kept."""
 
     name, objective = "closed-forms", "val_loss"
     mode: Literal["min"] = "min"

@@ -29,10 +29,10 @@ from benchmarks import peers, tables
 from benchmarks.results import hardware, record, table
 from tune_rh.plan.kinds import Sampler, Search
 from tune_rh.plan.schema import Scoring, Stage
-from tune_rh.simulate.clock import Clock, Conditions
-from tune_rh.simulate.curve_table import Array, CurveTable
-from tune_rh.simulate.regret import prior_regret
-from tune_rh.simulate.table_source import simulate
+from tune_rh.simulation.clock import Clock, Conditions
+from tune_rh.simulation.curve_table import Array, CurveTable
+from tune_rh.simulation.regret import prior_regret
+from tune_rh.simulation.table_source import simulate
 
 TITLE = "Regret for the same budget: {} full runs"
 WORKERS = 8

@@ -1,4 +1,4 @@
-"""Other people's tuners, driven by the clock of `tune_rh.simulate.clock` without their clusters.
+"""Other people's tuners, driven by the clock of `tune_rh.simulation.clock` without their clusters.
 
 Each is the library itself: its scheduler or study is told of trials and results as its own event loop would tell it,
 and its decisions are obeyed. All see the same table, workers, budget and evaluations as the policy of this project; a
@@ -32,8 +32,8 @@ from optuna.trial import TrialState
 
 from trainables.worker.report import Evaluated, MemberId, Report
 from tune_rh.decide.scheduler import Finish, RunMember
-from tune_rh.simulate.clock import Table
-from tune_rh.simulate.table_source import space
+from tune_rh.simulation.clock import Table
+from tune_rh.simulation.table_source import space
 
 SETTINGS = {
     "random search": "full length, one seed a trial; takes the best mean over the trials of a config",
@@ -130,7 +130,7 @@ class Peer:
         self._places: list[tuple[int, int]] = []
 
     def next_job(self, prefer: MemberId | None = None) -> RunMember | Finish:
-        """See `tune_rh.simulate.clock.Tuner`."""
+        """See `tune_rh.simulation.clock.Tuner`."""
         if self.draws.exhausted:
             return Finish()
         key = str(len(self._places))
@@ -139,7 +139,7 @@ class Peer:
         return RunMember(MemberId(key, 0), 0, self.until_step)
 
     def on_report(self, report: Report) -> bool:
-        """See `tune_rh.simulate.clock.Tuner`. A diverged trial is one that raised: its tool hears of it in `close`."""
+        """See `tune_rh.simulation.clock.Tuner`. A diverged trial is one that raised: its tool hears in `close`."""
         assert isinstance(report, Evaluated)
         key, value = report.member.candidate, self._sign * report.metrics[self.table.objective]
         if report.diverged:
@@ -153,12 +153,12 @@ class Peer:
         return goes_on
 
     def on_failure(self, member: MemberId, error: str) -> None:
-        """See `tune_rh.simulate.clock.Tuner`."""
+        """See `tune_rh.simulation.clock.Tuner`."""
         self.last.pop(member.candidate, None)
         self.close(member.candidate)
 
     def place(self, member: MemberId) -> tuple[int, int]:
-        """See `tune_rh.simulate.clock.Side`."""
+        """See `tune_rh.simulation.clock.Side`."""
         return self._places[int(member.candidate)]
 
     def incumbent(self) -> int | None:

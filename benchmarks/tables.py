@@ -11,7 +11,7 @@ Three sources, all in `benchmarks/curves` (README.md there: licences, and how ea
   same loss (3.28), so configs differ little at the end and seeds decide much.
 - `lcdb`: 30 data sets x 16 to 20 learners; a "step" is the next larger train size.
 
-What it is not: runs of our own families (`tune_rh.simulate.recorded` makes tables of those), or a judgement of any
+What it is not: runs of our own families (`tune_rh.simulation.recorded` makes tables of those), or a judgement of any
 policy.
 """
 
@@ -32,7 +32,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from benchmarks.seed_noise import with_seeds
-from tune_rh.simulate.curve_table import Array, Curve, CurveTable, Parameter, save
+from tune_rh.simulation.curve_table import Array, Curve, CurveTable, Parameter, save
 
 CURVES = Path(__file__).parent / "curves"
 LCBENCH_TASKS = (126026, 167152, 168330, 189866, 3945)

@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tune_rh.results.reading import load
+    from tune_rh.api import Run, load, load_plan, resume, search, simulate
 
-__all__ = ["__version__", "load"]
 __version__ = "0.1.0"
+__all__ = ["Run", "load", "load_plan", "resume", "search", "simulate"]
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SIBLINGS = ("analysis", "search_spaces", "trainables")
@@ -51,9 +51,9 @@ sys.meta_path.insert(0, _SiblingFinder)
 
 
 def __getattr__(name: str) -> Any:
-    """What a notebook needs is imported when it is first asked for."""
-    if name == "load":
-        from tune_rh.results.reading import load
+    """What `tune_rh.api` offers, imported when it is first asked for."""
+    if name in __all__:
+        from tune_rh import api
 
-        return load
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import seed_noise, tables
-from tune_rh.simulate.curve_table import CurveTable, load
+from tune_rh.simulation.curve_table import CurveTable, load
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import optuna
 import pytest
 
 from benchmarks import peers
-from tests.simulate.test_simulate import table
+from tests.simulation.test_simulate import table
 from trainables.worker.report import Evaluated, MemberId, Report
 from tune_rh.decide.scheduler import Finish, RunMember
-from tune_rh.simulate.clock import Clock, Conditions, Trace
-from tune_rh.simulate.curve_table import CurveTable
+from tune_rh.simulation.clock import Clock, Conditions, Trace
+from tune_rh.simulation.curve_table import CurveTable
 
 NUM, SEEDS = 12, 2
 

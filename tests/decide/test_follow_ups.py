@@ -13,25 +13,25 @@ from pydantic import model_validator
 from analysis.reports.page.facts import gather
 from analysis.reports.page.tables import candidates_table
 from analysis.view import FunnelRow
-from tests.simulate.test_simulate import Watched
-from tests.simulate.test_simulate import plan as on_curves
-from tests.simulate.test_simulate import table as curve_table
+from tests.simulation.test_simulate import Watched
+from tests.simulation.test_simulate import plan as on_curves
+from tests.simulation.test_simulate import table as curve_table
 from tests.worlds.family import FAMILY, ScriptedConfig
 from tests.worlds.plans import fields, plan
 from tests.worlds.records import NoMirror, decided, finish, make, of, open_search, records
 from tests.worlds.scripted import next_job
+from tune_rh.api import load
 from tune_rh.cli.main import main
 from tune_rh.decide.scheduler import Finish
 from tune_rh.errors import PlanError
 from tune_rh.record.events import CandidateAdded, FollowUpSkipped, Promoted, decode, encode
 from tune_rh.record.history import History
 from tune_rh.record.ranking import describe, funnel, ranking
-from tune_rh.results.reading import load
 from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.run.preflight import check_plan
-from tune_rh.simulate.clock import Conditions
-from tune_rh.simulate.table_source import repeat
+from tune_rh.simulation.clock import Conditions
+from tune_rh.simulation.table_source import repeat
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 

@@ -25,8 +25,9 @@ from tests.worlds.scripted import (
     staged,
     verdict,
 )
-from tune_rh.decide import follow_ups
+from tune_rh.decide.follow_ups import is_over_budget
 from tune_rh.decide.scheduler import Finish, Promote, Wait
+from tune_rh.plan import follow_ups
 from tune_rh.record.events import Evaluated, Event, JobEnded, JobStarted
 from tune_rh.record.events import Tested as ReadOfTest
 from tune_rh.record.history import History, fold
@@ -85,7 +86,7 @@ def check_no_follow_up_waited(history: History) -> None:
     others = [c for c in history.candidates.values() if not c.is_reference]
     changes = follow_ups.changes(plan)
     num = len(history.followed)
-    left = [] if follow_ups.is_over_budget(plan, history) else changes[num:]
+    left = [] if is_over_budget(plan, history) else changes[num:]
     if left:
         assert not num or changes[num - 1].table != left[0].table
         assert [c for c in others if c.stage <= left[0].follow_up.after and not history.is_complete(c)]

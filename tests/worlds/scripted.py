@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from trainables.worker.report import Report
-from tune_rh.decide import follow_ups
+from tune_rh.decide.follow_ups import is_over_budget
 from tune_rh.decide.scheduler import (
     AskFollowUp,
     Continue,
@@ -24,6 +24,7 @@ from tune_rh.decide.scheduler import (
     Wait,
     scheduler_of,
 )
+from tune_rh.plan import follow_ups
 from tune_rh.plan.kinds import Search
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import (
@@ -349,7 +350,7 @@ def check_follow_ups(sim: Simulation) -> None:
     assert isinstance(plan, Search)
     changes, followed = follow_ups.changes(plan), history.followed
     assert len(followed) == len(history.follow_ups) + len(history.skipped)
-    assert len(followed) == len(changes) or follow_ups.is_over_budget(plan, history)
+    assert len(followed) == len(changes) or is_over_budget(plan, history)
     tables = [change.table for change in changes[: len(followed)]]
     assert len(set(zip(tables, followed, strict=True))) == len(set(tables))
     for parent in followed:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.baselines import kept, measure
 from analysis.diagnose.api import Baseline
 from tune_rh.cli import terminal
 from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED, ExportError
@@ -17,9 +16,9 @@ from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.results.own_reports import as_comparison, as_race
 from tune_rh.results.reading import Reading, read_provenance
-from tune_rh.results.reporting import about_run, write
+from tune_rh.results.reporting import about_run, run_baselines, write
 from tune_rh.run.execute import Outcome, Place
-from tune_rh.run.runs import companions, dataset, recorded_data_dir, resume_command
+from tune_rh.run.runs import companions, recorded_data_dir, resume_command
 
 
 def exit_code(paths: RunPaths, place: Place, outcome: Outcome, to: Console) -> int:
@@ -62,18 +61,6 @@ def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
         to.print(terminal.baselines_table(baselines, run.best, run.sign))
         to.print(terminal.baselines_line(baselines, run.ranking, run.best, run.sign), soft_wrap=True)
     _export(reading, data_dir, to, baselines)
-
-
-def run_baselines(paths: RunPaths, history: History, data_dir: Path, *, keep: bool) -> Sequence[Baseline]:
-    """The baselines on the run's data: as they were kept beside its report, else made, and then kept if ``keep``."""
-    first = next(iter(history.candidates.values()), None)  # whose targets the baselines are scored on: everybody's
-    config = None if first is None else first.added.config
-    return kept(
-        paths.report / "baselines.json",  # the report reads it there
-        "" if history.created is None else history.created.data_digest,
-        lambda: measure(history.plan.family, dataset(history.plan), data_dir, config),
-        keep=keep,
-    )
 
 
 def _conclude_race(reading: Reading, data_dir: Path, to: Console) -> None:

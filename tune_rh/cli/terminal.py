@@ -21,8 +21,8 @@ from analysis.diagnose.api import Baseline
 from analysis.view import FunnelRow, Standing, why_no_best
 from trainables.api import Progress as DataProgress
 from tune_rh.decide import comparison
-from tune_rh.decide.follow_ups import changes, label
 from tune_rh.plan.cost import StageCost, follow_up_steps, ungated_steps
+from tune_rh.plan.follow_ups import changes, label
 from tune_rh.plan.kinds import Comparison, Search
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import (

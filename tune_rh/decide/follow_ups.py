@@ -8,21 +8,13 @@ first of them. Not here: adding the candidate (`tune_rh.run.family_source`), or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tune_rh.plan.kinds import FollowUp, Search
+from tune_rh.plan.follow_ups import Change, changes
+from tune_rh.plan.kinds import Search
 from tune_rh.record.gate import Rank
 from tune_rh.record.history import History
 from tune_rh.record.members import Candidate
-
-
-class Change(NamedTuple):
-    """One candidate-to-be: the index of its table, the table, and the config fields in which it is to differ."""
-
-    table: int
-    follow_up: FollowUp
-    fields: Mapping[str, Any]
 
 
 class Due(NamedTuple):
@@ -30,11 +22,6 @@ class Due(NamedTuple):
 
     number: int
     parent: str
-
-
-def changes(plan: Search) -> list[Change]:
-    """All changes in the order in which they are taken."""
-    return [Change(i, table, fields) for i, table in enumerate(plan.follow_ups) for fields in table.changes]
 
 
 def is_over_budget(plan: Search, history: History) -> bool:
@@ -90,11 +77,6 @@ def winner(history: History, gate: int) -> Candidate | None:
     passing = [c for c in history.follow_ups if c.index in arrived.guests and not arrived.is_out(c.index)]
     scored += [Rank(arrived.score(c.index), c.index) for c in passing]
     return history.candidate_at(min(scored).entry) if scored else None
-
-
-def label(parent: str, fields: Mapping[str, Any]) -> str:
-    """``c0002 with num_experts = 20``."""
-    return f"{parent} with {', '.join(f'{name} = {value}' for name, value in fields.items())}"
 
 
 def _may_come(history: History, candidate: Candidate, gate: int) -> bool:

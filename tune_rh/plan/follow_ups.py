@@ -1,4 +1,4 @@
-"""Whether a plan's follow-ups can be made, before anything is launched: over configs that may win at a gate.
+"""The follow-ups of a plan in order, and whether they can be made over the configs that may win at a gate.
 
 A follow-up that no winner allows is a mistake in the plan. One that some winners allow is not: if another wins, the
 search notes why it was passed over. Not here: the configs themselves (`tune_rh.run.preflight`).
@@ -7,18 +7,35 @@ search notes why it was passed over. Not here: the configs themselves (`tune_rh.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from trainables.registry import build_config, get_family
-from tune_rh.decide import follow_ups
 from tune_rh.plan.file import explain
-from tune_rh.plan.kinds import Search
+from tune_rh.plan.kinds import FollowUp, Search
 
 Named = tuple[str, Any]
 _MOST = 200
 """So many configs are tried as winners: each table multiplies them."""
+
+
+class Change(NamedTuple):
+    """One candidate-to-be: the index of its table, the table, and the config fields in which it is to differ."""
+
+    table: int
+    follow_up: FollowUp
+    fields: Mapping[str, Any]
+
+
+def changes(plan: Search) -> list[Change]:
+    """All changes in the order in which they are taken."""
+    return [Change(i, table, fields) for i, table in enumerate(plan.follow_ups) for fields in table.changes]
+
+
+def label(parent: str, fields: Mapping[str, Any]) -> str:
+    """``c0002 with num_experts = 20``."""
+    return f"{parent} with {', '.join(f'{name} = {value}' for name, value in fields.items())}"
 
 
 def check_follow_ups(plan: Search, winners: Sequence[Named]) -> list[str]:
@@ -48,9 +65,9 @@ def _over(plan: Search, bases: Sequence[Named], fields: Mapping[str, Any]) -> tu
     """What becomes of the change over each base: configs, and why not."""
     made, refused = [], []
     for name, base in bases:
-        label = follow_ups.label(name, fields)
+        called = label(name, fields)
         try:
-            made.append((label, build_config(get_family(plan.family), base.model_dump(mode="json"), fields)))
+            made.append((called, build_config(get_family(plan.family), base.model_dump(mode="json"), fields)))
         except ValidationError as error:
-            refused.append(explain(error, label))
+            refused.append(explain(error, called))
     return made, refused

@@ -7,17 +7,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.view import Run
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, is_locked
 from tune_rh.record.view import view
 from tune_rh.run import runs
-
-if TYPE_CHECKING:
-    from analysis.tables import RunTables
 
 
 @dataclass(frozen=True)
@@ -60,22 +56,6 @@ def read(paths: RunPaths) -> Reading:
     if not written:
         history.hand_back_all()
     return Reading(paths, history, written, provenance, tuple(str(warning.message) for warning in caught))
-
-
-def load(run: str | Path, runs_dir: str | Path = "runs") -> RunTables:
-    """A run's members, curves, candidates, gates, decisions and findings as pandas tables.
-
-    Args:
-        run: its name in ``runs_dir``, or its folder.
-        runs_dir: where runs lie.
-
-    Raises:
-        RunNotFound: with the names there are.
-        JournalCorrupt: its plan or journal are damaged.
-    """
-    from analysis.tables import RunTables
-
-    return RunTables(read(runs.find(str(run), Path(runs_dir).absolute())).run)
 
 
 def read_provenance(paths: RunPaths) -> Mapping[str, Any]:

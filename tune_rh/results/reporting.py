@@ -13,6 +13,7 @@ from analysis.view import Run
 from trainables.errors import DataError, UnknownFamily
 from trainables.registry import get_family
 from tune_rh.errors import PlanError
+from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.results import own_reports
 from tune_rh.results.own_reports import unit
@@ -93,6 +94,20 @@ def write(reading: Reading, data_dir: Path, out: Path | None = None, about: Abou
         baselines_note=why,
         own=own,
         about_run=about.findings,
+    )
+
+
+def run_baselines(paths: RunPaths, history: History, data_dir: Path, *, keep: bool) -> Sequence[Baseline]:
+    """The baselines on the run's data: as they were kept beside its report, else made, and then kept if ``keep``."""
+    first = next(iter(history.candidates.values()), None)  # whose targets the baselines are scored on: everybody's
+    config = None if first is None else first.added.config
+    from analysis.baselines import kept, measure
+
+    return kept(
+        paths.report / "baselines.json",  # the report reads it there
+        "" if history.created is None else history.created.data_digest,
+        lambda: measure(history.plan.family, runs.dataset(history.plan), data_dir, config),
+        keep=keep,
     )
 
 

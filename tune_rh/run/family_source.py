@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from search_spaces.registry import get_space
 from trainables.registry import build_config, get_family
-from tune_rh.decide import comparison, follow_ups, samplers
+from tune_rh.decide import comparison, samplers
 from tune_rh.decide.scheduler import AskFollowUp
 from tune_rh.errors import PlanError
+from tune_rh.plan import follow_ups
 from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import explain
 from tune_rh.plan.kinds import Comparison, Search

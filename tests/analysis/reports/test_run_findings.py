@@ -25,12 +25,12 @@ from tests.analysis.reports.test_report_html import Page
 from tests.analysis.run_folders import simulate
 from tests.analysis.shared_moe.moe_folders import CONTROL, LARGER, SMALLER, aux, moe_run, told
 from tests.worlds.scripted import curve
+from tune_rh.api import load
 from tune_rh.cli import conclude as conclusions
 from tune_rh.cli.main import main
 from tune_rh.errors import JournalCorrupt
 from tune_rh.record.journal import RunPaths
 from tune_rh.results import reporting
-from tune_rh.results.reading import load
 from tune_rh.results.reading import read as read_
 from tune_rh.run import runs
 

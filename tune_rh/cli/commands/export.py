@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See the module."""
-    from tune_rh.cli.conclude import run_baselines
     from tune_rh.export import export
+    from tune_rh.results.reporting import run_baselines
 
     paths = runs.find(args.run, args.runs_dir.absolute())
     plan, history = runs.replay(paths)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tune_rh.plan.kinds import Search
-    from tune_rh.simulate.clock import Conditions, Trace
-    from tune_rh.simulate.curve_table import CurveTable
+    from tune_rh.simulation.clock import Conditions, Trace
+    from tune_rh.simulation.curve_table import CurveTable
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 
@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     from tune_rh.cli import terminal
     from tune_rh.plan.file import find_plan, load_plan
     from tune_rh.plan.kinds import Search
-    from tune_rh.simulate.clock import Conditions
-    from tune_rh.simulate.curve_table import load
+    from tune_rh.simulation.clock import Conditions
+    from tune_rh.simulation.curve_table import load
 
     console = terminal.console()
     if args.record:
@@ -99,7 +99,7 @@ def regret_table(table: CurveTable, traces: Sequence[Trace], max_steps: int | No
     """Regret against steps and virtual time, over all searches."""
     from rich.table import Table
 
-    from tune_rh.simulate.regret import prior_regret, rows
+    from tune_rh.simulation.regret import prior_regret, rows
 
     budget = max_steps or max(trace.steps[-1] for trace in traces)
     shown = Table(
@@ -139,8 +139,8 @@ def write_csv(traces: Sequence[Trace], path: Path) -> None:
 def _record(args: argparse.Namespace, console: Console) -> int:
     from tune_rh.results.reading import read
     from tune_rh.run import runs
-    from tune_rh.simulate.curve_table import save
-    from tune_rh.simulate.recorded import record
+    from tune_rh.simulation.curve_table import save
+    from tune_rh.simulation.recorded import record
 
     paths = runs.find(args.record, args.runs_dir.absolute())
     table = record(paths.root.name, read(paths).history)
@@ -155,7 +155,7 @@ def _record(args: argparse.Namespace, console: Console) -> int:
 
 def _simulable(plan: Search, table: CurveTable, console: Console) -> CurveTable:
     """The configs whose curves go to the plan's end with all of its seeds."""
-    from tune_rh.simulate.table_source import check_steps
+    from tune_rh.simulation.table_source import check_steps
 
     check_steps(plan, table)
     kept, left_out = table.complete(plan.stages[-1].until_step, len(plan.seeds))
@@ -173,7 +173,7 @@ def _repeat(
 ) -> list[Trace]:
     from rich.progress import Progress
 
-    from tune_rh.simulate.table_source import repeat
+    from tune_rh.simulation.table_source import repeat
 
     searches = repeat(plan, table, conditions, args.repeats, args.seed)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -22,10 +22,10 @@ from tune_rh.errors import PlanError
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import CandidateAdded, Evaluated, Event, JobEnded, JobStarted, MemberId
 from tune_rh.record.events import Tested as ReadTest
-from tune_rh.simulate.clock import Clock, Conditions, Trace
-from tune_rh.simulate.curve_table import Curve, CurveTable, Parameter, load, save
-from tune_rh.simulate.regret import prior_regret, rows
-from tune_rh.simulate.table_source import clock_for, repeat, simulate, table_session
+from tune_rh.simulation.clock import Clock, Conditions, Trace
+from tune_rh.simulation.curve_table import Curve, CurveTable, Parameter, load, save
+from tune_rh.simulation.regret import prior_regret, rows
+from tune_rh.simulation.table_source import clock_for, repeat, simulate, table_session
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 

@@ -20,8 +20,8 @@ from tune_rh.errors import PlanError
 from tune_rh.record.events import Evaluated, JobEnded
 from tune_rh.record.journal import RunPaths
 from tune_rh.results.reading import read
-from tune_rh.simulate.curve_table import Curve, CurveTable, Parameter, Value, load, save
-from tune_rh.simulate.recorded import record
+from tune_rh.simulation.curve_table import Curve, CurveTable, Parameter, Value, load, save
+from tune_rh.simulation.recorded import record
 
 NAN, INF = math.nan, math.inf
 

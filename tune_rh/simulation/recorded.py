@@ -19,7 +19,7 @@ from tune_rh.record.events import CandidateAdded
 from tune_rh.record.history import History
 from tune_rh.record.members import Member
 from tune_rh.record.view import reports
-from tune_rh.simulate.curve_table import Curve, CurveTable, Parameter, Value
+from tune_rh.simulation.curve_table import Curve, CurveTable, Parameter, Value
 
 
 def record(name: str, history: History) -> CurveTable:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune_rh.simulate.clock import Table, Trace
+from tune_rh.simulation.clock import Table, Trace
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A search on recorded curves under a virtual clock: the same session and policy, other people's training.
 
 `Clock` is a runner: it moves W workers through the curves of a table, and asks a `Tuner` what each of them does. A
-`tune_rh.run.session.Session` is one (`tune_rh.simulate.table_source` puts it on a table); so is whatever has the
+`tune_rh.run.session.Session` is one (`tune_rh.simulation.table_source` puts it on a table); so is whatever has the
 session's three methods, which can be put beside it on the same table with the same workers and the same budget.
 
 What it is not: a model of training. Values and seconds are those of the table; a plan's family, space and fixed
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from trainables.worker.report import Evaluated, MemberId, Report, Tested
 from tune_rh.decide.scheduler import Finish, RunMember, Wait
 from tune_rh.errors import PlanError
-from tune_rh.simulate.curve_table import Curve, Parameter, Value
+from tune_rh.simulation.curve_table import Curve, Parameter, Value
 
 Array = NDArray[np.float64]
 Stretch = tuple[int, float, float]
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Table(Protocol):
-    """What a simulation uses of a `tune_rh.simulate.curve_table.CurveTable`; curves may be made when asked for."""
+    """What a simulation uses of a `tune_rh.simulation.curve_table.CurveTable`; curves may be made when asked for."""
 
     @property
     def name(self) -> str:
@@ -351,7 +351,7 @@ def stretches(
     A curve that was lost before a step of the grid reports NaN there, and nothing after it.
 
     Raises:
-        ValueError: the curve has no reading at a step of the grid; `tune_rh.simulate.table_source.check` finds it
+        ValueError: the curve has no reading at a step of the grid; `tune_rh.simulation.table_source.check` finds it
             before.
     """
     ahead: list[Stretch] = []

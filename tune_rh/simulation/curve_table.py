@@ -1,6 +1,6 @@
 """Recorded learning curves of many configs and seeds, in one Parquet file: what a search is simulated on.
 
-A table is made from a run of our own (`tune_rh.simulate.recorded`) or from published curves. Values keep the
+A table is made from a run of our own (`tune_rh.simulation.recorded`) or from published curves. Values keep the
 objective's own sign; `CurveTable.truth` is minimised. Curves may differ in length, because a search stops most of its
 members at
 a gate: `CurveTable.steps` is the union of all steps, `CurveTable.reaches` asks for one of them, and
@@ -31,7 +31,7 @@ Value = int | float | str | bool
 Array = NDArray[np.float64]
 
 SCHEMA = 1
-_KEY = b"tune_rh.simulate.curve_table"
+_KEY = b"tune_rh.simulation.curve_table"
 _COLUMNS = pa.schema(
     [
         ("config", pa.int32()),

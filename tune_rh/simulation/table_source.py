@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from search_spaces.api import Space, Trial
-from tune_rh.decide import follow_ups
 from tune_rh.decide.scheduler import AskFollowUp
 from tune_rh.errors import PlanError
+from tune_rh.plan import follow_ups
 from tune_rh.plan.kinds import Search
 from tune_rh.plan.rules import SearchRules
 from tune_rh.record.events import (
@@ -32,13 +32,13 @@ from tune_rh.record.events import (
 from tune_rh.record.history import History
 from tune_rh.record.members import candidate_id
 from tune_rh.run.session import Session, Sink
-from tune_rh.simulate.clock import Clock, Conditions, Table, Trace, eval_grid
-from tune_rh.simulate.curve_table import Value
+from tune_rh.simulation.clock import Clock, Conditions, Table, Trace, eval_grid
+from tune_rh.simulation.curve_table import Value
 
 
 class TableSource:
     """A table's configs as candidates (`tune_rh.run.session.Source`), and where they lie in it
-    (`tune_rh.simulate.clock.Side`).
+    (`tune_rh.simulation.clock.Side`).
 
     The sampler ``random`` takes the configs in an order drawn by seed; ``tpe`` draws as a search would
     (`tune_rh.decide.samplers`) from the table's parameters and takes the nearest config that was not tried yet; without

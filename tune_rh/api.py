@@ -1,0 +1,219 @@
+"""tune-rh in Python: the plans, runs and results of the command line, for a script, a notebook or any thread.
+
+Nothing here prints or ends the process; what a user can mend is raised as a `tune_rh.errors.TuneError` or a
+`trainables.errors.TrainableError`, before anything is launched where that can be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.tables import RunTables
+from trainables.api import Progress
+from tune_rh.errors import PlanError
+from tune_rh.plan.file import find_plan
+from tune_rh.plan.file import load_plan as _load_plan
+from tune_rh.plan.kinds import Search
+from tune_rh.plan.schema import Plan
+from tune_rh.record.events import Event
+from tune_rh.record.history import History
+from tune_rh.record.journal import RunPaths
+from tune_rh.results.reading import Reading, read
+from tune_rh.run import runs
+
+if TYPE_CHECKING:
+    from analysis.view import Standing
+    from tune_rh.run.execute import Place
+    from tune_rh.simulation.clock import Conditions, Trace
+
+__all__ = ["Run", "load", "load_plan", "resume", "search", "simulate"]
+
+OnEvent = Callable[[Event, History], object]
+Say = Callable[[str], object]
+
+
+class Run(RunTables):
+    """A run on disk as it stood when it was read: its tables, its best, its report and its export.
+
+    Attributes:
+        root: its folder.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(reading.run)
+        self.root = reading.paths.root
+        self._reading = reading
+
+    @property
+    def best(self) -> Standing | None:
+        """The best of those that finished, compete and pass what the plan requires; None if there is none."""
+        return self.run.best
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the report; the path of its page. With ``out`` that page alone, elsewhere than in the run's folder."""
+        from tune_rh.results.reporting import write
+
+        return write(self._reading, runs.recorded_data_dir(self._reading.paths), None if out is None else Path(out))
+
+    def export(self, out: str | Path, candidate: str | None = None, *, despite: bool = False) -> Path:
+        """Write the best candidate (or ``candidate``) to the new folder ``out``, with its evidence; returns ``out``.
+
+        Raises:
+            ExportError: nothing has finished, it does not pass what the plan requires (and not ``despite`` that), or
+                ``out`` is taken.
+        """
+        from tune_rh.export import export
+        from tune_rh.results.reporting import run_baselines
+
+        paths, history = self._reading.paths, self._reading.history
+        data_dir = runs.recorded_data_dir(paths)
+        baselines = run_baselines(paths, history, data_dir, keep=False)
+        export(paths, history, Path(out), candidate, baselines, despite, runs.companions(history.plan, data_dir))
+        return Path(out)
+
+
+def load_plan(plan: str | Path, *overrides: str) -> Plan:
+    """The plan in a TOML file, or one that ships, by name; ``overrides`` are texts such as ``"seeds=[1, 2]"``.
+
+    Raises:
+        PlanError: naming the field, its value and what is allowed.
+    """
+    return _load_plan(find_plan(str(plan)), overrides)
+
+
+def search(
+    plan: Plan | str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    runs_dir: str | Path = "runs",
+    data_dir: str | Path | None = None,
+    runner: str = "ray",
+    address: str = "local",
+    on_event: OnEvent | None = None,
+    say: Say | None = None,
+) -> Run:
+    """Run a plan (of a search, a race or a comparison) in a new folder below ``runs_dir``; returns it as it ended.
+
+    The first Ctrl-C stops cleanly, where this is called from the main thread: `resume` goes on.
+
+    Args:
+        plan: a plan, a TOML file, or the name of a plan that ships.
+        overrides: as ``--set`` takes them; for a plan that is read here.
+        runs_dir: where runs lie.
+        data_dir: where data sets lie (None: ``$TUNE_RH_DATA_DIR``, or ``data``).
+        runner: ``ray``, or ``local``: in this process.
+        address: of a Ray cluster to join; ``local``: one of its own.
+        on_event: called with each event and the history that has it. What it raises ends the session.
+        say: called with each line for people.
+
+    Raises:
+        PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
+    """
+    from tune_rh.run.execute import launch
+
+    if not isinstance(plan, Plan):
+        plan = load_plan(plan, *overrides)
+    elif overrides:
+        raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is a Plan already")
+    place, folder = _place(data_dir or runs.default_data_dir(), runner, address), Path(runs_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths, _ = launch(plan, folder, place, _Callbacks(on_event, say), _no_conclusion)
+    return Run(read(paths))
+
+
+def resume(
+    run: str | Path,
+    *,
+    runs_dir: str | Path = "runs",
+    data_dir: str | Path | None = None,
+    runner: str = "ray",
+    address: str = "local",
+    on_event: OnEvent | None = None,
+    say: Say | None = None,
+) -> Run:
+    """Go on with a run after a stop or a crash; returns it as it ended. Arguments as for `search`.
+
+    Raises:
+        RunNotFound, RunLocked, RunMismatch, JournalCorrupt: the run cannot go on, and why.
+    """
+    from tune_rh.run.execute import execute
+
+    paths = runs.find(str(run), Path(runs_dir).absolute())
+    place = _place(data_dir or runs.recorded_data_dir(paths), runner, address)
+    execute(paths, place, _Callbacks(on_event, say), _no_conclusion)
+    return Run(read(paths))
+
+
+def load(run: str | Path, runs_dir: str | Path = "runs") -> Run:
+    """A run as it is now, finished or not.
+
+    Args:
+        run: its name in ``runs_dir``, or its folder.
+        runs_dir: where runs lie.
+
+    Raises:
+        RunNotFound: with the names there are.
+        JournalCorrupt: its plan or journal are damaged.
+    """
+    return Run(read(runs.find(str(run), Path(runs_dir).absolute())))
+
+
+def simulate(
+    plan: Plan | str | Path, curves: str | Path, conditions: Conditions | None = None, repeats: int = 20, seed: int = 0
+) -> list[Trace]:
+    """Search on recorded curves under a virtual clock, ``repeats`` times with seeds from ``seed`` on.
+
+    Args:
+        plan: as for `search`; its stages, seeds, gates, sampler and budget count.
+        curves: a table of learning curves (Parquet; ``tune-rh simulate --record`` makes one of a run).
+        conditions: workers, failures and so on (None: one worker, no failures).
+        repeats: how many searches.
+        seed: of the first; the others count on from it.
+
+    Raises:
+        PlanError: what the table cannot give, naming the field or the curve.
+    """
+    from tune_rh.simulation.clock import Conditions
+    from tune_rh.simulation.curve_table import load as load_curves
+    from tune_rh.simulation.table_source import repeat
+
+    searched = plan if isinstance(plan, Plan) else load_plan(plan)
+    if not isinstance(searched, Search):
+        raise PlanError(f"plan {searched.name!r}: a simulation is of a search, and this is a {searched.kind}")
+    return list(repeat(searched, load_curves(Path(curves)), conditions or Conditions(), repeats, seed))
+
+
+class _Callbacks:
+    """The `tune_rh.run.execute.Audience` of a caller in Python."""
+
+    def __init__(self, on_event: OnEvent | None, say: Say | None) -> None:
+        self._on_event, self._say = on_event, say
+
+    def say(self, line: str) -> None:
+        if self._say is not None:
+            self._say(line)
+
+    @contextmanager
+    def bar(self, title: str) -> Iterator[Progress]:
+        self.say(title)
+        yield lambda done, total: None
+
+    @contextmanager
+    def follow(self, history: History, slots: int) -> Iterator[Callable[[Event], object]]:
+        on_event = self._on_event
+        yield lambda event: None if on_event is None else on_event(event, history)
+
+
+def _place(data_dir: str | Path, runner: str, address: str) -> Place:
+    from tune_rh.run.execute import Place
+
+    if runner not in ("ray", "local"):
+        raise PlanError(f"runner = {runner!r}: allowed are 'ray' and 'local'")
+    return Place(Path(data_dir).absolute(), runner, address)
+
+
+def _no_conclusion(paths: RunPaths, history: History) -> None:
+    """Nothing is written at the end: `Run.report` and `Run.export` are the caller's to ask for."""
