@@ -118,9 +118,8 @@ def search(
         plan = load_plan(plan, *overrides)
     elif overrides:
         raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is a Plan already")
-    place, folder = _place(data_dir or runs.default_data_dir(), runner, address), Path(runs_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths, _ = launch(plan, folder, place, _Callbacks(on_event, say), _no_conclusion)
+    place = _place(data_dir or runs.default_data_dir(), runner, address)
+    paths, _ = launch(plan, Path(runs_dir), place, _Callbacks(on_event, say), _no_conclusion)
     return Run(read(paths))
 
 

@@ -177,7 +177,7 @@ def test_a_small_space_is_exhausted_and_the_search_ends(tmp_path: Path) -> None:
 def test_a_draw_that_is_no_config_ends_the_session_with_its_field(tmp_path: Path) -> None:
     paths = make(tmp_path / "run", **{**SMALL, "presets": [], "space": "tests.worlds.family:INVALID"})
     run, search = open_search(paths)
-    with pytest.raises(PlanError, match=r"a draw from space 'tests\.scripted:INVALID': floor = "):
+    with pytest.raises(PlanError, match=r"a draw from space 'tests\.worlds\.family:INVALID': floor = "):
         LocalRunner(run).run(search)
     search.close("failed")
     assert of(paths, SessionEnded)[-1].reason == "failed"

@@ -2,7 +2,7 @@
 
 What it is: a table, and the documents behind a row of it as (key, text) pairs. Nothing is shipped with this package; a
 corpus is fetched at the user's command.
-What it is not: fetching (`text_fetch`), formats (`text_readers`), or splits, tokens and files (`text_pack`).
+What it is not: fetching (`fetch`), formats (`readers`), or splits, tokens and files (`pack`).
 """
 
 from __future__ import annotations

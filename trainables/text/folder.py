@@ -2,7 +2,7 @@
 
 What it is: one document a text file (.txt, .md), a record of JSON (.json: a list, or one record; .jsonl: one a line) or
 a row of a table (.parquet). What a document says is its key, so that its split does not depend on names, order or form.
-What it is not: splits and tokens (`text_pack`).
+What it is not: splits and tokens (`pack`).
 """
 
 from __future__ import annotations

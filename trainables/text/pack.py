@@ -2,8 +2,8 @@
 
 What it is: the one way from (key, text) pairs to the files of a data set. They are written beside and renamed, the
 side-car last: what was cut off has no side-car.
-What it is not: where documents come from (`text_corpora`, `text_folder`), what the files are (`text_sidecar`), or who
-reads them (`text_data`).
+What it is not: where documents come from (`corpora`, `folder`), what the files are (`sidecar`), or who
+reads them (`source`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What it is: one reader for each format, from a downloaded file to (key, text) pairs, with the standard library only.
 Keys decide splits, so editions of one work and entries of one headword share a key.
-What it is not: fetching (`text_fetch`), or the table of corpora (`text_corpora`). No code of an archive is imported.
+What it is not: fetching (`fetch`), or the table of corpora (`corpora`). No code of an archive is imported.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What it is: the `SOURCE` that families of language models name, and `load`, which memory-maps what it made under
 ``data_dir/text/<name>``.
-What it is not: the corpora (`text_corpora`), the making of the files (`text_pack`), or anything that draws windows or
+What it is not: the corpora (`corpora`), the making of the files (`pack`), or anything that draws windows or
 shuffles.
 """
 

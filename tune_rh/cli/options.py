@@ -110,7 +110,6 @@ def launch(plan: Plan, args: argparse.Namespace) -> int:
     from tune_rh.cli.conclude import conclude, exit_code
     from tune_rh.run import execute
 
-    check_writable(args.runs_dir, "--runs-dir")
     place = execute.Place(data_dir(args), args.runner, args.address)
     paths, outcome = execute.launch(
         plan, args.runs_dir, place, terminal.Terminal(console), partial(conclude, data_dir=place.data_dir, to=console)

@@ -20,7 +20,7 @@ from trainables.api import Family, Progress
 from trainables.errors import DataMissing
 from trainables.registry import get_family
 from tune_rh.decide.scheduler import Finish, scheduler_of
-from tune_rh.errors import PreflightRefused
+from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan.schema import Plan
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunLock, RunPaths
@@ -87,6 +87,10 @@ def launch(
         trainables.errors.DataError: the data set cannot be made, or a config does not fit it.
     """
     preflight.check_plan(plan)
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlanError(f"--runs-dir {runs_dir}: cannot be made ({error.strerror})") from error
     preflight.check_machine(plan, runs_dir, local=place.runner == "local")
     root = runs_dir.absolute() / plan.name
     runs.check_free(root)

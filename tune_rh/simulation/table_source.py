@@ -1,4 +1,4 @@
-"""The candidates of a recorded table: a search of this project, on its configs and under the clock of `simulate`.
+"""The candidates of a recorded table: a search of this project on its configs, under `tune_rh.simulation.clock`.
 
 A candidate is a config of the table, a member one of its replicates. Of the plan, stages, seeds, eta, rules on the
 objective, follow-ups, sampler, budget and number of candidates count.

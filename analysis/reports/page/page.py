@@ -2,7 +2,7 @@
 
 What it is: order and assembly. It works while a search runs, after one that lost all its members, and for races and
 comparisons, whose own reports it takes in. What it is not: words, tables or
-figures (`analysis.reports.page.words`, `search_tables`, `search_figures`, `findings_section`).
+figures (`analysis.reports.page.words`, `tables`, `figures`, `findings`).
 """
 
 from __future__ import annotations
