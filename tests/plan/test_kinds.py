@@ -9,9 +9,9 @@ import pytest
 
 from tests.worlds.plans import plan
 from tune_rh.errors import PlanError
+from tune_rh.plan.file import find_plan, load_plan
 from tune_rh.plan.kinds import Comparison, Race, Search
 from tune_rh.plan.schema import Plan
-from tune_rh.plan.file import find_plan, load_plan
 
 STAGES = [{"until_step": 20, "num_seeds": 3, "top": 1}, {"until_step": 60, "num_seeds": 3}]
 RACE: dict[str, Any] = {"unit": "member", "num_candidates": 0, "stages": STAGES}
