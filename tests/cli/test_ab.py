@@ -16,11 +16,10 @@ from trainables.worker.exported import CONFIG
 from tune_rh.cli.main import main
 from tune_rh.errors import PlanError, RunNotFound
 from tune_rh.export import export
-from tune_rh.plan import configs
 from tune_rh.plan.schema import Variant
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
-from tune_rh.run.given import Given, given
+from tune_rh.run.given import FAMILIES, Given, given
 
 FAMILY = "tests.worlds.family:FAMILY"
 
@@ -48,9 +47,9 @@ def test_a_preset_is_found_in_the_family_that_has_it(tmp_path: Path) -> None:
 
 
 def test_a_preset_of_two_families_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(configs.FAMILIES, "scripted", FAMILY)
-    monkeypatch.setitem(configs.FAMILIES, "also", FAMILY)
-    monkeypatch.setitem(configs.FAMILIES, "scripted", FAMILY)
+    monkeypatch.setitem(FAMILIES, "scripted", FAMILY)
+    monkeypatch.setitem(FAMILIES, "also", FAMILY)
+    monkeypatch.setitem(FAMILIES, "scripted", FAMILY)
     with pytest.raises(PlanError, match="'good': is a preset of scripted and also; choose with --family"):
         given("good", None, tmp_path)
 

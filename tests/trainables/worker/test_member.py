@@ -377,7 +377,7 @@ def test_a_job_survives_json_and_says_what_it_is(tmp_path: Path) -> None:
     assert MemberJob.from_json(given.to_json()) == given
     assert given.label == "family c0001 s7 1k->5k"
     assert replace(given, family="spacing_mdn", from_step=0, until_step=1500).label == "spacing_mdn c0001 s7 0->1.5k"
-    assert replace(given, purpose="test").label == "scripted c0001 s7 test"
+    assert replace(given, purpose="test").label == "family c0001 s7 test"
 
 
 def test_a_data_set_that_is_not_there_is_said_by_the_source(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         with suppress(KeyboardInterrupt):
             _watch(paths, console)
     else:
-        console.print(_view(paths)[0])
+        console.print(_view(paths)[0], soft_wrap=True)  # the command in it must stay on one line
     return 0
 
 
