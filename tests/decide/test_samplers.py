@@ -17,7 +17,7 @@ from tests.worlds.family import EMPTY, SMALL, SPACE
 from tests.worlds.plans import plan
 from tests.worlds.scripted import SEEDS, ScriptedSource, Simulation, curve
 from trainables.registry import build_config, get_family
-from tune_rh.decide.samplers import Draw, as_trial, draw, inside
+from tune_rh.decide.samplers import Draw, as_trial, inside, sampler_of
 from tune_rh.plan.kinds import Sampler
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import (
@@ -36,6 +36,10 @@ from tune_rh.record.history import History, fold
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SAMPLERS = ["tpe", "random", "grid", "qmc"]
 FAMILY = get_family("tests.worlds.family:FAMILY")
+
+
+def draw(settings: Sampler, space: Space, history: History, attempt: int = 0) -> Draw:
+    return sampler_of(settings).draw(space, history, attempt)
 
 
 def added(number: int, drawn: Draw | None, label: str = "") -> CandidateAdded:
@@ -110,12 +114,12 @@ from tests.worlds.plans import plan
 from tune_rh.record.events import decode
 from tune_rh.record.history import fold
 from tune_rh.plan.kinds import Sampler
-from tune_rh.decide.samplers import draw
+from tune_rh.decide.samplers import sampler_of
 given = json.load(sys.stdin)
 for name, events in given.items():
     sampler = Sampler(name=name, startup=3)
     history = fold(plan(num_candidates=100, sampler=sampler.model_dump()), [decode(line) for line in events])
-    print(json.dumps([name, *(draw(sampler, SPACE, history, attempt).config for attempt in (0, 1))]))
+    print(json.dumps([name, *(sampler_of(sampler).draw(SPACE, history, attempt).config for attempt in (0, 1))]))
 """
 
 

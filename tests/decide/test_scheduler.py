@@ -51,8 +51,8 @@ def test_a_scheduler_from_outside_runs_on_disk_and_is_kept_in_the_plan(tmp_path:
         ("nosuch", r"cannot be imported .*; known: halving, race, comparison, or 'module:attr'"),
         ("tests.worlds.family:NOTHING", "cannot be imported"),
         ("race", "is not for a search, whose own is 'halving'"),
-        ("tests.worlds.family:NoData", "is no class with the methods next and verdict"),
-        ("tests.worlds.family:SOURCE", "is no class with the methods next and verdict"),
+        ("tests.worlds.family:NoData", "is no class with next and verdict"),
+        ("tests.worlds.family:SOURCE", "is no class with next and verdict"),
     ],
 )
 def test_a_scheduler_that_is_none_is_refused_before_launch(name: str, reason: str) -> None:

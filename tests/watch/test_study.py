@@ -11,11 +11,10 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from tests.decide.test_samplers import added
+from tests.decide.test_samplers import added, draw
 from tests.worlds.family import SPACE
 from tests.worlds.plans import plan
 from tests.worlds.scripted import ScriptedSource, Simulation, curve
-from tune_rh.decide.samplers import draw
 from tune_rh.plan.kinds import Sampler
 from tune_rh.record.events import CandidateAdded
 from tune_rh.record.history import History, fold

@@ -12,15 +12,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search_spaces.api import OutsideSpace, Space
-from tune_rh.plan.kinds import Sampler
+from search_spaces.api import OutsideSpace, Space, Trial
+from tune_rh.plan import kinds
+from tune_rh.plan.named import named_class
 from tune_rh.record.history import History
 from tune_rh.record.members import Candidate
 
@@ -36,39 +37,115 @@ class Draw:
     distributions: Mapping[str, str]
 
 
-def draw(plan: Sampler, space: Space, history: History, attempt: int = 0) -> Draw:
-    """Draw one config.
+class Sampler(Protocol):
+    """Draws configs; made with the plan's ``[sampler]``. A draw is a function of its arguments and of that seed."""
 
-    Args:
-        plan: which sampler, and its seed.
-        space: what to draw from.
-        history: what is known so far.
-        attempt: counts the draws at this history that were refused because their config is known already.
-    """
-    number = history.num_sampled
-    with warnings.catch_warnings():
-        # Optuna marks grouped, multivariate TPE as experimental at each construction.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = _sampler(plan, number + 7919 * attempt)
-        study = optuna.create_study(sampler=sampler, direction="minimize")
-    trials = [t for t in (as_trial(c, history) for c in history.candidates.values()) if t is not None]
-    if plan.name == "qmc":
-        return _draw_qmc(plan, space, study, number + attempt)
-    study.add_trials(trials)
-    return _ask(study, space, plan)
+    def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
+        """Draw one config.
+
+        Args:
+            space: what to draw from.
+            history: what is known so far.
+            attempt: counts the draws at this history that were refused because their config is known already.
+        """
+        ...
 
 
-def inside(plan: Sampler, space: Space, config: Mapping[str, Any]) -> Draw | None:
+def sampler_of(settings: kinds.Sampler) -> Sampler:
+    """The sampler that a plan names; raises `PlanError` if there is none."""
+    sampler: Sampler = named_class("sampler.name", settings.name, kinds.SAMPLERS, ("draw",))(settings)
+    return sampler
+
+
+class OptunaSampler:
+    """One of Optuna's, made anew for each draw and seeded by its number: a resume needs no state of it."""
+
+    def __init__(self, settings: kinds.Sampler) -> None:
+        self.settings = settings
+
+    def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
+        """See `Sampler`."""
+        study = self.study(history.num_sampled + 7919 * attempt)
+        trials = (as_trial(candidate, history) for candidate in history.candidates.values())
+        study.add_trials([trial for trial in trials if trial is not None])
+        return _ask(study, space)
+
+    def study(self, number: int) -> optuna.Study:
+        """An empty study for draw ``number``."""
+        seed = (self.settings.seed * 1_000_003 + number) % 2**32
+        with warnings.catch_warnings():
+            # Optuna marks grouped, multivariate TPE as experimental at each construction.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.create_study(sampler=self.make(seed), direction="minimize")
+
+    def make(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler with that seed."""
+        raise NotImplementedError
+
+
+class TpeSampler(OptunaSampler):
+    """Multivariate, grouped TPE with constant liar."""
+
+    def make(self, seed: int) -> optuna.samplers.BaseSampler:
+        """See `OptunaSampler`."""
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=self.settings.startup, multivariate=True, group=True, constant_liar=True
+        )
+
+
+class RandomSampler(OptunaSampler):
+    """Each parameter on its own, whatever is known."""
+
+    def make(self, seed: int) -> optuna.samplers.BaseSampler:
+        """See `OptunaSampler`."""
+        return optuna.samplers.RandomSampler(seed=seed)
+
+
+class GridSampler(OptunaSampler):
+    """Every point of a grid once."""
+
+    def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
+        """See `Sampler`."""
+
+        def on_grid(trial: Trial) -> dict[str, Any]:
+            return space.suggest(GridTrial(trial, self.settings.grid_points))
+
+        return super().draw(replace(space, suggest=on_grid), history, attempt)
+
+    def make(self, seed: int) -> optuna.samplers.BaseSampler:
+        """See `OptunaSampler`."""
+        return optuna.samplers.BruteForceSampler(seed=seed)
+
+
+class QmcSampler(OptunaSampler):
+    """A scrambled low-discrepancy sequence; the number of the draw is its place in it."""
+
+    def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
+        """See `Sampler`."""
+        study = self.study(0)
+        # The sequence begins once one finished trial has shown the space; its position is the number of asks before.
+        drawn = _ask(study, space)
+        study.tell(0, 0.0)
+        for _ in range(history.num_sampled + attempt):
+            drawn = _ask(study, space)
+        return drawn
+
+    def make(self, seed: int) -> optuna.samplers.BaseSampler:
+        """See `OptunaSampler`; the sequence has the plan's seed."""
+        return optuna.samplers.QMCSampler(seed=self.settings.seed, scramble=True, warn_independent_sampling=False)
+
+
+def inside(settings: kinds.Sampler, space: Space, config: Mapping[str, Any]) -> Draw | None:
     """How ``config`` would have been drawn from ``space``; None if it lies outside (or off a grid)."""
     try:
         _, params = space.replay(config)
     except OutsideSpace:
         return None
-    if plan.name == "grid":
+    if settings.name == "grid":
         return None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(params)
-    return _ask(study, space, plan)
+    return _ask(study, space)
 
 
 def as_trial(candidate: Candidate, history: History) -> FrozenTrial | None:
@@ -112,43 +189,17 @@ def parse_distributions(distributions: Mapping[str, str]) -> dict[str, BaseDistr
     return {name: json_to_distribution(text) for name, text in distributions.items()}
 
 
-def _sampler(plan: Sampler, number: int) -> optuna.samplers.BaseSampler:
-    # A fresh sampler for each draw, seeded by its number: resuming needs no sampler state.
-    seed = (plan.seed * 1_000_003 + number) % 2**32
-    match plan.name:
-        case "tpe":
-            return optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=plan.startup, multivariate=True, group=True, constant_liar=True
-            )
-        case "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        case "grid":
-            return optuna.samplers.BruteForceSampler(seed=seed)
-        case "qmc":
-            return optuna.samplers.QMCSampler(seed=plan.seed, scramble=True, warn_independent_sampling=False)
-
-
-def _ask(study: optuna.Study, space: Space, plan: Sampler) -> Draw:
+def _ask(study: optuna.Study, space: Space) -> Draw:
     trial = study.ask()
-    config = space.suggest(GridTrial(trial, plan.grid_points) if plan.name == "grid" else trial)
+    config = space.suggest(trial)
     distributions = {name: distribution_to_json(d) for name, d in trial.distributions.items()}
     return Draw(config, dict(trial.params), distributions)
-
-
-def _draw_qmc(plan: Sampler, space: Space, study: optuna.Study, index: int) -> Draw:
-    # The sequence begins once one finished trial has shown the space; its position is the number of asks before.
-    first = _ask(study, space, plan)
-    study.tell(0, 0.0)
-    drawn = first
-    for _ in range(index):
-        drawn = _ask(study, space, plan)
-    return drawn
 
 
 class GridTrial:
     """A trial whose continuous parameters take ``points`` values, evenly spaced (in log where the range is)."""
 
-    def __init__(self, trial: optuna.Trial, points: int) -> None:
+    def __init__(self, trial: Trial, points: int) -> None:
         self._trial = trial
         self._points = points
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from trainables.registry import resolve
 from trainables.worker.job import Purpose
 from tune_rh.errors import PlanError
+from tune_rh.plan.named import named_class
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import MemberId, Outcome, Promoted, SeedAdded
 from tune_rh.record.history import History
@@ -119,14 +119,5 @@ def scheduler_of(plan: Plan) -> Scheduler:
     own = type(plan).model_fields["scheduler"].default
     if name in SCHEDULERS and name != own:
         raise PlanError(f"scheduler = {name!r}: is not for a {plan.kind}, whose own is {own!r}")
-    try:
-        made = resolve(SCHEDULERS.get(name, name))
-    except (ImportError, AttributeError, ValueError) as error:
-        known = ", ".join(SCHEDULERS)
-        raise PlanError(
-            f"scheduler = {name!r}: cannot be imported ({error}); known: {known}, or 'module:attr'"
-        ) from error
-    if not isinstance(made, type) or not all(callable(getattr(made, method, None)) for method in ("next", "verdict")):
-        raise PlanError(f"scheduler = {name!r}: is no class with the methods next and verdict")
-    scheduler: Scheduler = made(plan)
+    scheduler: Scheduler = named_class("scheduler", name, SCHEDULERS, ("next", "verdict"))(plan)
     return scheduler

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from analysis.stats.claims import Test, can_decide
 from trainables.config import FrozenConfig
@@ -27,18 +27,34 @@ class Budget(FrozenConfig):
     max_slot_hours: Annotated[float, Field(gt=0)] | None = None
 
 
+SAMPLERS = {
+    "tpe": "tune_rh.decide.samplers:TpeSampler",
+    "random": "tune_rh.decide.samplers:RandomSampler",
+    "grid": "tune_rh.decide.samplers:GridSampler",
+    "qmc": "tune_rh.decide.samplers:QmcSampler",
+}
+
+
 class Sampler(FrozenConfig):
     """How configs are drawn: Optuna's multivariate, grouped TPE with constant liar, or a plain design.
 
     Attributes:
+        name: of `SAMPLERS`, or ``"module:attr"`` of a class of your own (`tune_rh.decide.samplers.Sampler`).
         startup: candidates drawn at random before TPE begins to model.
         grid_points: how many values a continuous parameter takes in a grid.
     """
 
-    name: Literal["tpe", "random", "grid", "qmc"] = "tpe"
+    name: str = "tpe"
     seed: Annotated[int, Field(ge=0)] = 0
     startup: PositiveInt = 8
     grid_points: Annotated[int, Field(ge=2)] = 3
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SAMPLERS and ":" not in name:
+            raise ValueError("known: 'tpe', 'random', 'grid' or 'qmc'; one of your own is 'module:attr'")
+        return name
 
 
 class FollowUp(FrozenConfig):

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from search_spaces.registry import get_space
 from trainables.registry import build_config, get_family
-from tune_rh.decide import comparison, samplers
+from tune_rh.decide import comparison
+from tune_rh.decide.samplers import MAX_DRAWS, Draw, inside, sampler_of
 from tune_rh.decide.scheduler import AskFollowUp
 from tune_rh.errors import PlanError
 from tune_rh.plan import follow_ups
@@ -55,7 +56,7 @@ class NamedSource:
         config: Any,
         origin: Origin,
         label: str = "",
-        draw: samplers.Draw | None = None,
+        draw: Draw | None = None,
         **facts: Any,
     ) -> CandidateAdded:
         return CandidateAdded(
@@ -78,6 +79,7 @@ class SearchSource(NamedSource):
     def __init__(self, plan: Search) -> None:
         super().__init__(plan)
         self._space = get_space(plan.family, plan.space) if plan.space else None
+        self._sampler = sampler_of(plan.sampler)
 
     def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
         """Around the winner's resolved config and with its patience; skipped if it cannot be made, or is known."""
@@ -99,12 +101,12 @@ class SearchSource(NamedSource):
     def _further(self, history: History) -> CandidateAdded | SpaceExhausted:
         if self._space is None:  # presets that were passed over leave some of num_candidates open
             return SpaceExhausted(0)
-        for attempt in range(samplers.MAX_DRAWS):
-            draw = samplers.draw(self.plan.sampler, self._space, history, attempt)
+        for attempt in range(MAX_DRAWS):
+            draw = self._sampler.draw(self._space, history, attempt)
             config = self._resolve(draw.config, self._space.base)
             if not history.knows(config.digest()):
                 return self._add(history, config, "sampler", draw=draw)
-        return SpaceExhausted(samplers.MAX_DRAWS)
+        return SpaceExhausted(MAX_DRAWS)
 
     def _add(
         self,
@@ -112,16 +114,16 @@ class SearchSource(NamedSource):
         config: Any,
         origin: Origin,
         label: str = "",
-        draw: samplers.Draw | None = None,
+        draw: Draw | None = None,
         **facts: Any,
     ) -> CandidateAdded:
         return super()._add(history, config, origin, label, draw or self._as_draw(config), **facts)
 
-    def _as_draw(self, config: Any) -> samplers.Draw | None:
+    def _as_draw(self, config: Any) -> Draw | None:
         """How the space would have drawn a preset, or None if it cannot: the sampler then learns nothing from it."""
         if self._space is None:
             return None
-        draw = samplers.inside(self.plan.sampler, self._space, config.model_dump())
+        draw = inside(self.plan.sampler, self._space, config.model_dump())
         return draw if draw and self._resolve(draw.config, self._space.base) == config else None
 
     def _resolve(self, draw: Mapping[str, Any], preset: str) -> Any:

@@ -25,7 +25,8 @@ from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import explain
 from tune_rh.plan.follow_ups import check_follow_ups
-from tune_rh.plan.kinds import Comparison, Search
+from tune_rh.plan.kinds import SAMPLERS, Comparison, Search
+from tune_rh.plan.named import named_class
 from tune_rh.plan.schema import Plan
 
 MIN_FREE_MIB = 256
@@ -38,6 +39,8 @@ def check_plan(plan: Plan) -> None:
     if problems:
         raise PlanError("\n".join(problems))
     scheduler_of(plan)
+    if isinstance(plan, Search) and plan.sampler.name not in SAMPLERS:
+        named_class("sampler.name", plan.sampler.name, SAMPLERS, ("draw",))
     data: dict[str, str] = {}
     if not plan.control:
         problems.append("control: missing; a search needs something that others must beat")

@@ -154,9 +154,9 @@ class TableSource:
             return None
         if self.plan.sampler.name == "random" or not self.table.parameters:
             return self._order[len(self._tried)], {}
-        from tune_rh.decide.samplers import draw
+        from tune_rh.decide.samplers import sampler_of
 
-        drawn = draw(self.plan.sampler, space(self.table), history)
+        drawn = sampler_of(self.plan.sampler).draw(space(self.table), history)
         return self._nearest(drawn.config), dict(drawn.distributions)
 
     def _nearest(self, config: Mapping[str, Value]) -> int:
