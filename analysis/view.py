@@ -90,7 +90,7 @@ class Candidate:
     """A config under test.
 
     Attributes:
-        origin: ``control``, ``reference``, ``preset``, ``sampler``, ``follow_up`` or ``probe``.
+        origin: ``control``, ``reference``, ``preset``, ``sampler``, ``follow_up`` or ``midpoint``.
         params, distributions: Optuna's; empty for a preset outside the space.
         parent: of a follow-up, the winner around whose config it was made.
         stage: that it has come to; 0-based.

@@ -1,4 +1,4 @@
-"""Figures of reports as PNG files: a difference, probes of a bisection, a race.
+"""Figures of reports as PNG files: a difference, midpoints of a bisection, a race.
 
 Drawing only, with the colours and frames of `analysis.reports.plots`: nothing is computed here.
 """
@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from analysis.reports.comparison import words as sentences
-from analysis.reports.comparison.bisection import Probe
+from analysis.reports.comparison.bisection import Midpoint
 from analysis.reports.plots import (
     BLACK,
     BLUE,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from analysis.reports.race.best_of_seeds import Seeds
     from analysis.reports.race.facts import Race, Racer
 
-_LABEL_LENGTH = 44  # characters of a probe's keys
+_LABEL_LENGTH = 44  # characters of a midpoint's keys
 _SHOWN = (-0.8, 1.8)  # positions drawn; an interval that goes further ends in an arrow
 _TRANSIENT = 0.2  # of the steps: what happens there does not set the frame
 
@@ -58,18 +58,18 @@ def draw_difference(comparison: Comparison, points: Sequence[Point], path: Path)
         )
 
 
-def draw_probes(probes: Sequence[Probe], path: Path) -> None:
-    """Positions of probes between A (0) and B (1), in the order in which they were run, from the top."""
-    with _png(path, 9.0, 1.5 + 0.32 * len(probes)) as figure:
+def draw_midpoints(midpoints: Sequence[Midpoint], path: Path) -> None:
+    """Positions of midpoints between A (0) and B (1), in the order in which they were run, from the top."""
+    with _png(path, 9.0, 1.5 + 0.32 * len(midpoints)) as figure:
         axes = figure.subplots()
         seen: set[str] = set()
-        for row, probe in enumerate(probes):
-            _probe(axes, row, probe, seen)
+        for row, midpoint in enumerate(midpoints):
+            _midpoint(axes, row, midpoint, seen)
         axes.axvline(0.5, color=BLACK, linewidth=0.9, linestyle="--", zorder=1)
         for end in (0.0, 1.0):
             axes.axvline(end, color=GREY, linewidth=0.9, zorder=1)
-        axes.set_yticks(range(len(probes)), [_keys_label(probe.keys) for probe in probes])
-        axes.set_ylim(len(probes) - 0.4, -0.6)
+        axes.set_yticks(range(len(midpoints)), [_keys_label(midpoint.keys) for midpoint in midpoints])
+        axes.set_ylim(len(midpoints) - 0.4, -0.6)
         axes.set_xlim(_SHOWN[0] - 0.08, _SHOWN[1] + 0.08)
         axes.set_xticks([0.0, 0.5, 1.0], ["like A", "halfway", "like B"])
         axes.spines[["top", "right"]].set_visible(False)
@@ -210,23 +210,23 @@ def _frame_late(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_ylim(min(ends) - margin, max(ends) + margin)
 
 
-def _probe(axes: Axes, row: int, probe: Probe, seen: set[str]) -> None:
+def _midpoint(axes: Axes, row: int, midpoint: Midpoint, seen: set[str]) -> None:
     styles = {"carries": (RED, "o", "carries the difference"), "clean": (BLUE, "s", "clean")}
-    colour, marker, label = styles.get(probe.outcome or "", (ORANGE, "D", "not decided"))
-    if probe.outcome == "invalid" or not math.isfinite(probe.position.value):
-        reason = "no valid config" if probe.outcome == "invalid" else "no value"
+    colour, marker, label = styles.get(midpoint.outcome or "", (ORANGE, "D", "not decided"))
+    if midpoint.outcome == "invalid" or not math.isfinite(midpoint.position.value):
+        reason = "no valid config" if midpoint.outcome == "invalid" else "no value"
         white = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         axes.text(0.5, row, reason, color="#555555", ha="center", va="center", fontsize=8, bbox=white)
         return
     low, high = _SHOWN
-    if math.isfinite(probe.position.half_width):
-        ends = [max(probe.position.low, low), min(probe.position.high, high)]
+    if math.isfinite(midpoint.position.half_width):
+        ends = [max(midpoint.position.low, low), min(midpoint.position.high, high)]
         axes.plot(ends, [row, row], color=colour, linewidth=1.8, zorder=2)
-        if probe.position.low < low:
+        if midpoint.position.low < low:
             axes.plot([low], [row], "<", color=colour, markersize=6, zorder=2)
-        if probe.position.high > high:
+        if midpoint.position.high > high:
             axes.plot([high], [row], ">", color=colour, markersize=6, zorder=2)
-    at, face = min(max(probe.position.value, low), high), colour if probe.sure else "white"
+    at, face = min(max(midpoint.position.value, low), high), colour if midpoint.sure else "white"
     label_once = _once(seen, label)
     axes.plot([at], [row], marker, color=colour, markerfacecolor=face, markersize=7, zorder=3, label=label_once)
 

@@ -45,9 +45,9 @@ def test_pairs_run_seed_by_seed(slots: int) -> None:
 
 
 @SLOTS
-def test_the_test_split_is_read_once_for_each_of_a_and_b_and_for_no_probe(slots: int) -> None:
+def test_the_test_split_is_read_once_for_each_of_a_and_b_and_for_no_midpoint(slots: int) -> None:
     sim = run(noise_free("c"), slots, compare={"bisect": True})
-    assert len(sim.probes()) >= 3
+    assert len(sim.midpoints()) >= 3
     read = [str(e.member) for e in sim.events if isinstance(e, JobStarted) and e.purpose == "test"]
     assert sorted(read) == sorted(names(8))
     assert {str(m.id) for m in sim.members() if m.tested} == set(read)
@@ -205,7 +205,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "sign flips": {"compare": {"region": 0.0}},
     "e-process": {"compare": {"test": "e_process"}},
     "bisect": {"compare": {"bisect": True}},
-    "few probes": {"compare": {"bisect": True, "max_probes": 2}},
+    "few midpoints": {"compare": {"bisect": True, "max_probes": 2}},
     "e-process, bisect": {"compare": {"test": "e_process", "bisect": True}},
     "patience": {"compare": {"bisect": True}, "configs": {"B": {"preset": "B", "patience_steps": 20}}},
 }
@@ -219,7 +219,7 @@ def falling(keys: Keys, seed: int, step: int) -> float:
 
 
 def some_fates(seed: int) -> dict[tuple[int, int], Fate]:
-    """A seed of B and one of a probe are lost, with an even ``seed`` one of A as well."""
+    """A seed of B and one of a midpoint are lost, with an even ``seed`` one of A as well."""
     fates: dict[tuple[int, int], Fate] = {(1, seed % 8): ("fail", 20), (3, seed % 3): ("diverge", 10)}
     return fates if seed % 2 else {**fates, (0, (seed + 3) % 8): ("diverge", 10)}
 
@@ -272,7 +272,7 @@ def found(sim: Compared) -> list[Any]:
 def test_a_driver_may_die_after_any_event(changes: dict[str, Any], slots: int) -> None:
     sim = lawful(changes, slots, 1)
     num = len(sim.events)
-    cuts = range(1, num, num // 80 + 1) if len(sim.probes()) < 3 else range(num // 5, num, num // 4 + 3)
+    cuts = range(1, num, num // 80 + 1) if len(sim.midpoints()) < 3 else range(num // 5, num, num // 4 + 3)
     for cut in cuts:
         again = sim.taken_over(cut)
         assert found(again) == found(sim), sim.events[cut - 1]
@@ -309,4 +309,4 @@ def test_no_slot_waits_while_a_wanted_member_could_start(changes: dict[str, Any]
 def test_nobody_is_trained_twice(changes: dict[str, Any], slots: int) -> None:
     sim = lawful(changes, slots, 1)
     assert len(set(sim.trained())) == len(sim.trained())
-    assert bool(sim.probes()) == changes["compare"].get("bisect", False)
+    assert bool(sim.midpoints()) == changes["compare"].get("bisect", False)

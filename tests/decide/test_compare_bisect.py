@@ -21,8 +21,8 @@ def bisected(value: Value, slots: int = 1, rule: str = "", **changes: Any) -> Co
 
 
 def tried(sim: Compared) -> list[str]:
-    """The probes, in the order in which they were run."""
-    return ["".join(sorted(switched(probe))) for probe in sim.probes()]
+    """The midpoints, in the order in which they were run."""
+    return ["".join(sorted(switched(midpoint))) for midpoint in sim.midpoints()]
 
 
 @SLOTS
@@ -31,7 +31,7 @@ def test_the_guilty_keys_are_found(guilty: str, slots: int) -> None:
     sim = bisected(noise_free(guilty), slots)
     assert causes(sim) == [guilty]
     assert compare.claim(sim.history).verdict == "worse"
-    assert len(set(tried(sim))) == len(sim.probes())
+    assert len(set(tried(sim))) == len(sim.midpoints())
 
 
 @SLOTS
@@ -40,23 +40,23 @@ def test_two_causes_that_each_suffice_are_told_apart(slots: int) -> None:
 
 
 @SLOTS
-def test_a_clear_probe_takes_four_seeds_and_a_and_b_are_never_run_again(slots: int) -> None:
+def test_a_clear_midpoint_takes_four_seeds_and_a_and_b_are_never_run_again(slots: int) -> None:
     sim = bisected(noise_free("d"), slots)
     trained = sim.trained()
     assert trained[:16] == [f"c000{side}-s{seed}" for seed in range(8) for side in (0, 1)]
     assert len(set(trained)) == len(trained)
-    for probe in sim.probes():
-        seeds = [seed for seed, member in probe.members.items() if member.step]
+    for midpoint in sim.midpoints():
+        seeds = [seed for seed, member in midpoint.members.items() if member.step]
         assert seeds[:4] == [0, 1, 2, 3]
     if slots == 1:
-        assert len(trained) == 16 + 4 * len(sim.probes())
+        assert len(trained) == 16 + 4 * len(sim.midpoints())
 
 
 @SLOTS
 def test_keys_that_cannot_be_changed_alone_are_taken_together(slots: int) -> None:
     sim = bisected(noise_free("e"), slots, "tied")
     assert causes(sim) == ["ef"]
-    assert all(("e" in probe) == ("f" in probe) for probe in tried(sim))
+    assert all(("e" in midpoint) == ("f" in midpoint) for midpoint in tried(sim))
 
 
 @SLOTS
@@ -67,10 +67,10 @@ def test_what_is_no_valid_config_is_passed_over(slots: int) -> None:
     assert not {"ab", "abe", "abf", "abef"} & set(tried(sim))
 
 
-def test_the_most_probes_end_it_and_what_remains_is_said() -> None:
+def test_the_most_midpoints_end_it_and_what_remains_is_said() -> None:
     whole = bisected(noise_free("ac"))
     sim = bisected(noise_free("ac"), compare={**ASKED, "max_probes": 3})
-    assert len(whole.probes()) > 3
+    assert len(whole.midpoints()) > 3
     assert tried(sim) == tried(whole)[:3]
     state = compare.bisection(sim.history)
     assert state is not None
@@ -86,14 +86,14 @@ def test_the_most_probes_end_it_and_what_remains_is_said() -> None:
 def test_nothing_is_bisected_unless_b_is_worse(differences: list[float], verdict: str) -> None:
     sim = bisected(by_pair(differences))
     assert compare.claim(sim.history).verdict == verdict
-    assert sim.probes() == []
+    assert sim.midpoints() == []
     assert compare.bisection(sim.history) is None
 
 
 def test_nothing_is_bisected_unless_it_was_asked_for() -> None:
     sim = bisected(noise_free("a"), compare={})
     assert compare.claim(sim.history).verdict == "worse"
-    assert sim.probes() == []
+    assert sim.midpoints() == []
 
 
 def test_a_patience_of_its_own_is_a_suspect() -> None:
@@ -106,11 +106,11 @@ def test_a_patience_of_its_own_is_a_suspect() -> None:
     sim = bisected(value, steps=80, configs=configs)
     assert compare.suspects(sim.history) == ("a", "b", "c", "d", "e", "f", "patience_steps")
     assert causes(sim) == ["patience_steps"]
-    assert {probe.added.patience_steps for probe in sim.probes()} == {20, 70}
+    assert {midpoint.added.patience_steps for midpoint in sim.midpoints()} == {20, 70}
 
 
 @pytest.mark.parametrize("slots", [1, 3, 4, 8])
-def test_seeds_under_way_when_a_probe_is_called_change_nothing(slots: int) -> None:
+def test_seeds_under_way_when_a_midpoint_is_called_change_nothing(slots: int) -> None:
     """Their curves still stand far above those that came to the end."""
 
     def value(keys: Keys, seed: int, step: int) -> float:
@@ -122,14 +122,17 @@ def test_seeds_under_way_when_a_probe_is_called_change_nothing(slots: int) -> No
         assert causes(sim) == ["c"]
 
 
-def test_a_probe_lies_where_its_mean_is_between_a_and_b() -> None:
-    """Two keys that add up, two thirds and one third of it: each probe says which part it has."""
+def test_a_midpoint_lies_where_its_mean_is_between_a_and_b() -> None:
+    """Two keys that add up, two thirds and one third of it: each midpoint says which part it has."""
 
     def value(keys: Keys, seed: int, _step: int) -> float:
         return 1.0 + seed / 64 + 0.2 * ("a" in keys) + 0.1 * ("f" in keys) + (seed % 2 - 0.5) / 100 * (len(keys) == 3)
 
     sim = bisected(value)
-    where = {name: compare.position(sim.history, probe) for name, probe in zip(tried(sim), sim.probes(), strict=True)}
+    where = {
+        name: compare.position(sim.history, midpoint)
+        for name, midpoint in zip(tried(sim), sim.midpoints(), strict=True)
+    }
     mean, low, high = where["abc"]
     assert mean == pytest.approx(2 / 3, abs=0.01)
     assert low < mean < high

@@ -30,9 +30,9 @@ def test_planted_causes_are_found_exactly_in_95_of_100(num_guilty: int, most_see
 
         sim = Compared(planned, value, slots=1 + 3 * (seed % 2), order=seed).run()
         exact += causes(sim) == ["".join(sorted(guilty))]
-        seeds.append(sum(m.step > 0 for probe in sim.probes() for m in probe.members.values()))
+        seeds.append(sum(m.step > 0 for midpoint in sim.midpoints() for m in midpoint.members.values()))
     assert exact >= 95
-    # An unclear probe takes eight seeds, a clear one four.
+    # An unclear midpoint takes eight seeds, a clear one four.
     assert fmean(seeds) < most_seeds
 
 

@@ -34,8 +34,8 @@ def all_sets(names: Collection[str]) -> list[Keys]:
 
 
 def carried_by(*causes: Collection[str]) -> Oracle:
-    """No noise: a probe carries the regression if it holds all keys of at least one cause."""
-    return lambda probe: "carries" if any(keys(cause) <= probe for cause in causes) else "clean"
+    """No noise: a midpoint carries the regression if it holds all keys of at least one cause."""
+    return lambda midpoint: "carries" if any(keys(cause) <= midpoint for cause in causes) else "clean"
 
 
 def any_oracle(seed: int, whole: Keys) -> Oracle:
@@ -46,11 +46,11 @@ def any_oracle(seed: int, whole: Keys) -> Oracle:
         some: rng.choices(["carries", "clean", "invalid"], [share, 0.8 * (1 - share), 0.2 * (1 - share)])[0]
         for some in all_sets(whole)
     }
-    return lambda probe: "carries" if probe == whole else drawn[probe]
+    return lambda midpoint: "carries" if midpoint == whole else drawn[midpoint]
 
 
 def search(made: Sequence[Keys], oracle: Oracle) -> tuple[State, dict[Keys, Outcome]]:
-    """One probe at a time, to the end."""
+    """One midpoint at a time, to the end."""
     outcomes: dict[Keys, Outcome] = {}
     while (state := advance(made, outcomes)).wanted:
         assert state.wanted[0] not in outcomes
@@ -136,7 +136,7 @@ def test_keys_that_act_only_together_are_found_exactly(num: int) -> None:
         state, outcomes = search(alone(names), carried_by(guilty))
         assert state.causes == (guilty,)
         assert state.rest_carries is False
-        assert state.num_probes == len(outcomes)
+        assert state.num_midpoints == len(outcomes)
         assert (state.remaining, state.at_most) == (guilty, 0)
 
 
@@ -156,7 +156,7 @@ def test_the_rest_is_checked_and_then_searched() -> None:
     seen = []
     outcomes: dict[Keys, Outcome] = {}
     while (state := advance(made, outcomes)).wanted:
-        wanted = ["".join(sorted(probe)) for probe in state.wanted]
+        wanted = ["".join(sorted(midpoint)) for midpoint in state.wanted]
         seen.append((["".join(sorted(cause)) for cause in state.causes], state.rest_carries, wanted))
         outcomes[state.wanted[0]] = oracle(state.wanted[0])
     assert seen == [
@@ -182,23 +182,23 @@ def test_a_dependent_pair_goes_together(pair: tuple[str, str]) -> None:
     for guilty in (some for some in all_sets(SIX) if len(some) <= 3):
         asked: list[Keys] = []
 
-        def oracle(probe: Keys, asked: list[Keys] = asked, guilty: Keys = guilty) -> Outcome:
-            asked.append(probe)
-            return carried_by(guilty)(probe)
+        def oracle(midpoint: Keys, asked: list[Keys] = asked, guilty: Keys = guilty) -> Outcome:
+            asked.append(midpoint)
+            return carried_by(guilty)(midpoint)
 
         state, _ = search(made, oracle)
         assert state.causes == (guilty | (keys(pair) if guilty & set(pair) else keys("")),)
-        assert all(builds(probe) for probe in asked)
+        assert all(builds(midpoint) for midpoint in asked)
 
 
 def test_what_cannot_be_taken_apart_is_the_cause_as_a_whole() -> None:
-    state, _ = search(alone(SIX), lambda probe: "invalid" if "c" in probe else "clean")
+    state, _ = search(alone(SIX), lambda midpoint: "invalid" if "c" in midpoint else "clean")
     assert state.causes == (keys(SIX),)
     assert state.rest_carries is False
 
 
 def test_a_rest_that_does_not_build_is_not_known() -> None:
-    state, _ = search(alone("ab"), lambda probe: "carries" if probe == keys("a") else "invalid")
+    state, _ = search(alone("ab"), lambda midpoint: "carries" if midpoint == keys("a") else "invalid")
     assert (state.causes, state.rest_carries, state.wanted) == ((keys("a"),), None, ())
 
 
@@ -216,7 +216,7 @@ def test_groups_that_are_no_partition_are_refused(made: list[Keys]) -> None:
         advance(made, {})
 
 
-def test_one_group_needs_no_probe() -> None:
+def test_one_group_needs_no_midpoint() -> None:
     assert advance([keys("abc")], {}) == State((), keys("abc"), (keys("abc"),), False, 0, 0)
 
 
@@ -236,7 +236,7 @@ def test_every_cause_is_minimal_and_none_is_left(num: int, seed: int) -> None:
         assert cause <= rest
         rest -= cause
     assert not rest or oracle(rest) == {False: "clean", None: "invalid"}[state.rest_carries]
-    assert state.num_probes == len(outcomes)
+    assert state.num_midpoints == len(outcomes)
 
 
 @given(FEW, SEED)
@@ -250,7 +250,7 @@ def test_outcomes_decide_and_not_their_order(num: int, seed: int) -> None:
         state = advance(made, dict(prefix))
         assert state == advance(made, dict(reversed(prefix)))
         assert state.wanted[0] == needed
-        assert state.num_probes == count
+        assert state.num_midpoints == count
         assert len(set(state.wanted)) == len(state.wanted)
         assert not {*dict(prefix), keys(""), whole} & set(state.wanted)
     everything = {some: oracle(some) for some in all_sets(whole)}
@@ -277,20 +277,20 @@ def test_idle_slots_change_no_result(num: int, seed: int, slots: int) -> None:
     outcomes: dict[Keys, Outcome] = {}
     rounds = 0
     while (state := advance(made, outcomes)).wanted:
-        outcomes |= {probe: oracle(probe) for probe in state.wanted[:slots]}
+        outcomes |= {midpoint: oracle(midpoint) for midpoint in state.wanted[:slots]}
         rounds += 1
     one_by_one, needed = search(made, oracle)
     assert state == one_by_one
     assert rounds <= len(needed)
 
 
-def most_probes(made: Sequence[Keys], outcomes: dict[Keys, Outcome]) -> int:
-    """Probes up to the first cause and the check of what is left, at worst over all outcomes that they may have."""
+def most_midpoints(made: Sequence[Keys], outcomes: dict[Keys, Outcome]) -> int:
+    """Midpoints up to the first cause and the check of what is left, at worst over all outcomes that they may have."""
     state = advance(made, outcomes)
     if not state.wanted or (state.causes and state.rest_carries):
         return 0
     either: tuple[Outcome, ...] = ("carries", "clean")
-    most = 1 + max(most_probes(made, {**outcomes, state.wanted[0]: outcome}) for outcome in either)
+    most = 1 + max(most_midpoints(made, {**outcomes, state.wanted[0]: outcome}) for outcome in either)
     assert most <= state.at_most
     return most
 
@@ -298,11 +298,11 @@ def most_probes(made: Sequence[Keys], outcomes: dict[Keys, Outcome]) -> int:
 @pytest.mark.parametrize(("num", "expected"), [(1, 0), (2, 2), (3, 6), (4, 13), (5, 21)])
 def test_at_most_bounds_every_course_and_is_nearly_met(num: int, expected: int) -> None:
     made = alone(SIX[:num])
-    assert most_probes(made, {}) == expected
+    assert most_midpoints(made, {}) == expected
     assert advance(made, {}).at_most <= expected + 1
 
 
-def test_how_many_probes_six_keys_take() -> None:
+def test_how_many_midpoints_six_keys_take() -> None:
     placed = {
         "one": [(name,) for name in SIX],
         "two together": [("".join(some),) for some in combinations(SIX, 2)],
@@ -328,9 +328,9 @@ def runs(rng: np.random.Generator, num: int = 8) -> np.ndarray:
 
 
 def simulated(seed: int, num_guilty: int, effect: float, bound: float) -> tuple[bool, int]:
-    """Search once among six keys with noisy probes; whether the guilty set is found exactly, and the seeds spent.
+    """Search once among six keys with noisy midpoints; whether the guilty set is found exactly, and the seeds spent.
 
-    A probe carries the regression if its mean over seeds lies nearer to B than to A. It starts with 4 seeds and gets
+    A midpoint carries the regression if its mean over seeds lies nearer to B than to A. It starts with 4 seeds and gets
     one more at a time, up to 8, while the |t| of its differences to the middle of A and B is below ``bound``.
     """
     rng = np.random.default_rng(seed)
@@ -339,13 +339,13 @@ def simulated(seed: int, num_guilty: int, effect: float, bound: float) -> tuple[
     outcomes: dict[Keys, Outcome] = {}
     spent = 0
     while (state := advance(alone(SIX), outcomes)).wanted:
-        probe = state.wanted[0]
-        differences = runs(rng) + effect * (guilty <= probe) - middle
+        midpoint = state.wanted[0]
+        differences = runs(rng) + effect * (guilty <= midpoint) - middle
         num = 4
         while num < 8 and abs(differences[:num].mean()) < bound * differences[:num].std(ddof=1) / math.sqrt(num):
             num += 1
         spent += num
-        outcomes[probe] = "carries" if differences[:num].mean() > 0 else "clean"
+        outcomes[midpoint] = "carries" if differences[:num].mean() > 0 else "clean"
     return state.causes == (guilty,), spent
 
 
@@ -357,7 +357,7 @@ def test_noisy_seeds_still_find_the_exact_set(num_guilty: int, effect: float, bo
     assert sum(found) >= 95
 
 
-def test_stopping_probes_early_saves_a_third_of_the_seeds() -> None:
+def test_stopping_midpoints_early_saves_a_third_of_the_seeds() -> None:
     full, early = ([simulated(20_000 + i, 2, 0.25, bound)[1] for i in range(100)] for bound in (math.inf, 2.0))
     assert sum(early) < 2 / 3 * sum(full)
 

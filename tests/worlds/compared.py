@@ -89,7 +89,7 @@ class Compared(Simulation):
         """See `Simulation`."""
         return {"val_loss": self.metrics(switched(candidate), seed, step)}
 
-    def probes(self) -> list[Candidate]:
+    def midpoints(self) -> list[Candidate]:
         """The configs between A and B that were run."""
         return list(self.history.candidates.values())[2:]
 

@@ -240,8 +240,8 @@ def print_plan(plan: Plan, costs: Sequence[StageCost], to: Console) -> None:
     to.print(table)
     total, full = sum(row.steps for row in costs), ungated_steps(plan)
     if isinstance(plan, Comparison):
-        probes = f"; a bisection may run {plan.compare.max_probes} configs more" if plan.compare.bisect else ""
-        to.print(f"At most {total} steps for A and B{probes}.")
+        midpoints = f"; a bisection may run {plan.compare.max_probes} configs more" if plan.compare.bisect else ""
+        to.print(f"At most {total} steps for A and B{midpoints}.")
         return
     if isinstance(plan, Search):
         _print_follow_ups(plan, to)
@@ -281,8 +281,8 @@ def _place(event: Promoted) -> str:
 
 def _line(history: History, event: Event) -> str:
     match event:
-        case CandidateAdded(origin="probe"):
-            return f"{event.candidate}  {_probe(history)}: {event.label}"
+        case CandidateAdded(origin="midpoint"):
+            return f"{event.candidate}  {_midpoint(history)}: {event.label}"
         case FollowUpSkipped():
             return passed_over(event)
         case CandidateAdded():
@@ -326,14 +326,16 @@ def _verdicts(event: Diagnosed) -> str:
     return said + (f"; fails {', '.join(failed)}" if failed else "; none fails")
 
 
-def _probe(history: History) -> str:
-    """Which probe this is, how many more there may be, and what is still suspected."""
+def _midpoint(history: History) -> str:
+    """Which midpoint this is, how many more there may be, and what is still suspected."""
     state, plan = comparison.bisection(history), history.plan
     assert state is not None
     assert isinstance(plan, Comparison)
     number = len(history.candidates) - 2
     left = min(state.at_most, plan.compare.max_probes - number + 1)
-    return f"probe {number} (at most {left} to come, this one with it; suspects: {', '.join(sorted(state.remaining))})"
+    return (
+        f"midpoint {number} (at most {left} to come, this one with it; suspects: {', '.join(sorted(state.remaining))})"
+    )
 
 
 def _member_cell(history: History, member: Member) -> str:

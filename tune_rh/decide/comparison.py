@@ -1,6 +1,6 @@
-"""A against B by pairs of seeds, and the probes between them: what is known, and what is still wanted. Pure.
+"""A against B by pairs of seeds, and the midpoints between them: what is known, and what is still wanted. Pure.
 
-The control is A, the first preset B; every other candidate is a probe: A with some keys as in B. Not here: the tests
+The control is A, the first preset B; every other candidate is a midpoint: A with some keys as in B. Not here: the tests
 (`analysis.stats.claims`), the search over sets of keys (`tune_rh.decide.ddmin`), running anything. Lower is better.
 """
 
@@ -27,8 +27,8 @@ from tune_rh.record.members import TEST, Candidate, Member, Pending
 
 PATIENCE = "patience_steps"
 """The one key that is no config field: a variant's own patience."""
-_PROBE_ALPHA = 0.1
-"""Chance that a probe which lies halfway is called before its last seed; four seeds can reach it."""
+_MIDPOINT_ALPHA = 0.1
+"""Chance that a midpoint which lies halfway is called before its last seed; four seeds can reach it."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Pairs:
 
 @dataclass(frozen=True)
 class ComparisonScheduler:
-    """Pairs of A and B seed by seed, then the probes of a bisection; a member that can tell nothing more is left."""
+    """Pairs of A and B seed by seed, then the midpoints of a bisection; a member that can tell nothing more is left."""
 
     plan: Comparison
 
     def next(self, history: History, prefer: MemberId | None = None) -> Decision:
-        """In this order: A and B, wanted members in the order of seeds, a probe, wait, finish."""
+        """In this order: A and B, wanted members in the order of seeds, a midpoint, wait, finish."""
         if len(history.candidates) < 2:
             return AskCandidate()
         pending = [entry for entry in history.pending if wanted(history, entry)]
         if pending:
             return run_first(self.plan, pending, prefer)
-        if next_probe(history) is not None:
+        if next_midpoint(history) is not None:
             return AskCandidate()
         return Wait() if history.running else Finish()
 
@@ -108,7 +108,7 @@ def claim(history: History) -> Claim:
 
 
 def is_over(history: History) -> bool:
-    """Whether A and B need no more seeds. Where B is worse a bisection wants all: probes are paired with both."""
+    """Whether A and B need no more seeds. Where B is worse a bisection wants all: midpoints are paired with both."""
     compare = _plan(history).compare
     said = claim(history)
     return said.num_pairs == said.num_max or (said.decided and not (compare.bisect and said.verdict == "worse"))
@@ -128,9 +128,9 @@ def is_decided(history: History, member: Member) -> bool:
     return outcome(history, candidate) is not None if candidate.index > 1 else is_over(history)
 
 
-def outcome(history: History, probe: Candidate) -> Outcome | None:
-    """Whether a probe carries the regression; None while more seeds of it are wanted."""
-    said = probe_claim(history, probe)
+def outcome(history: History, midpoint: Candidate) -> Outcome | None:
+    """Whether a midpoint carries the regression; None while more seeds of it are wanted."""
+    said = midpoint_claim(history, midpoint)
     if not said.decided:
         return None
     if said.verdict == "undecided":
@@ -139,27 +139,27 @@ def outcome(history: History, probe: Candidate) -> Outcome | None:
     return "carries" if said.verdict == "worse" else "clean"
 
 
-def probe_claim(history: History, probe: Candidate) -> Claim:
-    """A probe against the point halfway between A and B, seed by seed: above zero it is nearer to B.
+def midpoint_claim(history: History, midpoint: Candidate) -> Claim:
+    """A midpoint against the point halfway between A and B, seed by seed: above zero it is nearer to B.
 
-    An e-process, so that a clear probe ends early; at the last seed the mean decides, and the claim says how surely.
+    An e-process, so that a clear midpoint ends early; at the last seed the mean decides, and the claim says how surely.
     """
     both = sides(history)
     assert both is not None
-    to_a, to_b = (pairs(history, side, probe).differences for side in both)
+    to_a, to_b = (pairs(history, side, midpoint).differences for side in both)
     halfway = tuple((x + y) / 2 for x, y in zip(to_a, to_b, strict=False))
-    return _cached(halfway, history.plan.stages[0].num_seeds, "e_process", _PROBE_ALPHA, 0.0)
+    return _cached(halfway, history.plan.stages[0].num_seeds, "e_process", _MIDPOINT_ALPHA, 0.0)
 
 
-def position(history: History, probe: Candidate) -> Interval:
-    """Where a probe lies between A (0) and B (1): the mean over its seeds with its 95% interval.
+def position(history: History, midpoint: Candidate) -> Interval:
+    """Where a midpoint lies between A (0) and B (1): the mean over its seeds with its 95% interval.
 
     The interval is Student's t on the seeds' distances from A, in units of the mean difference of B and A.
     """
     both = sides(history)
     assert both is not None
     whole = fmean(pairs(history, *both).differences)
-    to_a = pairs(history, both[0], probe).differences
+    to_a = pairs(history, both[0], midpoint).differences
     return mean_interval(to_a).times(1.0 / whole if whole else math.nan)
 
 
@@ -182,7 +182,7 @@ def bisection(history: History) -> State | None:
         known.update((keys, "invalid") for keys in invalid)
 
 
-def next_probe(history: History) -> Keys | None:
+def next_midpoint(history: History) -> Keys | None:
     """The next set of keys to take from B; None while none is needed, or where ``max_probes`` have been run."""
     compare = _plan(history).compare
     state = bisection(history)
@@ -192,8 +192,8 @@ def next_probe(history: History) -> Keys | None:
     return next((keys for keys in state.wanted if keys not in there), None)
 
 
-def probe_fields(history: History, keys: Keys) -> dict[str, Any]:
-    """What the probe is: config fields, and `PATIENCE` where it has one of its own."""
+def midpoint_fields(history: History, keys: Keys) -> dict[str, Any]:
+    """What the midpoint is: config fields, and `PATIENCE` where it has one of its own."""
     both = sides(history)
     assert both is not None
     a, b = map(fields, both)
@@ -201,11 +201,11 @@ def probe_fields(history: History, keys: Keys) -> dict[str, Any]:
 
 
 def keys_of(history: History, candidate: Candidate) -> Keys:
-    """The keys that a probe has from B."""
+    """The keys that a midpoint has from B."""
     both = sides(history)
     assert both is not None
-    a, b, probe = map(fields, (*both, candidate))
-    return frozenset(key for key in differing(a, b) if probe.get(key) == b.get(key))
+    a, b, midpoint = map(fields, (*both, candidate))
+    return frozenset(key for key in differing(a, b) if midpoint.get(key) == b.get(key))
 
 
 def suspects(history: History) -> tuple[str, ...]:

@@ -1,19 +1,19 @@
-"""Which of the keys that two configs differ in carry a regression: delta debugging (ddmin) over probes, pure.
+"""Which of the keys that two configs differ in carry a regression: delta debugging (ddmin) over midpoints, pure.
 
-What it is: given A, the worse B, and the outcomes of the probes known so far (a probe is A with some keys taken from
-B), which probe is needed next, and in the end the minimal sets of keys that carry the regression. Standard library
-only; the answer is a function of the outcomes, not of the order in which they came. What it is not: it judges no
-probe, runs none and keeps nothing. `bisect` of the standard library is something else.
+Given A, the worse B, and the outcomes of the midpoints known so far (a midpoint is A with some keys as in B), it says
+which midpoint is needed next, and in the end the minimal sets of keys that carry the regression. Standard library only;
+the answer is a function of the outcomes, not of the order in which they came. It judges no midpoint, runs none and
+keeps nothing.
 
 Source: A. Zeller and R. Hildebrandt, Simplifying and Isolating Failure-Inducing Input (IEEE TSE 28(2), 2002), figure 4
 and section 3.2. Two choices where the paper leaves one: after a reduction to a complement its parts stay as they are
 (so those tested are not tested again), and finer parts are halves of the parts, not a new split of the whole. One
-addition: what is left without the set found is probed too, and searched if it carries the regression on its own.
+addition: what is left without the set found is run too, and searched if it carries the regression on its own.
 
 No outcome is inferred from another one: keys may act only together, and may cancel each other, so neither a superset
 of a set that carries it nor a subset of a clean one is taken as known.
 
-Probes needed with six keys and outcomes without noise, the check of what is left included (mean and most over all
+Midpoints needed with six keys and outcomes without noise, the check of what is left included (mean and most over all
 placements): one guilty key 4.8 and 6; two that act only together 11.9 and 19, three 18.4 and 25; two that each suffice
 8.6 and 10, three 12.2 and 14.
 """
@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 Keys = frozenset[str]
 Outcome = Literal["carries", "clean", "invalid"]
-"""Of a probe: it shows the regression, it does not, or A with these keys from B is no valid config."""
+"""Of a midpoint: it shows the regression, it does not, or A with these keys from B is no valid config."""
 
 _Part = tuple[Keys, ...]
 _MAX_JOINED = 3  # units joined at once: pairs, then triples
@@ -39,14 +39,14 @@ class State:
     """Where the search stands.
 
     Attributes:
-        wanted: probes whose outcomes are not known: the first is needed now, each further one if those before it do
+        wanted: midpoints whose outcomes are not known: the first is needed now, each further one if those before it do
             not carry the regression. Empty when the search is done.
         remaining: the smallest set known to carry the regression on its own, of the cause now sought or found last.
         causes: disjoint sets found so far, in the order found. Each carries the regression, and none of its groups can
             be left out.
         rest_carries: whether what is left without the causes still carries it; None while that is not known, and for
             good if it is no valid config. When done it is False or None.
-        num_probes: outcomes that led here, invalid ones included.
+        num_midpoints: outcomes that led here, invalid ones included.
         at_most: bound on the outcomes still needed for the present cause and the check of what is left after it; a
             further cause opens a new count.
     """
@@ -55,7 +55,7 @@ class State:
     remaining: Keys
     causes: tuple[Keys, ...]
     rest_carries: bool | None
-    num_probes: int
+    num_midpoints: int
     at_most: int
 
 
@@ -82,7 +82,7 @@ def groups(keys: Sequence[str], is_valid: Callable[[Keys], bool]) -> tuple[Keys,
     """Join keys that cannot be changed alone.
 
     A group should build on its own, and the rest without it. Where one does not, it is joined with the first one, else
-    two, others after which both do. Where none help, it stays as it is, and its probes will be invalid.
+    two, others after which both do. Where none help, it stays as it is, and its midpoints will be invalid.
 
     Args:
         keys: those that differ; their order does not matter.
@@ -114,7 +114,7 @@ def advance(groups: Sequence[Keys], outcomes: Mapping[Keys, Outcome]) -> State:
     Args:
         groups: disjoint sets of keys, each taken from B as one; their order is that of the search.
         outcomes: by the keys taken from B. The whole is known to carry the regression and the empty set to be clean.
-            An invalid probe counts as one that does not carry it (the unresolved outcome of the paper).
+            An invalid midpoint counts as one that does not carry it (the unresolved outcome of the paper).
 
     Raises:
         ValueError: no groups, an empty one, or two that overlap.
@@ -145,17 +145,17 @@ def advance(groups: Sequence[Keys], outcomes: Mapping[Keys, Outcome]) -> State:
 def _reduce(
     groups: _Part, known: Mapping[Keys, Outcome], looked_at: set[Keys]
 ) -> tuple[tuple[_Part, ...], tuple[Keys, ...]]:
-    """ddmin within ``groups``, known to carry it: the parts it has come to, and the probes wanted (none when done)."""
+    """ddmin within ``groups``, known to carry it: the parts it has come to, and midpoints wanted (none when done)."""
     parts = _halves((groups,))
     while True:
         wanted: list[Keys] = []
         going_on = _halves(parts)
-        for probe, reduced in _level(parts):
-            if probe not in known:
-                wanted.append(probe)
+        for midpoint, reduced in _level(parts):
+            if midpoint not in known:
+                wanted.append(midpoint)
                 continue
-            looked_at.add(probe)
-            if known[probe] == "carries":
+            looked_at.add(midpoint)
+            if known[midpoint] == "carries":
                 going_on = reduced
                 break
         if wanted or going_on == parts:
@@ -164,7 +164,7 @@ def _reduce(
 
 
 def _level(parts: tuple[_Part, ...]) -> Iterator[tuple[Keys, tuple[_Part, ...]]]:
-    """Each probe of one granularity, with the parts to go on with should it carry the regression."""
+    """Each midpoint of one granularity, with the parts to go on with should it carry the regression."""
     for part in parts:
         yield frozenset().union(*part), _halves((part,))
     if len(parts) > 2:  # of two parts each is the other's complement
@@ -188,7 +188,7 @@ def _sizes(parts: tuple[_Part, ...]) -> tuple[int, ...]:
 
 @cache
 def _most_after(sizes: tuple[int, ...]) -> int:
-    """Bound on the probes that ddmin needs after a level with parts of these sizes, whatever comes out of it."""
+    """Bound on the midpoints that ddmin needs after a level with parts of these sizes, whatever comes out of it."""
     num = len(sizes)
     bounds = [0]
     finer = tuple(sorted(half for size in sizes for half in ((size + 1) // 2, size // 2) if half))

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from trainables.config import FrozenConfig, canonical_digest
 from tune_rh.plan.rules import GapRule, PositiveInt, PromoteRule, Rules
 
-Origin = Literal["control", "preset", "sampler", "probe", "follow_up", "reference"]
+Origin = Literal["control", "preset", "sampler", "midpoint", "follow_up", "reference"]
 """Where a candidate comes from."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from statistics import fmean, stdev
 
-from analysis.reports.comparison.bisection import Bisection, Probe
+from analysis.reports.comparison.bisection import Bisection, Midpoint
 from analysis.reports.comparison.facts import Comparison, Side
 from analysis.reports.race.facts import Race, Racer
 from analysis.view import Member, Run
@@ -109,11 +109,11 @@ def _bisection(history: History) -> Bisection | None:
     suspects = compare.suspects(history)
     if state is None:
         return None
-    probes = []
+    midpoints = []
     for candidate in list(history.candidates.values())[2:]:
-        claim = compare.probe_claim(history, candidate)
-        probes.append(
-            Probe(
+        claim = compare.midpoint_claim(history, candidate)
+        midpoints.append(
+            Midpoint(
                 keys=tuple(sorted(compare.keys_of(history, candidate))),
                 outcome=compare.outcome(history, candidate),
                 position=compare.position(history, candidate),
@@ -129,12 +129,12 @@ def _bisection(history: History) -> Bisection | None:
         causes=tuple(tuple(sorted(cause)) for cause in state.causes),
         remaining=tuple(sorted(state.remaining)),
         done=done,
-        probes=tuple(probes),
+        midpoints=tuple(midpoints),
         max_probes=plan.compare.max_probes,
         values_a={key: a.get(key) for key in suspects},
         values_b={key: b.get(key) for key in suspects},
         rest_carries=state.rest_carries,
-        note="" if done else f"stopped after max_probes = {plan.compare.max_probes} probes",
+        note="" if done else f"stopped after max_probes = {plan.compare.max_probes} midpoints",
     )
 
 

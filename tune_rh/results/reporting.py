@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PICTURES = {
     "race.png": "Curves of all seeds, and the expected best of k.",
     "difference.png": "Values by seed, and B - A by step.",
-    "bisection.png": "Positions of the probes between A and B.",
+    "bisection.png": "Positions of the midpoints between A and B.",
 }
 
 

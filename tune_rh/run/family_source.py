@@ -1,4 +1,4 @@
-"""Candidates of a real family: the configs that the plan names, then draws from its space, follow-ups or probes.
+"""Candidates of a real family: the configs that the plan names, then draws from its space, follow-ups or midpoints.
 
 Not here: which of them is due (the scheduler), or how a draw is made (`tune_rh.decide.samplers`).
 """
@@ -139,12 +139,12 @@ class ComparisonSource(NamedSource):
     plan: Comparison
 
     def _further(self, history: History) -> CandidateAdded:
-        keys = comparison.next_probe(history)
-        assert keys is not None, "the scheduler asks only while a probe is wanted"
-        fields = comparison.probe_fields(history, keys)
+        keys = comparison.next_midpoint(history)
+        assert keys is not None, "the scheduler asks only while a midpoint is wanted"
+        fields = comparison.midpoint_fields(history, keys)
         patience = fields.pop(comparison.PATIENCE, None)
         label = f"{self.plan.control} with {', '.join(sorted(keys))} of {self.plan.presets[0]}"
-        return self._add(history, build_config(self._family, fields), "probe", label, patience_steps=patience)
+        return self._add(history, build_config(self._family, fields), "midpoint", label, patience_steps=patience)
 
 
 def family_source(plan: Plan) -> Source:

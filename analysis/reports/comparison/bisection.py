@@ -1,6 +1,6 @@
-"""The part of a comparison's report that names guilty keys: causes, probes, and what is left in doubt.
+"""The part of a comparison's report that names guilty keys: causes, midpoints, and what is left in doubt.
 
-What it is: words and tables for a search that is over or out of probes. What it is not: the search.
+What it is: words and tables for a search that is over or out of midpoints. What it is not: the search.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from analysis.stats.interval import Interval
 CAUTION = (
     "A cause is 1-minimal: none of its keys (or groups of keys that were changed as one) can be left out. That is no "
     "proof that there is no other cause: keys that act only together with others, effects smaller than half the "
-    "difference, and probes that were decided wrongly can all hide one."
+    "difference, and midpoints that were decided wrongly can all hide one."
 )
 
 _POSITION = (
-    "Position: 0 is like A, 1 like B, in units of their difference, as a mean over seeds with its interval. A probe "
+    "Position: 0 is like A, 1 like B, in units of their difference, as a mean over seeds with its interval. A midpoint "
     "carries the difference if it is nearer to B than to A; hollow marks were decided by the mean, not by a test."
 )
 
 
 @dataclass(frozen=True)
-class Probe:
+class Midpoint:
     """A with some keys as in B.
 
     Attributes:
@@ -53,8 +53,8 @@ class Bisection:
         suspects: keys in which A and B differ.
         causes: sets found, each of which carries the difference and can lose none of its groups.
         remaining: the smallest set known to carry it, of the cause sought when the search ended.
-        done: whether nothing is left to probe.
-        probes: in the order in which they were run.
+        done: whether nothing is left to midpoint.
+        midpoints: in the order in which they were run.
         max_probes: how many were allowed.
         values_a, values_b: of the suspects; a key that one side lacks is absent.
         rest_carries: whether what is left without the causes still carries it; None if that is not known.
@@ -65,7 +65,7 @@ class Bisection:
     causes: tuple[tuple[str, ...], ...]
     remaining: tuple[str, ...]
     done: bool
-    probes: tuple[Probe, ...]
+    midpoints: tuple[Midpoint, ...]
     max_probes: int
     values_a: Mapping[str, Any]
     values_b: Mapping[str, Any]
@@ -75,7 +75,7 @@ class Bisection:
 
 def line(bisection: Bisection) -> str:
     """What was found, in one line."""
-    cost = f"{counted(num_run(bisection), 'probe')} of at most {bisection.max_probes}"
+    cost = f"{counted(num_run(bisection), 'midpoint')} of at most {bisection.max_probes}"
     causes = "; ".join(" + ".join(cause) for cause in bisection.causes)
     if bisection.done:
         return f"Guilty: {causes or 'nothing'} ({cost})."
@@ -84,8 +84,8 @@ def line(bisection: Bisection) -> str:
 
 
 def num_run(bisection: Bisection) -> int:
-    """Probes that were run: those that build no valid config cost nothing."""
-    return sum(probe.outcome != "invalid" for probe in bisection.probes)
+    """Midpoints that were run: those that build no valid config cost nothing."""
+    return sum(midpoint.outcome != "invalid" for midpoint in bisection.midpoints)
 
 
 def suspect_now(bisection: Bisection) -> tuple[str, ...]:
@@ -102,16 +102,18 @@ def doubts(bisection: Bisection) -> list[str]:
     """What is not known at the end, each in one sentence."""
     in_doubt = []
     if not bisection.done:
-        ended = "the budget of probes ended it" if num_run(bisection) >= bisection.max_probes else "it was interrupted"
+        ended = (
+            "the budget of midpoints ended it" if num_run(bisection) >= bisection.max_probes else "it was interrupted"
+        )
         in_doubt.append(f"The search is not finished: {ended} with {listed(suspect_now(bisection))} still suspect.")
     elif bisection.rest_carries is None and bisection.causes:
         in_doubt.append("Whether what is left without the causes carries the difference is not known: no valid config.")
     if bisection.rest_carries:
         in_doubt.append("What is left without the causes still carries the difference: there is another cause in it.")
-    unsure = sum(p.outcome in ("carries", "clean") and not p.sure for p in bisection.probes)
+    unsure = sum(p.outcome in ("carries", "clean") and not p.sure for p in bisection.midpoints)
     if unsure:
         in_doubt.append(
-            f"{counted(unsure, 'probe')} went by the mean alone: no test decided which end it is nearer to."
+            f"{counted(unsure, 'midpoint')} went by the mean alone: no test decided which end it is nearer to."
         )
     return in_doubt
 
@@ -123,8 +125,8 @@ def section(bisection: Bisection) -> list[str]:
         text += [*_causes_table(bisection), ""]
     if suspect_now(bisection):
         text += ["Still suspect:", "", *_keys_table(bisection, [("", key) for key in suspect_now(bisection)]), ""]
-    if bisection.probes:
-        text += ["![Probes between A and B](bisection.png)", "", *_probes_table(bisection.probes), ""]
+    if bisection.midpoints:
+        text += ["![Midpoints between A and B](bisection.png)", "", *_midpoints_table(bisection.midpoints), ""]
         text += [_POSITION, ""]
     text += [f"- {escaped(doubt)}" for doubt in doubts(bisection)]
     text += [f"- {CAUTION}"]
@@ -147,19 +149,19 @@ def _keys_table(bisection: Bisection, keys: Sequence[tuple[str, str]]) -> list[s
     return markdown_table(header[skip:], [row[skip:] for row in rows], text_columns=len(header))
 
 
-def _probes_table(probes: Sequence[Probe]) -> list[str]:
+def _midpoints_table(midpoints: Sequence[Midpoint]) -> list[str]:
     header = ("#", "keys from B", "outcome", "decided by", "position", "interval", "seeds", "steps")
     rows = [
         (
             str(i),
-            ", ".join(map(code, probe.keys)),
-            "no valid config" if probe.outcome == "invalid" else probe.outcome or "not decided",
-            ("test" if probe.sure else "mean") if probe.outcome in ("carries", "clean") else NONE,
-            number(probe.position.value, 2),
-            interval(probe.position.low, probe.position.high, 2),
-            str(probe.num_seeds),
-            f"{probe.steps:,}",
+            ", ".join(map(code, midpoint.keys)),
+            "no valid config" if midpoint.outcome == "invalid" else midpoint.outcome or "not decided",
+            ("test" if midpoint.sure else "mean") if midpoint.outcome in ("carries", "clean") else NONE,
+            number(midpoint.position.value, 2),
+            interval(midpoint.position.low, midpoint.position.high, 2),
+            str(midpoint.num_seeds),
+            f"{midpoint.steps:,}",
         )
-        for i, probe in enumerate(probes, 1)
+        for i, midpoint in enumerate(midpoints, 1)
     ]
     return markdown_table(header, rows, text_columns=4)

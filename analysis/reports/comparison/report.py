@@ -1,7 +1,7 @@
 """The report of a comparison: is B better or worse than A over paired seeds, and which keys make it so.
 
 What it is: words, tables and figures for a verdict of `analysis.stats.claims` and for a bisection that is over or ran
-out of probes. What it is not: a test. Values are in the objective's own sign and unit; only the claim is of the
+out of midpoints. What it is not: a test. Values are in the objective's own sign and unit; only the claim is of the
 minimised difference, and is turned back here.
 """
 
@@ -34,7 +34,7 @@ from analysis.reports.tables import (
 
 
 def write(comparison: Comparison, folder: Path) -> Path:
-    """Write comparison.md, .json, difference.png and .csv, and bisection.png where there are probes.
+    """Write comparison.md, .json, difference.png and .csv, and bisection.png where there are midpoints.
 
     The folder is made if it is not there. Nothing in the numbers (no pair, lost seeds, NaN) is an error.
 
@@ -45,8 +45,8 @@ def write(comparison: Comparison, folder: Path) -> Path:
     both, seeds = (comparison.a, comparison.b), sentences.pairs_in(comparison)
     points = paired.by_step(both[0].curves, both[1].curves, seeds, comparison.mode, comparison.alpha)
     figures.draw_difference(comparison, points, folder / "difference.png")
-    if comparison.bisection is not None and comparison.bisection.probes:
-        figures.draw_probes(comparison.bisection.probes, folder / "bisection.png")
+    if comparison.bisection is not None and comparison.bisection.midpoints:
+        figures.draw_midpoints(comparison.bisection.midpoints, folder / "bisection.png")
     write_csv(folder / "difference.csv", ("seed", "a", "b", "b_minus_a"), _rows(comparison))
     write_json(folder / "comparison.json", _numbers(comparison, points))
     path = folder / "comparison.md"
@@ -174,7 +174,9 @@ def _numbers(comparison: Comparison, points: Sequence[paired.Point]) -> dict[str
 
 
 def _bisection(bisection: Bisection) -> dict[str, Any]:
-    return asdict(bisection) | {"probes": [_with_ends(asdict(probe), "position") for probe in bisection.probes]}
+    return asdict(bisection) | {
+        "midpoints": [_with_ends(asdict(midpoint), "position") for midpoint in bisection.midpoints]
+    }
 
 
 def _with_ends(row: dict[str, Any], name: str) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def _cost(comparison: Comparison) -> str:
         for letter, side in (("A", comparison.a), ("B", comparison.b))
     ]
     if comparison.bisection is not None:
-        sides.append(f"probes {sum(probe.steps for probe in comparison.bisection.probes):,} steps")
+        sides.append(f"midpoints {sum(midpoint.steps for midpoint in comparison.bisection.midpoints):,} steps")
     return f"Cost in steps and slot time: {', '.join(sides)}."
 
 

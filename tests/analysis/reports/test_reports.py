@@ -20,7 +20,7 @@ from scipy import stats
 from analysis.reports import figures, tables
 from analysis.reports.comparison import paired
 from analysis.reports.comparison import report as comparison
-from analysis.reports.comparison.bisection import Bisection, Probe
+from analysis.reports.comparison.bisection import Bisection, Midpoint
 from analysis.reports.comparison.facts import Comparison, Side
 from analysis.stats.claims import judge
 from analysis.stats.interval import Interval
@@ -56,13 +56,13 @@ def compared(
 A = [1.30, 1.31, 1.32, 1.29, 1.30, 1.33, 1.28, 1.30]
 B = [1.33, 1.33, 1.36, 1.32, 1.34, 1.36, 1.30, 1.34]
 KEYS = ("lr", "aux|weight", "layers", "drop_out")
-PROBES = (
-    Probe(("lr", "aux|weight"), "carries", Interval(0.9, 0.6, 4.0), 4, True, 800),
-    Probe(("layers", "drop_out"), "clean", Interval(0.4, -0.2, 0.9), 8, False, 1600),
-    Probe(("aux|weight",), "invalid", Interval(NAN, NAN, NAN), 0, False, 0),
-    Probe(("lr",), "carries", Interval(1.1, 0.7, 1.5), 5, True, 1000),
+MIDPOINTS = (
+    Midpoint(("lr", "aux|weight"), "carries", Interval(0.9, 0.6, 4.0), 4, True, 800),
+    Midpoint(("layers", "drop_out"), "clean", Interval(0.4, -0.2, 0.9), 8, False, 1600),
+    Midpoint(("aux|weight",), "invalid", Interval(NAN, NAN, NAN), 0, False, 0),
+    Midpoint(("lr",), "carries", Interval(1.1, 0.7, 1.5), 5, True, 1000),
 )
-FOUND = Bisection(KEYS, (("lr",),), ("lr",), True, PROBES, 12, {"lr": 0.001, "layers": 2}, {"lr": 0.1}, False, "")
+FOUND = Bisection(KEYS, (("lr",),), ("lr",), True, MIDPOINTS, 12, {"lr": 0.001, "layers": 2}, {"lr": 0.1}, False, "")
 
 
 def test_the_verdict_comes_first_and_says_what_it_rests_on() -> None:
@@ -147,15 +147,15 @@ def test_doubts_repeat_what_the_numbers_show() -> None:
 
 def test_a_bisection_names_the_guilty_and_what_is_not_known() -> None:
     said = comparison.lines(compared(A, B, bisection=FOUND))
-    assert said[3].endswith("probes 3,400 steps.")
-    assert said[4] == "Guilty: lr (3 probes of at most 12)."
-    assert said[5] == "In doubt: 1 probe went by the mean alone: no test decided which end it is nearer to."
+    assert said[3].endswith("midpoints 3,400 steps.")
+    assert said[4] == "Guilty: lr (3 midpoints of at most 12)."
+    assert said[5] == "In doubt: 1 midpoint went by the mean alone: no test decided which end it is nearer to."
     cut = replace(FOUND, done=False, remaining=("layers", "drop_out"), max_probes=3, rest_carries=True)
     said = comparison.lines(compared(A, B, bisection=cut))
-    assert said[4] == "Guilty so far: lr; not finished (3 probes of at most 3), still suspect: layers, drop_out."
-    assert "the budget of probes ended it with layers and drop_out still suspect" in said[5]
+    assert said[4] == "Guilty so far: lr; not finished (3 midpoints of at most 3), still suspect: layers, drop_out."
+    assert "the budget of midpoints ended it with layers and drop_out still suspect" in said[5]
     assert "there is another cause in it" in said[5]
-    before = replace(FOUND, causes=(), remaining=KEYS, done=False, probes=(), rest_carries=None)
+    before = replace(FOUND, causes=(), remaining=KEYS, done=False, midpoints=(), rest_carries=None)
     said = comparison.lines(compared(A, B, bisection=before))
     assert "still suspect: lr, aux|weight, layers, drop_out" in said[4]
     assert "it was interrupted" in said[5]
@@ -185,7 +185,7 @@ def test_a_comparison_leaves_a_report(tmp_path: Path) -> None:
     assert table[7] == {"seed": "49", "a": "1.3", "b": "", "b_minus_a": ""}
     numbers = strict(tmp_path / "report" / "comparison.json")
     assert numbers["verdict"] == made.claim.verdict
-    assert numbers["bisection"]["probes"][2]["position"] is None
+    assert numbers["bisection"]["midpoints"][2]["position"] is None
     assert numbers["p_a_beats_b"]["value"] == pytest.approx(1 - made.claim.probability_better.value)
 
 
@@ -196,13 +196,15 @@ def test_figures_are_of_a_size_to_print_and_show_both_sides(tmp_path: Path) -> N
     for colour in (figures.BLUE, figures.RED, figures.ORANGE):
         assert has_colour(tmp_path / "difference.png", colour)
     short = drawn(tmp_path / "bisection.png")
-    figures.draw_probes(PROBES * 5, tmp_path / "long.png")
+    figures.draw_midpoints(MIDPOINTS * 5, tmp_path / "long.png")
     assert drawn(tmp_path / "long.png")[1] > short[1] + 16 * 0.3 * figures.DPI
 
 
 def test_long_names_are_cut_and_dollars_are_not_mathematics(tmp_path: Path) -> None:
     keys = tuple(f"optimizer.schedule.part_{i}.$rate$_{{" for i in range(9))
-    figures.draw_probes([replace(PROBES[0], keys=keys), replace(PROBES[1], keys=("k" * 300,))], tmp_path / "a.png")
+    figures.draw_midpoints(
+        [replace(MIDPOINTS[0], keys=keys), replace(MIDPOINTS[1], keys=("k" * 300,))], tmp_path / "a.png"
+    )
     drawn(tmp_path / "a.png")
     made = compared(A, B, objective="cost_$_{", unit="$")
     made = replace(made, a=replace(made.a, name="a" * 200), b=replace(made.b, name="$b_{" * 40))
