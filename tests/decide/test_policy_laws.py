@@ -128,9 +128,9 @@ def searches(draw: st.DrawFn) -> Plan:
         audit=draw(st.sampled_from([0, 0, 1, 3])),
         budget=draw(BUDGETS),
     )
-    looks = ("solid",) if draw(st.booleans()) else ()
+    required = ("solid",) if draw(st.booleans()) else ()
     return searched.model_copy(
-        update={"require": looks, "diagnose": looks, "mode": draw(st.sampled_from(["min", "max"]))}
+        update={"require": required, "diagnose": required, "mode": draw(st.sampled_from(["min", "max"]))}
     )
 
 
@@ -224,7 +224,7 @@ def check_decisions_again(sim: Simulation, every: int = 1) -> None:
 def check_order_of_records(sim: Simulation, every: int) -> None:
     """Records of different members change places, and nothing else changes.
 
-    Gates that cut on arrival go by the order, and a look begins because of the record before it.
+    Gates that cut on arrival go by the order, and a required check begins because of the record before it.
     """
     if any(sim.plan.gate(k).cuts for k in range(len(sim.plan.stages))) or sim.plan.require:
         return

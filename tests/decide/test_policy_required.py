@@ -1,4 +1,4 @@
-"""What a plan requires before the last stage: a candidate is looked at where it waits, and passes or is out."""
+"""What a plan requires before the last stage: a candidate is checked where it waits, and passes or is out."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def test_who_fails_what_is_required_does_not_pass_the_last_gate(slots: int) -> N
     check_accounts(sim)
 
 
-def test_the_best_seed_is_looked_at_once_before_the_gate_and_every_seed_after_the_last_stage() -> None:
+def test_the_best_seed_is_checked_once_before_the_gate_and_every_seed_after_the_last_stage() -> None:
     sim = search()
-    looks = [e.member for e in sim.events if isinstance(e, JobStarted) and e.purpose == "diagnose"]
-    gate, end = looks[:6], looks[6:]
+    checks = [e.member for e in sim.events if isinstance(e, JobStarted) and e.purpose == "diagnose"]
+    gate, end = checks[:6], checks[6:]
     assert [m.candidate for m in sorted(gate)] == [f"c000{i}" for i in range(1, 7)]
     # The control is never held up, and looked at like all others at the end.
     assert len(end) == len(set(end)) == 5 * 2
     assert all(m.diagnosed for c in sim.history.candidates.values() if c.stage == 1 for m in c.members.values())
 
 
-def test_a_look_that_crashes_costs_nobody_anything() -> None:
+def test_a_check_that_crashes_costs_no_candidate_anything() -> None:
     sim = search(crashes=(1, 2))
     assert {"c0001", "c0002"} <= set(passed(sim))
     assert not any(m.lost for c in sim.history.candidates.values() for m in c.members.values())
@@ -66,7 +66,7 @@ def test_where_all_fail_the_control_alone_goes_to_the_end() -> None:
 
 @pytest.mark.parametrize("gates", ["promote", "stop"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_every_prefix_gives_the_recorded_decisions_again_with_seeds_and_looks(gates: str, seed: int) -> None:
+def test_every_prefix_gives_the_recorded_decisions_again_with_seeds_and_checks(gates: str, seed: int) -> None:
     sim = search(
         3, hollow=(2, 5), seeds=WIDE, num_candidates=14, metrics=close, gates=gates, eta=2.0,
         stages=[{"until_step": 20, "num_seeds": 2}, {"until_step": 60, "num_seeds": 3}],
@@ -77,7 +77,7 @@ def test_every_prefix_gives_the_recorded_decisions_again_with_seeds_and_looks(ga
     assert not {"c0002", "c0005"} & {e.candidate for e in sim.events if isinstance(e, Promoted)}
 
 
-def test_a_look_that_was_interrupted_is_taken_again() -> None:
+def test_a_check_that_was_interrupted_is_run_again() -> None:
     sim = search(hollow=(1,))
     at = next(i for i, e in enumerate(sim.events) if isinstance(e, JobStarted) and e.purpose == "diagnose")
     event = sim.events[at]
@@ -88,7 +88,7 @@ def test_a_look_that_was_interrupted_is_taken_again() -> None:
     assert (decision.member, decision.purpose) == (event.member, "diagnose")
 
 
-def test_lost_seeds_and_looks_together_are_accounted_for() -> None:
+def test_lost_seeds_and_checks_together_are_accounted_for() -> None:
     for seed in range(4):
         searched = plan(num_candidates=9).model_copy(update={"require": ("solid",), "diagnose": ("solid",)})
         options = {"fates": fates_by_seed(seed, 0.3), "slots": 3, "order": seed, "diagnosis": diagnosed({2, 4, 6})}

@@ -34,7 +34,7 @@ from tune_rh.plan.schema import Plan, Scoring, Stage
 from tune_rh.record.events import MemberId, Promoted, Reason, SeedAdded
 from tune_rh.record.gate import Gate
 from tune_rh.record.history import History
-from tune_rh.record.members import ADVANCE, DIAGNOSE, LOOK, TEST, Candidate, Pending
+from tune_rh.record.members import ADVANCE, CHECK, DIAGNOSE, TEST, Candidate, Pending
 from tune_rh.record.rules import promotable_by_rule
 
 _NEAR = 0.3
@@ -102,7 +102,7 @@ def run_first(plan: Plan, pending: Sequence[Pending], prefer: MemberId | None) -
                 first = entry
                 break
     stage = -first.minus_stage
-    purpose: Purpose = {TEST: "test", LOOK: "diagnose", DIAGNOSE: "diagnose"}.get(first.kind, "train")  # type: ignore[assignment]
+    purpose: Purpose = {TEST: "test", CHECK: "diagnose", DIAGNOSE: "diagnose"}.get(first.kind, "train")  # type: ignore[assignment]
     return RunMember(first.member, stage, plan.stages[stage].until_step, purpose)
 
 

@@ -64,7 +64,7 @@ class Gate:
         self._worst = -math.inf
         self._later: Gate | None = None
         self._moved = 0.0
-        self._next_fit = self._next_look = 0
+        self._next_fit = self._next_moved = 0
 
     def arrive(
         self, index: int, values: Values, *, eligible: bool, health: Mapping[str, float] = MappingProxyType({})
@@ -149,12 +149,12 @@ class Gate:
         self._extra.add(index)
         self.num_extra += 1
 
-    def look_later(self, later: Gate) -> None:
-        """Somebody has arrived at ``later``, the next gate: learn how far ranks move from here to there."""
+    def learn_from(self, later: Gate) -> None:
+        """Learn from an arrival at ``later``, the next gate, how far ranks move from here to there."""
         self._later = later
         num = len(later.order)
-        if self._learns and (num <= _ALWAYS_FIT or num >= self._next_look):
-            self._next_look = math.ceil(_GROWTH * num)
+        if self._learns and (num <= _ALWAYS_FIT or num >= self._next_moved):
+            self._next_moved = math.ceil(_GROWTH * num)
             self._moved = self._rank_residual()
 
     def health(self, index: int) -> Mapping[str, float]:

@@ -34,10 +34,10 @@ from tune_rh.record.events import (
 from tune_rh.record.gate import Gate
 from tune_rh.record.members import (
     ADVANCE,
+    CHECK,
     CONTROL,
     DIAGNOSE,
     FRESH,
-    LOOK,
     TEST,
     Candidate,
     Cost,
@@ -186,7 +186,7 @@ class History:
     def _offer(self, candidate: Candidate, member: Member) -> None:
         """Put a member on the list of those that may start, if there is something left for it to do."""
         last = member.stage == self.plan.last_stage
-        kind = LOOK if candidate.look == "wanted" and candidate.look_seed == member.id.seed else None
+        kind = CHECK if candidate.required_check == "pending" and candidate.check_seed == member.id.seed else None
         if member.status == "idle" and member.step < self.plan.stages[member.stage].until_step:
             first = candidate is self.control and self.plan.protects_control
             kind = CONTROL if first else ADVANCE if member.step else FRESH
@@ -230,10 +230,13 @@ class History:
             self._hand_back(member)
             return
         kind: str = event.outcome
-        if event.outcome == "failed" and candidate.look == "wanted":
-            candidate.look, kind = "passed", "not diagnosed"  # a look that failed says nothing against the candidate
+        if event.outcome == "failed" and candidate.required_check == "pending":
+            candidate.required_check, kind = (
+                "passed",
+                "not diagnosed",
+            )  # a check that crashed says nothing against the candidate
         elif event.outcome == "failed" and member.tested is not None:
-            # Its training is whole, only the look at it failed: it is not looked at again.
+            # Its training is whole, only its diagnosis failed: it is not diagnosed again.
             member.diagnosed, kind = Diagnosed(event.member, member.step, {}, 0.0), "not diagnosed"
         elif event.outcome == "failed" and member.status in ("stopped", "completed"):
             # Only the reading of test failed, from which nothing is decided: its value stands.
@@ -270,7 +273,7 @@ class History:
         if self.plan.members_compete:
             self._arrive_member(member)
             return
-        if self.is_complete(candidate) or candidate.look == "wanted":
+        if self.is_complete(candidate) or candidate.required_check == "pending":
             return
         seeds = self.plan.stage_seeds(candidate.stage)
         if candidate.extra_seed is not None:
@@ -295,28 +298,32 @@ class History:
     def _arrive_candidate(self, candidate: Candidate, members: Sequence[Member], values: Values) -> None:
         gate = self.gates[candidate.stage]
         candidate.barred = bar(self.plan, candidate, members, values, self.control, gate.control)
-        eligible = not candidate.barred and candidate.look != "failed" and any(v is not None for v in values.values())
+        eligible = (
+            not candidate.barred
+            and candidate.required_check != "failed"
+            and any(v is not None for v in values.values())
+        )
         if candidate.competes:
             gate.arrive(candidate.index, values, eligible=eligible, health=health(gate.rule, members))
         else:
             gate.arrive_guest(candidate.index, values, eligible=eligible)
         if not eligible:
             self._lose(candidate.added.enters, candidate.stage)
-        elif candidate.look == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
-            self._want_look(candidate, members)
+        elif candidate.required_check == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
+            self._require_check(candidate, members)
         if candidate.stage and candidate.competes:
-            self.gates[candidate.stage - 1].look_later(gate)
+            self.gates[candidate.stage - 1].learn_from(gate)
 
     def _lose(self, enters: int, stage: int) -> None:
         """Somebody who passed the gates from ``enters`` on by competing goes no further than that of ``stage``."""
         for passed in self.gates[enters:stage]:
             passed.num_lost_later += 1
 
-    def _want_look(self, candidate: Candidate, members: Sequence[Member]) -> None:
+    def _require_check(self, candidate: Candidate, members: Sequence[Member]) -> None:
         """The candidate's best member at the gate is diagnosed before it may pass the gate to the last stage."""
         known = [m for m in members if m.value is not None]
         best = min(known, key=lambda m: (m.curve.best, self.plan.seeds.index(m.id.seed)))
-        candidate.look, candidate.look_seed = "wanted", best.id.seed
+        candidate.required_check, candidate.check_seed = "pending", best.id.seed
         self.gates[candidate.stage].hold(candidate.index)
         self.incomplete[candidate.stage] += candidate.competes
         self._offer(candidate, best)
@@ -325,9 +332,9 @@ class History:
         member = self.member(event.member)
         candidate = self.candidates[member.id.candidate]
         self._spend(member, event.seconds)
-        if candidate.look == "wanted":
+        if candidate.required_check == "pending":
             failed = any(event.verdicts.get(name) == "fail" for name in self.plan.require)
-            candidate.look = "failed" if failed else "passed"
+            candidate.required_check = "failed" if failed else "passed"
         else:
             member.diagnosed = event
 

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 from tune_rh.record.events import CandidateAdded, Diagnosed, JobEnded, MemberId, Tested
 from tune_rh.record.rules import Curve
 
-Look = Literal["none", "wanted", "passed", "failed"]
+RequiredCheck = Literal["none", "pending", "passed", "failed"]
 Status = Literal["idle", "running", "stopped", "completed", "diverged", "failed"]
-TEST, CONTROL, LOOK, ADVANCE, FRESH, DIAGNOSE = range(6)
+TEST, CONTROL, CHECK, ADVANCE, FRESH, DIAGNOSE = range(6)
 
 
 def candidate_id(number: int) -> str:
@@ -103,9 +103,9 @@ class Candidate:
         self.audited = False
         self.barred = ""
         """Why it may not pass the gate that it stands at, whatever its rank."""
-        self.look: Look = "none"
+        self.required_check: RequiredCheck = "none"
         """How it stands with the diagnostics that the plan requires before the last stage."""
-        self.look_seed: int | None = None
+        self.check_seed: int | None = None
         self.extra_seed: int | None = None
         """The seed that was added at the gate of the present stage."""
 
