@@ -49,7 +49,7 @@ class Run(RunTables):
 
     @property
     def best(self) -> Standing | None:
-        """The best of those that finished, compete and pass what the plan requires; None if there is none."""
+        """The best of those that finished, are ranked and pass what the plan requires; None if there is none."""
         return self.run.best
 
     def report(self, out: str | Path | None = None) -> Path:

@@ -154,7 +154,7 @@ def test_follow_ups_are_the_winners_config_with_its_changes(tmp_path: Path) -> N
     ]
     assert added["c0004"].config == {**added["c0002"].config, "rate": 0.1}
     assert added["c0005"].config == {**added["c0004"].config, "kind": "bent", "bend": 0.0625}
-    assert [(c.id, c.added.enters, c.stage) for c in history.candidates.values()] == [
+    assert [(c.id, c.added.ranked_from, c.stage) for c in history.candidates.values()] == [
         ("c0000", 0, 2),
         ("c0001", 3, 2),
         ("c0002", 0, 0),
@@ -298,7 +298,7 @@ def test_a_dry_run_shows_what_follows_and_what_it_costs(tmp_path: Path, capsys: 
     out = capsys.readouterr().out
     assert "references flat" in out
     assert "After gate 1: its winner with rate = 0.1." in out
-    assert "After gate 1: its winner with kind = bent, bend = 0.0625, competes from gate 2 on." in out
+    assert "After gate 1: its winner with kind = bent, bend = 0.0625, ranked from gate 2 on." in out
     assert "Follow-ups are about" in out
 
 
@@ -307,7 +307,7 @@ def test_events_survive_their_journal(searched: tuple[Path, History]) -> None:
     found = of(runs.find(str(root), root.parent), CandidateAdded, FollowUpSkipped, Promoted)
     assert [decode(encode(event)) for event in found] == found
     old = '{"event":"CandidateAdded","candidate":"c0001","config":{},"config_digest":"x","origin":"preset"}'
-    assert decode(old) == CandidateAdded("c0001", {}, "x", "preset", parent=None, enters=0)
+    assert decode(old) == CandidateAdded("c0001", {}, "x", "preset", parent=None, ranked_from=0)
 
 
 # --- on recorded curves ----------------------------------------------------------------------------------------------

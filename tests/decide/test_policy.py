@@ -37,7 +37,7 @@ def everything(history: History) -> list[Any]:
     """All that decisions read, as plain values."""
     return [
         [(g.order, g.waiting, g.num_promoted, g.num_out, g.control_score()) for g in history.gates],
-        [(g.guests, g.passing, g.num_lost_later) for g in history.gates],
+        [(g.unranked, g.passing, g.num_lost_later) for g in history.gates],
         [c.barred for c in history.candidates.values()],
         history.incomplete,
         history.pending,

@@ -40,7 +40,7 @@ EVENTS: list[Event] = [
     CandidateAdded("c0000", {"rate": 0.1, "kind": "plain"}, "e" * 64, "control", "control"),
     CandidateAdded("c0001", {"rate": 0.2}, "a" * 64, "sampler", "", {"rate": 0.2}, {"rate": '{"name": "Float"}'}),
     SpaceExhausted(100),
-    CandidateAdded("c0002", {"rate": 0.4}, "b" * 64, "follow_up", "c0001 with rate = 0.4", parent="c0001", enters=1),
+    CandidateAdded("c0002", {"r": 0.4}, "b" * 64, "follow_up", "c0001 with r = 0.4", parent="c0001", ranked_from=1),
     FollowUpSkipped("c0001", "c0001 with rate = 0.2", "c0001 is the same config"),
     Promoted("c0001", 0, "quota", 0.25, 1, 9),
     Promoted("c0000", 1, "control", None, 0, 0),

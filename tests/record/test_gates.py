@@ -159,7 +159,7 @@ def test_with_a_line_given_the_first_at_a_gate_has_a_score_whoever_it_is() -> No
     gate = Gate(BEST_OF_K, 0)
     gate.arrive_control(by_seed((0.5, 2.0)))
     gate.arrive_reference(1, by_seed((0.5, 2.0)))
-    gate.arrive_guest(2, by_seed((0.5, None)), eligible=True)
+    gate.arrive_unranked(2, by_seed((0.5, None)), eligible=True)
     scores = [gate.control_score(), gate.score(1), gate.score(2)]
     assert all(score is not None and math.isfinite(score) for score in scores), scores
 

@@ -52,11 +52,11 @@ def assert_same_gates(folder: Path, history: History) -> None:
         others = {c.id: c.index for c in history.candidates.values() if gate.has(c.index)}
         assert {name for name, e in found.items() if not e.is_control} == set(others)
         assert {name for name, e in found.items() if e.rank is not None} == {
-            name for name, index in others.items() if index not in gate.guests
+            name for name, index in others.items() if index not in gate.unranked
         }
         for name, index in others.items():
             assert found[name].score == pytest.approx(sign * gate.score(index), abs=1e-12)
-            assert found[name].rank == (None if index in gate.guests else gate.rank(index))
+            assert found[name].rank == (None if index in gate.unranked else gate.rank(index))
             assert found[name].values == {
                 seed: None if v is None else sign * v for seed, v in gate.values(index).items()
             }

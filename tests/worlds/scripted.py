@@ -105,8 +105,8 @@ class ScriptedSource:
         if index > self.space + beside:
             return SpaceExhausted(1)
         origin: Origin = "control" if not index else "reference" if index <= beside else "sampler"
-        enters = len(self.plan.stages) if origin == "reference" else 0
-        return self._numbered(history, origin, enters=enters)
+        ranked_from = len(self.plan.stages) if origin == "reference" else 0
+        return self._numbered(history, origin, ranked_from=ranked_from)
 
     def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
         """See `Source`."""
@@ -115,7 +115,8 @@ class ScriptedSource:
         label = follow_ups.label(asked.parent, change.fields)
         if asked.number in self.refused:
             return FollowUpSkipped(asked.parent, label, "refused")
-        return self._numbered(history, "follow_up", label=label, parent=asked.parent, enters=change.follow_up.enters)
+        ranked_from = change.follow_up.enters
+        return self._numbered(history, "follow_up", label=label, parent=asked.parent, ranked_from=ranked_from)
 
     def _numbered(self, history: History, origin: Origin, **facts: Any) -> CandidateAdded:
         index = len(history.candidates)
@@ -326,10 +327,10 @@ def check_gates(sim: Simulation) -> None:
     for k, (stage, gate) in enumerate(zip(plan.stages[:-1], history.gates, strict=False)):
         went_on = {p.candidate for p in sim.promoted() if p.gate == k}
         audited = {p.candidate for p in sim.promoted() if p.gate == k and p.reason == "audit"}
-        competed = [c for c in sim.others() if c.added.enters <= k and c.id in went_on]
-        assert {c.id for c in competed} == {c.id for c in sim.others() if c.stage > k >= c.added.enters}
-        assert (gate.num_promoted, gate.num_lost_later) == (len(competed), sum(map(history.is_out, competed)))
-        through = [c for c in competed if c.id not in audited]
+        ranked = [c for c in sim.others() if c.added.ranked_from <= k and c.id in went_on]
+        assert {c.id for c in ranked} == {c.id for c in sim.others() if c.stage > k >= c.added.ranked_from}
+        assert (gate.num_promoted, gate.num_lost_later) == (len(ranked), sum(map(history.is_out, ranked)))
+        through = [c for c in ranked if c.id not in audited]
         assert stage.at_most is None or len(through) <= stage.at_most
         dead = sum(map(history.is_out, through))
         if not capped:
@@ -338,7 +339,8 @@ def check_gates(sim: Simulation) -> None:
             assert len(through) <= stage.top + dead
             assert not gate.waiting or len(through) >= min(stage.top, stage.at_most or stage.top)
         assert not gate.passing
-        assert gate.guests.keys() == {c.index for c in history.candidates.values() if c.stage >= k < c.added.enters}
+        arrived = [c for c in history.candidates.values() if c.stage >= k]
+        assert gate.unranked.keys() == {c.index for c in arrived if k < c.added.ranked_from}
     finished = [c for c in sim.others() if c.stage == plan.last_stage and not all(m.lost for m in c.members.values())]
     if any(gate.waiting for gate in history.gates[:-1]) and not capped:
         assert finished
@@ -356,5 +358,5 @@ def check_follow_ups(sim: Simulation) -> None:
     for parent in followed:
         assert not history.candidates[parent].is_reference
     for promotion in sim.promoted():
-        enters = history.candidates[promotion.candidate].added.enters
-        assert (promotion.reason in ("follow_up", "reference")) == (promotion.gate < enters)
+        ranked_from = history.candidates[promotion.candidate].added.ranked_from
+        assert (promotion.reason in ("follow_up", "reference")) == (promotion.gate < ranked_from)

@@ -251,8 +251,8 @@ def print_plan(plan: Plan, costs: Sequence[StageCost], to: Console) -> None:
 def _print_follow_ups(plan: Search, to: Console) -> None:
     for change in changes(plan):
         table = change.follow_up
-        competes = f", competes from gate {table.enters + 1} on" if table.enters else ""
-        to.print(f"After gate {table.after + 1}: {label('its winner', change.fields)}{competes}.", soft_wrap=True)
+        ranked = f", ranked from gate {table.enters + 1} on" if table.enters else ""
+        to.print(f"After gate {table.after + 1}: {label('its winner', change.fields)}{ranked}.", soft_wrap=True)
     if plan.follow_ups:
         to.print(f"Follow-ups are about {follow_up_steps(plan)} of the steps.")
 
@@ -270,7 +270,7 @@ def _kind(plan: Plan) -> str:
 
 
 def _place(event: Promoted) -> str:
-    """Where it stands at the gate; guests take no place there, and have the one that they would take."""
+    """Where it stands at the gate; an unranked candidate takes no place, and has the one that it would take."""
     if event.reason == "control":
         return ""
     score = "" if event.score is None else f", score {event.score:.4f}"

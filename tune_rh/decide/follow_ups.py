@@ -55,12 +55,12 @@ def due(plan: Search, history: History) -> Due | None:
 
 
 def are_awaited(plan: Search, history: History, gate: int) -> bool:
-    """Whether a follow-up that competes at ``gate`` is still to come to it, so that the gate cannot be closed.
+    """Whether a follow-up that is ranked at ``gate`` is still to come to it, so that the gate cannot be closed.
 
     One whose winner is known at a later gate only is not waited for: it is never there before this gate is closed.
     """
     return any(c.follow_up.after <= gate and c.follow_up.enters <= gate for c in remaining(plan, history)) or any(
-        c.added.enters <= gate and c.stage < c.added.enters and not history.is_out(c) for c in history.follow_ups
+        c.added.ranked_from <= gate and not c.is_ranked and not history.is_out(c) for c in history.follow_ups
     )
 
 
@@ -74,11 +74,11 @@ def winner(history: History, gate: int) -> Candidate | None:
     scored = [] if control is None else [Rank(control, 0)]
     scored += [rank for rank in arrived.order if not arrived.is_out(rank.entry)][:1]
     # On their way to a later gate they take no rank here, but they have a score.
-    passing = [c for c in history.follow_ups if c.index in arrived.guests and not arrived.is_out(c.index)]
+    passing = [c for c in history.follow_ups if c.index in arrived.unranked and not arrived.is_out(c.index)]
     scored += [Rank(arrived.score(c.index), c.index) for c in passing]
     return history.candidate_at(min(scored).entry) if scored else None
 
 
 def _may_come(history: History, candidate: Candidate, gate: int) -> bool:
-    """Whether a follow-up that competes later is on its way to ``gate`` or to one below."""
-    return candidate.stage <= gate and candidate.stage < candidate.added.enters and not history.is_complete(candidate)
+    """Whether a follow-up that is ranked later is on its way to ``gate`` or to one below."""
+    return candidate.stage <= gate and not candidate.is_ranked and not history.is_complete(candidate)

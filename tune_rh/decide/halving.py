@@ -157,7 +157,7 @@ def _keep_up(history: History) -> Promote | None:
 
 
 def _bring_up(history: History) -> Promote | None:
-    """Follow-ups are brought to the stage at which they begin to compete."""
+    """Follow-ups are brought to the stage from which they are ranked."""
     for k, gate in enumerate(history.gates[:-1]):
         if gate.passing:
             return _promotion(history, k, gate.passing[0], "follow_up")

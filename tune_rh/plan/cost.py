@@ -22,7 +22,7 @@ class StageCost:
 def expected(plan: Plan) -> list[StageCost]:
     """Each stage's cost if every gate promotes its quota. A seed that joins late trains from step 0.
 
-    References run every stage; a follow-up runs those before it competes, and then counts like any candidate.
+    References run every stage; a follow-up runs those before it is ranked, and then counts like any candidate.
     """
     if plan.members_compete:
         return _race(plan)
@@ -32,16 +32,16 @@ def expected(plan: Plan) -> list[StageCost]:
     passed, before = plan.num_candidates, (0, 0)
     for i, stage in enumerate(plan.stages):
         old_seeds, old_step = before
-        competing = passed + enters.count(i)
-        entering = beside + competing + sum(k > i for k in enters)
+        ranked = passed + enters.count(i)
+        entering = beside + ranked + sum(k > i for k in enters)
         steps = entering * (
             old_seeds * (stage.until_step - old_step) + (stage.num_seeds - old_seeds) * stage.until_step
         )
         costs.append(StageCost(stage.until_step, stage.num_seeds, entering, entering * stage.num_seeds, steps))
         before = (stage.num_seeds, stage.until_step)
         if i < plan.last_stage:
-            quota = stage.top or max(stage.at_least, plan.gate(i).quota(competing, up=True))
-            passed = min(quota, stage.at_most or quota, competing)
+            quota = stage.top or max(stage.at_least, plan.gate(i).quota(ranked, up=True))
+            passed = min(quota, stage.at_most or quota, ranked)
     return costs
 
 

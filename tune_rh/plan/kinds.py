@@ -63,7 +63,7 @@ class FollowUp(FrozenConfig):
     Attributes:
         after: index of the stage at whose gate the winner is known, once nobody else can arrive there or below.
         changes: config fields; each table is one candidate.
-        enters: index of the stage that they are brought to whatever gates say below it; from its gate on they compete.
+        enters: index of the stage that they are brought to whatever gates say below it, and ranked from.
     """
 
     after: Annotated[int, Field(ge=0)]
@@ -93,7 +93,7 @@ class Compare(FrozenConfig):
 class Search(Plan):
     """Candidates against a control, gate by gate.
 
-    ``references`` are configs that run to the end beside the control and never compete: no gate stops them, and they
+    ``references`` are configs that run to the end beside the control and are never ranked: no gate stops them, and they
     take nobody's place. ``audit`` many of those that were cut at a gate, drawn at random, run to the end when all else
     is done: would one of them have won?
     """

@@ -55,7 +55,7 @@ class CandidateAdded(Message):
     Attributes:
         patience_steps: a patience of its own, in place of the plan's.
         parent: of a follow-up, the winner around whose config it was made.
-        enters: the stage from whose gate on it competes (0-based). At gates below it takes no rank and no quota.
+        ranked_from: the stage from whose gate on it is ranked (0-based). At gates below it takes no rank and no quota.
     """
 
     event: Literal["CandidateAdded"] = field(default="CandidateAdded", kw_only=True)
@@ -68,7 +68,7 @@ class CandidateAdded(Message):
     distributions: Mapping[str, str] = field(default_factory=dict)
     patience_steps: int | None = None
     parent: str | None = None
-    enters: int = 0
+    ranked_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)

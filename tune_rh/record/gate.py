@@ -39,8 +39,8 @@ class Gate:
         self.cut: list[Rank] = []  # where gates stop at once: those that were below the cut when they arrived
         self.held: list[Rank] = []  # those that wait for a seed more or for a diagnosis
         self.healthier: list[Rank] = []  # those of `waiting` that are healthier than the control, by the rule
-        self.guests: dict[int, Values] = {}  # those that are scored, and take no rank and no quota
-        self.passing: list[int] = []  # guests that wait to go on
+        self.unranked: dict[int, Values] = {}  # those that are scored, and take no rank and no quota
+        self.passing: list[int] = []  # unranked ones that wait to go on
         self.num_promoted = 0
         self.num_lost_later = 0
         self.num_extra = 0
@@ -96,10 +96,10 @@ class Gate:
             insort(self.cut, self._rank(index))
         self._learn()
 
-    def arrive_guest(self, index: int, values: Values, *, eligible: bool) -> None:
-        """A candidate that does not compete here is complete; if it is ``eligible`` it goes on, whatever its score."""
+    def arrive_unranked(self, index: int, values: Values, *, eligible: bool) -> None:
+        """A candidate that is not ranked here is complete; if it is ``eligible`` it goes on, whatever its score."""
         self._held.discard(index)
-        self.guests[index] = dict(values)
+        self.unranked[index] = dict(values)
         if eligible:
             insort(self.passing, index)
         else:
@@ -108,7 +108,7 @@ class Gate:
 
     def arrive_reference(self, index: int, values: Values) -> None:
         """A reference is complete here: it is scored, and goes on like the control."""
-        self.guests[index] = dict(values)
+        self.unranked[index] = dict(values)
         self._see_beside(values)
 
     def arrive_control(self, values: Values, health: Mapping[str, float] = MappingProxyType({})) -> None:
@@ -120,7 +120,7 @@ class Gate:
 
     def promote(self, index: int) -> None:
         """Candidate ``index`` goes on."""
-        if index in self.guests:
+        if index in self.unranked:
             self.passing = [other for other in self.passing if other != index]
             return
         if index in self._eligible:
@@ -132,7 +132,7 @@ class Gate:
 
     def hold(self, index: int) -> None:
         """Candidate ``index`` keeps its rank, and waits for a seed more or for a diagnosis before it may go on."""
-        if index in self.guests:
+        if index in self.unranked:
             self.passing.remove(index)
             self._held.add(index)
             return
@@ -163,11 +163,11 @@ class Gate:
 
     def score(self, index: int) -> float:
         """Score of an arrived candidate."""
-        return self._scores[index] if index in self._scores else self._score(self.guests[index])
+        return self._scores[index] if index in self._scores else self._score(self.unranked[index])
 
     def has(self, index: int) -> bool:
         """Whether candidate ``index`` has arrived and waits for no seed."""
-        return (index in self._scores or index in self.guests) and index not in self._held
+        return (index in self._scores or index in self.unranked) and index not in self._held
 
     def is_out(self, index: int) -> bool:
         """Whether candidate ``index`` has arrived and may go no further."""
@@ -184,7 +184,7 @@ class Gate:
 
     def values(self, index: int) -> Values:
         """What ``index`` arrived with, one entry a seed."""
-        return self._values[index] if index in self._values else self.guests[index]
+        return self._values[index] if index in self._values else self.unranked[index]
 
     def error(self, index: int) -> tuple[float, float]:
         """Standard error of a candidate's mean over seeds, moderated over all, and its degrees of freedom."""
@@ -209,7 +209,7 @@ class Gate:
         return self._seeds.success
 
     def rank(self, index: int) -> int:
-        """0-based place among all that have arrived to compete (a guest: the place that it would have)."""
+        """0-based place among all that are ranked here (an unranked one: the place that it would have)."""
         return bisect_left(self.order, self._rank(index))
 
     @property
@@ -218,7 +218,7 @@ class Gate:
         return self._terms.promote
 
     def quota(self, *, times: float = 1.0, up: bool = False) -> int:
-        """See `tune_rh.plan.schema.GateTerms.quota`, of all that have arrived to compete."""
+        """See `tune_rh.plan.schema.GateTerms.quota`, of all that are ranked here."""
         return self._terms.quota(len(self.order), times=times, up=up)
 
     def chance(self, index: int) -> float:
@@ -283,7 +283,7 @@ class Gate:
             self._rescore(self._with_failures)
 
     def _see_beside(self, values: Values) -> None:
-        """As `_see`, for one that does not compete: it may be the first here, or show a new worst to learn from."""
+        """As `_see`, for one that is not ranked: it may be the first here, or show a new worst to learn from."""
         self._see(values)
         if self._seeds.shifts:
             self._learn()

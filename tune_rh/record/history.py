@@ -173,7 +173,7 @@ class History:
         if self.plan.members_compete:
             self.incomplete[0] += len(self.plan.seeds)
         else:
-            self.incomplete[0] += candidate.competes
+            self.incomplete[0] += candidate.is_ranked
         for seed in self.plan.stage_seeds(0):
             self._require(candidate, seed)
 
@@ -231,10 +231,7 @@ class History:
             return
         kind: str = event.outcome
         if event.outcome == "failed" and candidate.required_check == "pending":
-            candidate.required_check, kind = (
-                "passed",
-                "not diagnosed",
-            )  # a check that crashed says nothing against the candidate
+            candidate.required_check, kind = "passed", "not diagnosed"  # a crash says nothing against the candidate
         elif event.outcome == "failed" and member.tested is not None:
             # Its training is whole, only its diagnosis failed: it is not diagnosed again.
             member.diagnosed, kind = Diagnosed(event.member, member.step, {}, 0.0), "not diagnosed"
@@ -283,7 +280,7 @@ class History:
         if not all(map(self.has_reached, members)) or self._waits_for_control(candidate):
             return
         values = {m.id.seed: m.value for m in members}
-        self.incomplete[candidate.stage] -= candidate.competes
+        self.incomplete[candidate.stage] -= candidate.is_ranked
         if candidate is self.control:
             gate.arrive_control(values, health(gate.rule, members))
             if self.plan.gap is not None:
@@ -298,25 +295,21 @@ class History:
     def _arrive_candidate(self, candidate: Candidate, members: Sequence[Member], values: Values) -> None:
         gate = self.gates[candidate.stage]
         candidate.barred = bar(self.plan, candidate, members, values, self.control, gate.control)
-        eligible = (
-            not candidate.barred
-            and candidate.required_check != "failed"
-            and any(v is not None for v in values.values())
-        )
-        if candidate.competes:
+        eligible = candidate.may_pass and any(value is not None for value in values.values())
+        if candidate.is_ranked:
             gate.arrive(candidate.index, values, eligible=eligible, health=health(gate.rule, members))
         else:
-            gate.arrive_guest(candidate.index, values, eligible=eligible)
+            gate.arrive_unranked(candidate.index, values, eligible=eligible)
         if not eligible:
-            self._lose(candidate.added.enters, candidate.stage)
+            self._lose(candidate.added.ranked_from, candidate.stage)
         elif candidate.required_check == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
             self._require_check(candidate, members)
-        if candidate.stage and candidate.competes:
+        if candidate.stage and candidate.is_ranked:
             self.gates[candidate.stage - 1].learn_from(gate)
 
-    def _lose(self, enters: int, stage: int) -> None:
-        """Somebody who passed the gates from ``enters`` on by competing goes no further than that of ``stage``."""
-        for passed in self.gates[enters:stage]:
+    def _lose(self, ranked_from: int, stage: int) -> None:
+        """A candidate that passed the gates from ``ranked_from`` on by its rank goes no further than ``stage``."""
+        for passed in self.gates[ranked_from:stage]:
             passed.num_lost_later += 1
 
     def _require_check(self, candidate: Candidate, members: Sequence[Member]) -> None:
@@ -325,7 +318,7 @@ class History:
         best = min(known, key=lambda m: (m.curve.best, self.plan.seeds.index(m.id.seed)))
         candidate.required_check, candidate.check_seed = "pending", best.id.seed
         self.gates[candidate.stage].hold(candidate.index)
-        self.incomplete[candidate.stage] += candidate.competes
+        self.incomplete[candidate.stage] += candidate.is_ranked
         self._offer(candidate, best)
 
     def _diagnose(self, event: Diagnosed) -> None:
@@ -369,7 +362,7 @@ class History:
             self.num_audited += 1
         candidate.extra_seed = None
         self.max_stage = max(self.max_stage, candidate.stage)
-        self.incomplete[candidate.stage] += candidate.competes
+        self.incomplete[candidate.stage] += candidate.is_ranked
         seeds = self.plan.stage_seeds(candidate.stage)
         for seed in seeds:
             self._require(candidate, seed)

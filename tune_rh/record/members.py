@@ -115,6 +115,11 @@ class Candidate:
         return self.added.origin == "reference"
 
     @property
-    def competes(self) -> bool:
+    def may_pass(self) -> bool:
+        """Whether neither a rule nor a required check keeps it from passing the gate that it stands at."""
+        return not self.barred and self.required_check != "failed"
+
+    @property
+    def is_ranked(self) -> bool:
         """Whether it takes rank and quota at the gate of its stage, or is what others must beat there."""
-        return self.stage >= self.added.enters
+        return self.stage >= self.added.ranked_from

@@ -108,7 +108,7 @@ def _entries(history: History, stage: int) -> Iterator[Entry]:
         (d.candidate, d.seed): d.reason for d in history.decisions if isinstance(d, Promoted) and d.gate == stage
     }
     places = {rank.entry: place for place, rank in enumerate(gate.order)}
-    for index in (*places, *gate.guests):
+    for index in (*places, *gate.unranked):
         candidate, seed = history.entry_at(index)
         yield _entry(
             history,

@@ -39,8 +39,8 @@ class NamedSource:
         for name, origin in self.plan.named:
             config, patience = named_config(self.plan, name)
             if not history.knows(config.digest(), patience):
-                enters = len(self.plan.stages) if origin == "reference" else 0
-                return self._add(history, config, origin, name, patience_steps=patience, enters=enters)
+                ranked_from = len(self.plan.stages) if origin == "reference" else 0
+                return self._add(history, config, origin, name, patience_steps=patience, ranked_from=ranked_from)
         return self._further(history)
 
     def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
@@ -93,10 +93,8 @@ class SearchSource(NamedSource):
         known = history.named(config.digest(), patience)
         if known is not None:
             return FollowUpSkipped(asked.parent, label, f"{known} is the same config")
-        enters = change.follow_up.enters
-        return self._add(
-            history, config, "follow_up", label, patience_steps=patience, parent=asked.parent, enters=enters
-        )
+        facts: dict[str, Any] = {"parent": asked.parent, "ranked_from": change.follow_up.enters}
+        return self._add(history, config, "follow_up", label, patience_steps=patience, **facts)
 
     def _further(self, history: History) -> CandidateAdded | SpaceExhausted:
         if self._space is None:  # presets that were passed over leave some of num_candidates open

@@ -87,7 +87,7 @@ class TableSource:
             return FollowUpSkipped(asked.parent, label, f"{self.table.name} has no other config")
         config = self._nearest({**self.table.configs[self.config_of(asked.parent)], **change.fields})
         label = f"{label}: {self.table.labels[config]}"
-        return self._take(history, config, "follow_up", label, parent=asked.parent, enters=change.follow_up.enters)
+        return self._take(history, config, "follow_up", label, parent=asked.parent, ranked_from=change.follow_up.enters)
 
     def config_of(self, candidate: str) -> int:
         """The table's config that a candidate is."""
