@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -31,6 +32,33 @@ from tune_rh.plan.schema import Plan
 
 MIN_FREE_MIB = 256
 _DRAWS = 50
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check before launch has found.
+
+    Attributes:
+        id: of the check: ``P20`` for one of plan and machine, ``T03`` for one of the trial round trip.
+        part: what has to be mended: ``task.evaluate``, ``space 'wide'``, ``save_every``.
+        message: what is wrong with it: the value, and what is allowed.
+        level: ``refuse`` keeps the run from starting; ``warn`` is said and no more.
+    """
+
+    id: str
+    part: str
+    message: str
+    level: Literal["refuse", "warn"] = "refuse"
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.part}: {self.message}"
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise `PreflightRefused` with every finding that keeps the run from starting, one a line, if there is any."""
+    lines = [str(finding) for finding in findings if finding.level == "refuse"]
+    if lines:
+        raise PreflightRefused("\n".join(dict.fromkeys(lines)))
 
 
 def check_plan(plan: Plan) -> None:
