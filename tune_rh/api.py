@@ -6,17 +6,17 @@ Nothing here prints or ends the process; what a user can mend is raised as a `tu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from analysis.tables import RunTables
 from trainables.api import Progress
 from tune_rh.errors import PlanError
 from tune_rh.plan.file import find_plan
 from tune_rh.plan.file import load_plan as _load_plan
-from tune_rh.plan.kinds import Search
+from tune_rh.plan.kinds import Comparison, Search
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import Event
 from tune_rh.record.history import History
@@ -25,14 +25,28 @@ from tune_rh.results.reading import Reading, read
 from tune_rh.run import runs
 
 if TYPE_CHECKING:
+    from analysis.stats.claims import Claim
     from analysis.view import Standing
     from tune_rh.run.execute import Place
+    from tune_rh.run.given import Given
     from tune_rh.simulation.clock import Conditions, Trace
 
-__all__ = ["Run", "load", "load_plan", "resume", "search", "simulate"]
+__all__ = ["Run", "compare", "load", "load_plan", "race", "resume", "search", "simulate"]
 
 OnEvent = Callable[[Event, History], object]
 Say = Callable[[str], object]
+
+
+class Launch(TypedDict, total=False):
+    """The keywords of `search` that `race` and `compare` take as well."""
+
+    overrides: Sequence[str]
+    runs_dir: str | Path
+    data_dir: str | Path | None
+    runner: str
+    address: str
+    on_event: OnEvent | None
+    say: Say | None
 
 
 class Run(RunTables):
@@ -51,6 +65,16 @@ class Run(RunTables):
     def best(self) -> Standing | None:
         """The best of those that finished, are ranked and pass what the plan requires; None if there is none."""
         return self.run.best
+
+    @property
+    def claim(self) -> Claim | None:
+        """What a comparison says of B - A, where lower is better; None for another plan, or before both have begun."""
+        from tune_rh.decide import comparison
+
+        history = self._reading.history
+        if not isinstance(history.plan, Comparison) or comparison.sides(history) is None:
+            return None
+        return comparison.claim(history)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report; the path of its page. With ``out`` that page alone, elsewhere than in the run's folder."""
@@ -121,6 +145,94 @@ def search(
     place = _place(data_dir or runs.default_data_dir(), runner, address)
     paths, _ = launch(plan, Path(runs_dir), place, _Callbacks(on_event, say), _no_conclusion)
     return Run(read(paths))
+
+
+def race(
+    config: str | Path,
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    keep: int,
+    then: int,
+    family: str | None = None,
+    patience: int | None = None,
+    success: float | None = None,
+    eval_every: int | None = None,
+    **launch: Unpack[Launch],
+) -> Run:
+    """Race seeds of one config: all run to a gate, the best go on from their own checkpoints; returns the run.
+
+    Args:
+        config: a preset, a TOML file, ``RUN/c0007`` or an exported folder.
+        seeds: those that start.
+        steps: the gate, in optimiser steps.
+        keep: how many members pass it.
+        then: where those end, in steps since their start.
+        family: whose preset it is, where several families have one of that name.
+        patience: stop a member without a new best for so many steps.
+        success: a value as good as this counts as a success.
+        eval_every: steps between evaluations (None: about 10 to the gate).
+        launch: as for `search`.
+
+    Raises:
+        PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
+    """
+    from tune_rh.run.builders import race_plan
+
+    plan = race_plan(
+        _given(config, family, launch),
+        seeds=seeds,
+        steps=steps,
+        keep=keep,
+        then=then,
+        patience=patience,
+        success=success,
+        eval_every=eval_every,
+        overrides=launch.pop("overrides", ()),
+    )
+    return search(plan, **launch)
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    steps: int,
+    seeds: int | Sequence[int] = 8,
+    family: str | None = None,
+    bisect: bool = False,
+    eval_every: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **launch: Unpack[Launch],
+) -> Run:
+    """Compare config ``b`` with config ``a``, paired by seed; returns the run, whose report states the verdict.
+
+    Args:
+        a: what ``b`` is held against: a preset, a TOML file, ``RUN/c0007`` or an exported folder.
+        b: the config under question.
+        steps: optimiser steps of every training run.
+        seeds: how many pairs, or which seeds; fixed before the first.
+        family: of presets and of files that do not name theirs.
+        bisect: if ``b`` is worse, find the keys that carry it.
+        eval_every: steps between evaluations (None: about 10 in all).
+        settings: the rest of the plan's ``[compare]`` table, such as ``{"test": "t", "region": 0.02}``.
+        launch: as for `search`.
+
+    Raises:
+        PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
+    """
+    from tune_rh.run.builders import comparison_plan
+
+    plan = comparison_plan(
+        _given(a, family, launch),
+        _given(b, family, launch),
+        steps=steps,
+        seeds=seeds,
+        eval_every=eval_every,
+        compare={**(settings or {}), **({"bisect": True} if bisect else {})},
+        overrides=launch.pop("overrides", ()),
+    )
+    return search(plan, **launch)
 
 
 def resume(
@@ -204,6 +316,12 @@ class _Callbacks:
     def follow(self, history: History, slots: int) -> Iterator[Callable[[Event], object]]:
         on_event = self._on_event
         yield lambda event: None if on_event is None else on_event(event, history)
+
+
+def _given(config: str | Path, family: str | None, launch: Launch) -> Given:
+    from tune_rh.run.given import given
+
+    return given(str(config), family, Path(launch.get("runs_dir", "runs")).absolute())
 
 
 def _place(data_dir: str | Path, runner: str, address: str) -> Place:

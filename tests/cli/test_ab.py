@@ -202,9 +202,9 @@ def test_a_race_is_shown_and_nothing_is_made(desk: Desk, words: list[str]) -> No
     ("words", "said"),
     [
         ([], ["--steps: missing"]),
-        (["--steps", "40", "--seeds", "1"], ["--seeds 1: 1 pair;", "at least 5"]),
-        (["--steps", "40", "--seeds", "4"], ["--seeds 4: 4 pairs;", "at least 5"]),
-        (["--steps", "40", "--seeds", "7", "42", "1"], ["--seeds 7 42 1: 3 pairs;", "at least 5"]),
+        (["--steps", "40", "--seeds", "1"], ["seeds = 1: 1 pair;", "at least 5"]),
+        (["--steps", "40", "--seeds", "4"], ["seeds = 4: 4 pairs;", "at least 5"]),
+        (["--steps", "40", "--seeds", "7", "42", "1"], ["seeds = 7 42 1: 3 pairs;", "at least 5"]),
         (["--steps", "40", "--seeds", "7", "7", "1", "2", "3", "4"], ["seeds: [7] repeated"]),
         (["--steps", "40", "--seeds", "5"], ["compare.test = 'sign_flip'", "5 seeds", "e_process"]),
         (["--steps", "40", "--seeds", "17"], ["num_seeds = 17", "5 to 16"]),
@@ -215,7 +215,7 @@ def test_a_race_is_shown_and_nothing_is_made(desk: Desk, words: list[str]) -> No
         ([*PAIRS, "--eval-every", "15"], ["until_step = 40", "multiple of eval_every = 15"]),
         (["--steps", "-40", "--seeds", "6"], ["steps = -40", "at least 1"]),
         (["--steps", "0", "--seeds", "6"], ["steps = 0", "at least 1"]),
-        (["--steps", "10007", "--seeds", "6"], ["steps = 10007", "give --eval-every"]),
+        (["--steps", "10007", "--seeds", "6"], ["steps = 10007", "give eval_every"]),
         ([*PAIRS, "--set", "nosuch=1"], ["nosuch = 1", "there is no such key"]),
     ],
 )
@@ -249,11 +249,11 @@ def test_sides_that_cannot_be_compared_are_refused(desk: Desk, sides: list[str],
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["ab", "search.toml"], ["search.toml: is no comparison", "tune-rh search"]),
+        (["ab", "search.toml"], ["search.toml: not a comparison plan", "tune-rh search"]),
         (["ab", "nosuch"], ["'nosuch'", "e4-vs-e5"]),
         (["ab", "e4-vs-e5", "--steps", "40"], ["--steps: belong to A and B", "--set"]),
-        (["race", "search.toml"], ["search.toml: is no race", "'candidate'", "tune-rh search"]),
-        (["race", "e4-vs-e5"], ["is no race"]),
+        (["race", "search.toml"], ["search.toml: not a race", "'candidate'", "tune-rh search"]),
+        (["race", "e4-vs-e5"], ["not a race"]),
         (["race", "e55-race", "--keep", "1"], ["--keep: belong to --preset", "--set"]),
         (["race", "e55-race", "--patience", "500"], ["--patience: belong to --preset"]),
         (
@@ -277,7 +277,7 @@ def race_words(**changes: str | None) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (race_words(**{"--keep": "4"}), ["--keep 4: more than the 3 seeds"]),
+        (race_words(**{"--keep": "4"}), ["keep = 4: more than the 3 seeds"]),
         (race_words(**{"--keep": "0"}), ["top = 0", "greater than or equal to 1"]),
         (race_words(**{"--seeds": "7 7 1"}), ["seeds: [7] repeated"]),
         (race_words(**{"--then": None}), ["--then: missing"]),

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+import tune_rh
 from tests.cli.test_ab import FAMILY, Desk, written
 from tests.worlds.family import ScriptedTask
 from tests.worlds.records import NoMirror, decided, events, finish, make, of, open_search
 from tune_rh.decide import comparison as compare
+from tune_rh.errors import PlanError
 from tune_rh.record.events import CandidateAdded, JobStarted, SessionEnded
 from tune_rh.record.events import Tested as ReadOfTest
 from tune_rh.record.journal import RunPaths
@@ -63,6 +65,16 @@ def test_a_race_goes_from_seeds_to_a_report_and_an_export(desk: Desk) -> None:
     assert f"Best: seed {best} " in out
     assert json.loads((run / "best" / "export.json").read_text())["seed"] == best
     assert f"Report: {run / 'report' / 'index.html'}" in out
+
+
+def test_a_race_asked_for_in_python_is_that_of_the_command_line(desk: Desk) -> None:
+    assert desk("race", FAMILY, "--preset", "a.toml", *RACE, "--runner", "local")[0] == 0
+    run = tune_rh.race(
+        "a.toml", seeds=[7, 42, 1, 2], steps=20, keep=2, then=40, eval_every=10, runs_dir="own", runner="local"
+    )
+    assert decided(RunPaths(run.root)) == decided(RunPaths(desk.folder / "runs" / "a-race"))
+    with pytest.raises(PlanError, match="keep = 5: more than the 4 seeds"):
+        tune_rh.race("a.toml", seeds=[7, 42, 1, 2], steps=20, keep=5, then=40, runs_dir="own")
 
 
 def test_a_race_whose_test_cannot_be_read_says_so_and_exits_4(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +147,18 @@ def test_a_comparison_finds_the_guilty_key_and_is_said_again_without_being_run_a
     code, again, _ = desk("resume", "a-vs-b", "--runner", "local")
     assert (code, "finished already" in again, "Guilty: floor" in again) == (0, True, True)
     assert paths.journal.read_bytes() == before
+
+
+def test_a_comparison_asked_for_in_python_is_that_of_the_command_line(desk: Desk) -> None:
+    assert desk("ab", "a.toml", "b.toml", *AB, "--runner", "local")[0] == 0
+    run = tune_rh.compare(
+        "a.toml", "b.toml", steps=20, seeds=6, eval_every=10, bisect=True, runs_dir="own", runner="local"
+    )
+    assert decided(RunPaths(run.root)) == decided(RunPaths(desk.folder / "runs" / "a-vs-b"))
+    assert run.claim is not None
+    assert (run.claim.verdict, run.claim.num_pairs) == ("worse", 6)
+    with pytest.raises(PlanError, match=r"compare\.region = -1"):
+        tune_rh.compare("a.toml", "b.toml", steps=20, settings={"region": -1}, runs_dir="own")
 
 
 def test_alike_by_all_that_counts_is_equivalent_and_nothing_is_bisected(desk: Desk) -> None:

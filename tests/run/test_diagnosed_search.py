@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from analysis.diagnose import in_worker
 from analysis.diagnose.api import Finding, Verdict
 from analysis.diagnose.findings import from_json
 from tests.worlds.plans import plan
@@ -23,7 +24,7 @@ from tune_rh.record.events import Tested as ReadOfTest
 from tune_rh.record.history import History, fold
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.ranking import failed_requirements, ranking
-from tune_rh.run import diagnosis, runs
+from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -162,7 +163,7 @@ def test_a_driver_that_dies_resumes_to_the_diagnosis_and_nobody_is_diagnosed_twi
     root: Path, monkeypatch: pytest.MonkeyPatch, is_there: Any
 ) -> None:
     asked = Asked()
-    monkeypatch.setattr(diagnosis, "ask", asked)
+    monkeypatch.setattr(in_worker, "ask", asked)
     paths = make(root / "run", **SHORT)
     killed_at(paths, is_there)
     heard = {str(e.member) for e in of(paths, Diagnosed)}
@@ -185,7 +186,7 @@ def test_a_diagnosis_that_raises_is_a_failed_job_and_costs_nobody_their_place(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = Asked(error=RuntimeError("a fault of the diagnostic"))
-    monkeypatch.setattr(diagnosis, "ask", asked)
+    monkeypatch.setattr(in_worker, "ask", asked)
     paths = make(root / "run", **SHORT)
     history = finish(paths)
     survivors = at_the_end(history)
@@ -216,7 +217,7 @@ def test_a_diagnosis_that_fails_once_is_tried_again(root: Path, monkeypatch: pyt
         finally:
             asked.error = None
 
-    monkeypatch.setattr(diagnosis, "ask", once)
+    monkeypatch.setattr(in_worker, "ask", once)
     paths = make(root / "run", **SHORT)
     survivors = at_the_end(finish(paths))
     assert len(asked.members) == len(survivors) + 1
@@ -230,9 +231,9 @@ def test_a_diagnosis_that_fails_once_is_tried_again(root: Path, monkeypatch: pyt
 def test_who_fails_what_is_required_is_not_exported_without_the_word(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "ask", Asked())
+    monkeypatch.setattr(in_worker, "ask", Asked())
     first, second = (row.candidate for row in ranking(finish(make(root / "plain", **SHORT))))
-    monkeypatch.setattr(diagnosis, "ask", Asked(fails=first))
+    monkeypatch.setattr(in_worker, "ask", Asked(fails=first))
     # One stage, so that nothing but the export can be kept back.
     paths = make(root / "run", **SHORT, require=["permutation"])
     history = finish(paths)

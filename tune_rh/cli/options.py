@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -67,31 +65,11 @@ def overrides(args: argparse.Namespace) -> list[str]:
     return [*args.overrides, *([] if args.name is None else [f"name={json.dumps(args.name)}"])]
 
 
-def safe_name(text: str) -> str:
-    """``text`` as the name of a run."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:80]
-
-
 def refuse_with_plan(given: Mapping[str, object], belong_to: str) -> None:
     """Raise PlanError if options are given that a plan would ignore."""
     used = [name for name, value in given.items() if value is not None]
     if used:
         raise PlanError(f"{', '.join(used)}: belong to {belong_to}; a plan's fields are overridden with --set")
-
-
-def eval_every(*steps: int) -> int:
-    """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first.
-
-    Raises:
-        PlanError: a step is not above 0, or they have no divisor that leaves fewer than 100 evaluations.
-    """
-    if min(steps) < 1:
-        raise PlanError(f"steps = {', '.join(map(str, steps))}: each is at least 1")
-    common = math.gcd(*steps)
-    every = max(d for d in range(1, common + 1) if common % d == 0 and (d == 1 or d * 10 <= steps[0]))
-    if steps[0] > 100 * every:
-        raise PlanError(f"steps = {', '.join(map(str, steps))}: no divisor to evaluate at; give --eval-every")
-    return every
 
 
 def launch(plan: Plan, args: argparse.Namespace) -> int:

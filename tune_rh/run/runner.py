@@ -73,7 +73,7 @@ def member_job(run: OpenRun, job: RunMember) -> MemberJob:
         threads=plan.resources.cpu,
         gpu_fraction=plan.resources.gpu,
         purpose=job.purpose,
-        diagnose="tune_rh.run.diagnosis:diagnose",
+        diagnose="analysis.diagnose.in_worker:diagnose",
         diagnostics=(plan.diagnose or ()) if member.tested else plan.require,
         from_step=member.step,
         until_step=job.until_step,

@@ -6,13 +6,13 @@ A and B are presets, TOML files, RUN/c0007, or exported folders; or give one pla
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from tune_rh.cli import options
 from tune_rh.errors import PlanError
-from tune_rh.plan.file import find_plan, load_plan, override, resolve_plan
-from tune_rh.plan.kinds import MIN_PAIRS, Comparison
+from tune_rh.plan.file import find_plan, load_plan
+from tune_rh.plan.kinds import Comparison
 from tune_rh.plan.schema import Plan
+from tune_rh.run.builders import comparison_plan
 from tune_rh.run.given import given
 
 
@@ -54,42 +54,23 @@ def _plan(args: argparse.Namespace) -> Plan:
         texts = [f"compare.{name}={_toml(value)}" for name, value in compare.items()]
         plan = load_plan(find_plan(args.a), [*texts, *options.overrides(args)])
         if not isinstance(plan, Comparison):
-            raise PlanError(f"{args.a}: is no comparison (no [compare]); give A and B, or `tune-rh search` runs it")
+            raise PlanError(
+                f"{args.a}: not a comparison plan: it has no [compare] table; give A and B, or `tune-rh search` runs it"
+            )
         return plan
     if args.steps is None:
         raise PlanError("--steps: missing; how far every run goes")
-    seeds = _seeds(args.seeds)
     a, b = (given(text, args.family, args.runs_dir.absolute()) for text in (args.a, args.b))
-    if a.family != b.family:
-        raise PlanError(f"A is of family {a.family!r}, B of {b.family!r}: only one family can be compared with itself")
-    names = (a.label, b.label) if a.label != b.label else (f"{a.label} (A)", f"{b.label} (B)")
-    fields: dict[str, Any] = {
-        "name": options.safe_name(f"{a.label}-vs-{b.label}"),
-        "family": a.family,
-        "control": names[0],
-        "presets": [names[1]],
-        "configs": {name: side.variant.model_dump(exclude_none=True) for name, side in zip(names, (a, b), strict=True)},
-        "num_candidates": 1,
-        "seeds": seeds,
-        "eval_every": args.eval_every or options.eval_every(args.steps),
-        "stages": [{"until_step": args.steps, "num_seeds": len(seeds)}],
-        "compare": compare,
-    }
-    for text in options.overrides(args):
-        override(fields, text)
-    return resolve_plan(fields, where="ab")
-
-
-def _seeds(words: list[int] | None) -> list[int]:
-    """One number is how many; several are the seeds themselves."""
-    seeds = list(range((words or [8])[0])) if len(words or []) < 2 else list(words or [])
-    if len(seeds) < MIN_PAIRS:
-        shown = " ".join(map(str, words or []))
-        raise PlanError(
-            f"--seeds {shown}: {len(seeds)} pair{'s' * (len(seeds) != 1)}; a claim needs at least {MIN_PAIRS}. "
-            "With fewer, a lucky seed and a better config look the same"
-        )
-    return seeds
+    words = args.seeds or [8]
+    return comparison_plan(
+        a,
+        b,
+        steps=args.steps,
+        seeds=words if len(words) > 1 else words[0],
+        eval_every=args.eval_every,
+        compare=compare,
+        overrides=options.overrides(args),
+    )
 
 
 def _toml(value: object) -> str:

@@ -104,10 +104,10 @@ def _check_offered(family: str) -> None:
 
 def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Sequence[str] | None) -> None:
     from analysis.diagnose.findings import to_json
+    from analysis.diagnose.in_worker import FINDINGS
     from analysis.diagnose.registry import UnknownDiagnostic, diagnose
     from trainables.files import write_atomic
     from tune_rh.cli import terminal
-    from tune_rh.run.diagnosis import FINDINGS
 
     to = terminal.console()
     for subject, folder in subjects:

@@ -6,13 +6,13 @@ Give a family and a preset, or a plan with `unit = "member"` (e55-race).
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from tune_rh.cli import options
 from tune_rh.errors import PlanError
-from tune_rh.plan.file import find_plan, load_plan, override, resolve_plan
+from tune_rh.plan.file import find_plan, load_plan
 from tune_rh.plan.kinds import Race
 from tune_rh.plan.schema import Plan
+from tune_rh.run.builders import race_plan
 from tune_rh.run.given import given
 
 
@@ -42,31 +42,19 @@ def _plan(args: argparse.Namespace) -> Plan:
         options.refuse_with_plan({**needed, **more}, "--preset")
         plan = load_plan(find_plan(args.what), options.overrides(args))
         if not isinstance(plan, Race):
-            raise PlanError(f"{args.what}: is no race (unit = 'candidate'); `tune-rh search` runs it")
+            raise PlanError(f"{args.what}: not a race (unit = 'candidate'); `tune-rh search` runs it")
         return plan
     missing = [name for name, value in needed.items() if value is None]
     if missing:
         raise PlanError(f"{', '.join(missing)}: missing; a race needs seeds, a gate, how many pass it, and an end")
-    if args.keep > len(args.seeds):
-        raise PlanError(f"--keep {args.keep}: more than the {len(args.seeds)} seeds that start")
-    config = given(args.preset, args.what, args.runs_dir.absolute())
-    steps = (args.steps, args.then, *([args.patience] if args.patience is not None else []))
-    fields: dict[str, Any] = {
-        "name": options.safe_name(f"{config.label}-race"),
-        "family": config.family,
-        "unit": "member",
-        "control": config.label,
-        "configs": {config.label: config.variant.model_dump(exclude_none=True)},
-        "num_candidates": 0,
-        "seeds": args.seeds,
-        "eval_every": args.eval_every or options.eval_every(*steps),
-        "stages": [
-            {"until_step": args.steps, "num_seeds": len(args.seeds), "top": args.keep},
-            {"until_step": args.then, "num_seeds": len(args.seeds)},
-        ],
-        "rules": {"patience_steps": args.patience} if args.patience is not None else {},
-        "scoring": {"success": args.success} if args.success is not None else {},
-    }
-    for text in options.overrides(args):
-        override(fields, text)
-    return resolve_plan(fields, where="race")
+    return race_plan(
+        given(args.preset, args.what, args.runs_dir.absolute()),
+        seeds=args.seeds,
+        steps=args.steps,
+        keep=args.keep,
+        then=args.then,
+        patience=args.patience,
+        success=args.success,
+        eval_every=args.eval_every,
+        overrides=options.overrides(args),
+    )

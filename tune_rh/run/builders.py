@@ -1,0 +1,139 @@
+"""Plans of races and comparisons, made from the configs that a user names."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tune_rh.errors import PlanError
+from tune_rh.plan.file import override, resolve_plan
+from tune_rh.plan.kinds import MIN_PAIRS
+from tune_rh.plan.schema import Plan
+from tune_rh.run.given import Given
+
+
+def race_plan(
+    config: Given,
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    keep: int,
+    then: int,
+    patience: int | None = None,
+    success: float | None = None,
+    eval_every: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Plan:
+    """All ``seeds`` of ``config`` run to ``steps``; the best ``keep`` of them go on to ``then``.
+
+    Args:
+        config: what is raced.
+        seeds: those that start.
+        steps: the gate, in optimiser steps.
+        keep: how many members pass it.
+        then: where those end, in steps since their start.
+        patience: stop a member without a new best for so many steps.
+        success: a value as good as this counts as a success.
+        eval_every: steps between evaluations (None: about 10 to the gate).
+        overrides: fields of the plan, as ``--set`` takes them.
+
+    Raises:
+        PlanError: naming the field, its value and what is allowed.
+    """
+    if keep > len(seeds):
+        raise PlanError(f"keep = {keep}: more than the {len(seeds)} seeds that start")
+    steps_that_divide = (steps, then, *([patience] if patience is not None else []))
+    fields = {
+        "name": _safe_name(f"{config.label}-race"),
+        "family": config.family,
+        "unit": "member",
+        "control": config.label,
+        "configs": {config.label: config.variant.model_dump(exclude_none=True)},
+        "num_candidates": 0,
+        "seeds": list(seeds),
+        "eval_every": eval_every or _eval_every(*steps_that_divide),
+        "stages": [
+            {"until_step": steps, "num_seeds": len(seeds), "top": keep},
+            {"until_step": then, "num_seeds": len(seeds)},
+        ],
+        "rules": {"patience_steps": patience} if patience is not None else {},
+        "scoring": {"success": success} if success is not None else {},
+    }
+    return _resolved(fields, overrides, "race")
+
+
+def comparison_plan(
+    a: Given,
+    b: Given,
+    *,
+    steps: int,
+    seeds: int | Sequence[int] = 8,
+    eval_every: int | None = None,
+    compare: Mapping[str, object] | None = None,
+    overrides: Sequence[str] = (),
+) -> Plan:
+    """``b`` is compared with ``a``, paired by seed, every run to ``steps``.
+
+    Args:
+        a: what ``b`` is held against.
+        b: the config under question.
+        steps: optimiser steps of every run.
+        seeds: how many pairs, or which seeds.
+        eval_every: steps between evaluations (None: about 10 in all).
+        compare: the plan's ``[compare]`` table.
+        overrides: fields of the plan, as ``--set`` takes them.
+
+    Raises:
+        PlanError: naming the field, its value and what is allowed.
+    """
+    paired = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if len(paired) < MIN_PAIRS:
+        shown = seeds if isinstance(seeds, int) else " ".join(map(str, seeds))
+        raise PlanError(
+            f"seeds = {shown}: {len(paired)} pair{'s' * (len(paired) != 1)}; a claim needs at least {MIN_PAIRS}. "
+            "With fewer, a lucky seed and a better config look the same"
+        )
+    if a.family != b.family:
+        raise PlanError(f"A is of family {a.family!r}, B of {b.family!r}: only one family can be compared with itself")
+    names = (a.label, b.label) if a.label != b.label else (f"{a.label} (A)", f"{b.label} (B)")
+    fields = {
+        "name": _safe_name(f"{a.label}-vs-{b.label}"),
+        "family": a.family,
+        "control": names[0],
+        "presets": [names[1]],
+        "configs": {name: side.variant.model_dump(exclude_none=True) for name, side in zip(names, (a, b), strict=True)},
+        "num_candidates": 1,
+        "seeds": paired,
+        "eval_every": eval_every or _eval_every(steps),
+        "stages": [{"until_step": steps, "num_seeds": len(paired)}],
+        "compare": dict(compare or {}),
+    }
+    return _resolved(fields, overrides, "ab")
+
+
+def _resolved(fields: dict[str, Any], overrides: Sequence[str], where: str) -> Plan:
+    for text in overrides:
+        override(fields, text)
+    return resolve_plan(fields, where=where)
+
+
+def _safe_name(text: str) -> str:
+    """``text`` as the name of a run."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:80]
+
+
+def _eval_every(*steps: int) -> int:
+    """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first.
+
+    Raises:
+        PlanError: a step is not above 0, or they have no divisor that leaves fewer than 100 evaluations.
+    """
+    if min(steps) < 1:
+        raise PlanError(f"steps = {', '.join(map(str, steps))}: each is at least 1")
+    common = math.gcd(*steps)
+    every = max(d for d in range(1, common + 1) if common % d == 0 and (d == 1 or d * 10 <= steps[0]))
+    if steps[0] > 100 * every:
+        raise PlanError(f"steps = {', '.join(map(str, steps))}: no divisor to evaluate at; give eval_every")
+    return every
