@@ -6,7 +6,7 @@ when they are first used (`trainables.registry.resolve`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -178,6 +178,66 @@ class CorpusSource(Protocol):
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What a check before launch has found.
+
+    Attributes:
+        id: of the check: ``P20`` for one of plan and machine, ``T03`` for one of the trial round trip.
+        part: what has to be mended: ``task.evaluate``, ``space 'wide'``, ``save_every``.
+        message: what is wrong with it: the value, and what is allowed.
+        level: ``refuse`` keeps the run from starting; ``warn`` is said and no more.
+    """
+
+    id: str
+    part: str
+    message: str
+    level: Literal["refuse", "warn"] = "refuse"
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.part}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a config takes in training, and how it computes. Sizes are those of float32.
+
+    Attributes:
+        parameters: how many the model has.
+        activations: bytes that the forward pass of a micro-batch keeps for its backward pass.
+        logits: bytes that the loss takes besides: what it is computed from, and the gradient of that.
+        amp: ``auto`` (bfloat16 where a GPU computes in it), ``off`` (float32) or ``bf16``.
+        attention: its kernels; ``fused`` takes the best that torch has.
+        checkpointing: whether activations are computed again in the backward pass; None: the family cannot.
+    """
+
+    parameters: int
+    activations: int
+    logits: int = 0
+    amp: Literal["auto", "off", "bf16"] = "auto"
+    attention: Literal["fused", "flash", "math", "none"] = "fused"
+    checkpointing: bool | None = None
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a family knows of its configs before anything is launched; see ``docs/preflight.md`` for the ids.
+
+    Attributes:
+        footprint: of a config, without building its model.
+        toys: presets that no long run on an accelerator is worth (P30).
+        least: id -> (field, least value that is worth one), such as ``{"P32": ("width", 256)}``.
+        rules: field -> id of the check that the config's own validation of this field stands for.
+        check: what only a function can tell of a valid config.
+    """
+
+    footprint: Callable[[Any], Footprint] | None = None
+    toys: tuple[str, ...] = ()
+    least: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    rules: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[Any], Iterable[Finding]] | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """One kind of model with its data and training task.
 
@@ -197,8 +257,9 @@ class Family:
             validation split, the same for every model of the same data.
         baselines: ``"module:attr"`` of an `analysis.diagnose.api.Baselines`: what a win has to beat.
         diagnostics: ``"module:attr"`` of a sequence of `analysis.diagnose.api.Diagnostic`, in the order of reports.
+        preflight: ``"module:attr"`` of a `Preflight`, in a module that loads nothing heavy.
 
-    The last four may be left empty: a family without them is searched all the same.
+    The last five may be left empty: a family without them is searched all the same.
     """
 
     name: str
@@ -215,3 +276,4 @@ class Family:
     sample: str = ""
     baselines: str = ""
     diagnostics: str = ""
+    preflight: str = ""

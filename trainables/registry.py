@@ -13,7 +13,7 @@ FAMILIES: dict[str, str] = {
     "spacing_mdn": "trainables.spacing_mdn:FAMILY",
 }
 
-OPTIONAL = ("spaces", "sample", "baselines", "diagnostics")
+OPTIONAL = ("spaces", "sample", "baselines", "diagnostics", "preflight")
 """Parts that a family may leave out."""
 
 

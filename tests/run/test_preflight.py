@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from trainables.api import Finding
 from tune_rh.errors import PreflightRefused
-from tune_rh.run.preflight import Finding, refuse
+from tune_rh.run.preflight import refuse
 
 
 def test_all_that_refuse_are_said_at_once_and_the_same_thing_once() -> None:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from search_spaces.api import RandomTrial, Space, Unsatisfiable
 from search_spaces.registry import UnknownSpace, get_space
-from trainables.api import ConfigCheck
+from trainables.api import ConfigCheck, Finding
 from trainables.config import FrozenConfig
 from trainables.errors import DataCorrupt, DataError, DataMissing, UnknownFamily
 from trainables.registry import FAMILIES, OPTIONAL, build_config, get_family, get_part, resolve
@@ -32,26 +31,6 @@ from tune_rh.plan.schema import Plan
 
 MIN_FREE_MIB = 256
 _DRAWS = 50
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check before launch has found.
-
-    Attributes:
-        id: of the check: ``P20`` for one of plan and machine, ``T03`` for one of the trial round trip.
-        part: what has to be mended: ``task.evaluate``, ``space 'wide'``, ``save_every``.
-        message: what is wrong with it: the value, and what is allowed.
-        level: ``refuse`` keeps the run from starting; ``warn`` is said and no more.
-    """
-
-    id: str
-    part: str
-    message: str
-    level: Literal["refuse", "warn"] = "refuse"
-
-    def __str__(self) -> str:
-        return f"{self.id} {self.part}: {self.message}"
 
 
 def refuse(findings: Iterable[Finding]) -> None:
