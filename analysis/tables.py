@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from analysis.diagnose.api import Estimate, Finding
+from analysis.diagnose.api import Finding
 from analysis.diagnose.findings import from_json
+from analysis.stats.interval import Interval
 from analysis.view import Candidate, Member, Run, Standing, drawn
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _finding_rows(finding: Finding) -> list[dict[str, Any]]:
     of = {"diagnostic": finding.name, "verdict": finding.verdict, "summary": finding.summary}
     rows = []
     for name, value in finding.values.items():
-        numbers = value if isinstance(value, Estimate) else Estimate(value, math.nan, math.nan)
+        numbers = value if isinstance(value, Interval) else Interval(value, math.nan, math.nan)
         threshold = finding.threshold.get(name, math.nan)
         ends = {"value": numbers.value, "low": numbers.low, "high": numbers.high}
         rows.append({**of, "name": name, **ends, "threshold": threshold})

@@ -11,30 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from analysis.stats.interval import Interval as Estimate
+from analysis.stats.interval import Interval
 from trainables.api import Split
 from trainables.registry import resolve
 
-__all__ = [
-    "Baseline",
-    "Baselines",
-    "Diagnostic",
-    "Estimate",
-    "Finding",
-    "Listed",
-    "Needs",
-    "NoEvidence",
-    "Plot",
-    "Question",
-    "Series",
-    "Verdict",
-    "answer",
-    "diagnostic",
-    "listed",
-]
-
 Needs = Literal["checkpoint", "records"]
+"""What a diagnostic is called with: an `analysis.diagnose.subject.Subject`, or an `analysis.view.Run`."""
 Verdict = Literal["pass", "warn", "fail", "no_evidence"]
+Value = Interval | float
+"""What was measured, with its interval where it has one."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +33,7 @@ class Series:
     high: Sequence[float] = ()
 
     @classmethod
-    def of(cls, label: str, estimates: Sequence[Estimate], x: Sequence[float] | None = None) -> Series:
+    def of(cls, label: str, estimates: Sequence[Interval], x: Sequence[float] | None = None) -> Series:
         """Estimates with their intervals, at 0, 1, 2 ... unless ``x`` says where."""
         places = range(len(estimates)) if x is None else x
         return cls(label, tuple(places), *(tuple(e[side] for e in estimates) for side in range(3)))
@@ -61,10 +46,8 @@ class Plot:
     Attributes:
         title, x_label, y_label: words, with units.
         kind: how the series are drawn; ``heat`` draws ``grid`` (rows of equal length) instead.
-        grid: for ``heat``.
         lines: horizontal lines to compare with, label -> y (thresholds).
         x_ticks: names of the places 0, 1, 2 ... of x, where they have names.
-        log_x, log_y: logarithmic axes.
     """
 
     title: str
@@ -86,17 +69,16 @@ class Finding:
     Attributes:
         name: the diagnostic's.
         verdict: ``warn`` where the interval reaches the threshold; ``no_evidence`` with nothing to judge from.
-        summary: what it means, in a sentence for somebody who does not know the diagnostic.
+        summary: what it means, in a sentence for a reader who does not know the diagnostic.
         values: what was measured, by name, with units in the name or the diagnostic's docstring. Intervals are at 95%,
             by a bootstrap over the sample unless the summary says otherwise.
         threshold: what ``values`` were held against, by the name of the value; empty where a value is only reported.
-        plots: pictures of it.
     """
 
     name: str
     verdict: Verdict
     summary: str
-    values: Mapping[str, Estimate | float] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
     threshold: Mapping[str, float] = field(default_factory=dict)
     plots: tuple[Plot, ...] = ()
 
@@ -106,7 +88,6 @@ class Diagnostic(Protocol):
 
     Attributes:
         name: as plans and the command line spell it (``permutation``).
-        needs: ``checkpoint``: takes an `analysis.diagnose.subject.Subject`; ``records``: takes an `analysis.view.Run`.
         title: for reports ("J: permutation sanity").
     """
 
@@ -129,7 +110,7 @@ class NoEvidence(Exception):
 
 
 @dataclass(frozen=True)
-class Question:
+class _Question:
     """A function as a diagnostic; see `diagnostic`."""
 
     name: str
@@ -138,7 +119,6 @@ class Question:
     answer: Callable[[Any], Finding]
 
     def __call__(self, subject: Any) -> Finding:
-        """The function's finding under the diagnostic's name; ``no_evidence`` where it raises `NoEvidence`."""
         try:
             return replace(self.answer(subject), name=self.name)
         except NoEvidence as nothing:
@@ -147,21 +127,21 @@ class Question:
 
 def diagnostic(
     title: str, *, needs: Needs = "checkpoint", name: str = ""
-) -> Callable[[Callable[[Any], Finding]], Question]:
-    """Make a diagnostic of a function from a subject, or a run's records, to an `answer`.
+) -> Callable[[Callable[[Any], Finding]], Diagnostic]:
+    """Make a diagnostic of a function that returns an `answer` or raises `NoEvidence`.
 
     Args:
         title: for reports.
-        needs: what the function is called with; see `Diagnostic`.
+        needs: what the function is called with.
         name: as plans spell it; empty: the function's own.
     """
-    return lambda function: Question(name or function.__name__, title, needs, function)
+    return lambda function: _Question(name or function.__name__, title, needs, function)
 
 
 def answer(
     verdict: Verdict,
     summary: str,
-    values: Mapping[str, Estimate | float] | None = None,
+    values: Mapping[str, Value] | None = None,
     threshold: Mapping[str, float] | None = None,
     plots: tuple[Plot, ...] = (),
 ) -> Finding:
@@ -174,7 +154,6 @@ class Listed:
     """A diagnostic that is imported when it is first asked, so that a family's list of names stays light.
 
     Attributes:
-        name, needs: as the diagnostic has them.
         reference: ``"module:attr"`` of the diagnostic.
     """
 
@@ -207,7 +186,6 @@ class Baseline:
     """What a win has to beat: a predictor, its score, and what it was allowed to see.
 
     Attributes:
-        name: for tables.
         value: of the family's objective, on the evaluated split.
         note: how it was fitted and scored.
     """
@@ -223,15 +201,12 @@ class Baselines(Protocol):
     def __call__(
         self, dataset: str, data_dir: Path, *, split: Split = "test", config: Mapping[str, Any] | None = None
     ) -> Sequence[Baseline]:
-        """Score every baseline on one split of a data set.
+        """Score every baseline on one split of a data set; raises `DataError` if that is unknown, missing or corrupt.
 
         Args:
             dataset: one of the family's.
             data_dir: root of all data.
             split: what is scored; fits see only what lies before it.
             config: of a model whose targets are to be scored, where those depend on the config; None: all targets.
-
-        Raises:
-            DataError: the data set is unknown, missing or corrupt.
         """
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from analysis.diagnose.api import Diagnostic, Finding, Needs
 from trainables.errors import UnknownFamily
@@ -16,25 +16,7 @@ from trainables.registry import get_family, get_part
 
 _LOOKS_AT: Mapping[Needs, str] = {"checkpoint": "a trained model", "records": "a whole run"}
 
-Done = Callable[[Finding, float], None]
-
-
-class OfFamily(Protocol):
-    """A model: an `analysis.diagnose.subject.Subject`, of which this module needs no more than its family."""
-
-    @property
-    def family(self) -> str:
-        """As plans spell it."""
-        ...
-
-
-class OfPlan(Protocol):
-    """A run: an `analysis.view.Run`, of which this module needs no more than its plan."""
-
-    @property
-    def plan(self) -> Mapping[str, Any]:
-        """With ``family`` as plans spell it."""
-        ...
+_Done = Callable[[Finding, float], None]
 
 
 class UnknownDiagnostic(ValueError):
@@ -76,11 +58,11 @@ def get_diagnostic(family: str, name: str, needs: Needs | None = None) -> Diagno
     return found
 
 
-def diagnose(subject: OfFamily, names: Sequence[str] | None = None, done: Done | None = None) -> list[Finding]:
+def diagnose(subject: Any, names: Sequence[str] | None = None, done: _Done | None = None) -> list[Finding]:
     """Put one model before its family's diagnostics, one after the other.
 
     Args:
-        subject: a model with its sample.
+        subject: an `analysis.diagnose.subject.Subject`, or what the family's diagnostics need of one.
         names: which ones, in this order; None: all of its family that look at a checkpoint.
         done: called after each with the finding and the seconds that it took.
 
@@ -91,12 +73,12 @@ def diagnose(subject: OfFamily, names: Sequence[str] | None = None, done: Done |
     return _ask(subject, subject.family, names, "checkpoint", done)
 
 
-def diagnose_run(run: OfPlan, names: Sequence[str] | None = None, done: Done | None = None) -> list[Finding]:
-    """Put one run before its family's diagnostics of runs; as `diagnose` in all else."""
+def diagnose_run(run: Any, names: Sequence[str] | None = None, done: _Done | None = None) -> list[Finding]:
+    """Put one `analysis.view.Run` before its family's diagnostics of runs; as `diagnose` in all else."""
     return _ask(run, run.plan["family"], names, "records", done)
 
 
-def _ask(subject: Any, family: str, names: Sequence[str] | None, needs: Needs, done: Done | None) -> list[Finding]:
+def _ask(subject: Any, family: str, names: Sequence[str] | None, needs: Needs, done: _Done | None) -> list[Finding]:
     wanted = offered(family, needs) if names is None else names
     # All are looked up before the first is asked: a wrong name costs no time.
     diagnostics = [get_diagnostic(family, name, needs) for name in wanted]

@@ -46,7 +46,7 @@ class Subject:
 
 
 def draw_sample(family: str, task: TrainTask) -> Any:
-    """The sample of a family that diagnostics look at, from the data of ``task``; None for a family that has none."""
+    """What diagnostics of a family look at, from the data of ``task``; None for a family without a sample."""
     draw = get_part(family, "sample")
     return None if draw is None else draw(task)
 
@@ -64,9 +64,7 @@ def open_checkpoint(
 
     Args:
         folder: the checkpoint.
-        family: that it should belong to.
-        config: the fields that it was trained with; those left out are the family's defaults.
-        seed: that it was trained with.
+        family, config, seed: what it was trained with; fields left out of the config are the family's defaults.
         data_dir: where data sets are kept.
         device: as torch spells it.
 
@@ -74,7 +72,6 @@ def open_checkpoint(
         CheckpointCorrupt: a file is missing or was changed.
         CheckpointMismatch: it belongs to another family or config, or the config's schema has changed since.
         DataError: the data set is missing or corrupt.
-        UnknownFamily: no family has that name.
     """
     path = Path(folder)
     index = checkpoint.read_index(path)

@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from analysis.diagnose.api import Estimate, Finding
+from analysis.diagnose.api import Finding, Value
 from analysis.diagnose.findings import from_json, to_json
 from analysis.reports.page.facts import Facts
 from analysis.reports.page.tables import Cell, Table
 from analysis.reports.tables import NONE, decimals, interval, number, write_text
+from analysis.stats.interval import Interval
 
 FILE = "findings.json"
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -53,8 +54,8 @@ def tables(facts: Facts, findings: Sequence[Finding]) -> list[Table]:
     """What was measured: a row for each candidate that values are named after (``c0003.loss``), and the rest."""
     values = {name: value for finding in findings for name, value in finding.values.items()}
     limits = {name: limit for finding in findings for name, limit in finding.threshold.items()}
-    by_candidate: dict[str, dict[str, Estimate | float]] = {}
-    alone: dict[str, Estimate | float] = {}
+    by_candidate: dict[str, dict[str, Value]] = {}
+    alone: dict[str, Value] = {}
     for name, value in values.items():
         candidate, dot, quantity = name.partition(".")
         if dot and candidate in facts.run.candidates:
@@ -70,7 +71,7 @@ def tables(facts: Facts, findings: Sequence[Finding]) -> list[Table]:
     return made
 
 
-def _of_candidates(facts: Facts, found: Mapping[str, Mapping[str, Estimate | float]], caption: str) -> Table:
+def _of_candidates(facts: Facts, found: Mapping[str, Mapping[str, Value]], caption: str) -> Table:
     quantities = list(dict.fromkeys(quantity for mine in found.values() for quantity in mine))
     rows = []
     for name in sorted(found):
@@ -81,7 +82,7 @@ def _of_candidates(facts: Facts, found: Mapping[str, Mapping[str, Estimate | flo
     return Table(("candidate", "config", *map(_words, quantities)), rows, 2, caption)
 
 
-def _limits(limits: Mapping[str, float], alone: Mapping[str, Estimate | float]) -> str:
+def _limits(limits: Mapping[str, float], alone: Mapping[str, Value]) -> str:
     """Thresholds that no cell of the other table shows, in words: those of candidates by their quantity."""
     by_name: dict[str, list[str]] = {}
     for name, limit in limits.items():
@@ -97,9 +98,9 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _cell(value: Estimate | float) -> Cell:
+def _cell(value: Value) -> Cell:
     """``0.060 (0.045 to 0.075)``; a number without an interval with three digits, or all before the point."""
-    if not isinstance(value, Estimate):
+    if not isinstance(value, Interval):
         text = f"{value:.3g}" if abs(value) < 1000.0 else f"{value:,.0f}"
         return Cell(NONE if math.isnan(value) else text, value)
     half = 0.5 * (value.high - value.low)

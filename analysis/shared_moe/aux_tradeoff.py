@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown
 from analysis.shared_moe.finishers import (
     LOSS,
@@ -44,6 +44,7 @@ from analysis.shared_moe.finishers import (
     value_of,
 )
 from analysis.stats.bootstrap import interval
+from analysis.stats.interval import Interval
 from analysis.view import Candidate, Run
 
 NEARLY_FREE = 0.01
@@ -109,7 +110,7 @@ def _judge(points: list[Point], free: list[Point], control: Candidate, step: flo
     xs = [point.coefficient for point in points]
     width = max(xs) - min(xs)
     cost = _change(points, [point.losses for point in points], seeds)
-    values: dict[str, Estimate | float] = {
+    values: dict[str, Value] = {
         "cost": cost,
         "cost_per_0.01": _scaled(cost, PER / width),
         "rank_correlation": _rank_correlation(points, seeds),
@@ -121,7 +122,7 @@ def _judge(points: list[Point], free: list[Point], control: Candidate, step: flo
             values[f"change_of_{metric}"] = _change(points, [point.balances[metric] for point in points], seeds)
     verdict = doubted(cost, lambda value: value <= NEARLY_FREE)
     entropy = values.get("change_of_balance_entropy")
-    balanced = not isinstance(entropy, Estimate) or entropy.low > 0.0
+    balanced = not isinstance(entropy, Interval) or entropy.low > 0.0
     if verdict == "pass" and not balanced:
         verdict = "warn"  # that nothing costs nothing says nothing
     reference = next((point for point in (*points, *free) if point.candidate is control), None)
@@ -200,7 +201,7 @@ def _curves(candidate: Candidate) -> dict[int, Curve]:
     return {seed: replace(curve, keeps=False) for seed, curve in curves(candidate, "steps").items()}
 
 
-def _change(points: list[Point], values: list[dict[int, float]], seeds: list[int]) -> Estimate:
+def _change(points: list[Point], values: list[dict[int, float]], seeds: list[int]) -> Interval:
     """From the weakest to the strongest coefficient, along each seed's least-squares line."""
     x = np.array([point.coefficient for point in points])
     away = x - x.mean()
@@ -208,11 +209,11 @@ def _change(points: list[Point], values: list[dict[int, float]], seeds: list[int
     return over_seeds([slope * float(np.ptp(x)) for slope in slopes])
 
 
-def _scaled(estimate: Estimate, factor: float) -> Estimate:
-    return Estimate(estimate.value * factor, estimate.low * factor, estimate.high * factor)
+def _scaled(estimate: Interval, factor: float) -> Interval:
+    return Interval(estimate.value * factor, estimate.low * factor, estimate.high * factor)
 
 
-def _rank_correlation(points: list[Point], seeds: list[int]) -> Estimate:
+def _rank_correlation(points: list[Point], seeds: list[int]) -> Interval:
     ranks = _ranks(np.array([point.coefficient for point in points]))
     losses = np.array([[point.losses[seed] for point in points] for seed in seeds])
 
@@ -230,7 +231,7 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return ranks
 
 
-def _values(point: Point, control: Point | None) -> Iterator[tuple[str, Estimate | float]]:
+def _values(point: Point, control: Point | None) -> Iterator[tuple[str, Value]]:
     named = {"loss": over_seeds(list(point.losses.values()))}
     named |= {metric: over_seeds(list(mine.values())) for metric, mine in point.balances.items() if mine}
     if control is not None and point is not control:
@@ -242,7 +243,7 @@ def _values(point: Point, control: Point | None) -> Iterator[tuple[str, Estimate
         yield value_of(point.candidate, quantity), estimate
 
 
-def _said(verdict: Verdict, cost: Estimate, num_seeds: int, balanced: bool) -> str:
+def _said(verdict: Verdict, cost: Interval, num_seeds: int, balanced: bool) -> str:
     """What the verdict means; ``balanced``: whether a stronger coefficient visibly raised the balance."""
     seeds = f"{num_seeds} seeds" if num_seeds > 1 else "one seed"
     size = f"from the weakest to the strongest the loss changes by {shown(cost)} nats per token in {seeds}"
@@ -266,14 +267,14 @@ def _lowest(points: list[Point]) -> str:
     return f"In the mean the loss is lowest at {best.coefficient:.3g}, with {name(best.candidate)}. "
 
 
-def _bought(values: dict[str, Estimate | float]) -> str:
+def _bought(values: dict[str, Value]) -> str:
     """What the coefficient did to the balance, as a sentence with a space behind."""
     entropy = values.get("change_of_balance_entropy")
-    if not isinstance(entropy, Estimate):
+    if not isinstance(entropy, Interval):
         return "What it does to the balance was not reported. "
     text = f"What that bought: balance_entropy changes by {shown(entropy)}"
     vio = values.get("change_of_max_vio")
-    return text + (f", max_vio by {shown(vio, 2)}. " if isinstance(vio, Estimate) else ". ")
+    return text + (f", max_vio by {shown(vio, 2)}. " if isinstance(vio, Interval) else ". ")
 
 
 def _plots(points: list[Point], free: list[Point]) -> tuple[Plot, ...]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, answer, diagnostic
 from analysis.reports.tables import listed
 from analysis.shared_moe.finishers import (
     LOSS,
@@ -36,6 +36,7 @@ from analysis.shared_moe.finishers import (
     settings,
     value_of,
 )
+from analysis.stats.interval import Interval
 from analysis.view import Candidate, Run
 from trainables.shared_moe.accounting import count_params, matmul_params
 
@@ -62,7 +63,7 @@ class Priced:
 
     candidate: Candidate
     losses: Mapping[int, float]
-    costs: Mapping[str, Estimate]
+    costs: Mapping[str, Interval]
 
 
 @diagnostic("Loss against speed, compute and size", needs="records")
@@ -79,7 +80,7 @@ def efficiency(run: Run) -> Finding:
         raise NoEvidence("Fewer than two candidates were trained to the end on common seeds.")
     frontiers = {cost: _frontier(rows, cost) for cost in _AXES}
     known = {cost: places for cost, places in frontiers.items() if places}
-    values: dict[str, Estimate | float] = {"millions_of_tokens": place / MILLION}
+    values: dict[str, Value] = {"millions_of_tokens": place / MILLION}
     for row in rows:
         values |= dict(_values(row, known))
     is_open = any(place == MAYBE for places in known.values() for place in places.values())
@@ -106,13 +107,13 @@ def _priced(there: Finished) -> tuple[float, list[Priced]]:
         if not side or config is None:
             continue
         exact = {COMPUTE: matmul_params(config) / MILLION, SIZE: count_params(config) / MILLION}
-        costs = {cost: Estimate(value, value, value) for cost, value in exact.items()}
+        costs = {cost: Interval(value, value, value) for cost, value in exact.items()}
         losses = {seed: value for seed, curve in side.items() if not math.isnan(value := curve.at(place))}
         rows.append(Priced(candidate, losses, {SPEED: _speed(candidate), **costs}))
     return place, rows
 
 
-def _speed(candidate: Candidate) -> Estimate:
+def _speed(candidate: Candidate) -> Interval:
     """Tokens per second: the mean over members of each one's median report."""
     medians = []
     for member in members(candidate).values():
@@ -140,10 +141,10 @@ def _place(row: Priced, others: list[Priced], cost: str) -> float:
     return found
 
 
-def _no_dearer(one: Estimate, other: Estimate, cost: str) -> str:
+def _no_dearer(one: Interval, other: Interval, cost: str) -> str:
     """Whether ``one`` costs no more: ``clearly``, ``maybe`` or ``no``; speed is the cheaper the higher it is."""
     if cost == SPEED:
-        one, other = (Estimate(-cost.value, -cost.high, -cost.low) for cost in (one, other))
+        one, other = (Interval(-cost.value, -cost.high, -cost.low) for cost in (one, other))
     if one.high <= other.low:
         return "clearly"
     return "no" if one.low > other.high else "maybe"  # without bounds nothing is clear
@@ -158,7 +159,7 @@ def _better(one: Priced, other: Priced) -> str:
     return "no" if difference.low > 0.0 else "maybe"
 
 
-def _values(row: Priced, known: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, Estimate | float]]:
+def _values(row: Priced, known: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, Value]]:
     yield value_of(row.candidate, "loss"), over_seeds(list(row.losses.values()))
     for cost, estimate in row.costs.items():
         exact = estimate.low == estimate.value == estimate.high

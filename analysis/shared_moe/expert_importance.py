@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.shared_moe.routed import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, worst
 from analysis.stats.bootstrap import interval, mean_interval
+from analysis.stats.interval import Interval
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import SharedMoE
 from trainables.shared_moe.sample import Sample
@@ -78,7 +79,7 @@ def judge(own: Array, costs: Array, none_left: Array, load: Array) -> Finding:
     each = [mean_interval(cost, BLOCK) for cost in costs]
     idle = sum(estimate.low <= LEAST for estimate in each)
     worth = mean_interval(none_left, BLOCK)
-    values: dict[str, Estimate | float] = {"idle_share": idle / num, "none_left": worth}
+    values: dict[str, Value] = {"idle_share": idle / num, "none_left": worth}
     threshold = {"idle_share": MAX_IDLE_SHARE, "none_left": MIN_WORTH}
     found: dict[str, Verdict] = {
         "idle": "warn" if idle / num > MAX_IDLE_SHARE else "pass",
@@ -166,7 +167,7 @@ def _meaning(found: Mapping[str, Verdict]) -> str:
     return ", and ".join(words) or "the work is shared"
 
 
-def _plots(each: Sequence[Estimate], load: Array) -> tuple[Plot, ...]:
+def _plots(each: Sequence[Interval], load: Array) -> tuple[Plot, ...]:
     bars = Series.of("without the expert", each)
     return (
         Plot(

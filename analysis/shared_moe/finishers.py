@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from analysis.diagnose.api import Estimate, NoEvidence, Verdict
+from analysis.diagnose.api import NoEvidence, Verdict
 from analysis.diagnose.verdicts import verdict
-from analysis.stats.interval import mean_interval
+from analysis.stats.interval import Interval, mean_interval
 from analysis.view import Candidate, Member, Report, Run
 from trainables.registry import build_config, get_family
 
@@ -84,12 +84,12 @@ class Paired:
     theirs: tuple[float, ...]
 
     @property
-    def difference(self) -> Estimate:
+    def difference(self) -> Interval:
         """Ours less theirs: below zero, ours is better."""
         return over_seeds([a - b for a, b in zip(self.ours, self.theirs, strict=True)])
 
     @property
-    def percent(self) -> Estimate:
+    def percent(self) -> Interval:
         """The same as a percentage of theirs, seed by seed; NaN where theirs is zero."""
         pairs = zip(self.ours, self.theirs, strict=True)
         return over_seeds([100.0 * (a - b) / b if b else math.nan for a, b in pairs])
@@ -244,12 +244,12 @@ def reached(some: Sequence[Curve], target: float) -> float:
     return math.nan
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
+def over_seeds(values: Sequence[float]) -> Interval:
     """The mean with its 95% interval by Student's t; no bounds from one value, all NaN from none or from a NaN."""
     return mean_interval(values)
 
 
-def doubted(estimate: Estimate, passes: Callable[[float], bool]) -> Verdict:
+def doubted(estimate: Interval, passes: Callable[[float], bool]) -> Verdict:
     """As `analysis.diagnose.verdicts.verdict`, and ``warn`` without an interval: one seed decides nothing."""
     if math.isfinite(estimate.value) and math.isnan(estimate.low):
         return "warn"

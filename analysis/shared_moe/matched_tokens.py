@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from analysis.diagnose.api import Estimate, Finding, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Finding, Plot, Series, Value, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown
 from analysis.shared_moe.finishers import (
     LOSS,
@@ -34,6 +34,7 @@ from analysis.shared_moe.finishers import (
     reached,
     value_of,
 )
+from analysis.stats.interval import Interval
 from analysis.view import Candidate, Run
 
 AS_GOOD = 0.0
@@ -65,7 +66,7 @@ def matched_tokens(run: Run) -> Finding:
     there = finished(run)
     goals = [Goal("control", there.control)]
     goals += [Goal("dense", there.dense)] if there.dense is not None else []
-    values: dict[str, Estimate | float] = {}
+    values: dict[str, Value] = {}
     for candidate in there.candidates:
         values |= dict(_against(candidate, goals))
     judged, verdict, threshold = _judge(there)
@@ -73,7 +74,7 @@ def matched_tokens(run: Run) -> Finding:
     return answer(verdict, summary, values, threshold, _plots(there))
 
 
-def _against(candidate: Candidate, goals: list[Goal]) -> Iterator[tuple[str, Estimate | float]]:
+def _against(candidate: Candidate, goals: list[Goal]) -> Iterator[tuple[str, Value]]:
     for goal in goals:
         if goal.whose is not candidate:
             for clock in _EQUAL:
@@ -128,7 +129,7 @@ def _against_control(there: Finished) -> list[str]:
     return [f"Beside the control, {name(there.control)}, {whose} is {_better(found)} ({pairs_text(len(found.ours))})."]
 
 
-def _sooner(there: Finished, values: dict[str, Estimate | float]) -> Iterator[str]:
+def _sooner(there: Finished, values: dict[str, Value]) -> Iterator[str]:
     """How much of the dense one's tokens the best with experts took to be as good."""
     best, dense = there.best, there.dense
     if best is None or dense is None:
@@ -144,7 +145,7 @@ def _better(found: Paired) -> str:
     """``0.021 (0.018 to 0.024) nats per token better``."""
     size, word = found.difference, "worse"
     if size.value < 0.0:
-        size, word = Estimate(-size.value, -size.high, -size.low), "better"
+        size, word = Interval(-size.value, -size.high, -size.low), "better"
     return f"{shown(size)} nats per token {word}"
 
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown
 from analysis.shared_moe.finishers import (
     MILLION,
@@ -29,6 +29,7 @@ from analysis.shared_moe.finishers import (
     settings,
     value_of,
 )
+from analysis.stats.interval import Interval
 from analysis.view import Candidate, Run
 from trainables.shared_moe.accounting import count_params, matmul_params
 
@@ -55,7 +56,7 @@ class Smaller:
     matmul: float
 
     @property
-    def percent(self) -> Estimate:
+    def percent(self) -> Interval:
         """The loss above the control's, in percent of it."""
         return self.found.percent
 
@@ -101,7 +102,7 @@ def _beside(others: list[Candidate], control: Candidate) -> Iterator[Smaller]:
         yield Smaller(candidate, found, *shares)
 
 
-def _graded(percent: Estimate) -> tuple[Verdict, str]:
+def _graded(percent: Interval) -> tuple[Verdict, str]:
     """The verdict and the grade in words; every grade that the interval reaches, where it crosses a limit."""
     ends = [percent.value if math.isnan(end) else end for end in (percent.low, percent.high)]
     first, last = map(_grade, ends)
@@ -123,7 +124,7 @@ def _grade(percent: float) -> str:
     return "fair" if percent <= FAIR else "weak"
 
 
-def _values(rows: list[Smaller]) -> Iterator[tuple[str, Estimate | float]]:
+def _values(rows: list[Smaller]) -> Iterator[tuple[str, Value]]:
     for row in rows:
         yield value_of(row.candidate, "percent_above_control"), row.percent
         yield value_of(row.candidate, "share_of_parameters"), row.params
@@ -134,7 +135,7 @@ def _values(rows: list[Smaller]) -> Iterator[tuple[str, Estimate | float]]:
 def _said(best: Smaller, control: Candidate, grade: str) -> str:
     size, word = best.percent, "above"
     if size.value < 0.0:
-        size, word = Estimate(-size.value, -size.high, -size.low), "below"
+        size, word = Interval(-size.value, -size.high, -size.low), "below"
     text = (
         f"With {best.params:.2f} of the parameters of {name(control)}, the control, {name(best.candidate)} ends "
         f"{shown(size, 1)} percent {word} its loss at the same tokens ({pairs_text(len(best.found.ours))}): "

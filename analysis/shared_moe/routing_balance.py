@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import verdict
 from analysis.shared_moe.routed import (
     ALL_CHOSEN,
@@ -33,6 +33,7 @@ from analysis.shared_moe.routed import (
     worst,
 )
 from analysis.stats.bootstrap import interval, mean_interval
+from analysis.stats.interval import Interval
 from trainables.shared_moe.routing import balance_metrics
 
 MIN_ENTROPY = 0.6
@@ -92,7 +93,7 @@ def highest_vio(num_experts: int, top_k: int) -> float:
     return min(MAX_VIO, MAX_WAY * (num_experts / top_k - 1.0))
 
 
-def _estimates(names: Sequence[str], counts: Counts, shared: bool) -> dict[str, Estimate]:
+def _estimates(names: Sequence[str], counts: Counts, shared: bool) -> dict[str, Interval]:
     measured: dict[bytes, dict[str, float]] = {}  # one seed draws the same sequences for every name
 
     def metrics(drawn: Counts) -> dict[str, float]:

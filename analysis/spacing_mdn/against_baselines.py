@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.diagnose.api import Baseline, Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Baseline, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.baselines import baselines
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.bootstrap import mean_interval
+from analysis.stats.interval import Interval
 from trainables.api import Split
 from trainables.errors import DataError
 from trainables.spacing_mdn.data.source import SpacingData, load
@@ -79,14 +80,14 @@ def linear_nll(data: SpacingData, split: Split, swept: Sweep) -> NDArray[np.floa
     return 0.5 * np.square(residuals / model.sigma) + math.log(model.sigma) + 0.5 * math.log(2.0 * math.pi)
 
 
-def _positive(gain: Estimate) -> Estimate:
+def _positive(gain: Interval) -> Interval:
     """The difference as a size, for a sentence that says its sign in words."""
     if gain.value >= 0.0:
         return gain
-    return Estimate(-gain.value, -gain.high, -gain.low)
+    return Interval(-gain.value, -gain.high, -gain.low)
 
 
-def _plot(rows: list[Baseline], nll: Estimate) -> Plot:
+def _plot(rows: list[Baseline], nll: Interval) -> Plot:
     at = (float(len(rows)),)
     return Plot(
         "Baselines and the model",

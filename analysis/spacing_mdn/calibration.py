@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import kstwo
 
-from analysis.diagnose.api import Estimate, Finding, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.bootstrap import interval, mean_interval
-from analysis.stats.interval import NORMAL_95
+from analysis.stats.interval import NORMAL_95, Interval
 
 MAX_KS = 0.02
 """Kolmogorov-Smirnov distance of the PIT from uniform."""
@@ -101,7 +101,7 @@ def _mean_distance(mu: Array, sigma: Array) -> Array:
     return distance
 
 
-def ks_distance(values: Array) -> Estimate:
+def ks_distance(values: Array) -> Interval:
     """Largest distance of the distribution of ``values`` from the uniform one on [0, 1].
 
     The interval is the distance plus and minus what 95% of block resamples stay within of the sample they are drawn
@@ -117,7 +117,7 @@ def ks_distance(values: Array) -> Estimate:
         return float(np.abs(np.bincount(drawn, minlength=number).cumsum() / number - uniform).max())
 
     within = interval(distance, ranks, num=500, level=0.9).high
-    return Estimate(ks, max(0.0, ks - within), min(1.0, ks + within))
+    return Interval(ks, max(0.0, ks - within), min(1.0, ks + within))
 
 
 def _plot(transformed: Array) -> Plot:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import interval, mean_interval
+from analysis.stats.interval import Interval
 from trainables.errors import DataError
 from trainables.spacing_mdn.data.source import load
 from trainables.spacing_mdn.linear import fit_ar
@@ -53,7 +54,7 @@ def content_only(subject: Any) -> Finding:
 
 def _judge(before: Array, after: Array, linear: Array) -> Finding:
     change, gain = mean_interval(after - before), mean_interval(linear - before)
-    values: dict[str, Estimate | float] = {
+    values: dict[str, Value] = {
         "nll": mean_interval(before),
         "nll_content_only": mean_interval(after),
         "nll_ar1": mean_interval(linear),
@@ -106,9 +107,9 @@ def _share(pairs: Array) -> float:
     return float(change / max(gain, _MIN_GAIN))
 
 
-def _plot(values: dict[str, Estimate | float]) -> Plot:
+def _plot(values: dict[str, Value]) -> Plot:
     shown_values = [values[name] for name in ("nll", "nll_content_only", "nll_ar1")]
-    bars = [value for value in shown_values if isinstance(value, Estimate)]
+    bars = [value for value in shown_values if isinstance(value, Interval)]
     return Plot(
         "NLL with and without slot IDs",
         "predictor",

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import RUNS, finite_sweep
 from analysis.stats.bootstrap import mean_interval
-from analysis.stats.interval import NORMAL_95
+from analysis.stats.interval import NORMAL_95, Interval
 
 MAX_STD = 0.05
 """Nats between runs, standard deviation."""
@@ -51,7 +51,7 @@ def cross_block(subject: Any) -> Finding:
     return _judge(means, at, mean_interval(swept.nll), len(swept.nll))
 
 
-def _judge(runs: list[Estimate], heights: list[float], nll: Estimate, num: int) -> Finding:
+def _judge(runs: list[Interval], heights: list[float], nll: Interval, num: int) -> Finding:
     means = np.array([run.value for run in runs])
     errors = np.array([run.half_width / NORMAL_95 for run in runs])
     std, chance = spread(means, errors)
@@ -82,7 +82,7 @@ def _judge(runs: list[Estimate], heights: list[float], nll: Estimate, num: int) 
     )
 
 
-def spread(means: Array, errors: Array) -> tuple[Estimate, float]:
+def spread(means: Array, errors: Array) -> tuple[Interval, float]:
     """How far runs differ beyond the errors of their means, and the range that errors alone reach in 95%.
 
     Args:
@@ -96,11 +96,11 @@ def spread(means: Array, errors: Array) -> tuple[Estimate, float]:
     own = float(means.var(ddof=1) - np.mean(errors**2))
     drawn = (means + noise).var(axis=1, ddof=1)
     low, high = own + np.quantile(drawn - drawn.mean(), [0.025, 0.975])
-    std = Estimate(*(math.sqrt(max(0.0, variance)) for variance in (own, low, high)))
+    std = Interval(*(math.sqrt(max(0.0, variance)) for variance in (own, low, high)))
     return std, float(np.quantile(np.ptp(noise, axis=1), 0.95))
 
 
-def _plot(runs: list[Estimate], heights: list[float], nll: Estimate) -> Plot:
+def _plot(runs: list[Interval], heights: list[float], nll: Interval) -> Plot:
     series = Series.of("run, with its 95% interval", runs, heights)
     return Plot(
         "NLL by height",

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import mean_interval
+from analysis.stats.interval import Interval
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
@@ -57,7 +58,7 @@ def _judge(own: NDArray[np.float64], permuted: NDArray[np.float64]) -> Finding:
     increase = mean_interval(permuted.mean(axis=0) - own, _BLOCK)
     each = permuted.mean(axis=1) - own.mean()
     percent = 100.0 / max(abs(float(own.mean())), 1e-9)
-    percents = Estimate(increase.value * percent, increase.low * percent, increase.high * percent)
+    percents = Interval(increase.value * percent, increase.low * percent, increase.high * percent)
     good = increase.value < MAX_INCREASE
     meaning = "does not hang on which slot carries which ID" if good else "hangs on which slot carries which ID"
     return answer(

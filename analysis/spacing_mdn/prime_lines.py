@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import welch
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
-from analysis.stats.interval import NORMAL_95
+from analysis.stats.interval import NORMAL_95, Interval
 from trainables.spacing_mdn.data.source import BLOCK, Part
 
 MAX_SHARE_LEFT = 0.9
@@ -92,9 +92,9 @@ class Lines:
         power: (2, primes) variance of each line's sine, in spacings squared; spacings first, then residuals.
     """
 
-    share_left: Estimate
-    of_spacings: Estimate
-    of_residuals: Estimate
+    share_left: Interval
+    of_spacings: Interval
+    of_residuals: Interval
     power: Array
 
 
@@ -157,7 +157,7 @@ def fit_lines(heights: Array, primes: Array, spacings: Array, residuals: Array) 
     error = np.sqrt((_GROUPS - 1) / _GROUPS * np.square(without - without.mean(axis=0)).sum(axis=0))
     half = NORMAL_95 * error
     bounds = zip(whole, whole - half, whole + half, strict=True)
-    left, of_spacings, of_residuals = (Estimate(*(float(x) for x in triple)) for triple in bounds)
+    left, of_spacings, of_residuals = (Interval(*(float(x) for x in triple)) for triple in bounds)
     amplitude = np.linalg.solve(gram.sum(axis=0), moment.sum(axis=0)).T.reshape(2, 2, -1)
     return Lines(left, of_spacings, of_residuals, np.square(amplitude).sum(axis=1) / 2.0)
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import interval, mean_interval
 from trainables.spacing_mdn.config import SpacingConfig
@@ -60,7 +60,7 @@ def rollout_drift(subject: Any) -> Finding:
 
 def _judge(errors: Array, constant: float) -> Finding:
     finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(errors))
-    values: dict[str, Estimate | float] = {
+    values: dict[str, Value] = {
         f"error_{horizon}": mean_interval(errors[:, horizon - 1], 1) for horizon in HORIZONS if finite[horizon - 1]
     }
     values |= {"error_constant": constant, "windows": float(len(errors))}

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.stats.bootstrap import interval, mean_interval
+from analysis.stats.interval import Interval
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import affordable, predict_settings, score, without
 
@@ -63,7 +64,7 @@ def slot_ablation(subject: Any) -> Finding:
     return _judge(own, singles, tops, randoms, interval(lambda drawn: drawn.mean(axis=0).max(), judged))
 
 
-def _judge(own: Array, singles: Array, tops: dict[int, Array], randoms: dict[int, Array], largest: Estimate) -> Finding:
+def _judge(own: Array, singles: Array, tops: dict[int, Array], randoms: dict[int, Array], largest: Interval) -> Finding:
     number = len(singles)
     each = [mean_interval(change) for change in singles]
     top = {size: mean_interval(change) for size, change in tops.items()}
@@ -99,7 +100,7 @@ def nll_without(sample: Sample, absent: Sequence[Collection[int]]) -> Array:
     return np.stack([score(sample, prediction).cpu().numpy() for prediction in predictions])
 
 
-def _bars(each: Sequence[Estimate]) -> Plot:
+def _bars(each: Sequence[Interval]) -> Plot:
     return Plot(
         "NLL without one slot",
         "slot",
@@ -111,7 +112,7 @@ def _bars(each: Sequence[Estimate]) -> Plot:
     )
 
 
-def _curves(top: dict[int, Estimate], random: dict[int, Estimate]) -> Plot:
+def _curves(top: dict[int, Interval], random: dict[int, Interval]) -> Plot:
     sizes = list(top)
     return Plot(
         "NLL without several slots",

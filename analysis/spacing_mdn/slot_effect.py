@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import verdict
 from analysis.spacing_mdn.readout import entropies
 from analysis.stats.bootstrap import interval
+from analysis.stats.interval import Interval
 from trainables.spacing_mdn.model import Prediction
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import affordable, predict_settings, without
@@ -52,7 +53,7 @@ def slot_effect(subject: Any) -> Finding:
     return _judge(squares, share, entropy)
 
 
-def _judge(squares: Array, share: Estimate, entropy: Estimate) -> Finding:
+def _judge(squares: Array, share: Interval, entropy: Interval) -> Finding:
     number = squares.shape[1]
     each = [interval(lambda drawn: math.sqrt(drawn.mean()), column) for column in squares.T]
     first = int(np.argmax([effect.value for effect in each]))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, answer, diagnostic
 
 NEXT_TO_NOTHING = 0.01
 """Ratio of the shortest to the longest vector below which the shortest counts as absent."""
@@ -37,7 +37,7 @@ def slot_norms(subject: Any) -> Finding:
         raise NoEvidence("Slots are not finite numbers.")
     longest = float(norms.max())
     ratio = float(norms.min()) / longest if longest > 0.0 else 0.0
-    values: dict[str, Estimate | float] = {
+    values: dict[str, Value] = {
         "mean": float(norms.mean()),
         "shortest_to_longest": ratio,
         "contents_mean": float(contents.mean()),

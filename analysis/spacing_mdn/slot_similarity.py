@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.diagnose.api import Estimate, Finding, NoEvidence, Plot, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Value, answer, diagnostic
 from analysis.diagnose.verdicts import shown
 from analysis.stats.bootstrap import mean_interval
 from trainables.spacing_mdn.settings import predict_settings
@@ -49,7 +49,7 @@ def slot_similarity(subject: Any) -> Finding:
     if not all(np.isfinite(part).all() for part in (vectors, contents, ids, states) if part is not None):
         raise NoEvidence("Slots are not finite numbers.")
     pairs = _pairs(vectors)
-    values: dict[str, Estimate | float] = {
+    values: dict[str, Value] = {
         "vectors_mean": float(pairs.mean()),
         "vectors_max": float(pairs.max()),
         "contents_mean": float(_pairs(contents).mean()),

@@ -106,24 +106,12 @@ def otsu(values: Sequence[float]) -> Split | None:
     return Split(middle if middle < right else left, min(1.0, best / total))
 
 
-class BestOfK(NamedTuple):
-    """Score of a candidate of which only the best of k seeds will be used.
-
-    Attributes:
-        score: expected value of the best of k new seeds, in the metric's units; lower is better.
-        probability: that one of k succeeds.
-        successes: how many of its seeds did.
-    """
-
-    score: float
-    probability: float
-    successes: int
-
-
 def best_of_k(
     values: Sequence[float], lost: int, k: int, threshold: float, success_value: float, failure_value: float
-) -> BestOfK:
-    """Beta-binomial success model: P q + (1 - P) q_fail, for seeds that either find the good minimum or do not.
+) -> float:
+    """Expected value of the best of k new seeds, which find the good minimum or do not: P q + (1 - P) q_fail.
+
+    P is `success_probability`, q the mean of the seeds that succeeded.
 
     Args:
         values: of the seeds that ended; those at or below ``threshold`` succeeded.
@@ -141,4 +129,4 @@ def best_of_k(
     good = [value for value in values if value <= threshold]
     probability = success_probability(len(good), len(values) - len(good) + lost, k)
     value = fmean(good) if good else success_value
-    return BestOfK(probability * value + (1.0 - probability) * failure_value, probability, len(good))
+    return probability * value + (1.0 - probability) * failure_value

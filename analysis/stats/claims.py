@@ -148,13 +148,8 @@ def e_value(differences: Sequence[float], prior: Prior | None = None, c: float =
 def can_decide(num_max: int, test: Test, alpha: float = 0.05, prior_df: float = 0.0) -> bool:
     """Whether any ``num_max`` pairs at all can give the claim better or worse.
 
-    At alpha 0.05 sign flips need 6 pairs (2^-5 is above 2.5% a side) and the e-process 5 (3 or 4 with a prior).
-
-    Args:
-        num_max: pairs.
-        test: which.
-        alpha: two-sided.
-        prior_df: degrees of freedom of the prior that the e-process is given.
+    At alpha 0.05 sign flips need 6 pairs (2^-5 is above 2.5% a side) and the e-process 5 (3 or 4 with a prior of
+    ``prior_df`` degrees of freedom).
     """
     if test == "sign_flip":
         return 1 <= num_max <= MAX_SIGN_FLIP_PAIRS and math.ldexp(1.0, -num_max) <= alpha / 2.0
@@ -185,7 +180,6 @@ def judge(
         differences: b - a by pair, in the order in which they came (only the e-process minds). Replace failed seeds
             before.
         num_max: pairs at most; fixed before the first.
-        test: which.
         alpha: two-sided rate of false claims.
         region: half-width of the region of practical equivalence in the metric's units; 0 for none.
         prior: of one seed's variance; the e-process uses it, the other tests do not.
@@ -202,15 +196,11 @@ def judge(
         outcome = _fixed(differences, num_max, test, alpha, region)
     wins = sum((d < 0.0) + 0.5 * (d == 0.0) for d in differences)
     return Claim(
-        verdict=outcome.verdict,
         num_pairs=n,
         num_max=num_max,
         difference=mean_interval(differences, 1.0 - alpha),
         probability_better=proportion_interval(wins, n, 1.0 - alpha),
-        p_value=outcome.p_value,
-        e_value=outcome.e_value,
-        decided=outcome.decided,
-        reason=outcome.reason,
+        **outcome._asdict(),
     )
 
 

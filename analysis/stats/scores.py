@@ -1,4 +1,4 @@
-"""Scores of candidates over their seeds at one gate: what is learnt from everybody there, and what follows for each.
+"""Scores of candidates over their seeds at one gate: what is learnt from all of them, and what follows for each.
 
 Lower is better. A lost seed counts as the worst value seen at the gate. Not here: the order of candidates and who has
 gone on, nor the formulas (`analysis.stats.seeds`, `analysis.stats.best_of_k`).
@@ -75,7 +75,7 @@ class SeedScores:
         if self._is_mean:
             if values.keys() <= set(self._seeds):
                 return fmean(numbers)
-            # With a seed of its own, what that seed does to everybody must not count for or against it.
+            # Of a seed that the others lack, the effect on all candidates must not count for or against this one.
             blocks = (self._blocks.get(seed, 0.0) for seed in values)
             return fmean(number - block for number, block in zip(numbers, blocks, strict=True))
         if not math.isfinite(worst):
@@ -84,7 +84,7 @@ class SeedScores:
             return expected_min(numbers, min(self._k, len(numbers)))
         finite = [v for v in values.values() if v is not None]
         lost = len(values) - len(finite)
-        return best_of_k(finite, lost, self._k, self.success, self._success_value, self._failure_value).score
+        return best_of_k(finite, lost, self._k, self.success, self._success_value, self._failure_value)
 
     def successes(self, values: Values) -> int | None:
         """How many seeds found the good minimum; None while no line is drawn between good and bad."""

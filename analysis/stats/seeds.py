@@ -79,7 +79,7 @@ def moderated(prior: Prior, variance: float, df: float) -> float:
     return (prior.df * prior.variance + df * variance) / (prior.df + df)
 
 
-class TwoWayFit(NamedTuple):
+class _TwoWayFit(NamedTuple):
     """Least-squares fit of value = candidate + seed.
 
     Attributes:
@@ -95,7 +95,7 @@ class TwoWayFit(NamedTuple):
     dfs: list[float]
 
 
-def two_way_fit(rows: Sequence[Mapping[int, float]], reference: Sequence[int]) -> TwoWayFit:
+def two_way_fit(rows: Sequence[Mapping[int, float]], reference: Sequence[int]) -> _TwoWayFit:
     """Fit y_cs = mu_c + b_s + e, with seeds as blocks that candidates share.
 
     The seeds' normal equations are solved exactly: O(cells + seeds^3). A row that has just the reference seeds is
@@ -140,7 +140,7 @@ def two_way_fit(rows: Sequence[Mapping[int, float]], reference: Sequence[int]) -
     for row, score, key in zip(rows, scores, keys, strict=True):
         rss = math.fsum((value - score - blocks[seed]) ** 2 for seed, value in row.items())
         variances.append(rss / df_of[key] if df_of[key] else math.nan)
-    return TwoWayFit(scores, blocks, variances, [df_of[key] for key in keys])
+    return _TwoWayFit(scores, blocks, variances, [df_of[key] for key in keys])
 
 
 def _group_blocks(

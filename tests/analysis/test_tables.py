@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import tune_rh
-from analysis.diagnose.api import Estimate, Finding, Plot, Series
+from analysis.diagnose.api import Finding, Plot, Series
 from analysis.diagnose.findings import from_json, to_json
+from analysis.stats.interval import Interval
 from analysis.tables import RunTables
 from tests.analysis.run_folders import simulate, write_run
 from tests.worlds import records as on_disk
@@ -173,7 +174,7 @@ def test_a_race_and_a_comparison_have_the_same_tables(tmp_path: Path) -> None:
 
 
 def finding(name: str, verdict: str, value: float) -> Finding:
-    values = {"increase": Estimate(value, value - 1, value + 1), "count": 3.0}
+    values = {"increase": Interval(value, value - 1, value + 1), "count": 3.0}
     return Finding(name, verdict, "What it means.", values, {"increase": 0.5})  # type: ignore[arg-type]
 
 
@@ -228,16 +229,16 @@ def test_findings_survive_their_json() -> None:
         x_ticks=("one", "two"),
         log_y=True,
     )
-    values = {"a": Estimate(1.0, -math.inf, math.inf), "b": 2.0}
+    values = {"a": Interval(1.0, -math.inf, math.inf), "b": 2.0}
     whole = [Finding("x", "warn", "Words.", values, {"a": 0.5}, (plot,)), Finding("y", "no_evidence", "Nothing.")]
     assert from_json(to_json(whole, {"x": 1.5})) == whole
     text = to_json(
-        [Finding("z", "fail", "Not a number.", {"a": Estimate(math.nan, math.nan, math.nan), "b": math.nan})]
+        [Finding("z", "fail", "Not a number.", {"a": Interval(math.nan, math.nan, math.nan), "b": math.nan})]
     )
     assert "NaN" not in text
     (back,) = from_json(text)
     estimate, plain = back.values["a"], back.values["b"]
-    assert isinstance(estimate, Estimate)
+    assert isinstance(estimate, Interval)
     assert isinstance(plain, float)
     assert math.isnan(estimate.low)
     assert math.isnan(plain)

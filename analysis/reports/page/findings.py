@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.diagnose.api import Diagnostic, Estimate, Finding, Plot
+from analysis.diagnose.api import Diagnostic, Finding, Plot, Value
 from analysis.reports.page.facts import Facts
 from analysis.reports.page.tables import Cell, Table, value_text
 from analysis.reports.plots import Picture, draw
 from analysis.reports.run_findings import tables as run_tables
 from analysis.reports.tables import NONE
+from analysis.stats.interval import Interval
 from trainables.errors import UnknownFamily
 
 MAX_COLUMNS = 6
@@ -208,5 +209,5 @@ def _limit(thresholds: Sequence[float]) -> str:
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
-def _number(value: Estimate | float) -> float:
-    return value.value if isinstance(value, Estimate) else value
+def _number(value: Value) -> float:
+    return value.value if isinstance(value, Interval) else value

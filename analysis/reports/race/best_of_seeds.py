@@ -136,5 +136,5 @@ def _best_of(values: Sequence[float], lost: int, k: int, line: Line | None) -> B
         bad = [x for x in filled if x > line.value]
         # Where one kind was never seen, the nearest that can be said of it: a success is at the line, a failure is no
         # better than the worst.
-        model = best_of_k(values, lost, k, line.value, line.value, fmean(bad) if bad else max(filled)).score
+        model = best_of_k(values, lost, k, line.value, line.value, fmean(bad) if bad else max(filled))
     return BestOf(k, value, success, model)

@@ -15,8 +15,9 @@ from xml.etree import ElementTree
 import pytest
 
 from analysis import baselines
-from analysis.diagnose.api import Baseline, Estimate, Finding, Plot, Series
+from analysis.diagnose.api import Baseline, Finding, Plot, Series
 from analysis.diagnose.findings import to_json
+from analysis.stats.interval import Interval
 from tests.analysis.reports.report_files import tokens
 from tests.analysis.run_folders import simulate, write_page, write_run
 from tests.decide.test_policy_required import search as required
@@ -109,7 +110,7 @@ def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Plot("Map", "slot", "slot", "heat", grid=((0.0, 1.0), (1.0, 0.0)), x_ticks=("s0", "s1")),
     )
     for name, verdict in (("c0002-s7", "pass"), ("c0002-s42", "fail"), ("c0000-s7", "pass")):
-        values = {"increase_nats": Estimate(0.1 if verdict == "pass" else 0.3, 0.0, 0.4)}
+        values = {"increase_nats": Interval(0.1 if verdict == "pass" else 0.3, 0.0, 0.4)}
         some = [
             Finding("permutation", verdict, f"<b>It</b> is {verdict}.", values, {"increase_nats": 0.2}, plots),  # type: ignore[arg-type]
             Finding("not_of_this_version", "warn", "Nobody knows it."),

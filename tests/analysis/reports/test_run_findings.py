@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.diagnose.api import Estimate, Finding
+from analysis.diagnose.api import Finding
 from analysis.diagnose.findings import from_json, to_json
 from analysis.diagnose.registry import offered
 from analysis.reports import run_findings
 from analysis.reports.page.facts import gather
 from analysis.reports.page.words import answers
 from analysis.reports.run_findings import NO_BREAK
+from analysis.stats.interval import Interval
 from tests.analysis.reports.report_files import tokens
 from tests.analysis.reports.test_report_html import Page
 from tests.analysis.run_folders import simulate
@@ -243,11 +244,11 @@ def test_values_have_the_digits_that_their_intervals_carry(tmp_path: Path) -> No
     simulate(tmp_path / "run", curve, num_candidates=2)
     facts = gather(load(tmp_path / "run"), "finished")
     values = {
-        "c0001.loss": Estimate(1.23456, 1.2, 1.3),
+        "c0001.loss": Interval(1.23456, 1.2, 1.3),
         "c0000.loss": 1.0,
         "c0000.other": math.nan,
         "c9999.loss": 2.0,
-        "plain": Estimate(0.5, math.nan, math.nan),
+        "plain": Interval(0.5, math.nan, math.nan),
     }
     first, second = run_findings.tables(facts, [Finding("any", "pass", ".", values, {"plain": 1.0, "c0001.loss": 2.0})])
     assert [[cell.text for cell in row] for row in first.rows] == [

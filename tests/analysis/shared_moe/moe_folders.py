@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.diagnose.api import Estimate
+from analysis.stats.interval import Interval
 from analysis.view import Run
 from tests.analysis.run_folders import read_run, write_run
 from tests.analysis.values import estimate as estimate
@@ -120,7 +120,7 @@ def _real(events: Sequence[Event], labels: Sequence[str], of: Plan, step_s: Mapp
             yield event
 
 
-def is_close(found: Estimate, value: float, half: float) -> bool:
+def is_close(found: Interval, value: float, half: float) -> bool:
     return (found.value, found.low, found.high) == pytest.approx((value, value - half, value + half), abs=1e-9)
 
 

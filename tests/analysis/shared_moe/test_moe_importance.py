@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.diagnose.api import Estimate, Finding
+from analysis.diagnose.api import Finding
 from analysis.diagnose.findings import from_json, to_json
 from analysis.diagnose.registry import diagnose
 from analysis.diagnose.subject import open_checkpoint
 from analysis.shared_moe import depth_specialisation, expert_importance, routing_balance
 from analysis.shared_moe.expert_importance import affordable, drop_each
+from analysis.stats.interval import Interval
 from tests.analysis.shared_moe.moe_models import (
     BY_HAND,
     SURE,
@@ -253,7 +254,7 @@ def test_any_config_gets_its_findings(fields: dict[str, Any], make_task: MakeTas
         assert (finding.verdict == "no_evidence") == (not finding.values) == (not finding.plots)
         assert set(finding.threshold) <= set(finding.values)
         for estimate in finding.values.values():
-            numbers = [estimate.value, estimate.low, estimate.high] if isinstance(estimate, Estimate) else [estimate]
+            numbers = [estimate.value, estimate.low, estimate.high] if isinstance(estimate, Interval) else [estimate]
             assert np.isfinite(numbers).all()
 
 

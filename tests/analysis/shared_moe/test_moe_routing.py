@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.diagnose.api import Estimate
 from analysis.shared_moe import depth_specialisation, routing_balance
 from analysis.shared_moe.depth_specialisation import distances, shuffled_distances
 from analysis.shared_moe.routed import load, route
 from analysis.shared_moe.routing_balance import highest_vio
 from analysis.stats.bootstrap import interval
+from analysis.stats.interval import Interval
 from tests.analysis.shared_moe.moe_models import BY_HAND, SURE, by_depth, by_position, even, subject
 from tests.analysis.values import value
 from tests.trainables.shared_moe.conftest import MakeTask, make_task, pydoc_dir, trained
@@ -140,7 +140,7 @@ class TestBalance:
         found = BALANCE(one).values["load_top4"]
         assert found == BALANCE(one).values["load_top4"]
         entropy = BALANCE(one).values["balance_entropy"]
-        assert isinstance(entropy, Estimate)
+        assert isinstance(entropy, Interval)
 
         def by_definition(drawn: Any) -> float:
             p = drawn.sum(axis=(0, 1)) / drawn.sum()

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from analysis.diagnose.api import Diagnostic, Estimate
+from analysis.diagnose.api import Diagnostic
 from analysis.diagnose.findings import from_json, to_json
 from analysis.shared_moe import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
 from analysis.shared_moe.aux_tradeoff import effective_coefficient
 from analysis.shared_moe.finishers import Curve, matched, over_seeds, reached
+from analysis.stats.interval import Interval
 from analysis.view import Run
 from tests.analysis.run_folders import read_run, simulate, write_run
 from tests.analysis.shared_moe.moe_folders import (
@@ -67,7 +68,7 @@ def test_a_planted_cost_of_balance_is_found_with_its_size(tmp_path: Path) -> Non
     assert is_close(estimate(found, "cost_per_0.01"), 0.03, T * 0.3 * 0.01 / math.sqrt(3))
     assert is_close(estimate(found, "change_of_balance_entropy"), 0.2, 0.0)
     assert is_close(estimate(found, "change_of_max_vio"), -2.0, 0.0)
-    assert estimate(found, "rank_correlation") == Estimate(1.0, 1.0, 1.0)
+    assert estimate(found, "rank_correlation") == Interval(1.0, 1.0, 1.0)
     assert is_close(estimate(found, "c0003.minus_control"), 0.03, T * 0.3 * 0.01 / math.sqrt(3))
     assert (found.values["num_seeds"], found.values["at_step"], found.values["c0003.coefficient"]) == (3, 100, 0.02)
     assert found.threshold == {"cost": aux_tradeoff.NEARLY_FREE}

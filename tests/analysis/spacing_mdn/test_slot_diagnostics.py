@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.diagnose.api import Estimate
 from analysis.spacing_mdn import readout, slot_ablation, slot_effect, slot_gradients, slot_norms, slot_similarity
+from analysis.stats.interval import Interval
 from tests.analysis.conftest import MakeSubject, MakeTask, Subject
 from tests.analysis.spacing_mdn.slot_models import FIELDS, NO_SLOTS, set_slots, spoiled, stirred
 from tests.analysis.values import value
@@ -288,7 +288,7 @@ def test_any_layout_gets_a_finding(
     assert (finding.verdict == "no_evidence") == (not finding.values)
     assert set(finding.threshold) <= set(finding.values)
     for estimate in finding.values.values():
-        numbers = [estimate.value, estimate.low, estimate.high] if isinstance(estimate, Estimate) else [estimate]
+        numbers = [estimate.value, estimate.low, estimate.high] if isinstance(estimate, Interval) else [estimate]
         assert np.isfinite(numbers).all()
     if fields.get("layout") == "prefix" and diagnostic in READ_ONLY:
         assert finding.verdict == "no_evidence"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from analysis.diagnose.api import Estimate
 from analysis.stats.bootstrap import interval, mean_interval
+from analysis.stats.interval import Interval
 
 REPEATS = 400
 
@@ -75,7 +75,7 @@ def test_a_wider_level_is_wider() -> None:
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def same(found: Estimate, value: float) -> bool:
+def same(found: Interval, value: float) -> bool:
     return np.array_equal([found.value, found.low, found.high], [value, math.nan, math.nan], equal_nan=True)
 
 

@@ -365,7 +365,7 @@ def test_the_success_model_keeps_the_best_of_bimodal_candidates_more_often_than_
             "mean": [fmean(row) for row in rows],
             "median": [median(row) for row in rows],
             "minimum": [min(row) for row in rows],
-            "model": [best_of_k(row, 0, k, split.threshold, low, high).score for row in rows],
+            "model": [best_of_k(row, 0, k, split.threshold, low, high) for row in rows],
         }
         for name, score in scores.items():
             kept[name] += sum(s < score[best] for s in score) < 10

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 
-from analysis.stats.best_of_k import BestOfK, best_of_k, expected_min, expected_min_interval, otsu, success_probability
+from analysis.stats.best_of_k import best_of_k, expected_min, expected_min_interval, otsu, success_probability
 from analysis.stats.interval import Interval, mean_interval, proportion_interval
 from analysis.stats.seeds import Prior, fit_prior, moderated, two_way_fit
 from analysis.stats.student import digamma, inverse_trigamma, t_cdf, t_quantile, trigamma
@@ -339,10 +339,10 @@ def test_otsu_is_the_best_of_all_cuts(values: list[float], scale: float) -> None
 
 def test_the_score_of_the_best_of_k() -> None:
     p = success_probability(1, 3, 2)
-    assert best_of_k([1.0, 3.0, 4.0], 1, 2, 1.5, 0.9, 5.0) == BestOfK(pytest.approx(p * 1.0 + (1 - p) * 5.0), p, 1)
+    assert best_of_k([1.0, 3.0, 4.0], 1, 2, 1.5, 0.9, 5.0) == pytest.approx(p * 1.0 + (1 - p) * 5.0)
     p = success_probability(0, 2, 2)
-    assert best_of_k([3.0], 1, 2, 1.5, 0.9, 5.0) == BestOfK(pytest.approx(p * 0.9 + (1 - p) * 5.0), p, 0)
-    assert best_of_k([1.5], 0, 1, 1.5, 0.9, 5.0).successes == 1
+    assert best_of_k([3.0], 1, 2, 1.5, 0.9, 5.0) == pytest.approx(p * 0.9 + (1 - p) * 5.0)
+    assert best_of_k([1.5], 0, 1, 1.5, 0.9, 5.0) == pytest.approx(0.75 * 1.5 + 0.25 * 5.0)
     with pytest.raises(ValueError, match="lost"):
         best_of_k([math.nan], 0, 1, 1.5, 0.9, 5.0)
 
