@@ -18,7 +18,7 @@ import tomli_w
 from tests.trainables.text import text_sets
 from tests.worlds.plans import fields
 from tune_rh.cli.main import COMMANDS, main
-from tune_rh.record.journal import RunLock, RunPaths
+from tune_rh.record.journal import RunPaths, locked
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
@@ -173,7 +173,7 @@ def test_unknown_run_exits_5_with_those_there_are(shell: Shell) -> None:
 
 
 def test_a_locked_run_exits_5_with_the_holder(shell: Shell, run: Path) -> None:
-    with RunLock(RunPaths(run)):
+    with locked(RunPaths(run)):
         code, _, err = shell("resume", "scripted", "--runner", "local")
         assert code == 5
         assert f'"pid": {os.getpid()}' in err

@@ -18,7 +18,7 @@ from tests.record.test_events import BAD, EVENTS, same
 from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
 from tune_rh.record import journal as journal_module
 from tune_rh.record.events import Event, SpaceExhausted
-from tune_rh.record.journal import Journal, RunLock, RunPaths, read
+from tune_rh.record.journal import Journal, RunPaths, locked, read
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def test_a_bad_line_in_the_middle_is_refused_by_number(path: Path, bad: bytes, n
 HOLDER = """
 import sys
 from pathlib import Path
-from tune_rh.record.journal import RunLock, RunPaths
-with RunLock(RunPaths(Path(sys.argv[1]))):
+from tune_rh.record.journal import RunPaths, locked
+with locked(RunPaths(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -105,17 +105,17 @@ def hold(root: Path) -> subprocess.Popen[str]:
 def test_one_writer_at_a_time_and_a_kill_releases(tmp_path: Path) -> None:
     with hold(tmp_path) as process:
         with pytest.raises(RunLocked, match=f'another process is writing this run .*"pid": {process.pid},'):
-            RunLock(RunPaths(tmp_path)).__enter__()
+            locked(RunPaths(tmp_path)).__enter__()
         process.kill()
         process.wait()
-    with RunLock(RunPaths(tmp_path)):
+    with locked(RunPaths(tmp_path)):
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
 
 
 def test_a_lock_let_go_in_good_order_can_be_taken_again(tmp_path: Path) -> None:
-    with RunLock(RunPaths(tmp_path)), pytest.raises(RunLocked), RunLock(RunPaths(tmp_path)):
+    with locked(RunPaths(tmp_path)), pytest.raises(RunLocked), locked(RunPaths(tmp_path)):
         pass
-    with RunLock(RunPaths(tmp_path)), hold_refused(tmp_path):
+    with locked(RunPaths(tmp_path)), hold_refused(tmp_path):
         pass
     with hold(tmp_path) as process:
         process.communicate("\n")
@@ -207,7 +207,6 @@ def test_a_line_that_did_not_reach_the_disk_is_taken_back(
 
 def test_every_file_of_a_run_lies_inside_its_folder(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
-    names = [name for name, value in vars(RunPaths).items() if isinstance(value, property)]
-    found = [getattr(paths, name) for name in names] + [paths.member("c0001-s7")]
+    found = [file for name, file in vars(paths).items() if name != "root"] + [paths.member("c0001-s7")]
     assert len(set(found)) == len(found)
     assert all(tmp_path in file.parents for file in found)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tune_rh.record.events import Event
-from tune_rh.record.journal import RunLock, RunPaths
+from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.run.runner import start_session
@@ -29,7 +29,7 @@ def main(root: Path, data_dir: Path, kill_after: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     paths = RunPaths(root)
-    with RunLock(paths):
+    with locked(paths):
         run = runs.open_run(paths, data_dir)
         search = start_session(run, runner="local", slots=1)
         search.watchers.append(watch)

@@ -13,10 +13,8 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import IO
 
 from tune_rh.errors import JournalCorrupt, RunLocked, storage_full
 from tune_rh.record.events import KINDS, Event, MemberId, decode, encode
@@ -24,61 +22,21 @@ from tune_rh.record.events import KINDS, Event, MemberId, decode, encode
 JOURNAL_SCHEMA = 3
 
 
-@dataclass(frozen=True)
 class RunPaths:
     """Every file and folder of a run, from its root ``runs/<name>``."""
 
-    root: Path
-
-    @property
-    def plan(self) -> Path:
-        """The resolved plan."""
-        return self.root / "plan.toml"
-
-    @property
-    def provenance(self) -> Path:
-        """What code, libraries, data and machine the run began with."""
-        return self.root / "provenance.json"
-
-    @property
-    def journal(self) -> Path:
-        """The append-only record."""
-        return self.root / "journal.jsonl"
-
-    @property
-    def study(self) -> Path:
-        """The Optuna study (SQLite); rebuilt from the journal if it is lost."""
-        return self.root / "study.db"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the one process that writes the run."""
-        return self.root / "lock"
-
-    @property
-    def stop_request(self) -> Path:
-        """Workers that see this file hand their member back at the next step."""
-        return self.root / "stop-requested"
-
-    @property
-    def ray(self) -> Path:
-        """Ray Tune's own files."""
-        return self.root / "ray"
-
-    @property
-    def best(self) -> Path:
-        """The exported best candidate."""
-        return self.root / "best"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Scalars for watching: ``tensorboard --logdir`` of this folder."""
-        return self.root / "tensorboard"
-
-    @property
-    def report(self) -> Path:
-        """What is written for people: text, figures, tables."""
-        return self.root / "report"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.plan = root / "plan.toml"  # as it was resolved
+        self.provenance = root / "provenance.json"  # what code, libraries, data and machine the run began with
+        self.journal = root / "journal.jsonl"  # the append-only record
+        self.study = root / "study.db"  # of Optuna; made again from the journal if it is lost
+        self.lock = root / "lock"  # held by the one process that writes the run
+        self.stop_request = root / "stop-requested"  # workers that see it hand their member back at the next step
+        self.ray = root / "ray"  # Ray Tune's own files
+        self.best = root / "best"  # the exported best candidate
+        self.tensorboard = root / "tensorboard"
+        self.report = root / "report"  # text, figures, tables
 
     def member(self, member: MemberId | str) -> Path:
         """The folder of one member (`trainables.worker.folder` writes it)."""
@@ -163,36 +121,22 @@ def _unknown_kind(line: bytes) -> str | None:
     return kind if isinstance(kind, str) and kind not in KINDS else None
 
 
-class RunLock:
-    """One writer at a time: an flock on ``runs/<name>/lock`` that the kernel releases even after kill -9."""
-
-    def __init__(self, paths: RunPaths) -> None:
-        self._path = paths.lock
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> RunLock:
-        file = self._path.open("a+")
+@contextmanager
+def locked(paths: RunPaths) -> Iterator[None]:
+    """Be the one writer of a run while the block runs: an flock that the kernel releases even after kill -9."""
+    with paths.lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
             raise RunLocked(
-                f"{self._path.parent}: another process is writing this run ({holder}). "
+                f"{paths.root}: another process is writing this run ({file.read().strip() or 'unknown'}). "
                 "Wait for it to end or stop it with Ctrl-C there"
             ) from error
-        file.seek(0)
-        file.truncate()
+        file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         file.flush()
-        self._file = file
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        yield
 
 
 def is_locked(paths: RunPaths) -> bool:

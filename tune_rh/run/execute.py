@@ -23,7 +23,7 @@ from tune_rh.decide.scheduler import Finish, scheduler_of
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan.schema import Plan
 from tune_rh.record.history import History
-from tune_rh.record.journal import RunLock, RunPaths
+from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import preflight, runs
 from tune_rh.run.runner import Runner, start_session
 from tune_rh.run.runs import OpenRun, data_source, dataset, open_run
@@ -107,7 +107,7 @@ def launch(
 
 def execute(paths: RunPaths, place: Place, audience: Audience, conclude: Conclude) -> Outcome:
     """Bring a run to its end, or to a clean stop; at its end ``conclude`` is called while the run is still locked."""
-    with RunLock(paths):
+    with locked(paths):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             run = open_run(paths, place.data_dir)

@@ -46,7 +46,7 @@ def resume_command(paths: RunPaths, *options: str) -> str:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run that is ready to go on: who holds it also holds its `RunLock`.
+    """A run that is ready to go on: its holder has it `tune_rh.record.journal.locked`.
 
     Attributes:
         leases: numbers its jobs, so that a worker which was replaced cannot pass for its successor.

@@ -25,7 +25,7 @@ from tests.worlds import records as on_disk
 from tests.worlds.plans import plan
 from tune_rh.errors import JournalCorrupt
 from tune_rh.record.events import SessionEnded, SessionStarted
-from tune_rh.record.journal import RunLock, RunPaths
+from tune_rh.record.journal import RunPaths, locked
 from tune_rh.results import reporting
 from tune_rh.results.reading import read
 
@@ -331,7 +331,7 @@ def test_baselines_are_measured_once_for_the_same_data(tmp_path: Path) -> None:
 
 def test_the_command_says_whether_the_run_is_being_written(tmp_path: Path) -> None:
     paths = on_disk.make(tmp_path / "run", **on_disk.SMALL)
-    with RunLock(paths):
+    with locked(paths):
         page = Page(reporting.write(read(paths), tmp_path))
     assert "The run is going on" in page.words
     assert "No baselines" in page.words
