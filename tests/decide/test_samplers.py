@@ -73,7 +73,7 @@ def search(sampler: Sampler, num: int, space: Space = SPACE) -> tuple[History, l
         for attempt in range(100):
             drawn = draw(sampler, space, history, attempt)
             new = added(number, drawn)
-            if not history.knows(new.config_digest):
+            if history.named(new.config_digest) is None:
                 break
         else:
             new = SpaceExhausted(100)  # type: ignore[assignment]

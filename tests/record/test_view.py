@@ -49,7 +49,7 @@ def assert_same_gates(folder: Path, history: History) -> None:
     run, sign = read_run(folder), 1.0 if history.plan.mode == "min" else -1.0
     for gate, entries in zip(history.gates, run.gates, strict=True):
         found = {e.candidate: e for e in entries}
-        others = {c.id: c.index for c in history.candidates.values() if gate.has(c.index)}
+        others = {c.id: c.index for c in history.candidates.values() if c.index and gate.has(c.index)}
         assert {name for name, e in found.items() if not e.is_control} == set(others)
         assert {name for name, e in found.items() if e.rank is not None} == {
             name for name, index in others.items() if index not in gate.unranked

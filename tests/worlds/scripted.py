@@ -340,7 +340,7 @@ def check_gates(sim: Simulation) -> None:
             assert not gate.waiting or len(through) >= min(stage.top, stage.at_most or stage.top)
         assert not gate.passing
         arrived = [c for c in history.candidates.values() if c.stage >= k]
-        assert gate.unranked.keys() == {c.index for c in arrived if k < c.added.ranked_from}
+        assert gate.unranked.keys() - {0} == {c.index for c in arrived if k < c.added.ranked_from}
     finished = [c for c in sim.others() if c.stage == plan.last_stage and not all(m.lost for m in c.members.values())]
     if any(gate.waiting for gate in history.gates[:-1]) and not capped:
         assert finished

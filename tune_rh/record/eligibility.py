@@ -1,7 +1,7 @@
 """Whether a candidate may pass a gate at all, whatever its rank: its health, and how far it is behind the control.
 
 Pure functions of a plan and of what has arrived. Not here: the rules on numbers (`tune_rh.record.rules`), ranks
-(`tune_rh.record.gate`). At the end of the last stage there is no gate, and nobody is kept from it.
+(`tune_rh.record.gate`). The end of the last stage is no gate: no candidate is barred there.
 """
 
 from __future__ import annotations
@@ -25,43 +25,33 @@ def bar(
     control: Candidate | None,
     at_gate: Values | None,
 ) -> str:
-    """Why the candidate may not pass the gate that it has come to; empty if it may. Arguments as below."""
-    unhealthy = bar_by_health(plan, candidate.stage, members)
-    if unhealthy or control is None or at_gate is None:
-        return unhealthy
-    return bar_by_gap(plan, candidate, values, control, at_gate)
-
-
-def bar_by_health(plan: Plan, stage: int, members: Iterable[Member]) -> str:
-    """Why a candidate with these members at the gate of ``stage`` (of a race: a member) may not pass; empty if it may.
-
-    One that an earlier gate had bought and that stayed there is not among them: it reported on another step.
-    """
-    if stage == plan.last_stage:
-        return ""
-    return out_of_bounds(plan.rules.health, [m.curve for m in members if not m.lost]) or ""
-
-
-def bar_by_gap(plan: Plan, candidate: Candidate, values: Values, control: Candidate, at_gate: Values) -> str:
-    """Why the candidate is too far behind the control to pass the gate that it has come to; empty if it is not.
+    """Why the candidate may not pass the gate that it has come to; empty if it may.
 
     Args:
-        plan: without a gap rule nobody is.
-        candidate: with ``values`` at the gate of its stage, by seed; None for a lost one.
-        values: see ``candidate``.
-        control: with ``at_gate``, its values at that same gate: it may have gone further since.
+        plan: with its rules.
+        candidate: with ``members`` at the gate of its stage.
+        members: without a seed that an earlier gate had bought: it stayed there, and reported on another step.
+        values: of the members, by seed; None for a lost one.
+        control: may be further by now; with its values ``at_gate`` where it has come that far.
         at_gate: see ``control``.
     """
-    rule = plan.gap
-    if rule is None or candidate.stage == plan.last_stage:
-        return ""
+    unhealthy = bar_by_health(plan, candidate.stage, members)
+    if unhealthy or plan.gap is None or candidate.stage == plan.last_stage or control is None or at_gate is None:
+        return unhealthy
     first, now = [], []
     for seed, value in values.items():
         other = at_gate.get(seed)
         if value is not None and other is not None:
             now.append(value - other)
             first.append(_first(plan, candidate.members[seed]) - _first(plan, control.members[seed]))
-    return too_far_behind(rule, first, now) or ""
+    return too_far_behind(plan.gap, first, now) or ""
+
+
+def bar_by_health(plan: Plan, stage: int, members: Iterable[Member]) -> str:
+    """Why a candidate (of a race: a member) may not pass the gate of ``stage`` with these members; empty if it may."""
+    if stage == plan.last_stage:
+        return ""
+    return out_of_bounds(plan.rules.health, [m.curve for m in members if not m.lost]) or ""
 
 
 def health(rule: PromoteRule | None, members: Iterable[Member]) -> dict[str, float]:

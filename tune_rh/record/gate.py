@@ -1,5 +1,9 @@
 """One gate: who has arrived, how they rank, who has gone on. Kept up to date arrival by arrival.
 
+After every call `order` holds all that are ranked. `waiting`, `held` and `cut` are parts of it without a candidate in
+common, and without those that went on or are out; `healthier` is a part of `waiting`. All are sorted by the scores as
+they are now: a rank leaves its lists by its old score before the new one is noted.
+
 An arrival costs O(log n) beside the fit over all seeds, which is made anew for each of the first arrivals and then
 whenever their number has grown by a quarter. Lower is better; the objective's sign is turned before it comes here.
 """
@@ -39,12 +43,11 @@ class Gate:
         self.cut: list[Rank] = []  # where gates stop at once: those that were below the cut when they arrived
         self.held: list[Rank] = []  # those that wait for a seed more or for a diagnosis
         self.healthier: list[Rank] = []  # those of `waiting` that are healthier than the control, by the rule
-        self.unranked: dict[int, Values] = {}  # those that are scored, and take no rank and no quota
+        self.unranked: dict[int, Values] = {}  # scored, without rank and quota: the control (0), references, follow-ups
         self.passing: list[int] = []  # unranked ones that wait to go on
         self.num_promoted = 0
         self.num_lost_later = 0
         self.num_extra = 0
-        self.control: Values | None = None
         self.control_health: Mapping[str, float] = {}
         self._terms = plan.gate(stage)
         sign = 1.0 if plan.mode == "min" else -1.0
@@ -72,9 +75,10 @@ class Gate:
         """Candidate ``index`` is complete here; ``values`` has one entry a seed, None for a lost one.
 
         ``health`` has the metrics of the promote rule as they are now: they stay so when the candidate has gone on.
-        One that is not ``eligible`` (all seeds lost, or a failing health check) goes no further: it is out. A
+        A candidate that is not ``eligible`` (all seeds lost, or a failing health check) goes no further: it is out. A
         candidate that was held arrives a second time, with one seed more.
         """
+        # First what all lost seeds count as, then this candidate's score, then what is learnt with it in.
         self._see(values)
         if index in self._held:
             self._held.discard(index)
@@ -113,8 +117,9 @@ class Gate:
 
     def arrive_control(self, values: Values, health: Mapping[str, float] = MappingProxyType({})) -> None:
         """The control is complete here; arguments as for a candidate."""
-        self.control = dict(values)
+        self.unranked[0] = dict(values)
         self.control_health = health
+        # Before its values are seen: a rank that they change leaves and enters both lists.
         self.healthier = [rank for rank in self.waiting if self._is_healthier(rank.entry)]
         self._see_beside(values)
 
@@ -190,18 +195,18 @@ class Gate:
         """Standard error of a candidate's mean over seeds, moderated over all, and its degrees of freedom."""
         return self._error(self.values(index))
 
+    @property
+    def control(self) -> Values | None:
+        """What the control arrived with, or None while it is on its way."""
+        return self.unranked.get(0)
+
     def control_score(self) -> float | None:
         """The control's score, or None while it is on its way."""
-        return None if self.control is None else self._score(self.control)
+        return None if self.control is None else self.score(0)
 
-    def control_error(self) -> tuple[float, float]:
-        """As `error`, for the control."""
-        return (math.nan, 0.0) if self.control is None else self._error(self.control)
-
-    def successes(self, index: int | None) -> int | None:
-        """How many seeds of a candidate (None: of the control) found the good minimum; None where no line is drawn."""
-        values = self.control if index is None else self.values(index)
-        return None if values is None else self._seeds.successes(values)
+    def successes(self, index: int) -> int | None:
+        """How many seeds of a candidate found the good minimum; None where no line is drawn."""
+        return self._seeds.successes(self.values(index))
 
     @property
     def success(self) -> float | None:
@@ -283,7 +288,7 @@ class Gate:
             self._rescore(self._with_failures)
 
     def _see_beside(self, values: Values) -> None:
-        """As `_see`, for one that is not ranked: it may be the first here, or show a new worst to learn from."""
+        """As `_see`, of an unranked candidate: it may be the first here, or show a new worst to learn from."""
         self._see(values)
         if self._seeds.shifts:
             self._learn()

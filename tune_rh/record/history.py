@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from analysis.stats.scores import Values
+from analysis.view import Report
 from tune_rh.plan.schema import Plan
 from tune_rh.record.eligibility import bar, bar_by_health, health
 from tune_rh.record.events import (
@@ -40,7 +41,6 @@ from tune_rh.record.members import (
     FRESH,
     TEST,
     Candidate,
-    Cost,
     Ended,
     Member,
     Pending,
@@ -56,8 +56,8 @@ class History:
         self.candidates: dict[str, Candidate] = {}
         self._known: dict[tuple[str, int | None], str] = {}
         self.gates = [Gate(plan, stage) for stage in range(len(plan.stages))]
-        self.incomplete = [0 for _ in plan.stages]
-        self.pending: list[Pending] = []
+        self.incomplete = [0 for _ in plan.stages]  # ranked entries on their way to each gate; at 0 it can be closed
+        self.pending: list[Pending] = []  # sorted; a member stands in it once, and not while it runs
         self.running: dict[MemberId, Member] = {}
         self.references: list[Candidate] = []
         self.follow_ups: list[Candidate] = []
@@ -100,10 +100,6 @@ class History:
         """Whether the candidate has come to the gate of its stage and may go no further."""
         return self.gates[candidate.stage].is_out(candidate.index)
 
-    def knows(self, config_digest: str, patience_steps: int | None = None) -> bool:
-        """Whether a candidate has that config (and that patience of its own)."""
-        return self.named(config_digest, patience_steps) is not None
-
     def named(self, config_digest: str, patience_steps: int | None = None) -> str | None:
         """The first candidate with that config (and that patience of its own)."""
         return self._known.get((config_digest, patience_steps))
@@ -114,8 +110,7 @@ class History:
 
     def is_complete(self, candidate: Candidate) -> bool:
         """Whether all seeds of the candidate's present stage are in."""
-        gate = self.gates[candidate.stage]
-        return gate.control is not None if candidate is self.control else gate.has(candidate.index)
+        return self.gates[candidate.stage].has(candidate.index)
 
     def shown(self, value: float) -> float:
         """A value in the objective's own sign."""
@@ -212,11 +207,12 @@ class History:
         member.diverged = event.diverged
         before = member.step
         value = self._sign * event.metrics.get(self.plan.objective, math.nan)
-        if member.curve.add(event.step, value, event.metrics):
+        if member.curve.add(event.step, value, event.metrics):  # a step that was trained again is not spent again
             self.steps_spent += event.step - before
-            seconds, total = member.slot_seconds, self.slot_seconds
-            cost = Cost(member.stage, event.train_s, event.eval_s, seconds, self.steps_spent, total)
-            member.costs.append(cost)
+            shown = self.shown(value) if math.isfinite(value) else math.nan
+            of_event = (event.train_s, event.eval_s, event.diverged)
+            spent = (member.slot_seconds, self.steps_spent, self.slot_seconds)
+            member.reports.append(Report(event.step, shown, event.metrics, member.stage, *of_event, *spent))
 
     def _spend(self, member: Member, seconds: float) -> None:
         member.slot_seconds += seconds
@@ -242,6 +238,7 @@ class History:
             member.settle("idle" if event.outcome == "parked" else event.outcome, event.reason)
         if kind in ("stopped", "diverged", "failed", "not tested", "not diagnosed"):
             self.decisions.append(Ended(event, kind, member.stage))
+        # Offered first: when it has arrived it may be offered once more, to be checked.
         self._offer(candidate, member)
         self._arrive(candidate, member)
 
@@ -283,7 +280,7 @@ class History:
         self.incomplete[candidate.stage] -= candidate.is_ranked
         if candidate is self.control:
             gate.arrive_control(values, health(gate.rule, members))
-            if self.plan.gap is not None:
+            if self.plan.gap is not None:  # those that came before it have waited for it
                 for other in self._by_index[1:]:
                     if other.stage == candidate.stage:
                         self._arrive(other, other.members[seeds[0]])
@@ -305,7 +302,7 @@ class History:
         elif candidate.required_check == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
             self._require_check(candidate, members)
         if candidate.stage and candidate.is_ranked:
-            self.gates[candidate.stage - 1].learn_from(gate)
+            self.gates[candidate.stage - 1].learn_from(gate)  # of the order with this candidate in it
 
     def _lose(self, ranked_from: int, stage: int) -> None:
         """A candidate that passed the gates from ``ranked_from`` on by its rank goes no further than ``stage``."""
@@ -354,8 +351,7 @@ class History:
 
     def _promote(self, event: Promoted) -> None:
         candidate = self.candidates[event.candidate]
-        if candidate is not self.control:
-            self.gates[event.gate].promote(candidate.index)
+        self.gates[event.gate].promote(candidate.index)
         candidate.stage = event.gate + 1
         if event.reason == "audit" and not candidate.audited:
             candidate.audited = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+from analysis.view import Report
 from tune_rh.record.events import CandidateAdded, Diagnosed, JobEnded, MemberId, Tested
 from tune_rh.record.rules import Curve
 
@@ -31,17 +32,6 @@ class Pending(NamedTuple):
     member: MemberId
 
 
-class Cost(NamedTuple):
-    """What one report cost: for stage ``stage``, with what the member and the run had cost by then."""
-
-    stage: int
-    train_s: float
-    eval_s: float
-    member_s: float
-    total_steps: int
-    total_s: float
-
-
 class Ended(NamedTuple):
     """A job that ended a member early, lost it, or was given up, at stage ``stage``."""
 
@@ -57,8 +47,8 @@ class Member:
         self.id = member
         self.stage = 0
         self.curve = Curve()
-        self.costs: list[Cost] = []
-        """One for each report of the curve."""
+        self.reports: list[Report] = []
+        """The curve as it is shown: one for each of its steps, in the objective's own sign."""
         self.status: Status = "idle"
         self.until_step = 0
         self.reason = ""
@@ -111,7 +101,7 @@ class Candidate:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is run for comparison only: never stopped, and in nobody's way."""
+        """Whether it runs for comparison only: never stopped, and without rank or quota at any gate."""
         return self.added.origin == "reference"
 
     @property

@@ -6,9 +6,10 @@ Each is defined here once; terminal, export, report and tables show these. Value
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from statistics import fmean, stdev
 
+from analysis.stats.scores import Values
 from analysis.view import AUDIT, Entry, FunnelRow, Spent, Standing, drawn
 from trainables.api import test_metric
 from tune_rh.plan import cost
@@ -44,12 +45,12 @@ def funnel(history: History) -> list[FunnelRow]:
 def standings(history: History, stage: int) -> list[Standing]:
     """Those scored at the gate of a stage, best first by the pessimistic bound; of a race at its end its one config."""
     plan = history.plan
-    found = {} if plan.members_compete else {entry.candidate: entry for entry in _entries(history, stage)}
+    entries_of = {} if plan.members_compete else {entry.candidate: entry for entry in _entries(history, stage)}
     if stage == plan.last_stage and (
         plan.members_compete or (plan.kind == "comparison" and history.ended == "finished")
     ):
-        found = {entry.candidate: entry for entry in _partial_entries(history)} | found
-    rows = [_standing(history, entry) for entry in found.values()]
+        entries_of = {entry.candidate: entry for entry in _partial_entries(history)} | entries_of
+    rows = [_standing(history, entry) for entry in entries_of.values()]
     return sorted(rows, key=lambda row: _order(history, row.bound, row.candidate, 0))
 
 
@@ -89,7 +90,7 @@ def best_member(history: History, candidate: str) -> MemberId:
     """The candidate's seed with the best value on val; raises ValueError if all were lost."""
     members = [m for m in history.candidates[candidate].members.values() if m.value is not None]
     if history.plan.members_compete:
-        # One that was left at a gate may have been better there, but only those at the end were tested.
+        # A member that was cut at a gate may have been better there, but only those at the end were tested.
         members = [m for m in members if m.stage == history.plan.last_stage]
     return min(members, key=lambda m: m.curve.best).id
 
@@ -103,54 +104,35 @@ def describe(candidate: Candidate) -> str:
 
 def _entries(history: History, stage: int) -> Iterator[Entry]:
     """In any order."""
-    gate, control = history.gates[stage], history.control
+    gate = history.gates[stage]
     reasons = {
         (d.candidate, d.seed): d.reason for d in history.decisions if isinstance(d, Promoted) and d.gate == stage
     }
     places = {rank.entry: place for place, rank in enumerate(gate.order)}
     for index in (*places, *gate.unranked):
         candidate, seed = history.entry_at(index)
-        yield _entry(
-            history,
-            stage,
-            (candidate.id, seed),
-            gate.values(index),
-            gate.score(index),
-            gate.error(index),
-            places.get(index),
-            gate.successes(index),
-            reasons.get((candidate.id, seed), ""),
-        )
-    score = gate.control_score()
-    if control is not None and gate.control is not None and score is not None:
-        own = (
-            gate.control,
-            score,
-            gate.control_error(),
-            None,
-            gate.successes(None),
-            reasons.get((control.id, None), ""),
-        )
-        yield _entry(history, stage, (control.id, None), *own)
+        reason = reasons.get((candidate.id, seed), "")
+        scored = (gate.values(index), gate.score(index), gate.error(index))
+        yield _entry(history, stage, candidate, seed, *scored, places.get(index), gate.successes(index), reason)
 
 
 def _entry(
     history: History,
     stage: int,
-    of: tuple[str, int | None],
-    values: Mapping[int, float | None],
+    candidate: Candidate,
+    seed: int | None,
+    values: Values,
     score: float,
     error: tuple[float, float],
     rank: int | None,
-    successes: int | None,
-    reason: str,
+    successes: int | None = None,
+    reason: str = "",
 ) -> Entry:
-    control = history.control
     return Entry(
         gate=stage,
         until_step=history.plan.stages[stage].until_step,
-        candidate=of[0],
-        seed=of[1],
+        candidate=candidate.id,
+        seed=seed,
         values={seed: None if value is None else history.shown(value) for seed, value in values.items()},
         score=history.shown(score) if math.isfinite(score) else math.nan,
         se=error[0],
@@ -160,7 +142,7 @@ def _entry(
         successes=successes,
         promoted=bool(reason),
         reason=reason,
-        is_control=control is not None and of[0] == control.id,
+        is_control=candidate is history.control,
     )
 
 
@@ -174,7 +156,7 @@ def _partial_entries(history: History) -> Iterator[Entry]:
         se = stdev(finite) / math.sqrt(len(finite)) if len(finite) > 1 else math.nan
         if values:
             score = fmean(finite) if finite else math.inf
-            yield _entry(history, last, (candidate.id, None), values, score, (se, len(finite) - 1.0), 0, None, "")
+            yield _entry(history, last, candidate, None, values, score, (se, len(finite) - 1.0), 0)
 
 
 def _standing(history: History, entry: Entry) -> Standing:
@@ -199,8 +181,8 @@ def _standing(history: History, entry: Entry) -> Standing:
 
 def _tested(members: list[Member], metric: str) -> tuple[float, float, int]:
     """Mean, standard deviation and number of what the best checkpoints of those that were not lost came to."""
-    found = [m.tested.metrics.get(metric, math.nan) for m in members if m.tested is not None and m.value is not None]
-    values = [value for value in found if math.isfinite(value)]
+    tested = [m.tested.metrics for m in members if m.tested is not None and m.value is not None]
+    values = [value for value in (metrics.get(metric, math.nan) for metrics in tested) if math.isfinite(value)]
     std = stdev(values) if len(values) > 1 else math.nan
     return fmean(values) if values else math.nan, std, len(values)
 
@@ -213,8 +195,8 @@ def _order(history: History, score: float, candidate: str, rank: int) -> tuple[b
 
 def _audits(history: History) -> dict[str, int]:
     """Audited candidates, with the first gate that they passed only for that."""
-    found: dict[str, int] = {}
+    first: dict[str, int] = {}
     for decision in history.decisions:
         if isinstance(decision, Promoted) and decision.reason == AUDIT:
-            found.setdefault(decision.candidate, decision.gate)
-    return found
+            first.setdefault(decision.candidate, decision.gate)
+    return first

@@ -22,7 +22,7 @@ from tune_rh.plan.schema import Plan
 class Curve:
     """What a member has reported: steps, objective (minimised), metrics; kept in order of steps.
 
-    A step reported twice counts once, as first seen. ``best`` is the lowest finite value so far, +inf if none.
+    A step reported twice counts once, as first seen. ``best`` is the lowest finite value so far, +inf if there is none.
     """
 
     __slots__ = ("best", "best_step", "metrics", "steps", "values")
@@ -55,12 +55,7 @@ def ending(
 ) -> tuple[Literal["diverged", "completed", "stopped"], str] | None:
     """How a member ends with its last report, and why; None if it may go on (or wait at a gate).
 
-    Args:
-        plan: the plan.
-        curve: the member's, with the last report in it.
-        patience_steps: the candidate's own patience; None: the plan's.
-        diverged: what the last report says.
-        protected: the control of a search is never stopped.
+    Its candidate may have a patience of its own; a ``protected`` member is never stopped by a rule.
     """
     step = curve.steps[-1] if curve.steps else 0
     if diverged:
@@ -72,10 +67,7 @@ def ending(
 
 
 def stop_reason(rules: Rules, curve: Curve, patience_steps: int | None = None) -> str | None:
-    """Why a member should stop now, or None. Divergence is not looked at here: it comes with the report.
-
-    ``patience_steps`` is the candidate's own, in place of the plan's.
-    """
+    """Why a member should stop now, or None; ``patience_steps`` is the candidate's own, in place of the plan's."""
     if not curve.steps:
         return None
     patience = patience_steps or rules.patience_steps
@@ -114,7 +106,7 @@ def plateau(rule: StopRule, curve: Curve) -> bool:
 
 
 def has_improved(wanted: Improved, curve: Curve, window: int) -> bool:
-    """Whether a metric has moved far enough over the last ``window`` reports; one that is not there has not."""
+    """Whether a metric has moved far enough over the last ``window`` reports; a metric that is missing has not."""
     before = curve.metrics[-window - 1].get(wanted.metric, math.nan)
     now = curve.metrics[-1].get(wanted.metric, math.nan)
     if wanted.rose_by is not None:
@@ -190,19 +182,16 @@ def too_far_behind(rule: GapRule, first: Sequence[float], now: Sequence[float]) 
 def out_of_bounds(bounds: Iterable[HealthBound], curves: Sequence[Curve]) -> str | None:
     """Why a member, or a candidate by the mean over its members, is out of bounds; None if it is not.
 
-    The last report of each curve is taken together, then the last but one of each, and so on.
-
-    Args:
-        bounds: the first that is violated is told.
-        curves: of the member; of a candidate's members that were not lost.
+    The last report of each curve is taken together, then the last but one of each, and so on. Of several bounds the
+    first that is violated is named; ``curves`` are of members that were not lost.
     """
     for bound in bounds:
         values = list(islice(_means(bound, curves), bound.in_a_row))
         if len(values) == bound.in_a_row and not any(_is_inside(bound, value) for value in values):
             limits = (("at least", bound.at_least), ("at most", bound.at_most))
-            said = ", ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+            allowed = ", ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
             times = "1 report" if bound.in_a_row == 1 else f"{bound.in_a_row} reports"
-            return f"health: {bound.metric} = {values[0]:.4g} for {times} ({said})"
+            return f"health: {bound.metric} = {values[0]:.4g} for {times} ({allowed})"
     return None
 
 

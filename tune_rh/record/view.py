@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from analysis.view import Candidate, Decision, Member, Report, Run
+from analysis.view import Candidate, Decision, Member, Run
 from tune_rh.record import members, ranking
 from tune_rh.record.events import Promoted, SeedAdded
 from tune_rh.record.history import History
@@ -33,25 +33,6 @@ def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingPr
         slots=history.slots,
         ended=history.ended,
     )
-
-
-def reports(history: History, member: members.Member) -> Iterator[Report]:
-    """What a member has reported, in order of steps, each step once."""
-    curve, objective = member.curve, history.plan.objective
-    for step, metrics, cost in zip(curve.steps, curve.metrics, member.costs, strict=True):
-        value = metrics.get(objective, math.nan)
-        yield Report(
-            step=step,
-            value=value if math.isfinite(value) else math.nan,
-            metrics=metrics,
-            stage=cost.stage,
-            train_s=cost.train_s,
-            eval_s=cost.eval_s,
-            diverged=member.diverged and step == member.step,
-            member_s=cost.member_s,
-            total_steps=cost.total_steps,
-            total_s=cost.total_s,
-        )
 
 
 def _candidate(history: History, candidate: members.Candidate) -> Candidate:
@@ -83,7 +64,7 @@ def _member(history: History, member: members.Member) -> Member:
         reason=member.reason,
         stage=member.stage,
         lost_stage=member.lost_stage,
-        reports=tuple(reports(history, member)),
+        reports=tuple(member.reports),
         best=math.nan if value is None else history.shown(value),
         best_step=None if value is None else member.curve.best_step,
         tested=None if member.tested is None else member.tested.metrics,

@@ -38,7 +38,7 @@ class NamedSource:
         """The control first, then what else the plan names; a config that is known is passed over."""
         for name, origin in self.plan.named:
             config, patience = named_config(self.plan, name)
-            if not history.knows(config.digest(), patience):
+            if history.named(config.digest(), patience) is None:
                 ranked_from = len(self.plan.stages) if origin == "reference" else 0
                 return self._add(history, config, origin, name, patience_steps=patience, ranked_from=ranked_from)
         return self._further(history)
@@ -102,7 +102,7 @@ class SearchSource(NamedSource):
         for attempt in range(MAX_DRAWS):
             draw = self._sampler.draw(self._space, history, attempt)
             config = self._resolve(draw.config, self._space.base)
-            if not history.knows(config.digest()):
+            if history.named(config.digest()) is None:
                 return self._add(history, config, "sampler", draw=draw)
         return SpaceExhausted(MAX_DRAWS)
 

@@ -18,7 +18,6 @@ from tune_rh.errors import PlanError
 from tune_rh.record.events import CandidateAdded
 from tune_rh.record.history import History
 from tune_rh.record.members import Member
-from tune_rh.record.view import reports
 from tune_rh.simulation.curve_table import Curve, CurveTable, Parameter, Value
 
 
@@ -60,8 +59,7 @@ def record(name: str, history: History) -> CurveTable:
 
 def _curve(history: History, seed: int, member: Member) -> Curve:
     """What a member reported; a failed one ends with NaN at its next evaluation, for the step it died at is unknown."""
-    found = reports(history, member)
-    rows = [(r.step, math.nan if r.diverged else r.value, r.train_s + r.eval_s) for r in found]
+    rows = [(r.step, math.nan if r.diverged else r.value, r.train_s + r.eval_s) for r in member.reports]
     if member.status == "failed":
         rows.append((member.step + history.plan.eval_every, math.nan, 0.0))
     steps, values, seconds = zip(*rows, strict=True)

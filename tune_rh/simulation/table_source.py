@@ -29,6 +29,7 @@ from tune_rh.record.events import (
     Origin,
     SpaceExhausted,
 )
+from tune_rh.record.gate import Gate
 from tune_rh.record.history import History
 from tune_rh.record.members import candidate_id
 from tune_rh.run.session import Session, Sink
@@ -122,8 +123,6 @@ class TableSource:
 
     def _best_bound(self) -> int | None:
         history = self.history
-        # As in `tune_rh.record.ranking`: for the best of k the score itself, otherwise one standard error to the worse.
-        errors = float(self.plan.scoring.objective == "mean")
         best, chosen = math.inf, None
         for k, gate in reversed(list(enumerate(history.gates))):
             for rank in gate.order:
@@ -132,16 +131,21 @@ class TableSource:
                     break
                 if any(later.has(rank.entry) for later in history.gates[k + 1 :]):
                     continue
-                bound = rank.score + errors * _or_zero(gate.error(rank.entry)[0])
+                bound = self._bound(gate, rank.entry)
                 if bound < best:
                     best, chosen = bound, history.candidate_at(rank.entry)
         control = history.control
         if control is not None:
-            reached = [gate for gate in history.gates if gate.control is not None]
-            score = reached[-1].control_score() if reached else None
-            if score is not None and score + errors * _or_zero(reached[-1].control_error()[0]) < best:
+            reached = [gate for gate in history.gates if gate.has(control.index)]
+            if reached and self._bound(reached[-1], control.index) < best:
                 chosen = control
         return None if chosen is None else self._tried[chosen.id]
+
+    def _bound(self, gate: Gate, index: int) -> float:
+        """As in `tune_rh.record.ranking`: one standard error to the worse; of a best of k the score itself."""
+        error = gate.error(index)[0]
+        one_error = 0.0 if math.isnan(error) or self.plan.scoring.objective == "best_of_k" else error
+        return gate.score(index) + one_error
 
     def _take(self, history: History, config: int, origin: Origin, label: str, **facts: Any) -> CandidateAdded:
         candidate = candidate_id(len(history.candidates))
@@ -308,11 +312,6 @@ def repeat(plan: Search, table: Table, conditions: Conditions, repeats: int, see
     check(plan, table)
     for number in range(seed, seed + repeats):
         yield simulate(plan, table, conditions, number)
-
-
-def _or_zero(error: float) -> float:
-    """A standard error, or 0 where there is nothing to tell it from."""
-    return 0.0 if math.isnan(error) else error
 
 
 def _listed(numbers: Sequence[int]) -> str:
