@@ -72,7 +72,7 @@ class Run(RunTables):
         from tune_rh.decide import comparison
 
         history = self._reading.history
-        if not isinstance(history.plan, Comparison) or comparison.sides(history) is None:
+        if not isinstance(history.plan, Comparison) or len(history.candidates) < 2:
             return None
         return comparison.claim(history)
 

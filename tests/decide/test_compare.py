@@ -62,10 +62,8 @@ def test_looks_are_at_prefixes_of_the_seeds_whoever_is_first() -> None:
             sim.advance(MemberId.parse(name))
         sim.fill()
         both = compare.sides(sim.history)
-        assert both is not None
         seen.append(compare.pairs(sim.history, *both).seeds)
     assert seen == [(), (), (), (), (0, 1)]
-    assert both is not None
     assert compare.pairs(sim.history, *both).differences == pytest.approx(WORSE[:2])
 
 
@@ -92,7 +90,6 @@ def lost(*who: tuple[int, int]) -> dict[tuple[int, int], Fate]:
 def test_a_lost_seed_is_beyond_the_worst_by_as_much_as_the_best_is_before_it(slots: int) -> None:
     sim = run(wobbling, slots, fates=lost((1, 0), (1, 5), (0, 5)), compare={"test": "t"})
     both = compare.sides(sim.history)
-    assert both is not None
     pairs = compare.pairs(sim.history, *both)
     assert pairs.lost == (1, 2)
     # The best that came through is A's seed 0, the worst A's and B's seed 7.
@@ -182,7 +179,6 @@ def test_who_still_runs_when_it_is_decided_lets_go_and_counts_for_nothing(order:
     assert members
     assert all(m.step < 80 and m.tested is None for m in members)
     both = compare.sides(sim.history)
-    assert both is not None
     pairs = compare.pairs(sim.history, *both)
     assert not {m.id.seed for m in members} & set(pairs.seeds)
     assert pairs.differences == pytest.approx(WORSE[: len(pairs.seeds)])

@@ -26,9 +26,9 @@ from tests.worlds.scripted import (
     verdict,
 )
 from tune_rh.decide.follow_ups import is_over_budget
-from tune_rh.decide.scheduler import Finish, Promote, Wait
+from tune_rh.decide.scheduler import Finish, Wait
 from tune_rh.plan import follow_ups
-from tune_rh.record.events import Evaluated, Event, JobEnded, JobStarted
+from tune_rh.record.events import Evaluated, Event, JobEnded, JobStarted, Promoted
 from tune_rh.record.events import Tested as ReadOfTest
 from tune_rh.record.history import History, fold
 
@@ -221,7 +221,7 @@ def test_the_control_alone_is_a_search() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_prefix_gives_the_recorded_decisions_again(changes: dict[str, Any], seed: int) -> None:
     sim = Simulation(plan(**changes), curve, fates=fates_by_seed(seed, 0.2), slots=3, order=seed).run()
-    assert any(isinstance(d.decision, Promote) for d in sim.decisions) or len(sim.plan.stages) == 1
+    assert any(isinstance(d.decision, Promoted) for d in sim.decisions) or len(sim.plan.stages) == 1
     for decided in sim.decisions:
         assert next_job(sim.plan, fold(sim.plan, sim.events[: decided.num_events]), decided.prefer) == decided.decision
     for num_events, member, _, said in sim.verdicts:

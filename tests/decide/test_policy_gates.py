@@ -22,7 +22,7 @@ from tests.worlds.scripted import (
     next_job,
     staged,
 )
-from tune_rh.decide.scheduler import AskCandidate, Continue, Park, Promote, RunMember, Stop
+from tune_rh.decide.scheduler import AskCandidate, Continue, Park, RunMember, Stop
 from tune_rh.plan.schema import Plan, Stage
 from tune_rh.record.events import Evaluated, Event, JobStarted, MemberId, Promoted
 from tune_rh.record.events import Tested as ReadOfTest
@@ -358,8 +358,8 @@ def test_a_maximised_objective_mirrors_a_minimised_one(rules: dict[str, Any]) ->
             return event
 
         assert [mirrored(e) for e in two.events] == one.events
-        assert [d.decision for d in two.decisions if not isinstance(d.decision, Promote)] == [
-            d.decision for d in one.decisions if not isinstance(d.decision, Promote)
+        assert [d.decision for d in two.decisions if not isinstance(d.decision, Promoted)] == [
+            d.decision for d in one.decisions if not isinstance(d.decision, Promoted)
         ]
 
 

@@ -10,7 +10,7 @@ from tests.worlds.plans import plan
 from tests.worlds.records import finish, make, of
 from tests.worlds.scripted import Simulation, curve
 from tune_rh.decide.halving import HalvingScheduler
-from tune_rh.decide.scheduler import Decision, Finish, Promote
+from tune_rh.decide.scheduler import Decision, Finish
 from tune_rh.errors import PlanError
 from tune_rh.record.events import MemberId, Promoted
 from tune_rh.record.history import History
@@ -24,7 +24,7 @@ class FirstStageOnly(HalvingScheduler):
 
     def next(self, history: History, prefer: MemberId | None = None) -> Decision:
         decision = super().next(history, prefer)
-        return Finish() if isinstance(decision, Promote) else decision
+        return Finish() if isinstance(decision, Promoted) else decision
 
 
 def test_a_scheduler_from_outside_decides_in_place_of_the_plans_own() -> None:

@@ -331,7 +331,7 @@ def _midpoint(history: History) -> str:
     state, plan = comparison.bisection(history), history.plan
     assert state is not None
     assert isinstance(plan, Comparison)
-    number = len(history.candidates) - 2
+    number = len(comparison.midpoints(history))
     left = min(state.at_most, plan.compare.max_probes - number + 1)
     return (
         f"midpoint {number} (at most {left} to come, this one with it; suspects: {', '.join(sorted(state.remaining))})"

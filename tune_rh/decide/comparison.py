@@ -23,7 +23,7 @@ from tune_rh.decide.scheduler import AskCandidate, Decision, Finish, Park, Stop,
 from tune_rh.plan.kinds import Comparison
 from tune_rh.record.events import MemberId
 from tune_rh.record.history import History
-from tune_rh.record.members import TEST, Candidate, Member, Pending
+from tune_rh.record.members import TEST, Candidate, Pending
 
 PATIENCE = "patience_steps"
 """The one key that is no config field: a variant's own patience."""
@@ -59,7 +59,7 @@ class ComparisonScheduler:
         """In this order: A and B, wanted members in the order of seeds, a midpoint, wait, finish."""
         if len(history.candidates) < 2:
             return AskCandidate()
-        pending = [entry for entry in history.pending if wanted(history, entry)]
+        pending = [entry for entry in history.pending if self._is_wanted(history, entry)]
         if pending:
             return run_first(self.plan, pending, prefer)
         if next_midpoint(history) is not None:
@@ -69,16 +69,25 @@ class ComparisonScheduler:
     def verdict(self, history: History, member: MemberId) -> Verdict:
         """Parked where the comparison is decided without it; what it has come to is no result and is not paired."""
         verdict = after_report(history, member)
-        if not isinstance(verdict, Stop) and is_decided(history, history.member(member)):
+        if not isinstance(verdict, Stop) and _is_decided(history, member):
             return Park("the comparison is decided without it")
         return verdict
 
+    def _is_wanted(self, history: History, entry: Pending) -> bool:
+        """Test is read of A and B alone."""
+        if entry.kind == TEST:
+            return history.candidates[entry.member.candidate].index < 2
+        return not _is_decided(history, entry.member)
 
-def sides(history: History) -> tuple[Candidate, Candidate] | None:
-    """A and B, once both are there."""
-    if len(history.candidates) < 2:
-        return None
+
+def sides(history: History) -> tuple[Candidate, Candidate]:
+    """A and B, which come before all else."""
     return history.candidate_at(0), history.candidate_at(1)
+
+
+def midpoints(history: History) -> list[Candidate]:
+    """What has been made between A and B, in order."""
+    return list(history.candidates.values())[2:]
 
 
 def pairs(history: History, a: Candidate, b: Candidate) -> Pairs:
@@ -99,44 +108,22 @@ def pairs(history: History, a: Candidate, b: Candidate) -> Pairs:
 
 def claim(history: History) -> Claim:
     """What can be said of B against A now."""
-    both = sides(history)
     compare = _plan(history).compare
-    seen = pairs(history, *both) if both else Pairs((), (), (), (0, 0))
+    seen = pairs(history, *sides(history)) if len(history.candidates) > 1 else Pairs((), (), (), (0, 0))
     # Equal in practice is said only where every seed came through.
     region = 0.0 if any(seen.lost) else compare.region
     return _cached(seen.differences, history.plan.stages[0].num_seeds, compare.test, compare.alpha, region)
 
 
-def is_over(history: History) -> bool:
-    """Whether A and B need no more seeds. Where B is worse a bisection wants all: midpoints are paired with both."""
-    compare = _plan(history).compare
-    said = claim(history)
-    return said.num_pairs == said.num_max or (said.decided and not (compare.bisect and said.verdict == "worse"))
-
-
-def wanted(history: History, entry: Pending) -> bool:
-    """Whether a member that may start still can tell anything."""
-    candidate = history.candidates[entry.member.candidate]
-    if candidate.index > 1:
-        return entry.kind != TEST and outcome(history, candidate) is None
-    return entry.kind == TEST or not is_over(history)
-
-
-def is_decided(history: History, member: Member) -> bool:
-    """Whether a running member cannot tell anything any more."""
-    candidate = history.candidates[member.id.candidate]
-    return outcome(history, candidate) is not None if candidate.index > 1 else is_over(history)
-
-
 def outcome(history: History, midpoint: Candidate) -> Outcome | None:
     """Whether a midpoint carries the regression; None while more seeds of it are wanted."""
-    said = midpoint_claim(history, midpoint)
-    if not said.decided:
+    seen = midpoint_claim(history, midpoint)
+    if not seen.decided:
         return None
-    if said.verdict == "undecided":
-        return "carries" if said.difference.value > 0 else "clean"
+    if seen.verdict == "undecided":
+        return "carries" if seen.difference.value > 0 else "clean"
     # Not the mean: seeds that were under way when it was called may still come in, and change nothing.
-    return "carries" if said.verdict == "worse" else "clean"
+    return "carries" if seen.verdict == "worse" else "clean"
 
 
 def midpoint_claim(history: History, midpoint: Candidate) -> Claim:
@@ -144,9 +131,7 @@ def midpoint_claim(history: History, midpoint: Candidate) -> Claim:
 
     An e-process, so that a clear midpoint ends early; at the last seed the mean decides, and the claim says how surely.
     """
-    both = sides(history)
-    assert both is not None
-    to_a, to_b = (pairs(history, side, midpoint).differences for side in both)
+    to_a, to_b = (pairs(history, side, midpoint).differences for side in sides(history))
     halfway = tuple((x + y) / 2 for x, y in zip(to_a, to_b, strict=False))
     return _cached(halfway, history.plan.stages[0].num_seeds, "e_process", _MIDPOINT_ALPHA, 0.0)
 
@@ -156,27 +141,26 @@ def position(history: History, midpoint: Candidate) -> Interval:
 
     The interval is Student's t on the seeds' distances from A, in units of the mean difference of B and A.
     """
-    both = sides(history)
-    assert both is not None
-    whole = fmean(pairs(history, *both).differences)
-    to_a = pairs(history, both[0], midpoint).differences
+    a, b = sides(history)
+    whole = fmean(pairs(history, a, b).differences)
+    to_a = pairs(history, a, midpoint).differences
     return mean_interval(to_a).times(1.0 / whole if whole else math.nan)
 
 
 def bisection(history: History) -> State | None:
     """Where the search for the guilty keys stands; None where there is none: not asked for, or B is not worse."""
-    plan, both = _plan(history), sides(history)
-    if not plan.compare.bisect or both is None or not is_over(history) or claim(history).verdict != "worse":
+    plan = _plan(history)
+    if not plan.compare.bisect or not _is_over(history) or claim(history).verdict != "worse":
         return None
     known: dict[Keys, Outcome] = {}
-    for candidate in list(history.candidates.values())[2:]:
-        said = outcome(history, candidate)
-        if said is not None:
-            known[keys_of(history, candidate)] = said
-    parts = _groups(plan, *both)
+    for midpoint in midpoints(history):
+        seen = outcome(history, midpoint)
+        if seen is not None:
+            known[keys_of(history, midpoint)] = seen
+    parts = groups(suspects(history), lambda keys: _is_valid(history, keys))
     while True:
         state = advance(parts, known)
-        invalid = [keys for keys in state.wanted if not _is_valid(plan, *both, keys)]
+        invalid = [keys for keys in state.wanted if not _is_valid(history, keys)]
         if not invalid:
             return state
         known.update((keys, "invalid") for keys in invalid)
@@ -184,34 +168,28 @@ def bisection(history: History) -> State | None:
 
 def next_midpoint(history: History) -> Keys | None:
     """The next set of keys to take from B; None while none is needed, or where ``max_probes`` have been run."""
-    compare = _plan(history).compare
-    state = bisection(history)
-    if state is None or len(history.candidates) - 2 >= compare.max_probes:
+    state, made = bisection(history), midpoints(history)
+    if state is None or len(made) >= _plan(history).compare.max_probes:
         return None
-    there = {keys_of(history, c) for c in list(history.candidates.values())[2:]}
-    return next((keys for keys in state.wanted if keys not in there), None)
+    known = {keys_of(history, midpoint) for midpoint in made}
+    return next((keys for keys in state.wanted if keys not in known), None)
 
 
 def midpoint_fields(history: History, keys: Keys) -> dict[str, Any]:
     """What the midpoint is: config fields, and `PATIENCE` where it has one of its own."""
-    both = sides(history)
-    assert both is not None
-    a, b = map(fields, both)
+    a, b = map(fields, sides(history))
     return grafted(a, b, keys)
 
 
 def keys_of(history: History, candidate: Candidate) -> Keys:
     """The keys that a midpoint has from B."""
-    both = sides(history)
-    assert both is not None
-    a, b, midpoint = map(fields, (*both, candidate))
-    return frozenset(key for key in differing(a, b) if midpoint.get(key) == b.get(key))
+    own, of_b = fields(candidate), fields(sides(history)[1])
+    return frozenset(key for key in suspects(history) if own.get(key) == of_b.get(key))
 
 
 def suspects(history: History) -> tuple[str, ...]:
     """The keys in which A and B differ."""
-    both = sides(history)
-    return differing(*map(fields, both)) if both else ()
+    return differing(*map(fields, sides(history)))
 
 
 def fields(candidate: Candidate) -> dict[str, Any]:
@@ -225,15 +203,24 @@ def _plan(history: History) -> Comparison:
     return history.plan
 
 
-def _groups(plan: Comparison, a: Candidate, b: Candidate) -> tuple[Keys, ...]:
-    return groups(differing(fields(a), fields(b)), lambda keys: _is_valid(plan, a, b, keys))
+def _is_over(history: History) -> bool:
+    """Whether A and B need no more seeds. Where B is worse a bisection wants all: midpoints are paired with both."""
+    seen = claim(history)
+    bisected = _plan(history).compare.bisect and seen.verdict == "worse"
+    return seen.num_pairs == seen.num_max or (seen.decided and not bisected)
 
 
-def _is_valid(plan: Comparison, a: Candidate, b: Candidate, keys: Keys) -> bool:
-    grafts = grafted(fields(a), fields(b), keys)
-    grafts.pop(PATIENCE, None)
+def _is_decided(history: History, member: MemberId) -> bool:
+    """Whether the member cannot tell anything any more."""
+    candidate = history.candidates[member.candidate]
+    return outcome(history, candidate) is not None if candidate.index > 1 else _is_over(history)
+
+
+def _is_valid(history: History, keys: Keys) -> bool:
+    config = midpoint_fields(history, keys)
+    config.pop(PATIENCE, None)
     try:
-        build_config(get_family(plan.family), grafts)
+        build_config(get_family(history.plan.family), config)
     except ValidationError:
         return False
     return True
@@ -245,9 +232,7 @@ def _lost_value(history: History) -> float:
     As bad as the worst would be a tie where B is lost throughout and A's seeds are alike. What runs is left out: it
     stands high at first, and would change what has been said already.
     """
-    both = sides(history)
-    assert both is not None
-    members = [member for side in both for member in side.members.values() if history.has_reached(member)]
+    members = [m for side in sides(history) for m in side.members.values() if history.has_reached(m)]
     values = [member.value for member in members if member.value is not None]
     return max(values) + (max(values) - min(values) or 1.0) if values else 0.0
 

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from trainables.worker.job import Purpose
 from tune_rh.decide import follow_ups
 from tune_rh.decide.scheduler import (
-    AddSeed,
     AskCandidate,
     AskFollowUp,
     Continue,
     Decision,
     Finish,
     Park,
-    Promote,
     RunMember,
     Stop,
     Verdict,
@@ -52,13 +50,13 @@ class HalvingScheduler:
 
         In this order: read the test split for a member that is done; finish the control's stage; advance members of
         promoted candidates; let candidates pass the gates, highest first, or give one near the cut a seed more; fill
-        gates that nobody else can reach; missing seeds; diagnoses; a new candidate; a follow-up whose winner is known;
-        promotions that only an idle slot justifies; wait; audits; finish.
+        gates that no other candidate can reach; missing seeds; diagnoses; a new candidate; a follow-up whose winner is
+        known; promotions that only an idle slot justifies; wait; audits; finish.
         """
         plan, pending = self.plan, history.pending
         if pending and pending[0].kind <= ADVANCE:
             return run_first(plan, pending, prefer)
-        passed: Promote | AddSeed | None = _keep_up(history) or _bring_up(history)
+        passed: Promoted | SeedAdded | None = _keep_up(history) or _bring_up(history)
         # Audited candidates reach gates that are already closed; their arrival must not promote anyone.
         if passed is None and not history.num_audited:
             passed = _at_gates(plan, history)
@@ -106,8 +104,8 @@ def run_first(plan: Plan, pending: Sequence[Pending], prefer: MemberId | None) -
     return RunMember(first.member, stage, plan.stages[stage].until_step, purpose)
 
 
-def fill(history: History, k: int) -> Promote | None:
-    """Fill ``top`` and ``at_least`` of gate ``k``, which nobody else can reach.
+def fill(history: History, k: int) -> Promoted | None:
+    """Fill ``top`` and ``at_least`` of gate ``k``, which no other candidate can reach.
 
     A candidate that went on and was lost does not count towards ``at_least``: the next best takes its place.
     """
@@ -123,19 +121,18 @@ def fill(history: History, k: int) -> Promote | None:
     return None
 
 
-def _follow_up(plan: Search, history: History) -> Promote | AddSeed | AskFollowUp | None:
-    """The next follow-up; before its winner is known, whoever may still pass a gate below the winner's."""
+def _follow_up(plan: Search, history: History) -> Promoted | SeedAdded | AskFollowUp | None:
+    """The next follow-up; before its winner is known, what may still pass a gate below the winner's."""
     left = follow_ups.remaining(plan, history)
     if not left:
         return None
     below = _idle(plan, history, left[0].follow_up.after)
     if below:
         return below
-    due = follow_ups.due(plan, history)
-    return None if due is None else AskFollowUp(*due)
+    return follow_ups.due(plan, history)
 
 
-def _idle(plan: Search, history: History, until: int) -> Promote | AddSeed | None:
+def _idle(plan: Search, history: History, until: int) -> Promoted | SeedAdded | None:
     """What a slot that would idle lets through the gates below ``until``."""
     return _at_gates(plan, history, until=until, idle=True) or _close_gates(plan, history, until)
 
@@ -148,7 +145,7 @@ def _may_ask(plan: Search, history: History) -> bool:
     return history.num_candidates() < plan.num_candidates
 
 
-def _keep_up(history: History) -> Promote | None:
+def _keep_up(history: History) -> Promoted | None:
     """The control and the references keep up with the foremost candidate, whatever their scores."""
     for candidate in (history.control, *history.references):
         if candidate is not None and candidate.stage < history.max_stage and history.is_complete(candidate):
@@ -156,7 +153,7 @@ def _keep_up(history: History) -> Promote | None:
     return None
 
 
-def _bring_up(history: History) -> Promote | None:
+def _bring_up(history: History) -> Promoted | None:
     """Follow-ups are brought to the stage from which they are ranked."""
     for k, gate in enumerate(history.gates[:-1]):
         if gate.passing:
@@ -164,19 +161,19 @@ def _bring_up(history: History) -> Promote | None:
     return None
 
 
-def _pass(history: History, candidate: Candidate) -> Promote:
+def _pass(history: History, candidate: Candidate) -> Promoted:
     """The control or a reference goes on."""
     gate, is_control = history.gates[candidate.stage], candidate is history.control
-    score = gate.control_score() if is_control else gate.score(candidate.index)
-    shown = None if score is None or math.isinf(score) else history.shown(score)
+    score = gate.score(candidate.index)
+    shown = None if math.isinf(score) else history.shown(score)
     reason: Reason = "control" if is_control else "reference"
     rank = 0 if is_control else gate.rank(candidate.index)
-    return Promote(Promoted(candidate.id, candidate.stage, reason, shown, rank, len(gate.order)))
+    return Promoted(candidate.id, candidate.stage, reason, shown, rank, len(gate.order))
 
 
 def _at_gates(
     plan: Search, history: History, *, until: int | None = None, idle: bool = False
-) -> Promote | AddSeed | None:
+) -> Promoted | SeedAdded | None:
     """What the gates (those below ``until``) allow as they stand, highest first: quota, rules, the band at the cut."""
     for k in reversed(range(plan.last_stage if until is None else until)):
         gate, stage = history.gates[k], plan.stages[k]
@@ -213,7 +210,7 @@ def _is_in_band(scoring: Scoring, gate: Gate, first: int) -> bool:
     return gate.chance(first) >= scoring.band
 
 
-def _more_seeds(plan: Search, history: History, k: int) -> AddSeed | None:
+def _more_seeds(plan: Search, history: History, k: int) -> SeedAdded | None:
     """One more seed for the best that waits, if it is near the cut and the gate has something left to spend."""
     gate, stage, scoring = history.gates[k], plan.stages[k], plan.scoring
     if not scoring.extra_seeds or scoring.objective != "mean" or stage.num_seeds == len(plan.seeds):
@@ -227,15 +224,15 @@ def _more_seeds(plan: Search, history: History, k: int) -> AddSeed | None:
     if not _NEAR <= chance <= 1 - _NEAR:
         return None
     candidate = history.candidate_at(first)
-    return AddSeed(SeedAdded(candidate.id, k, plan.seeds[stage.num_seeds], chance))
+    return SeedAdded(candidate.id, k, plan.seeds[stage.num_seeds], chance)
 
 
-def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Promote | None:
+def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Promoted | None:
     gate = history.gates[k]
     control = gate.control_score()
     if rule is None or control is None:
         return None
-    # By margin the best goes first, or nobody does; by health the best of those that are healthier.
+    # By margin the best goes first, or no candidate does; by health the best of those that are healthier.
     for score, index in (*gate.waiting[:1], *gate.healthier[:1]):
         reason = promotable_by_rule(rule, score, control, gate.health(index), gate.control_health)
         if reason:
@@ -243,10 +240,11 @@ def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Prom
     return None
 
 
-def _close_gates(plan: Search, history: History, until: int) -> Promote | None:
-    """Fill the first gate (below ``until``) that lacks somebody and nobody else can reach.
+def _close_gates(plan: Search, history: History, until: int) -> Promoted | None:
+    """Fill the first gate (below ``until``) that no other candidate can reach; see `fill`.
 
-    Candidates that an idle slot would let through are on the way, and waited for.
+    From the lowest gate up: a gate can be closed only when all below it are, for each still sends candidates on.
+    Candidates that an idle slot would let through are on the way as well, and waited for.
     """
     for k in range(until):
         if history.incomplete[k] or follow_ups.are_awaited(plan, history, k):
@@ -262,7 +260,7 @@ def _close_gates(plan: Search, history: History, until: int) -> Promote | None:
     return None
 
 
-def _audit(plan: Search, history: History) -> Promote | None:
+def _audit(plan: Search, history: History) -> Promoted | None:
     """Bring audited candidates to the end, then draw another of those that were cut until there are ``plan.audit``.
 
     Drawn by a hash of the id, the same for every prefix of the journal. Those drawn pass gate by gate, whatever comes.
@@ -287,8 +285,8 @@ def _is_full(stage: Stage, gate: Gate) -> bool:
     return stage.at_most is not None and gate.num_promoted >= stage.at_most
 
 
-def _promotion(history: History, k: int, index: int, reason: Reason) -> Promote:
+def _promotion(history: History, k: int, index: int, reason: Reason) -> Promoted:
     gate = history.gates[k]
     candidate, seed = history.entry_at(index)
     score = history.shown(gate.score(index))
-    return Promote(Promoted(candidate.id, k, reason, score, gate.rank(index), len(gate.order), seed))
+    return Promoted(candidate.id, k, reason, score, gate.rank(index), len(gate.order), seed)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tune_rh.decide.halving import after_report, fill, run_first
-from tune_rh.decide.scheduler import AskCandidate, Decision, Finish, Promote, Verdict, Wait
+from tune_rh.decide.scheduler import AskCandidate, Decision, Finish, Verdict, Wait
 from tune_rh.plan.kinds import Race
-from tune_rh.record.events import MemberId
+from tune_rh.record.events import MemberId, Promoted
 from tune_rh.record.history import History
 from tune_rh.record.members import ADVANCE
 
@@ -36,7 +36,7 @@ class RaceScheduler:
         """See `tune_rh.decide.halving.after_report`."""
         return after_report(history, member)
 
-    def _fill(self, history: History) -> Promote | None:
+    def _fill(self, history: History) -> Promoted | None:
         for k in range(self.plan.last_stage):
             if history.incomplete[k]:
                 return None

@@ -158,7 +158,7 @@ def as_trial(candidate: Candidate, history: History) -> FrozenTrial | None:
     values = intermediate_values(candidate, history)
     last = history.plan.stages[-1].until_step
     state, value = TrialState.RUNNING, None
-    # Lost first: who lost every seed may have come to the last gate without a score, if nobody has shown a value there.
+    # Lost first: a candidate without a living seed is scored at the last gate only where others have shown a value.
     if all(m.lost for m in candidate.members.values()):
         state = TrialState.FAIL
     elif last in values:
@@ -174,13 +174,8 @@ def intermediate_values(candidate: Candidate, history: History) -> dict[int, flo
     """Step -> score over seeds (minimised) at each gate that the candidate has reached."""
     values = {}
     for stage, gate in zip(history.plan.stages, history.gates, strict=True):
-        score: float | None = None
-        if candidate.index == 0:
-            score = gate.control_score()
-        elif gate.has(candidate.index):
-            score = gate.score(candidate.index)
-        if score is not None and math.isfinite(score):
-            values[stage.until_step] = score
+        if gate.has(candidate.index) and math.isfinite(gate.score(candidate.index)):
+            values[stage.until_step] = gate.score(candidate.index)
     return values
 
 

@@ -28,20 +28,6 @@ class RunMember:
 
 
 @dataclass(frozen=True)
-class Promote:
-    """Let a candidate pass a gate; takes no slot. Record it and ask again."""
-
-    event: Promoted
-
-
-@dataclass(frozen=True)
-class AddSeed:
-    """Give a candidate near the cut of a gate one seed more before it is decided; takes no slot, as `Promote`."""
-
-    event: SeedAdded
-
-
-@dataclass(frozen=True)
 class AskCandidate:
     """Draw a new candidate, record it and ask again."""
 
@@ -73,7 +59,7 @@ class Continue:
 
 @dataclass(frozen=True)
 class Park:
-    """The member lets go of its slot as it stands: at the end of its job, or because nobody needs more of it now."""
+    """The member lets go of its slot as it stands: at the end of its job, or because no more of it is needed now."""
 
     reason: str = "end of the job"
 
@@ -86,7 +72,8 @@ class Stop:
     reason: str
 
 
-Decision = RunMember | Promote | AddSeed | AskCandidate | AskFollowUp | Wait | Finish
+Decision = RunMember | Promoted | SeedAdded | AskCandidate | AskFollowUp | Wait | Finish
+"""The two events take no slot: they are to be recorded as they are, and the scheduler asked again."""
 Verdict = Continue | Park | Stop
 
 

@@ -64,9 +64,8 @@ def as_race(run: Run) -> Race:
 
 def as_comparison(run: Run, history: History) -> Comparison:
     """The comparison as its report needs it."""
-    plan, both = history.plan, compare.sides(history)
+    plan, (a, b), claim = history.plan, compare.sides(history), compare.claim(history)
     assert isinstance(plan, kinds.Comparison)
-    assert both is not None
     return Comparison(
         run=run.root.name,
         family=plan.family,
@@ -74,27 +73,25 @@ def as_comparison(run: Run, history: History) -> Comparison:
         unit=unit(plan.family),
         mode=plan.mode,
         until_step=plan.stages[0].until_step,
-        a=_side(run, history, both[0], compare.suspects(history)),
-        b=_side(run, history, both[1], compare.suspects(history)),
-        claim=compare.claim(history),
+        a=_side(run, history, a),
+        b=_side(run, history, b),
+        claim=claim,
         test=plan.compare.test,
         alpha=plan.compare.alpha,
         region=plan.compare.region,
-        tests=_tests(history, both),
+        tests=_tests(history),
         bisection=_bisection(history) if plan.compare.bisect else None,
         command=f"tune-rh ab {run.root / 'plan.toml'}",
     )
 
 
-def _side(run: Run, history: History, side: Candidate, keys: tuple[str, ...]) -> Side:
+def _side(run: Run, history: History, side: Candidate) -> Side:
     fields = compare.fields(side)
-    both = compare.sides(history)
-    assert both is not None
-    seeds = compare.pairs(history, *both).seeds
+    seeds = compare.pairs(history, *compare.sides(history)).seeds
     members = [side.members[seed] for seed in history.plan.stage_seeds(0)]
     return Side(
         name=side.added.label,
-        config_summary=", ".join(f"{key}={fields.get(key)}" for key in keys),
+        config_summary=", ".join(f"{key}={fields.get(key)}" for key in compare.suspects(history)),
         values={m.id.seed: None if m.value is None else history.shown(m.value) for m in members if m.id.seed in seeds},
         curves={m.id.seed: _curve(run.members[str(m.id)]) for m in members},
         steps=sum(m.step for m in members),
@@ -103,14 +100,12 @@ def _side(run: Run, history: History, side: Candidate, keys: tuple[str, ...]) ->
 
 
 def _bisection(history: History) -> Bisection | None:
-    plan, both, state = history.plan, compare.sides(history), compare.bisection(history)
+    plan, state, suspects = history.plan, compare.bisection(history), compare.suspects(history)
     assert isinstance(plan, kinds.Comparison)
-    assert both is not None
-    suspects = compare.suspects(history)
     if state is None:
         return None
     midpoints = []
-    for candidate in list(history.candidates.values())[2:]:
+    for candidate in compare.midpoints(history):
         claim = compare.midpoint_claim(history, candidate)
         midpoints.append(
             Midpoint(
@@ -122,7 +117,7 @@ def _bisection(history: History) -> Bisection | None:
                 steps=sum(m.step for m in candidate.members.values()),
             )
         )
-    a, b = map(compare.fields, both)
+    a, b = map(compare.fields, compare.sides(history))
     done = not state.wanted
     return Bisection(
         suspects=suspects,
@@ -138,16 +133,17 @@ def _bisection(history: History) -> Bisection | None:
     )
 
 
-def _tests(history: History, both: tuple[Candidate, Candidate]) -> Mapping[str, tuple[float, float]]:
-    key = test_metric(history.plan.objective)
-    found = {}
+def _tests(history: History) -> Mapping[str, tuple[float, float]]:
+    """Mean and standard deviation on test of each side whose test was read, over the pairs."""
+    key, both = test_metric(history.plan.objective), compare.sides(history)
+    tests = {}
     seeds = compare.pairs(history, *both).seeds
     for name, side in zip("ab", both, strict=True):
         members = [side.members[seed] for seed in seeds]
         values = [m.tested.metrics[key] for m in members if m.tested and key in m.tested.metrics]
         if values:
-            found[name] = (fmean(values), stdev(values) if len(values) > 1 else math.nan)
-    return found
+            tests[name] = (fmean(values), stdev(values) if len(values) > 1 else math.nan)
+    return tests
 
 
 def _curve(member: Member) -> list[tuple[int, float]]:

@@ -170,7 +170,7 @@ def _own_report(reading: Reading, folder: Path) -> OwnReport | None:
         if kind == "race":
             raced = own_reports.as_race(reading.run)
             written, lines = race.write(raced, folder), race.lines(raced)
-        elif kind == "comparison":
+        elif kind == "comparison" and len(reading.run.candidates) > 1:
             compared = own_reports.as_comparison(reading.run, reading.history)
             written, lines = comparison.write(compared, folder), comparison.lines(compared)
         else:

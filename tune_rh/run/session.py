@@ -12,14 +12,12 @@ from typing import Protocol
 
 from trainables.worker.report import Evaluated, HandedBack, Report, Tested
 from tune_rh.decide.scheduler import (
-    AddSeed,
     AskCandidate,
     AskFollowUp,
     Continue,
     Decision,
     Finish,
     Park,
-    Promote,
     RunMember,
     Scheduler,
     Wait,
@@ -35,6 +33,8 @@ from tune_rh.record.events import (
     JobStarted,
     MemberId,
     Outcome,
+    Promoted,
+    SeedAdded,
     SessionEnded,
     SessionStarted,
     SpaceExhausted,
@@ -176,9 +176,9 @@ class Session:
     def _decide(self, prefer: MemberId | None) -> Decision:
         while True:
             decision = self._scheduler.next(self.history, prefer)
-            if not isinstance(decision, Promote | AddSeed):
+            if not isinstance(decision, Promoted | SeedAdded):
                 return decision
-            self._record(decision.event)
+            self._record(decision)
 
     def _start(self, job: RunMember) -> None:
         self._record(JobStarted(job.member, job.stage, job.until_step, self._clock(), job.purpose))
