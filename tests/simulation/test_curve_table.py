@@ -74,16 +74,8 @@ def test_values_are_nan_where_nothing_was_read_and_after_a_loss() -> None:
 
 def test_a_curve_reaches_the_steps_that_it_has_and_all_steps_after_it_was_lost() -> None:
     steps = (5, 10, 15, 20, 30, 40)
-    reached = [[[s for s in steps if RAGGED.reaches(c, r, s)] for r in range(len(RAGGED.curves[c]))] for c in (0, 1)]
+    reached = [[[s for s in steps if curve.reaches(s)] for curve in replicates] for replicates in RAGGED.curves]
     assert reached == [[[10, 20, 30], [10, 20]], [[10, 20, 30, 40], [10, 20, 30], [5, 10, 15, 20, 30, 40]]]
-
-
-def test_a_value_is_read_where_it_is_and_nowhere_else() -> None:
-    assert RAGGED.value(0, 1, 20) == 1.0
-    assert math.isnan(RAGGED.value(1, 0, 30))
-    assert math.isnan(RAGGED.value(1, 2, 99))
-    with pytest.raises(KeyError, match="hand: config 0, replicate 1: no value at step 30"):
-        RAGGED.value(0, 1, 30)
 
 
 def test_truth_by_hand() -> None:
@@ -94,7 +86,7 @@ def test_truth_by_hand() -> None:
 def test_truth_of_a_maximised_objective_turns_the_sign() -> None:
     made = table((curve(1, [0.2, 0.9, 0.8]),), (curve(1, [0.5, 0.6, 0.7]), curve(2, [NAN, NAN])), mode="max")
     np.testing.assert_allclose(made.truth, [-0.9, -0.7])
-    assert made.value(0, 0, 20) == 0.9
+    assert made.values[0][0, 1] == 0.9
 
 
 def test_where_nothing_was_ever_finite_the_truth_is_infinite() -> None:

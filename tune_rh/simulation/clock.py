@@ -1,8 +1,8 @@
 """A search on recorded curves under a virtual clock: the same session and policy, other people's training.
 
 `Clock` is a runner: it moves W workers through the curves of a table, and asks a `Tuner` what each of them does. A
-`tune_rh.run.session.Session` is one (`tune_rh.simulation.table_source` puts it on a table); so is whatever has the
-session's three methods, which can be put beside it on the same table with the same workers and the same budget.
+`tune_rh.run.session.Session` is one (`tune_rh.simulation.table_source` puts it on a table). Another tool needs the same
+three methods to be compared with it on the same table, with the same workers and the same budget.
 
 What it is not: a model of training. Values and seconds are those of the table; a plan's family, space and fixed
 fields play no part, nor do rules on metrics that a table has not (health, train loss).
@@ -29,7 +29,6 @@ from tune_rh.errors import PlanError
 from tune_rh.simulation.curve_table import Curve, Parameter, Value
 
 Array = NDArray[np.float64]
-Stretch = tuple[int, float, float]
 T = TypeVar("T")
 
 
@@ -37,43 +36,24 @@ class Table(Protocol):
     """What a simulation uses of a `tune_rh.simulation.curve_table.CurveTable`; curves may be made when asked for."""
 
     @property
-    def name(self) -> str:
-        """What the table is called."""
-
+    def name(self) -> str: ...
     @property
-    def objective(self) -> str:
-        """Name of the values."""
-
+    def objective(self) -> str: ...
     @property
-    def mode(self) -> Literal["min", "max"]:
-        """Which of them are better."""
-
+    def mode(self) -> Literal["min", "max"]: ...
     @property
-    def configs(self) -> Sequence[Mapping[str, Value]]:
-        """The hyperparameters of each config."""
-
+    def configs(self) -> Sequence[Mapping[str, Value]]: ...
     @property
-    def labels(self) -> Sequence[str]:
-        """A name for each config."""
-
+    def labels(self) -> Sequence[str]: ...
     @property
-    def curves(self) -> Sequence[Sequence[Curve]]:
-        """For each config its replicates."""
-
+    def curves(self) -> Sequence[Sequence[Curve]]: ...
     @property
-    def parameters(self) -> Mapping[str, Parameter]:
-        """What a sampler may draw; empty where configs are but numbered."""
-
+    def parameters(self) -> Mapping[str, Parameter]: ...
     @property
-    def steps(self) -> Sequence[int]:
-        """Every step with a reading, increasing."""
-
+    def steps(self) -> Sequence[int]: ...
     @property
-    def truth(self) -> Array:
-        """(configs,) what a search looks for, minimised."""
-
-    def nearest(self, config: Mapping[str, Value], exclude: set[int]) -> int:
-        """The config nearest to ``config`` that is not in ``exclude``."""
+    def truth(self) -> Array: ...
+    def nearest(self, config: Mapping[str, Value], exclude: set[int]) -> int: ...
 
 
 class Tuner(Protocol):
@@ -109,7 +89,7 @@ class Conditions:
             starts again from the report before; the member fails for good with failure ``max_failures`` + 1 of a job.
         max_failures: see ``failures``.
         stragglers: sigma of the log-normal factor (median 1) on the seconds of each job.
-        overhead_s: seconds that a job takes to start; none for one that goes on with the member in memory.
+        overhead_s: seconds that a job takes to start; none where it goes on with the member in memory.
         max_steps: the simulation ends once so many steps were computed, those of lost stretches included.
         trace_every: reports between two points of the trace.
 
@@ -169,26 +149,24 @@ class Trace:
         return self.seconds[np.minimum(index, len(self.seconds) - 1)]
 
 
+@dataclass(slots=True)
 class _Member:
     """Where a member stands, as its checkpoints would say."""
 
-    __slots__ = ("best", "best_step", "step")
-
-    def __init__(self) -> None:
-        self.step = self.best_step = 0
-        self.best = math.inf
+    step: int = 0
+    best: float = math.inf
+    best_step: int = 0
 
 
+@dataclass(slots=True)
 class _Job:
-    """A worker's job: what is left of it on its curve."""
+    """A worker's job: the reports ``ahead``, the next one last, with their seconds to be taken ``factor`` times."""
 
-    __slots__ = ("ahead", "factor", "id", "member", "num_failures")
-
-    def __init__(self, member: MemberId, state: _Member, ahead: list[Stretch], factor: float) -> None:
-        self.id, self.member = member, state
-        self.ahead = ahead[::-1]
-        self.factor = factor
-        self.num_failures = 0
+    id: MemberId
+    member: _Member
+    ahead: list[tuple[int, float, float]]
+    factor: float
+    num_failures: int = 0
 
 
 class Clock:
@@ -299,7 +277,7 @@ class Clock:
         self._fill(member)
 
     def _fill(self, holding: MemberId | None = None) -> None:
-        """Ask for every free worker, first for the one that still has the member ``holding`` in memory."""
+        """Ask for every free worker, first for the worker that still has the member ``holding`` in memory."""
         while self.busy < self.conditions.workers:
             prefer = holding
             job = self._timed(lambda prefer=prefer: self._tuner.next_job(prefer))  # type: ignore[misc]
@@ -317,9 +295,9 @@ class Clock:
         factor = math.exp(self._random.gauss(0.0, sigma)) if sigma else 1.0
         config, replicate = self._side.place(member)
         state = self._members[member]
-        ahead = stretches(self.table.curves[config][replicate], self._grid, state.step, until_step, self._sign)
+        ahead = _stretches(self.table.curves[config][replicate], self._grid, state.step, until_step, self._sign)
         self.busy += 1
-        self._go(_Job(member, state, ahead, factor), 0.0 if in_memory else self.conditions.overhead_s)
+        self._go(_Job(member, state, ahead[::-1], factor), 0.0 if in_memory else self.conditions.overhead_s)
 
     def _go(self, job: _Job, overhead_s: float) -> None:
         self._count += 1
@@ -343,9 +321,9 @@ def eval_grid(table: Table, eval_every: int) -> NDArray[np.int64]:
     return np.array([step for step in table.steps if step % eval_every == 0], dtype=np.int64)
 
 
-def stretches(
+def _stretches(
     curve: Curve, grid: NDArray[np.int64], from_step: int, until_step: int, sign: float = 1.0
-) -> list[Stretch]:
+) -> list[tuple[int, float, float]]:
     """What a member reports after ``from_step``: (step, minimised value, seconds since the report before).
 
     A curve that was lost before a step of the grid reports NaN there, and nothing after it.
@@ -354,7 +332,7 @@ def stretches(
         ValueError: the curve has no reading at a step of the grid; `tune_rh.simulation.table_source.check` finds it
             before.
     """
-    ahead: list[Stretch] = []
+    ahead = []
     index = np.searchsorted(curve.steps, from_step, side="right") - 1
     elapsed = float(curve.seconds[index]) if index >= 0 else 0.0
     for step in grid[np.searchsorted(grid, from_step, side="right") : np.searchsorted(grid, until_step, side="right")]:

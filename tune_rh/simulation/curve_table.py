@@ -2,9 +2,7 @@
 
 A table is made from a run of our own (`tune_rh.simulation.recorded`) or from published curves. Values keep the
 objective's own sign; `CurveTable.truth` is minimised. Curves may differ in length, because a search stops most of its
-members at
-a gate: `CurveTable.steps` is the union of all steps, `CurveTable.reaches` asks for one of them, and
-`CurveTable.complete` keeps what can be simulated to a given step.
+members at a gate: `CurveTable.complete` keeps what can be simulated to a given step.
 
 What it is not: the simulation, a model of curves (nothing is extrapolated beyond a curve's end), or a search space
 with conditions (a parameter that a config lacks is simply missing).
@@ -63,6 +61,10 @@ class Curve:
     def is_lost(self) -> bool:
         """Whether it ended by diverging or failing: its last value is not finite."""
         return not math.isfinite(self.values[-1])
+
+    def reaches(self, step: int) -> bool:
+        """Whether it has a reading at ``step``, or was lost before."""
+        return bool(self.is_lost and step >= self.steps[-1]) or bool(np.isin(step, self.steps))
 
     def until(self, step: int) -> Curve:
         """The part up to and including ``step``."""
@@ -168,15 +170,15 @@ class CurveTable:
     @cached_property
     def values(self) -> tuple[Array, ...]:
         """For each config (replicates, len(steps)): the readings, NaN where there is none and after a loss."""
-        found = []
+        grids = []
         for replicates in self.curves:
             grid = np.full((len(replicates), len(self.steps)), math.nan)
             for row, curve in zip(grid, replicates, strict=True):
                 row[np.searchsorted(self.steps, curve.steps)] = np.where(
                     np.isfinite(curve.values), curve.values, math.nan
                 )
-            found.append(grid)
-        return tuple(found)
+            grids.append(grid)
+        return tuple(grids)
 
     @cached_property
     def truth(self) -> Array:
@@ -190,25 +192,6 @@ class CurveTable:
         finite = [value for rows in best for value in rows.tolist() if math.isfinite(value)]
         worst = max(finite, default=math.inf)
         return np.array([np.where(np.isfinite(rows), rows, worst).mean() for rows in best])
-
-    def value(self, config: int, replicate: int, step: int) -> float:
-        """The reading at ``step`` in the objective's own sign; NaN once the member is lost.
-
-        Raises:
-            KeyError: the curve has no reading at that step.
-        """
-        if not self.reaches(config, replicate, step):
-            raise KeyError(f"{self.name}: {self.labels[config]}, replicate {replicate}: no value at step {step}")
-        column = self._columns.get(step)
-        return math.nan if column is None else float(self.values[config][replicate, column])
-
-    def reaches(self, config: int, replicate: int, step: int) -> bool:
-        """Whether the curve has a reading at ``step``, or was lost before."""
-        curve = self.curves[config][replicate]
-        if curve.is_lost and step >= curve.steps[-1]:
-            return True
-        at = int(np.searchsorted(curve.steps, step))
-        return at < len(curve.steps) and bool(curve.steps[at] == step)
 
     def complete(self, step: int, num_seeds: int) -> tuple[CurveTable, int]:
         """Keep the configs that can be simulated to ``step`` with ``num_seeds`` seeds.
@@ -226,7 +209,7 @@ class CurveTable:
         kept: list[int] = []
         curves: list[tuple[Curve, ...]] = []
         for i, replicates in enumerate(self.curves):
-            reaching = tuple(c.until(step) for r, c in enumerate(replicates) if self.reaches(i, r, step))
+            reaching = tuple(curve.until(step) for curve in replicates if curve.reaches(step))
             if len(reaching) >= num_seeds:
                 kept.append(i)
                 curves.append(reaching)
@@ -278,10 +261,6 @@ class CurveTable:
             name: np.array([p.unit(float(config[name])) if name in config else math.nan for config in self.configs])
             for name, p in numbers.items()
         }
-
-    @cached_property
-    def _columns(self) -> dict[int, int]:
-        return {step: i for i, step in enumerate(self.steps)}
 
 
 def save(table: CurveTable, path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.stats.interval import Interval, mean_interval
 from tune_rh.simulation.clock import Table, Trace
 
 
@@ -18,33 +18,26 @@ class Row:
     Attributes:
         steps: computed so far.
         seconds: mean virtual time.
-        regret: mean over the repeats.
-        low, high: its 95% interval (Student's t over the repeats, not below 0); NaN for one repeat.
+        regret: mean over the repeats, with its 95% interval (Student's t, not below 0; NaN ends for one repeat).
     """
 
     fraction: float
     steps: int
     seconds: float
-    regret: float
-    low: float
-    high: float
+    regret: Interval
 
 
 def rows(traces: Sequence[Trace], budget: float, prior: float, fractions: Iterable[float]) -> list[Row]:
     """Mean regret over repeats at ``fractions`` of ``budget`` steps; ``prior`` counts before there is an incumbent."""
-    from scipy import stats
-
-    found = []
+    table = []
     for fraction in fractions:
         at = np.array([fraction * budget])
-        regrets = np.concatenate([trace.at(at, prior) for trace in traces])
+        regret = mean_interval([float(trace.at(at, prior)[0]) for trace in traces])
         seconds = float(np.mean([trace.seconds_at(at)[0] for trace in traces]))
-        mean, half = float(regrets.mean()), math.nan
-        if len(regrets) > 1:
-            half = float(stats.t.ppf(0.975, len(regrets) - 1) * regrets.std(ddof=1) / math.sqrt(len(regrets)))
-        low = math.nan if math.isnan(half) else max(0.0, mean - half)
-        found.append(Row(fraction, round(fraction * budget), seconds, mean, low, mean + half))
-    return found
+        # Nothing is better than the best of the table. The order keeps NaN.
+        regret = regret._replace(low=0.0 if regret.low < 0.0 else regret.low)
+        table.append(Row(fraction, round(fraction * budget), seconds, regret))
+    return table
 
 
 def prior_regret(table: Table) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,7 @@ class TableSource:
     parameters it is ``random``. The plan's seeds are the table's, in an order drawn by seed: the first of the plan is
     the same seed of the table for every config that has it.
 
-    Args:
-        plan: as `on_table` makes it.
-        table: the curves.
-        history: of the session that this is the source of.
-        seed: of the order of configs and seeds.
+    ``seed`` is of both orders. The plan is one that `_on_table` has made, the history that of the source's session.
     """
 
     def __init__(self, plan: Search, table: Table, history: History, seed: int = 0) -> None:
@@ -62,8 +59,10 @@ class TableSource:
         self._is_stale = False
         rng = random.Random(seed)
         self._order = rng.sample(range(len(table.configs)), len(table.configs))
-        self._seeds = SeedShuffle(rng.getrandbits(64))
-        self._seed_orders: dict[int, list[int]] = {}
+        salt = rng.getrandbits(64)
+        # A seed's place is the same for all configs, whichever seeds each has.
+        self._turn = cache(lambda seed: random.Random(f"{salt} {seed}").random())
+        self._replicates: dict[int, list[int]] = {}
 
     def candidate(self, history: History) -> CandidateAdded | SpaceExhausted:
         """The next config that was not tried."""
@@ -72,7 +71,7 @@ class TableSource:
             return SpaceExhausted(len(self._tried))
         config, distributions = drawn
         origin: Origin = "control" if self.plan.has_control and not history.candidates else "sampler"
-        # The sampler learns about the config that ran, not about the one that it drew.
+        # The sampler learns about the config that ran, not about its own draw.
         fields = self.table.configs[config]
         params = {name: fields[name] for name in distributions if name in fields}
         distributions = {name: distributions[name] for name in params}
@@ -97,9 +96,10 @@ class TableSource:
     def place(self, member: MemberId) -> tuple[int, int]:
         """The config and the replicate that a member is."""
         config = self.config_of(member.candidate)
-        if config not in self._seed_orders:
-            self._seed_orders[config] = self._seeds.order([curve.seed for curve in self.table.curves[config]])
-        return config, self._seed_orders[config][self.plan.seeds.index(member.seed)]
+        if config not in self._replicates:
+            seeds = [curve.seed for curve in self.table.curves[config]]
+            self._replicates[config] = sorted(range(len(seeds)), key=lambda i: self._turn(seeds[i]))
+        return config, self._replicates[config][self.plan.seeds.index(member.seed)]
 
     def watch(self, event: Event) -> None:
         """Follow the session, for `incumbent`."""
@@ -126,7 +126,7 @@ class TableSource:
         best, chosen = math.inf, None
         for k, gate in reversed(list(enumerate(history.gates))):
             for rank in gate.order:
-                # A score never exceeds its bound: behind the best bound nobody can have a better one.
+                # A score never exceeds its bound: those behind the best bound have no better one.
                 if rank.score >= best:
                     break
                 if any(later.has(rank.entry) for later in history.gates[k + 1 :]):
@@ -167,21 +167,6 @@ class TableSource:
         return self.table.nearest(config, set(self._tried.values()))
 
 
-class SeedShuffle:
-    """A shuffle of seed ids that all configs share, whichever of them each has."""
-
-    def __init__(self, salt: int) -> None:
-        self._salt = salt
-        self._places: dict[int, float] = {}
-
-    def order(self, seeds: Sequence[int]) -> list[int]:
-        """Indices into ``seeds``, shuffled."""
-        for seed in seeds:
-            if seed not in self._places:
-                self._places[seed] = random.Random(f"{self._salt} {seed}").random()
-        return sorted(range(len(seeds)), key=lambda i: self._places[seeds[i]])
-
-
 def space(table: Table) -> Space:
     """The search space that a table's parameters span."""
 
@@ -199,8 +184,8 @@ def space(table: Table) -> Space:
     return Space(suggest, base="", summary=f"the parameters of {table.name}")
 
 
-def on_table(plan: Search, table: Table, seed: int = 0) -> Search:
-    """The plan as it is simulated: objective and mode of the table, nobody by name, and only rules that it can feed."""
+def _on_table(plan: Search, table: Table, seed: int) -> Search:
+    """The plan as it is simulated: with the table's objective, no configs by name, and the rules that it can feed."""
     promote = plan.rules.promote
     if promote is not None:
         promote = promote.model_copy(update={"tolerance": None, "healthier": ()})
@@ -273,16 +258,8 @@ def check(plan: Search, table: Table) -> None:
 def table_session(
     plan: Search, table: Table, clock: Clock, seed: int = 0, sink: Sink = lambda _event: None
 ) -> tuple[Session, TableSource]:
-    """A session of ``plan`` on ``table`` in the time of ``clock``, and its source.
-
-    Args:
-        plan: objective and mode are taken from the table, as are health rules: it has none.
-        table: the curves.
-        clock: what will run the session.
-        seed: of the order of configs and seeds, and of the sampler.
-        sink: takes the events.
-    """
-    searched = on_table(plan, table, seed)
+    """A session of ``plan`` on ``table`` in the time of ``clock``, and its source; ``seed`` is of all that is drawn."""
+    searched = _on_table(plan, table, seed)
     history = History(searched)
     source = TableSource(searched, table, history, seed)
     session = Session(searched, history, sink, source, clock.time, runner=clock.name, slots=clock.slots)

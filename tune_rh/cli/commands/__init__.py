@@ -1,1 +1,1 @@
-"""The commands of ``tune-rh``, one file each; a file is imported only when its command is chosen."""
+"""One file a command: its docstring is its help, `add_arguments` declares its options, `run` returns its exit code."""

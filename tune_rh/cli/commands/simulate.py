@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tune_rh.plan.kinds import Search
-    from tune_rh.simulation.clock import Conditions, Trace
+    from tune_rh.simulation.clock import Trace
     from tune_rh.simulation.curve_table import CurveTable
 
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("plan", nargs="?", help="a plan file, or the name of one that ships with tune-rh")
     parser.add_argument(
         "--curves", type=Path, required=True, metavar="FILE", help="a table of learning curves (Parquet)"
@@ -60,12 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
+    from rich.progress import Progress
+
     from tune_rh.cli import terminal
     from tune_rh.plan.file import find_plan, load_plan
     from tune_rh.plan.kinds import Search
     from tune_rh.simulation.clock import Conditions
     from tune_rh.simulation.curve_table import load
+    from tune_rh.simulation.table_source import repeat
 
     console = terminal.console()
     if args.record:
@@ -86,33 +87,36 @@ def run(args: argparse.Namespace) -> int:
         max_steps=args.max_steps,
     )
     table = _simulable(plan, load(args.curves), console)
-    traces = _repeat(plan, table, conditions, args, console)
-    console.print(regret_table(table, traces, args.max_steps))
-    console.print(facts(traces), soft_wrap=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        searches = repeat(plan, table, conditions, args.repeats, args.seed)
+        traces = list(progress.track(searches, total=args.repeats, description="searches"))
+    console.print(_regret_table(table, traces, args.max_steps))
+    console.print(_facts(traces), soft_wrap=True)
     if args.csv:
-        write_csv(traces, args.csv)
+        _write_csv(traces, args.csv)
         console.print(f"Every point is in {args.csv}", soft_wrap=True)
     return 0
 
 
-def regret_table(table: CurveTable, traces: Sequence[Trace], max_steps: int | None) -> Table:
+def _regret_table(table: CurveTable, traces: Sequence[Trace], max_steps: int | None) -> Table:
     """Regret against steps and virtual time, over all searches."""
     from rich.table import Table
 
     from tune_rh.simulation.regret import prior_regret, rows
 
     budget = max_steps or max(trace.steps[-1] for trace in traces)
-    shown = Table(
+    of_budget = Table(
         *("budget", "steps", "virtual time", "regret", "95% interval"),
         title=f"{len(traces)} searches on {table.name} ({table.objective}, {len(table.configs)} configs)",
     )
-    for row in rows(traces, budget, prior_regret(table), FRACTIONS):
-        interval = "-" if math.isnan(row.low) else f"{row.low:.4g} to {row.high:.4g}"
-        shown.add_row(f"{row.fraction:.0%}", str(row.steps), _duration(row.seconds), f"{row.regret:.4g}", interval)
-    return shown
+    for row in rows(traces, budget, prior_regret(table), _FRACTIONS):
+        mean, low, high = row.regret
+        interval = "-" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
+        of_budget.add_row(f"{row.fraction:.0%}", str(row.steps), _duration(row.seconds), f"{mean:.4g}", interval)
+    return of_budget
 
 
-def facts(traces: Sequence[Trace]) -> str:
+def _facts(traces: Sequence[Trace]) -> str:
     """What the table's columns mean, and what the searches had in common."""
     import numpy as np
 
@@ -124,7 +128,7 @@ def facts(traces: Sequence[Trace]) -> str:
     )
 
 
-def write_csv(traces: Sequence[Trace], path: Path) -> None:
+def _write_csv(traces: Sequence[Trace], path: Path) -> None:
     """One line a point: repeat, virtual seconds, steps, regret (empty before there is an incumbent), busy workers."""
     options.check_writable(path.absolute().parent, "--csv")
     with path.open("w", newline="") as file:
@@ -132,8 +136,8 @@ def write_csv(traces: Sequence[Trace], path: Path) -> None:
         writer.writerow(("repeat", "seconds", "steps", "regret", "busy"))
         for repeat, t in enumerate(traces):
             for seconds, steps, regret, busy in zip(t.seconds, t.steps, t.regret, t.busy, strict=True):
-                shown = "" if math.isnan(regret) else f"{regret:.6g}"
-                writer.writerow((repeat, f"{seconds:.6g}", int(steps), shown, int(busy)))
+                value = "" if math.isnan(regret) else f"{regret:.6g}"
+                writer.writerow((repeat, f"{seconds:.6g}", int(steps), value, int(busy)))
 
 
 def _record(args: argparse.Namespace, console: Console) -> int:
@@ -166,18 +170,6 @@ def _simulable(plan: Search, table: CurveTable, console: Console) -> CurveTable:
             soft_wrap=True,
         )
     return kept
-
-
-def _repeat(
-    plan: Search, table: CurveTable, conditions: Conditions, args: argparse.Namespace, console: Console
-) -> list[Trace]:
-    from rich.progress import Progress
-
-    from tune_rh.simulation.table_source import repeat
-
-    searches = repeat(plan, table, conditions, args.repeats, args.seed)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        return list(progress.track(searches, total=args.repeats, description="searches"))
 
 
 def _duration(seconds: float) -> str:
