@@ -18,10 +18,10 @@ from trainables.spacing_mdn import task as task_module
 from trainables.spacing_mdn.data.source import BLOCK, Part, SpacingData
 from trainables.worker import exported
 from tune_rh.errors import ExportError
-from tune_rh.export import export
 from tune_rh.plan.file import resolve_plan
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.ranking import ranking
+from tune_rh.results.export import export
 from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.run.runner import start_session

@@ -10,8 +10,8 @@ VARIANTS = {"tune_rh/cli/commands", "analysis/spacing_mdn", "analysis/shared_moe
 """Folders of variants of one interface, one file each, which may grow."""
 
 LAYERS = (
-    "testing", "cli", "api", "results", "simulation", "run", "export", "watch", "decide", "record", "plan",
-    "provenance", "errors",
+    "testing", "cli", "api", "results", "simulation", "run", "watch", "decide", "record", "plan", "provenance",
+    "errors",
 )  # fmt: skip
 """Of ``tune_rh``, from the top down."""
 

@@ -89,12 +89,12 @@ class Run(RunTables):
             ExportError: nothing has finished, it does not pass what the plan requires (and not ``despite`` that), or
                 ``out`` is taken.
         """
-        from tune_rh.export import export
+        from tune_rh.results.export import export
         from tune_rh.results.reporting import run_baselines
 
         paths, history = self._reading.paths, self._reading.history
         data_dir = runs.recorded_data_dir(paths)
-        baselines = run_baselines(paths, history, data_dir, keep=False)
+        baselines, _ = run_baselines(self._reading, data_dir, keep=False)
         export(paths, history, Path(out), candidate, baselines, despite, runs.companions(history.plan, data_dir))
         return Path(out)
 

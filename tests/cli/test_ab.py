@@ -15,10 +15,10 @@ from tests.worlds.records import finish, make
 from trainables.worker.exported import CONFIG
 from tune_rh.cli.main import main
 from tune_rh.errors import PlanError, RunNotFound
-from tune_rh.export import export
 from tune_rh.plan.schema import Variant
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
+from tune_rh.results.export import export
 from tune_rh.run.given import FAMILIES, Given, given
 
 FAMILY = "tests.worlds.family:FAMILY"

@@ -15,8 +15,8 @@ from tests.worlds.plans import plan
 from tests.worlds.records import SMALL, finish, open_search
 from tests.worlds.records import make as make_scripted
 from tune_rh.cli.main import main
-from tune_rh.export import export
 from tune_rh.record.journal import RunPaths
+from tune_rh.results.export import export
 from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
 

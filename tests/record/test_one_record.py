@@ -33,7 +33,6 @@ from tune_rh.cli import conclude as conclusions
 from tune_rh.cli import terminal as display
 from tune_rh.cli.main import main
 from tune_rh.errors import ExportError
-from tune_rh.export import export
 from tune_rh.plan.schema import Plan
 from tune_rh.record import journal, ranking
 from tune_rh.record.events import Event, SeedAdded, SessionEnded
@@ -41,6 +40,7 @@ from tune_rh.record.history import History, fold
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.view import view
 from tune_rh.results import reporting
+from tune_rh.results.export import export
 from tune_rh.run import runs
 
 FUNNEL = ("until step", "seeds", "entered", "scored", "passed", "audited", "lost seeds")
@@ -223,7 +223,7 @@ def test_the_end_of_a_search_reads_no_journal_again_and_asks_about_the_run_once(
     _, history = runs.replay(paths)
     asked: list[Any] = []
     monkeypatch.setattr(conclusions, "_export", lambda *_: None)  # there are no checkpoints
-    monkeypatch.setattr(conclusions, "run_baselines", lambda *_, **__: ())
+    monkeypatch.setattr(conclusions, "run_baselines", lambda *_, **__: ((), ""))
     real = reporting.about_run
     for module in (reporting, conclusions):
         monkeypatch.setattr(module, "about_run", lambda *args: asked.append(args) or real(*args))
@@ -252,7 +252,7 @@ def test_the_printed_baselines_show_the_candidate_that_passes_what_is_required(
     sim = search(crashes=(1,))
     folder = write_run(tmp_path / "run", sim.plan, [*sim.events, SessionEnded(1, 0.0, "finished")])
     monkeypatch.setattr(conclusions, "_export", lambda *_: None)
-    monkeypatch.setattr(conclusions, "run_baselines", lambda *_, **__: [Baseline("guess", 9.0, "")])
+    monkeypatch.setattr(conclusions, "run_baselines", lambda *_, **__: ([Baseline("guess", 9.0, "")], ""))
     text = concluded(RunPaths(folder), finished(sim))
     (ours,) = [line for line in text.splitlines() if "this run's best" in line]
     assert "c0002" in ours

@@ -11,9 +11,9 @@ from rich.console import Console
 from analysis.diagnose.api import Baseline
 from tune_rh.cli import terminal
 from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED, ExportError
-from tune_rh.export import export
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
+from tune_rh.results.export import export
 from tune_rh.results.own_reports import as_comparison, as_race
 from tune_rh.results.reading import Reading, read_provenance
 from tune_rh.results.reporting import about_run, run_baselines, write
@@ -56,7 +56,7 @@ def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
     if not any(row.may_win for row in run.ranking):
         to.print("No candidate finished with a finite score: nothing to export.")
         return
-    baselines = run_baselines(reading.paths, history, data_dir, keep=True)
+    baselines, _ = run_baselines(reading, data_dir, keep=True)
     if baselines:
         to.print(terminal.baselines_table(baselines, run.best, run.sign))
         to.print(terminal.baselines_line(baselines, run.ranking, run.best, run.sign), soft_wrap=True)

@@ -13,7 +13,6 @@ from analysis.view import Run
 from trainables.errors import DataError, UnknownFamily
 from trainables.registry import get_family
 from tune_rh.errors import PlanError
-from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.results import own_reports
 from tune_rh.results.own_reports import unit
@@ -78,7 +77,10 @@ def write(reading: Reading, data_dir: Path, out: Path | None = None, about: Abou
     from analysis.reports.page import page as search
 
     paths, run = reading.paths, reading.run
-    rows, why = _baselines(paths, run, data_dir, keep=out is None)
+    rows: Sequence[Baseline] = ()
+    why = "they are measured for a search only"
+    if run.kind == "search":
+        rows, why = run_baselines(reading, data_dir, keep=out is None)
     with TemporaryDirectory() as beside:
         own = _own_report(reading, paths.report if out is None else Path(beside))
     about = about_run(run) if about is None else about
@@ -97,40 +99,29 @@ def write(reading: Reading, data_dir: Path, out: Path | None = None, about: Abou
     )
 
 
-def run_baselines(paths: RunPaths, history: History, data_dir: Path, *, keep: bool) -> Sequence[Baseline]:
-    """The baselines on the run's data: as they were kept beside its report, else made, and then kept if ``keep``."""
-    first = next(iter(history.candidates.values()), None)  # whose targets the baselines are scored on: everybody's
-    config = None if first is None else first.added.config
-    from analysis.baselines import kept, measure
+def run_baselines(reading: Reading, data_dir: Path, *, keep: bool) -> tuple[Sequence[Baseline], str]:
+    """The baselines on the run's own data, or why there are none.
 
-    return kept(
-        paths.report / "baselines.json",  # the report reads it there
-        "" if history.created is None else history.created.data_digest,
-        lambda: measure(history.plan.family, runs.dataset(history.plan), data_dir, config),
-        keep=keep,
-    )
-
-
-def _baselines(paths: RunPaths, run: Run, data_dir: Path, *, keep: bool) -> tuple[Sequence[Baseline], str]:
-    """The baselines on the run's own data, or why there are none."""
+    They are those that were kept beside the run's report, else measured; then they are kept there if ``keep``.
+    """
     from analysis import baselines
     from trainables.errors import TrainableError
 
-    family = run.plan["family"]
-    data = run.provenance.get("data") or {}
-    if run.kind != "search" or not _has_baselines(family):
+    run = reading.run
+    family, data = run.plan["family"], run.provenance.get("data") or {}
+    if not _has_baselines(family):
         return (), "there are none for this family"
     name, digest = data.get("name"), data.get("sha256")
     if not name or not digest:
         return (), "provenance.json does not say which data it was trained on"
 
     def make() -> Sequence[Baseline]:
-        first = next(iter(run.candidates.values()), None)
+        first = next(iter(run.candidates.values()), None)  # its targets are those of all candidates
         folder = _folder_of_data(family, name, digest, (data_dir, Path(data["folder"])))
         return baselines.measure(family, name, folder, None if first is None else first.config)
 
     try:
-        return baselines.kept(paths.report / "baselines.json", digest, make, keep=keep), ""
+        return baselines.kept(reading.paths.report / "baselines.json", digest, make, keep=keep), ""
     except TrainableError as error:
         return (), f"the data cannot be used ({' '.join(str(error).split())})"
 
@@ -188,8 +179,8 @@ def _written_before(paths: RunPaths, kind: str) -> OwnReport | None:
     if not path.is_file():
         return None
     head = path.read_text().partition("\n![")[0].splitlines()
-    said = [line.removeprefix("- ").strip("*") for line in head if line.startswith(("- ", "**"))]
-    return OwnReport([re.sub(r"\\(\W)", r"\1", line) for line in said], _pictures(paths.report), path.name)
+    lines = [line.removeprefix("- ").strip("*") for line in head if line.startswith(("- ", "**"))]
+    return OwnReport([re.sub(r"\\(\W)", r"\1", line) for line in lines], _pictures(paths.report), path.name)
 
 
 def _pictures(folder: Path) -> dict[str, bytes]:

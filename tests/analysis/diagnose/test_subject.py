@@ -23,8 +23,8 @@ from trainables.spacing_mdn import task as task_module
 from trainables.spacing_mdn.data.source import SpacingData
 from trainables.spacing_mdn.sample import NUM_WINDOWS
 from trainables.worker import checkpoint
-from tune_rh.export import export
 from tune_rh.record.journal import RunPaths
+from tune_rh.results.export import export
 
 FAMILY = "tests.worlds.family:FAMILY"
 OF_SPACING_MDN = offered("spacing_mdn")

@@ -232,7 +232,7 @@ def test_the_end_of_a_search_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
     paths = RunPaths(tmp_path / "run")
     _, history = runs.replay(paths)
     monkeypatch.setattr(conclusions, "_export", lambda *_: None)  # there are no checkpoints
-    monkeypatch.setattr(conclusions, "run_baselines", lambda *_, **__: ())
+    monkeypatch.setattr(conclusions, "run_baselines", lambda *_, **__: ((), ""))
     text = io.StringIO()
     conclusions.conclude(paths, history, tmp_path, Console(file=text, width=200))
     assert "the whole run" in text.getvalue()

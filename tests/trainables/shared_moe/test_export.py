@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 import trainables
 from tests.worlds.plans import fields
 from trainables.worker import exported
-from tune_rh.export import export
 from tune_rh.plan.file import resolve_plan
+from tune_rh.results.export import export
 from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.run.runner import start_session

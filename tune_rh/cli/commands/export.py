@@ -11,7 +11,6 @@ from tune_rh.run import runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("run", help="name of a run, or its folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--candidate", metavar="ID", help="another candidate than the best (c0007)")
@@ -20,16 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
-    from tune_rh.export import export
+    from tune_rh.results.export import export
+    from tune_rh.results.reading import read
     from tune_rh.results.reporting import run_baselines
 
     paths = runs.find(args.run, args.runs_dir.absolute())
-    plan, history = runs.replay(paths)
-    folder = options.data_dir(args, paths)
-    baselines = run_baselines(paths, history, folder, keep=False)
-    companions = runs.companions(plan, folder)
-    chosen = export(paths, history, args.out, args.candidate, baselines, args.despite, companions)
+    reading, data_dir = read(paths), options.data_dir(args, paths)
+    baselines, _ = run_baselines(reading, data_dir, keep=False)
+    companions = runs.companions(reading.history.plan, data_dir)
+    chosen = export(paths, reading.history, args.out, args.candidate, baselines, args.despite, companions)
     to = terminal.console()
     to.print(f"{chosen.candidate} ({chosen.label}) exported to {args.out}", soft_wrap=True)
     code = f"import trainables; print(trainables.load({str(args.out)!r}))"
