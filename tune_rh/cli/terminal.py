@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import TracebackType
+from functools import partial
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from analysis.baselines import unbeaten
 from analysis.diagnose.api import Baseline
 from analysis.view import FunnelRow, Standing, why_no_best
-from trainables.api import Progress as DataProgress
+from trainables.api import Progress as OnProgress
 from tune_rh.decide import comparison
 from tune_rh.plan.cost import StageCost, follow_up_steps, ungated_steps
 from tune_rh.plan.follow_ups import changes, label
@@ -47,7 +46,7 @@ _ROWS = 16
 
 
 class _Console(Console):
-    """Says BrokenPipeError when nobody reads any more; rich itself ends the process."""
+    """Raises BrokenPipeError when its reader is gone; rich itself ends the process."""
 
     def on_broken_pipe(self) -> None:
         with suppress(SystemExit):
@@ -57,8 +56,8 @@ class _Console(Console):
 
 def console() -> Console:
     """The console of this process; wide enough for its tables where output is a file."""
-    made = _Console(highlight=False)
-    return made if made.is_terminal else _Console(highlight=False, width=140)
+    here = _Console(highlight=False)
+    return here if here.is_terminal else _Console(highlight=False, width=140)
 
 
 class Terminal:
@@ -72,53 +71,33 @@ class Terminal:
         self._to.print(line, soft_wrap=True)
 
     @contextmanager
-    def bar(self, title: str) -> Iterator[DataProgress]:
+    def bar(self, title: str) -> Iterator[OnProgress]:
         """A progress bar, on a terminal."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=self._to, disable=not self._to.is_terminal) as bar:
+        with Progress(*columns, console=self._to, disable=not self._to.is_terminal) as bar:
             row = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(row, completed=done, total=total)
 
-    def follow(self, history: History, slots: int) -> Progress:
-        """A table that is kept up to date, or a line an event."""
-        return Progress(history, self._to, slots)
+    @contextmanager
+    def follow(self, history: History, slots: int) -> Iterator[Callable[[Event], object]]:
+        """A table that is kept up to date, on a terminal; elsewhere a line an event."""
+        began = time.monotonic()
+        if self._to.is_terminal:
+            render = partial(_progress, history, slots, began)
+            with Live(console=self._to, get_renderable=render, refresh_per_second=2):
+                yield lambda event: None
+        else:
+            yield lambda event: self.say(line) if (line := _line(history, event)) else None
 
 
-class Progress:
-    """Follows a search: refreshes a table on a terminal, prints a line an event elsewhere. A watcher of `Session`."""
-
-    def __init__(self, history: History, to: Console, slots: int) -> None:
-        self._history = history
-        self._console = to
-        self._slots = slots
-        self._began = time.monotonic()
-        self._live = Live(console=to, get_renderable=self._render, refresh_per_second=2) if to.is_terminal else None
-
-    def __enter__(self) -> Progress:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._live:
-            self._live.stop()
-
-    def __call__(self, event: Event) -> None:
-        """Take an event in; journal and history have it already."""
-        if self._live is None:
-            line = _line(self._history, event)
-            if line:
-                self._console.print(line, soft_wrap=True)
-
-    def _render(self) -> Group:
-        history = self._history
-        elapsed = time.monotonic() - self._began
-        more = f" and {len(history.follow_ups)} follow-ups" if history.follow_ups else ""
-        head = Text(
-            f"{history.plan.name}: {history.num_candidates()}/{history.plan.num_candidates} candidates{more}, "
-            f"{len(history.running)}/{self._slots} slots busy, {history.steps_spent} steps, {_minutes(elapsed)}"
-        )
-        return Group(head, candidates_table(history, limit=_ROWS))
+def _progress(history: History, slots: int, began: float) -> Group:
+    elapsed = time.monotonic() - began
+    more = f" and {len(history.follow_ups)} follow-ups" if history.follow_ups else ""
+    head = Text(
+        f"{history.plan.name}: {history.num_candidates()}/{history.plan.num_candidates} candidates{more}, "
+        f"{len(history.running)}/{slots} slots busy, {history.steps_spent} steps, {_minutes(elapsed)}"
+    )
+    return Group(head, candidates_table(history, limit=_ROWS))
 
 
 def candidates_table(history: History, limit: int | None = None) -> Table:
@@ -158,14 +137,8 @@ def funnel_table(plan: Plan, rows: Sequence[FunnelRow]) -> Table:
 
 def ranking_table(plan: Plan, rows: Sequence[Standing]) -> Table:
     """Those that finished, with their spread over seeds, val beside test."""
-    table = Table(
-        "",
-        "candidate",
-        "seeds",
-        f"{plan.objective} (mean ± std)",
-        "test (mean ± std)",
-        title="Ranking of those that finished (by mean + 1 SE on val)",
-    )
+    header = ("", "candidate", "seeds", f"{plan.objective} (mean ± std)", "test (mean ± std)")
+    table = Table(*header, title="Ranking of those that finished (by mean + 1 SE on val)")
     for row in rows:
         table.add_row(row.candidate, row.label, _seeds(row), _pm(row.val, row.std), _pm(row.test, row.test_std))
     return table
@@ -210,9 +183,8 @@ def cost_line(history: History) -> str:
     if isinstance(history.plan, Comparison):
         return f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time."
     share = cost.steps / cost.ungated_steps if cost.ungated_steps else 0.0
-    everything = (
-        "every seed" if history.plan.members_compete else f"all {len(history.candidates)} candidates, all seeds,"
-    )
+    all_candidates = f"all {len(history.candidates)} candidates, all seeds,"
+    everything = "every seed" if history.plan.members_compete else all_candidates
     return (
         f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time. Running {everything} to the end: "
         f"{cost.ungated_steps} steps, about {_minutes(cost.ungated_slot_seconds)}; spent {share:.0%} of its steps."
@@ -224,19 +196,9 @@ def print_plan(plan: Plan, costs: Sequence[StageCost], to: Console) -> None:
     to.print(f"{plan.name}: {plan.family}, {_kind(plan)}")
     table = Table("stage", "until step", "seeds", "candidates", "members", "steps", title="Expected (control included)")
     for i, row in enumerate(costs):
-        table.add_row(
-            *(
-                str(x)
-                for x in (
-                    i + 1,
-                    row.until_step,
-                    f"{row.num_seeds}: {', '.join(map(str, plan.stage_seeds(i)))}" if not plan.members_compete else "",
-                    row.num_candidates,
-                    row.num_members,
-                    row.steps,
-                )
-            )
-        )
+        seeds = "" if plan.members_compete else f"{row.num_seeds}: {', '.join(map(str, plan.stage_seeds(i)))}"
+        cells = (i + 1, row.until_step, seeds, row.num_candidates, row.num_members, row.steps)
+        table.add_row(*map(str, cells))
     to.print(table)
     total, full = sum(row.steps for row in costs), ungated_steps(plan)
     if isinstance(plan, Comparison):
@@ -270,13 +232,12 @@ def _kind(plan: Plan) -> str:
 
 
 def _place(event: Promoted) -> str:
-    """Where it stands at the gate; an unranked candidate takes no place, and has the one that it would take."""
+    """Its place at the gate; of an unranked candidate the place that it would take."""
     if event.reason == "control":
         return ""
+    unranked = event.reason in ("reference", "follow_up")
     score = "" if event.score is None else f", score {event.score:.4f}"
-    if event.reason in ("reference", "follow_up"):
-        return f", would be place {event.rank + 1} of {event.num_scored + 1}{score}"
-    return f", place {event.rank + 1} of {event.num_scored}{score}"
+    return f", {'would be ' * unranked}place {event.rank + 1} of {event.num_scored + unranked}{score}"
 
 
 def _line(history: History, event: Event) -> str:
@@ -322,8 +283,8 @@ def _verdicts(event: Diagnosed) -> str:
     """``12 pass, 1 warn; fails baselines, permutation``."""
     counts = [(verdict, sum(v == verdict for v in event.verdicts.values())) for verdict in ("pass", "warn")]
     failed = [name for name, verdict in event.verdicts.items() if verdict == "fail"]
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts)
-    return said + (f"; fails {', '.join(failed)}" if failed else "; none fails")
+    fails = f"fails {', '.join(failed)}" if failed else "none fails"
+    return f"{', '.join(f'{count} {verdict}' for verdict, count in counts)}; {fails}"
 
 
 def _midpoint(history: History) -> str:
@@ -333,17 +294,14 @@ def _midpoint(history: History) -> str:
     assert isinstance(plan, Comparison)
     number = len(comparison.midpoints(history))
     left = min(state.at_most, plan.compare.max_probes - number + 1)
-    return (
-        f"midpoint {number} (at most {left} to come, this one with it; suspects: {', '.join(sorted(state.remaining))})"
-    )
+    suspects = ", ".join(sorted(state.remaining))
+    return f"midpoint {number} (at most {left} to come, this one with it; suspects: {suspects})"
 
 
 def _member_cell(history: History, member: Member) -> str:
     best = f"{history.shown(member.curve.best):.3f}" if math.isfinite(member.curve.best) else "-"
-    mark = {"running": " …", "diverged": " ✗", "failed": " ✗", "stopped": " ■", "completed": " ✓"}.get(
-        member.status, ""
-    )
-    return f"{best}@{member.step}{mark}"
+    marks = {"running": " …", "diverged": " ✗", "failed": " ✗", "stopped": " ■", "completed": " ✓"}
+    return f"{best}@{member.step}{marks.get(member.status, '')}"
 
 
 def _mean(members: Any) -> float:
@@ -352,9 +310,8 @@ def _mean(members: Any) -> float:
 
 
 def _seeds(row: Standing) -> str:
-    lost, successes = row.num_lost, row.entry.successes
-    notes = [f"{lost} lost"] if lost else []
-    notes += [] if successes is None else [f"{successes} good"]
+    notes = [f"{row.num_lost} lost"] if row.num_lost else []
+    notes += [] if row.entry.successes is None else [f"{row.entry.successes} good"]
     return f"{row.num_seeds}" + (f" ({', '.join(notes)})" if notes else "")
 
 

@@ -17,7 +17,6 @@ from tune_rh.run.given import given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("a", metavar="A|PLAN", help="the config that B is held against; or a plan of a comparison")
     parser.add_argument("b", metavar="B", nargs="?", help="the config under question")
     parser.add_argument("--family", help="the family of presets and of files that do not say theirs")
@@ -39,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
     return options.launch(_plan(args), args)
 
 

@@ -17,7 +17,6 @@ from tune_rh.errors import PlanError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("family", help="name of a family (tune-rh families)")
     parser.add_argument(
         "--size", "--corpus", metavar="NAME", help="which data set; without it, those there are are listed"
@@ -34,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
     from tune_rh.run.execute import make_data
     from tune_rh.run.runs import data_source
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("what", metavar="RUN|FOLDER", help="a run, an exported folder, or a checkpoint's folder")
     parser.add_argument("--member", metavar="ID", action="append", help="only this member (c0007-s42); may be repeated")
     parser.add_argument("--only", metavar="NAME", action="append", help="only this diagnostic; may be repeated")
@@ -34,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
     from analysis.diagnose.registry import offered
     from trainables.worker.exported import INDEX
     from tune_rh.results.reading import read

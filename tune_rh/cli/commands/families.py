@@ -12,12 +12,10 @@ from tune_rh.cli import terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("family", nargs="?", help="name of a family")
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
     to = terminal.console()
     if args.family is None:
         table = Table("family", "what it is", "decided by")

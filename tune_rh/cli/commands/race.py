@@ -17,7 +17,6 @@ from tune_rh.run.given import given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("what", metavar="FAMILY|PLAN", help="a family, with --preset; or a plan of a race")
     parser.add_argument("--preset", metavar="CONFIG", help="a preset, a TOML file, RUN/c0007 or an exported folder")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="the seeds that start")
@@ -31,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
     return options.launch(_plan(args), args)
 
 

@@ -10,7 +10,6 @@ from tune_rh.run import runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("run", help="name of a run, or its folder")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the page there, and nothing in the run's folder"
@@ -19,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
     from tune_rh.results.reading import read
     from tune_rh.results.reporting import write
 

@@ -9,14 +9,12 @@ from tune_rh.cli import options, terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("run", help="name of a run, or its folder")
     options.add_runner(parser)
     options.add_places(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
     from tune_rh.cli.conclude import conclude, exit_code
     from tune_rh.run import runs
     from tune_rh.run.execute import Place, execute

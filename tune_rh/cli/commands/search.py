@@ -9,7 +9,6 @@ from tune_rh.plan.file import find_plan, load_plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("plan", help="a plan file, or the name of one that ships with tune-rh")
     parser.add_argument(
         "--audit", type=int, metavar="N", help="run N of those that were cut to the end: would one of them have won?"
@@ -18,6 +17,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
     audit = [f"audit={args.audit}"] if args.audit is not None else []
     return options.launch(load_plan(find_plan(args.plan), [*audit, *options.overrides(args)]), args)

@@ -24,7 +24,6 @@ from tune_rh.run import runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the module."""
     parser.add_argument("run", help="name of a run, or its folder")
     parser.add_argument(
         "--watch", action="store_true", help="refresh every two seconds until the run is finished, or Ctrl-C"
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the module."""
     paths = runs.find(args.run, args.runs_dir.absolute())
     console = display.console()
     if args.watch:
