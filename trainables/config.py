@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from trainables.spelling import spelt
+
 
 class FrozenConfig(BaseModel):
     """A frozen pydantic model that refuses unknown keys and does not coerce types (True is no int)."""
@@ -15,8 +17,8 @@ class FrozenConfig(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of the resolved config (sorted keys, no spaces)."""
-        return canonical_digest(self.model_dump(mode="json"))
+        """SHA-256 of the canonical JSON of the resolved config as it is written down (sorted keys, no spaces)."""
+        return canonical_digest(spelt(self))
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -61,8 +62,16 @@ def get_part(family: str, part: str) -> Any | None:
         raise UnknownFamily(f"family {family}: {part} = {reference!r}: cannot be imported ({error})") from error
 
 
-def build_config(family: Family, *overrides: Any, preset: str | None = None) -> Any:
+def build_config(
+    family: Family, *overrides: Any, preset: str | None = None, written: Sequence[Mapping[str, Any]] = ()
+) -> Any:
     """The resolved config of ``family``: defaults, then the preset, then each mapping of ``overrides`` in order.
+
+    Args:
+        family: whose config.
+        overrides: fields as Python has them.
+        preset: the name of one.
+        written: fields as a journal, a plan or an export has them (`trainables.spelling`), laid over the rest in order.
 
     Raises:
         UnknownFamily: no preset has that name.
@@ -75,4 +84,9 @@ def build_config(family: Family, *overrides: Any, preset: str | None = None) -> 
     fields: dict[str, Any] = dict(family.presets[preset]) if preset is not None else {}
     for override in overrides:
         fields.update(override)
-    return resolve(family.config).model_validate(fields)
+    from trainables.spelling import read_config
+
+    laid_over: dict[str, Any] = {}
+    for mapping in written:
+        laid_over.update(mapping)
+    return read_config(resolve(family.config), laid_over, fields)

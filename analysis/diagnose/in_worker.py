@@ -21,7 +21,7 @@ FINDINGS = "findings.json"
 
 def diagnose(job: MemberJob, task: TrainTask) -> dict[str, str]:
     """Put ``task``, which holds the member's best checkpoint, before the job's diagnostics; returns their verdicts."""
-    config = build_config(get_family(job.family), job.config)
+    config = build_config(get_family(job.family), written=[job.config])
     sample = draw_sample(job.family, task)
     subject = Subject(str(job.member), job.family, config, job.member.seed, task, sample, Path(job.data_dir))
     took: dict[str, float] = {}

@@ -122,7 +122,7 @@ def open_export(folder: str | Path, data_dir: str | Path, device: str = "cpu") -
 
 def _config(path: Path, family: str, fields: Mapping[str, Any]) -> Any:
     try:
-        return build_config(get_family(family), fields)
+        return build_config(get_family(family), written=[fields])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "config"

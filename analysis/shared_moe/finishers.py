@@ -125,7 +125,7 @@ class Finished:
 def settings(candidate: Candidate) -> Any | None:
     """The config as the family reads it; None if this version of the family does not take it."""
     try:
-        return build_config(get_family(FAMILY), candidate.config)
+        return build_config(get_family(FAMILY), written=[candidate.config])
     except ValidationError:
         return None
 

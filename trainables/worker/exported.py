@@ -63,7 +63,9 @@ def _read(path: Path) -> tuple[dict[str, Any], Any]:
         index = json.loads((path / INDEX).read_text())
         if index["schema"] != EXPORT_SCHEMA:
             raise CheckpointCorrupt(f"{path / INDEX}: schema {index['schema']}; this version reads {EXPORT_SCHEMA}")
-        config = build_config(get_family(index["family"]), tomllib.loads((path / CONFIG).read_text()))
+        config = build_config(
+            get_family(index["family"]), written=[tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))]
+        )
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointCorrupt(f"{path}: is no exported config of this version ({error})") from error
     if config.digest() != index["config_digest"]:

@@ -39,7 +39,7 @@ class MemberRun:
         if job.device == "cpu":
             keep_freed_memory()
         self._rates = [metric for metric in family.metrics if metric.rate_of]
-        config = build_config(family, job.config)
+        config = build_config(family, written=[job.config])
         self.task: TrainTask = resolve(family.task)(
             config, seed=job.member.seed, device=job.device, data_dir=Path(job.data_dir)
         )

@@ -220,7 +220,7 @@ def _is_valid(history: History, keys: Keys) -> bool:
     config = midpoint_fields(history, keys)
     config.pop(PATIENCE, None)
     try:
-        build_config(get_family(history.plan.family), config)
+        build_config(get_family(history.plan.family), written=[config])
     except ValidationError:
         return False
     return True

@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.api import OutsideSpace, Space, Trial
+from trainables.spelling import meant
 from tune_rh.plan import kinds
 from tune_rh.plan.named import named_class
 from tune_rh.record.history import History
@@ -153,7 +154,7 @@ def as_trial(candidate: Candidate, history: History) -> FrozenTrial | None:
     added = candidate.added
     if not added.params:
         return None
-    params = dict(added.params)
+    params = meant(added.params)
     distributions = parse_distributions(added.distributions)
     values = intermediate_values(candidate, history)
     last = history.plan.stages[-1].until_step

@@ -21,7 +21,7 @@ def named_config(plan: Plan, name: str) -> tuple[Any, int | None]:
     variant = plan.configs.get(name) or Variant(preset=name)
     try:
         family = get_family(plan.family)
-        config = build_config(family, variant.fields, plan.fixed, preset=variant.preset)
+        config = build_config(family, preset=variant.preset, written=[variant.fields, plan.fixed])
     except ValidationError as error:
         where = f"config {name!r}" if name in plan.configs else f"preset {name!r}"
         raise PlanError(

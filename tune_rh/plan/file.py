@@ -92,7 +92,7 @@ def resolve_plan(fields: dict[str, Any], where: str = "plan") -> Plan:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
 
@@ -228,16 +228,21 @@ def _index(part: str) -> int:
 
 
 def _not_finite(value: Any, field: str = "") -> list[str]:
-    """A line for each NaN and infinity: nothing compares with them, and no fingerprint can hold them."""
+    """A line for each NaN, and each infinity outside of config fields: nothing a plan says compares with them."""
     if isinstance(value, dict):
         items = [(str(key), inner) for key, inner in value.items()]
     elif isinstance(value, list):
         items = [(str(i), inner) for i, inner in enumerate(value)]
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and not _in_config(field))):
         return [f"{field} = {value!r}: numbers in a plan are finite"]
     else:
         return []
     return [line for key, inner in items for line in _not_finite(inner, f"{field}.{key}" if field else key)]
+
+
+def _in_config(field: str) -> bool:
+    """Whether the place ``field`` of a plan is inside a field of a config."""
+    return re.match(r"fixed\.|configs\..+\.fields\.|follow_ups\.\d+\.changes\.", field) is not None
 
 
 def _not_json(value: Any) -> Any:

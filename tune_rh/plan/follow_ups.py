@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from trainables.registry import build_config, get_family
+from trainables.spelling import meant, spelt
 from tune_rh.plan.file import explain
 from tune_rh.plan.kinds import FollowUp, Search
 
@@ -35,7 +36,7 @@ def changes(plan: Search) -> list[Change]:
 
 def label(parent: str, fields: Mapping[str, Any]) -> str:
     """``c0002 with num_experts = 20``."""
-    return f"{parent} with {', '.join(f'{name} = {value}' for name, value in fields.items())}"
+    return f"{parent} with {', '.join(f'{name} = {value}' for name, value in meant(fields).items())}"
 
 
 def check_follow_ups(plan: Search, winners: Sequence[Named]) -> list[str]:
@@ -67,7 +68,7 @@ def _over(plan: Search, bases: Sequence[Named], fields: Mapping[str, Any]) -> tu
     for name, base in bases:
         called = label(name, fields)
         try:
-            made.append((called, build_config(get_family(plan.family), base.model_dump(mode="json"), fields)))
+            made.append((called, build_config(get_family(plan.family), written=[spelt(base), fields])))
         except ValidationError as error:
             refused.append(explain(error, called))
     return made, refused

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from analysis.stats.claims import Test, can_decide
 from trainables.config import FrozenConfig
 from tune_rh.plan.rules import GapRule, PositiveInt, SearchRules
-from tune_rh.plan.schema import GateTerms, Origin, Plan, Scoring
+from tune_rh.plan.schema import ConfigFields, GateTerms, Origin, Plan, Scoring
 
 MIN_PAIRS, MAX_PAIRS = 5, 16
 """Seeds of a comparison: fewer make no claim, and a sign-flip test of more is slow to enumerate."""
@@ -67,7 +67,7 @@ class FollowUp(FrozenConfig):
     """
 
     after: Annotated[int, Field(ge=0)]
-    changes: Annotated[tuple[Annotated[dict[str, Any], Field(min_length=1)], ...], Field(min_length=1)]
+    changes: Annotated[tuple[Annotated[ConfigFields, Field(min_length=1)], ...], Field(min_length=1)]
     enters: Annotated[int, Field(ge=0)] = 0
 
 

@@ -14,13 +14,16 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from trainables.config import FrozenConfig, canonical_digest
+from trainables.spelling import for_toml
 from tune_rh.plan.rules import GapRule, PositiveInt, PromoteRule, Rules
 
 Origin = Literal["control", "preset", "sampler", "midpoint", "follow_up", "reference"]
 """Where a candidate comes from."""
+ConfigFields = Annotated[dict[str, Any], AfterValidator(for_toml)]
+"""Config fields as they are written down: ``"@none"`` is None (`trainables.spelling`)."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 
 
@@ -91,7 +94,7 @@ class Variant(FrozenConfig):
     """
 
     preset: str | None = None
-    fields: dict[str, Any] = Field(default_factory=dict)
+    fields: ConfigFields = Field(default_factory=dict)
     patience_steps: PositiveInt | None = None
 
 
@@ -165,7 +168,7 @@ class Plan(FrozenConfig):
     family: str
     control: str
     configs: dict[str, Variant] = Field(default_factory=dict)
-    fixed: dict[str, Any] = Field(default_factory=dict)
+    fixed: ConfigFields = Field(default_factory=dict)
     num_candidates: Annotated[int, Field(ge=0)]
     seeds: tuple[Annotated[int, Field(ge=0)], ...]
     eval_every: PositiveInt

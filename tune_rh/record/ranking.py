@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from analysis.stats.scores import Values
 from analysis.view import AUDIT, Entry, FunnelRow, Spent, Standing, drawn
 from trainables.api import test_metric
+from trainables.spelling import meant
 from tune_rh.plan import cost
 from tune_rh.record.events import MemberId, Promoted
 from tune_rh.record.history import History
@@ -99,7 +100,7 @@ def describe(candidate: Candidate) -> str:
     """Preset name; for a follow-up its parent and changes; otherwise the drawn parameters; its role before it."""
     if candidate.added.origin in ("control", "reference", "follow_up"):
         return f"{candidate.added.origin.replace('_', '-')}: {candidate.added.label}"
-    return candidate.added.label or drawn(candidate.added.params)
+    return candidate.added.label or drawn(meant(candidate.added.params))
 
 
 def _entries(history: History, stage: int) -> Iterator[Entry]:

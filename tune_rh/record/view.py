@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from analysis.view import Candidate, Decision, Member, Run
+from trainables.spelling import meant
 from tune_rh.record import members, ranking
 from tune_rh.record.events import Promoted, SeedAdded
 from tune_rh.record.history import History
@@ -42,7 +43,7 @@ def _candidate(history: History, candidate: members.Candidate) -> Candidate:
         origin=added.origin,
         label=added.label,
         config=added.config,
-        params=added.params,
+        params=meant(added.params),
         distributions=added.distributions,
         parent=added.parent,
         stage=max((member.stage for member in candidate.members.values()), default=0),

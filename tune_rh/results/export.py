@@ -23,6 +23,7 @@ from analysis.view import Standing, best_of, why_no_best
 from trainables.api import test_metric
 from trainables.files import new_folder
 from trainables.registry import FAMILIES
+from trainables.spelling import for_toml
 from trainables.worker import checkpoint
 from trainables.worker.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
 from tune_rh.errors import ExportError, storage_full
@@ -116,8 +117,7 @@ def _fill(
     step = tested.step if tested else history.member(member).curve.best_step
     weights = (weights_from / checkpoint.WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(weights)
-    set_fields = {name: value for name, value in added.config.items() if value is not None}
-    (folder / CONFIG).write_text(tomli_w.dumps(set_fields), encoding="utf-8")
+    (folder / CONFIG).write_text(tomli_w.dumps(for_toml(added.config)), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps({"step": step, **metrics}, indent=1), encoding="utf-8")
     (folder / "seeds.csv").write_text(_seeds_csv(history, chosen.candidate), encoding="utf-8")
     shutil.copyfile(paths.provenance, folder / "provenance.json")

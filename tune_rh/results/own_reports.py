@@ -13,6 +13,7 @@ from analysis.view import Member, Run
 from trainables.api import test_metric
 from trainables.errors import UnknownFamily
 from trainables.registry import get_family
+from trainables.spelling import meant
 from tune_rh.decide import comparison as compare
 from tune_rh.plan import kinds
 from tune_rh.record.history import History
@@ -86,7 +87,7 @@ def as_comparison(run: Run, history: History) -> Comparison:
 
 
 def _side(run: Run, history: History, side: Candidate) -> Side:
-    fields = compare.fields(side)
+    fields = meant(compare.fields(side))
     seeds = compare.pairs(history, *compare.sides(history)).seeds
     members = [side.members[seed] for seed in history.plan.stage_seeds(0)]
     return Side(
@@ -117,7 +118,7 @@ def _bisection(history: History) -> Bisection | None:
                 steps=sum(m.step for m in candidate.members.values()),
             )
         )
-    a, b = map(compare.fields, compare.sides(history))
+    a, b = (meant(compare.fields(side)) for side in compare.sides(history))
     done = not state.wanted
     return Bisection(
         suspects=suspects,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from search_spaces.registry import get_space
 from trainables.registry import build_config, get_family
+from trainables.spelling import spelt, spelt_value
 from tune_rh.decide import comparison
 from tune_rh.decide.samplers import MAX_DRAWS, Draw, inside, sampler_of
 from tune_rh.decide.scheduler import AskFollowUp
@@ -61,11 +62,11 @@ class NamedSource:
     ) -> CandidateAdded:
         return CandidateAdded(
             candidate_id(len(history.candidates)),
-            config.model_dump(mode="json"),
+            spelt(config),
             config.digest(),
             origin,
             label,
-            params=draw.params if draw else {},
+            params={name: spelt_value(value) for name, value in draw.params.items()} if draw else {},
             distributions=draw.distributions if draw else {},
             **facts,
         )
@@ -87,7 +88,7 @@ class SearchSource(NamedSource):
         parent = history.candidates[asked.parent].added
         label, patience = follow_ups.label(asked.parent, change.fields), parent.patience_steps
         try:
-            config = build_config(self._family, parent.config, change.fields)
+            config = build_config(self._family, written=[parent.config, change.fields])
         except ValidationError as error:
             return FollowUpSkipped(asked.parent, label, explain(error, label))
         known = history.named(config.digest(), patience)
@@ -126,7 +127,7 @@ class SearchSource(NamedSource):
 
     def _resolve(self, draw: Mapping[str, Any], preset: str) -> Any:
         try:
-            return build_config(self._family, draw, self.plan.fixed, preset=preset)
+            return build_config(self._family, draw, preset=preset, written=[self.plan.fixed])
         except ValidationError as error:
             raise PlanError(explain(error, f"a draw from space {self.plan.space!r}")) from error
 
@@ -142,7 +143,9 @@ class ComparisonSource(NamedSource):
         fields = comparison.midpoint_fields(history, keys)
         patience = fields.pop(comparison.PATIENCE, None)
         label = f"{self.plan.control} with {', '.join(sorted(keys))} of {self.plan.presets[0]}"
-        return self._add(history, build_config(self._family, fields), "midpoint", label, patience_steps=patience)
+        return self._add(
+            history, build_config(self._family, written=[fields]), "midpoint", label, patience_steps=patience
+        )
 
 
 def family_source(plan: Plan) -> Source:

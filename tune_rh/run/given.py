@@ -32,7 +32,7 @@ def resolved(config: Given) -> Any:
     """The config that a user named, built by its family; raises PlanError field by field."""
     try:
         family = get_family(config.family)
-        return build_config(family, config.variant.fields, preset=config.variant.preset)
+        return build_config(family, preset=config.variant.preset, written=[config.variant.fields])
     except ValidationError as error:
         raise PlanError(explain(error, config.label, resolve(family.config))) from error
 
@@ -73,16 +73,17 @@ def given(text: str, family: str | None, runs_dir: Path) -> Given:
 
 def _exported(path: Path) -> Given:
     try:
-        family = json.loads((path / INDEX).read_text())["family"]
-        fields = tomllib.loads((path / CONFIG).read_text())
-    except (OSError, ValueError, KeyError) as error:
+        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        fields = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
+        made = Given(index["family"], path.resolve().name, Variant(fields=fields))
+        return _checked(made, str(path), index["config_digest"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise PlanError(f"{path}: is no sound export: {error!r}") from error
-    return Given(family, path.name, Variant(fields=fields))
 
 
 def _from_file(path: Path, family: str | None) -> Given:
     try:
-        fields = tomllib.loads(path.read_text())
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
     named = fields.pop("family", family)
@@ -91,10 +92,12 @@ def _from_file(path: Path, family: str | None) -> Given:
     if family is not None and named != family:
         raise PlanError(f"{path}: family = {named!r}, but --family is {family!r}")
     try:
-        variant = Variant(preset=fields.pop("preset", None), patience_steps=fields.pop("patience_steps", None))
+        variant = Variant(
+            preset=fields.pop("preset", None), patience_steps=fields.pop("patience_steps", None), fields=fields
+        )
     except ValidationError as error:
         raise PlanError(explain(error, str(path))) from error
-    return Given(named, path.stem, variant.model_copy(update={"fields": fields}))
+    return Given(named, path.stem, variant)
 
 
 def _of_run(run: str, member: str, runs_dir: Path) -> Given:
@@ -107,7 +110,17 @@ def _of_run(run: str, member: str, runs_dir: Path) -> Given:
     if candidate is None:
         raise PlanError(f"{run}/{member}: run {run!r} has no such candidate; it has {', '.join(history.candidates)}")
     added = candidate.added
-    fields = {name: value for name, value in added.config.items() if value is not None}
-    return Given(
-        plan.family, f"{Path(run).name}/{added.candidate}", Variant(fields=fields, patience_steps=added.patience_steps)
-    )
+    variant = Variant(fields=dict(added.config), patience_steps=added.patience_steps)
+    made = Given(plan.family, f"{Path(run).name}/{added.candidate}", variant)
+    return _checked(made, f"{run}/{member}", added.config_digest)
+
+
+def _checked(made: Given, where: str, digest: str) -> Given:
+    """``made``, if it still is the config with that digest."""
+    found = resolved(made).digest()
+    if found != digest:
+        raise PlanError(
+            f"{where}: is read as another config than the one that ran (digest {found[:12]}, recorded {digest[:12]}): "
+            f"the config fields of {made.family} have changed since"
+        )
+    return made

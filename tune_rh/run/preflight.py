@@ -20,11 +20,12 @@ from trainables.api import ConfigCheck, Finding
 from trainables.config import FrozenConfig
 from trainables.errors import DataCorrupt, DataError, DataMissing, UnknownFamily
 from trainables.registry import FAMILIES, OPTIONAL, build_config, get_family, get_part, resolve
+from trainables.spelling import NONE, ambiguous
 from tune_rh.decide.scheduler import scheduler_of
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import explain
-from tune_rh.plan.follow_ups import check_follow_ups
+from tune_rh.plan.follow_ups import changes, check_follow_ups
 from tune_rh.plan.kinds import SAMPLERS, Comparison, Search
 from tune_rh.plan.named import named_class
 from tune_rh.plan.schema import Plan
@@ -57,6 +58,7 @@ def check_plan(plan: Plan) -> None:
             problems.append(f"references: {name!r} is the same config as another that the plan names")
     if isinstance(plan, Comparison) and built[0] is not None and built[0] == built[-1]:
         problems.append(f"presets: {plan.presets[0]!r} and the control {plan.control!r} are the same config")
+    problems += _unclear(plan)
     if isinstance(plan, Search) and plan.space:
         drawn = _check_space(plan, problems, data)
         problems += [
@@ -138,6 +140,22 @@ def _check_own_family(name: str) -> list[str]:
     return problems
 
 
+def _unclear(plan: Plan) -> list[str]:
+    """A line for each text in the plan's config fields that may stand for None."""
+    model = resolve(get_family(plan.family).config)
+    tables: dict[str, Mapping[str, Any]] = {"fixed": plan.fixed}
+    for name, variant in plan.configs.items():
+        if variant.preset is not None or variant.fields.keys() < model.model_fields.keys():  # else nobody typed it
+            tables[f"configs.{name}.fields"] = variant.fields
+    if isinstance(plan, Search):
+        tables |= {f"follow_ups[{change.table}].changes": change.fields for change in changes(plan)}
+    return [
+        f'{table}.{field} = {text!r}: may be None or the text; write "{NONE}" for None, "@text:{text}" for the text'
+        for table, fields in tables.items()
+        for field, text in ambiguous(model, fields)
+    ]
+
+
 def _winners(plan: Plan) -> Iterator[tuple[str, Any]]:
     """Configs that may win, of a plan that `check_plan` has passed, with where each comes from."""
     for name in (name for name, origin in plan.named if origin != "reference"):
@@ -183,7 +201,7 @@ def _check_space(plan: Search, problems: list[str], data: dict[str, str]) -> set
 
 
 def _draw(plan: Plan, space: Space, drawn: Mapping[str, Any]) -> Any:
-    config = build_config(get_family(plan.family), drawn, plan.fixed, preset=space.base)
+    config = build_config(get_family(plan.family), drawn, preset=space.base, written=[plan.fixed])
     if space.check is not None:
         space.check(config.model_dump())
     return config

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from trainables.config import canonical_digest
+from trainables.spelling import meant
 from tune_rh.errors import PlanError
 from tune_rh.record.events import CandidateAdded
 from tune_rh.record.history import History
@@ -70,7 +71,7 @@ def _configs(candidates: list[CandidateAdded]) -> tuple[list[dict[str, Value]], 
     """Each candidate's hyperparameters, and all that is known of how they are drawn."""
     distributions = [c.distributions for c in candidates if c.params]
     if all(c.params for c in candidates):
-        return [_plain(c.params) for c in candidates], distributions
+        return [_plain(meant(c.params)) for c in candidates], distributions
     names = sorted(set().union(*(c.config for c in candidates)))
     differing = [n for n in names if len({canonical_digest([c.config.get(n)]) for c in candidates}) > 1]
     return [_plain({n: c.config.get(n) for n in differing}) for c in candidates], distributions

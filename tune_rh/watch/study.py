@@ -17,6 +17,7 @@ import optuna
 from optuna.trial import Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from trainables.spelling import meant
 from tune_rh.decide.samplers import intermediate_values, parse_distributions
 from tune_rh.record.events import CandidateAdded, Event, JobEnded, Promoted, SeedAdded, SessionEnded
 from tune_rh.record.history import History
@@ -103,7 +104,7 @@ class StudyMirror:
         # One template, not enqueue, ask and attributes one by one: each is a transaction that slots wait for.
         running = create_trial(
             state=TrialState.RUNNING,
-            params=dict(added.params),
+            params=meant(added.params),
             distributions=parse_distributions(added.distributions),
             user_attrs={"candidate": candidate.id, "origin": added.label or added.origin},
         )

@@ -16,6 +16,7 @@ from tensorboardX.proto.event_pb2 import Event as Record
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams, scalar
 
+from trainables.spelling import meant
 from tune_rh.record.events import Evaluated, Event, JobEnded, MemberId, Tested
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
@@ -77,7 +78,7 @@ class TensorBoard:
         writer = self._writers[member.id] = EventsWriter(str(folder / "events"), f".{_count(folder):04d}")
         if first:
             added = self._history.candidates[member.id.candidate].added
-            drawn = dict(added.params) or {"preset": added.label}
+            drawn = meant(added.params) or {"preset": added.label}
             for summary in hparams({**drawn, "seed": member.id.seed}, {self._history.plan.objective: 0}):
                 assert isinstance(summary, Summary)
                 writer.write_event(Record(summary=summary))
