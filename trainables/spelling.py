@@ -100,8 +100,8 @@ def equal(a: Any, b: Any) -> bool:
 def _spelt(dumped: Any, value: Any) -> Any:
     """``dumped`` is pydantic's JSON form of ``value``, in the same order."""
     if isinstance(dumped, dict):
-        values = value.values() if isinstance(value, Mapping) else dumped.values()
-        return {key: _spelt(inner, of) for (key, inner), of in zip(dumped.items(), values, strict=True)}
+        inside = value.values() if isinstance(value, Mapping) else dumped.values()
+        return {key: _spelt(inner, of) for (key, inner), of in zip(dumped.items(), inside, strict=True)}
     if isinstance(dumped, list | tuple):
         values = value if isinstance(value, Set | Sequence) and len(value) == len(dumped) else dumped
         items = [_spelt(inner, of) for inner, of in zip(dumped, values, strict=True)]
