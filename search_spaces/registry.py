@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from search_spaces.api import Space
-from trainables.errors import UnknownFamily
-from trainables.registry import build_config, get_family, get_part, resolve
+from trainables.errors import UnknownFamily, Untrusted
+from trainables.registry import build_config, get_family, get_part, resolve_named
 
 
 class UnknownSpace(LookupError):
@@ -34,7 +34,9 @@ def get_space(family: str, name: str) -> Space:
     """
     if ":" in name:
         try:
-            space = resolve(name)
+            space = resolve_named(name)
+        except Untrusted as error:
+            raise UnknownSpace(f"space = {error}") from error
         except (ImportError, AttributeError) as error:
             raise UnknownSpace(f"space = {name!r}: cannot be imported ({error})") from error
         if not isinstance(space, Space):

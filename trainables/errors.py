@@ -2,6 +2,7 @@
 
 TrainableError
 +-- UnknownFamily        no family or preset has that name
+|   +-- Untrusted        a file from elsewhere names code that nothing of the user's own named
 +-- DataError
 |   +-- DataMissing      the data set has not been made yet
 |   +-- DataCorrupt      it is there, but its digest or its shape is wrong
@@ -20,6 +21,10 @@ class TrainableError(Exception):
 
 class UnknownFamily(TrainableError):
     """No family or preset has that name."""
+
+
+class Untrusted(UnknownFamily):
+    """A file from elsewhere names a module that neither the user's command nor their code named."""
 
 
 class DataError(TrainableError):

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from trainables.api import Family
-from trainables.errors import UnknownFamily
+from trainables.errors import UnknownFamily, Untrusted
+from trainables.trust import check_trusted
 
 FAMILIES: dict[str, str] = {
     "shared_moe": "trainables.shared_moe:FAMILY",
@@ -16,6 +17,16 @@ FAMILIES: dict[str, str] = {
 
 OPTIONAL = ("spaces", "sample", "baselines", "diagnostics", "preflight")
 """Parts that a family may leave out."""
+
+
+def resolve_named(reference: str) -> Any:
+    """As `resolve`, for a reference out of a file.
+
+    Raises:
+        Untrusted: its module is neither imported yet nor one that was named to `trust`.
+    """
+    check_trusted((reference,))
+    return resolve(reference)
 
 
 def resolve(reference: str) -> Any:
@@ -28,11 +39,13 @@ def get_family(name: str) -> Family:
     """The family called ``name``; ``"module:attr"`` names one of your own, importable where the search runs.
 
     Raises:
-        UnknownFamily: with the names there are.
+        UnknownFamily: with the names there are; `Untrusted` for one from outside that `is_trusted` does not know.
     """
     if ":" in name:
         try:
-            own = resolve(name)
+            own = resolve_named(name)
+        except Untrusted as error:
+            raise Untrusted(f"family = {error}") from error
         except (ImportError, AttributeError) as error:
             raise UnknownFamily(
                 f"family = {name!r}: cannot be imported ({error}); it is looked for here and on PYTHONPATH"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from analysis.tables import RunTables
 from trainables.api import Progress
+from trainables.trust import trust as trust_modules
 from tune_rh.errors import PlanError
 from tune_rh.plan.file import find_plan
 from tune_rh.plan.file import load_plan as _load_plan
@@ -142,6 +143,7 @@ def search(
         plan = load_plan(plan, *overrides)
     elif overrides:
         raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is a Plan already")
+    trust_modules(*plan.from_outside)
     place = _place(data_dir or runs.default_data_dir(), runner, address)
     paths, _ = launch(plan, Path(runs_dir), place, _Callbacks(on_event, say), _no_conclusion)
     return Run(read(paths))
@@ -244,31 +246,37 @@ def resume(
     address: str = "local",
     on_event: OnEvent | None = None,
     say: Say | None = None,
+    trust: str | None = None,
 ) -> Run:
-    """Go on with a run after a stop or a crash; returns it as it ended. Arguments as for `search`.
+    """Go on with a run after a stop or a crash; returns it as it ended. Arguments as for `search` and `load`.
 
     Raises:
         RunNotFound, RunLocked, RunMismatch, JournalCorrupt: the run cannot go on, and why.
     """
     from tune_rh.run.execute import execute
 
+    if trust is not None:
+        trust_modules(trust)
     paths = runs.find(str(run), Path(runs_dir).absolute())
     place = _place(data_dir or runs.recorded_data_dir(paths), runner, address)
     execute(paths, place, _Callbacks(on_event, say), _no_conclusion)
     return Run(read(paths))
 
 
-def load(run: str | Path, runs_dir: str | Path = "runs") -> Run:
+def load(run: str | Path, runs_dir: str | Path = "runs", trust: str | None = None) -> Run:
     """A run as it is now, finished or not.
 
     Args:
         run: its name in ``runs_dir``, or its folder.
         runs_dir: where runs lie.
+        trust: the module of a family from outside, for a run that somebody else made.
 
     Raises:
         RunNotFound: with the names there are.
         JournalCorrupt: its plan or journal are damaged.
     """
+    if trust is not None:
+        trust_modules(trust)
     return Run(read(runs.find(str(run), Path(runs_dir).absolute())))
 
 

@@ -35,6 +35,7 @@ from search_spaces.api import RandomTrial, Space
 from search_spaces.registry import outside, spaces_of
 from trainables.api import Family, TrainTask
 from trainables.registry import build_config, get_family, resolve
+from trainables.trust import trust
 from tune_rh.cli.main import main
 from tune_rh.record.journal import RunPaths
 from tune_rh.results.reading import read
@@ -208,6 +209,7 @@ class FamilyConformance:
 
     @classmethod
     def _family(cls) -> Family:
+        trust(cls.family)
         return get_family(cls.family)
 
     @classmethod

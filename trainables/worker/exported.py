@@ -14,36 +14,47 @@ from typing import Any
 from trainables.api import Split
 from trainables.errors import CheckpointCorrupt
 from trainables.registry import build_config, get_family, resolve
+from trainables.trust import trust as trust_module
+from trainables.trust import trust_signed
 
 EXPORT_SCHEMA = 1
 WEIGHTS, CONFIG, INDEX, CARD = "model.safetensors", "config.toml", "export.json", "README.md"
 
 
-def load(folder: str | Path) -> Any:
+def load(folder: str | Path, trust: str | None = None) -> Any:
     """The exported model: a `torch.nn.Module` in evaluation mode, on the CPU, with its weights.
+
+    Args:
+        folder: what ``tune-rh export`` wrote.
+        trust: the module of a family from outside. Without it, only a family that ships with tune-rh, is imported
+            already, or comes in an export of this user's own is imported.
 
     Raises:
         CheckpointCorrupt: a file is missing or its digest differs.
+        Untrusted: the export names a family from outside.
     """
     path = Path(folder)
-    index, config = _read(path)
+    index, config = _read(path, trust)
     model = resolve(get_family(index["family"]).model)(config)
     model.load_state_dict(_weights(path))
     return model.eval()
 
 
-def evaluate(folder: str | Path, split: Split = "val", data_dir: str | Path = "data") -> Mapping[str, float]:
+def evaluate(
+    folder: str | Path, split: Split = "val", data_dir: str | Path = "data", trust: str | None = None
+) -> Mapping[str, float]:
     """Score the exported model on its data set, on the CPU, with as many threads as when it was recorded.
 
     Args:
         folder: what ``tune-rh export`` wrote.
         split: which part of the data.
         data_dir: where data sets lie; raises `DataMissing` if the set is not there.
+        trust: as for `load`.
     """
     import torch
 
     path = Path(folder)
-    index, config = _read(path)
+    index, config = _read(path, trust)
     task = resolve(get_family(index["family"]).task)(
         config, seed=index["seed"], device="cpu", data_dir=Path(data_dir).absolute()
     )
@@ -58,11 +69,14 @@ def evaluate(folder: str | Path, split: Split = "val", data_dir: str | Path = "d
     return metrics
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Any]:
+def _read(path: Path, trusted: str | None) -> tuple[dict[str, Any], Any]:
     try:
         index = json.loads((path / INDEX).read_text())
         if index["schema"] != EXPORT_SCHEMA:
             raise CheckpointCorrupt(f"{path / INDEX}: schema {index['schema']}; this version reads {EXPORT_SCHEMA}")
+        if trusted is not None:
+            trust_module(trusted)
+        trust_signed((index["family"],), index.get("signature"))
         config = build_config(
             get_family(index["family"]), written=[tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))]
         )

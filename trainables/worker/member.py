@@ -16,6 +16,7 @@ from typing import Literal
 
 from trainables.api import TrainTask
 from trainables.registry import build_config, get_family, resolve
+from trainables.trust import trust
 from trainables.worker.allocator import keep_freed_memory
 from trainables.worker.folder import MemberFolder
 from trainables.worker.job import MemberJob
@@ -35,6 +36,7 @@ class MemberRun:
         self._saved_step = -1
         self._diverged = False
         self._unheard: Evaluated | None = None
+        trust(job.family)  # the driver has decided
         family = get_family(job.family)
         if job.device == "cpu":
             keep_freed_memory()

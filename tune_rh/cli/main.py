@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from trainables.trust import trust
 from tune_rh import __version__
 
 _OURS = ("tune_rh", "trainables", "analysis", "search_spaces")
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = argparse.ArgumentParser(prog=f"tune-rh {chosen}", description=module.__doc__)
     module.add_arguments(command)
     args = command.parse_args(words[1:])
+    trust(*getattr(args, "trust", ()), *filter(None, [getattr(args, "family", None)]))
     with suppress(FileNotFoundError):
         # Families of one's own may lie where the command is typed; last, so that they shadow nothing.
         sys.path += {os.getcwd()} - set(sys.path)

@@ -27,6 +27,13 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
     """``--runs-dir``."""
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs lie (runs)")
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import this module though only a run or an export of somebody else names it",
+    )
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:

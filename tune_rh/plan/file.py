@@ -10,6 +10,7 @@ import math
 import re
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +22,7 @@ from analysis.diagnose.registry import offered
 from trainables.api import Family
 from trainables.errors import UnknownFamily
 from trainables.registry import get_family
+from trainables.trust import check_trusted, trust, trust_signed
 from tune_rh.errors import PlanError
 from tune_rh.plan.kinds import Comparison, Race, Search, kind_of
 from tune_rh.plan.rules import HealthBound
@@ -41,7 +43,7 @@ def find_plan(path: str) -> Path:
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
-    """Read, override and resolve a plan.
+    """Read, override and resolve a plan. What it names from outside is trusted, unless it is that of somebody's run.
 
     Args:
         path: a TOML file.
@@ -49,11 +51,16 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
 
     Raises:
         PlanError: naming every wrong field with its value and what is allowed.
+        trainables.errors.Untrusted: it lies in the folder of another user's run, and names code from outside.
     """
     fields = _read(path)
     for text in overrides:
         override(fields, text)
-    return resolve_plan(fields, where=str(path))
+    plan = _validate(fields, str(path))
+    if (path.parent / "journal.jsonl").exists():
+        _trust_own(path, plan)
+        check_trusted(plan.from_outside)
+    return _resolve(plan, str(path))
 
 
 def load_frozen(path: Path) -> Plan:
@@ -65,12 +72,23 @@ def load_frozen(path: Path) -> Plan:
     plan = _validate(_read(path), str(path))
     if not plan.objective or plan.diagnose is None:
         raise PlanError(f"{path}: is not the resolved plan of a run: it lacks objective or diagnose")
+    _trust_own(path, plan)
     return plan
+
+
+def _trust_own(path: Path, plan: Plan) -> None:
+    """Trust what the plan of a run names from outside if this user made the run."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        trust_signed(plan.from_outside, json.loads((path.parent / "provenance.json").read_bytes())["signature"])
 
 
 def resolve_plan(fields: dict[str, Any], where: str = "plan") -> Plan:
     """Validate ``fields`` and fill objective, mode and default health bounds from the family."""
-    plan = _validate(fields, where)
+    return _resolve(_validate(fields, where), where)
+
+
+def _resolve(plan: Plan, where: str) -> Plan:
+    trust(*plan.from_outside)
     try:
         family = get_family(plan.family)
         diagnostics = offered(plan.family)

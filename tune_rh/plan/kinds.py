@@ -121,6 +121,11 @@ class Search(Plan):
         return (*super().named, *references, *presets)
 
     @property
+    def from_outside(self) -> tuple[str, ...]:
+        """See `Plan`."""
+        return (*super().from_outside, *(name for name in (self.space, self.sampler.name) if ":" in name))
+
+    @property
     def num_configs(self) -> int:
         """See `Plan`; follow-ups included."""
         follow_ups = sum(len(table.changes) for table in self.follow_ups)

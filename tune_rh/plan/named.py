@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from trainables.registry import resolve
+from trainables.errors import Untrusted
+from trainables.registry import resolve, resolve_named
 from tune_rh.errors import PlanError
 
 
@@ -22,7 +23,9 @@ def named_class(field: str, name: str, table: Mapping[str, str], methods: Collec
         PlanError: there is none of that name, or it is no such class.
     """
     try:
-        made = resolve(table.get(name, name))
+        made = resolve(table[name]) if name in table else resolve_named(name)
+    except Untrusted as error:
+        raise PlanError(f"{field} = {error}") from error
     except (ImportError, AttributeError, ValueError) as error:
         raise PlanError(
             f"{field} = {name!r}: cannot be imported ({error}); known: {', '.join(table)}, or 'module:attr'"

@@ -248,6 +248,11 @@ class Plan(FrozenConfig):
         return ((self.control, "control"),) if self.control else ()
 
     @property
+    def from_outside(self) -> tuple[str, ...]:
+        """What it names as ``"module:attr"``: code that does not ship with tune-rh."""
+        return tuple(name for name in (self.family, self.scheduler) if ":" in name)
+
+    @property
     def num_configs(self) -> int:
         """How many configs run if nothing ends the search early."""
         return len(self.named)

@@ -24,6 +24,7 @@ from trainables.api import test_metric
 from trainables.files import new_folder
 from trainables.registry import FAMILIES
 from trainables.spelling import for_toml
+from trainables.trust import signature
 from trainables.worker import checkpoint
 from trainables.worker.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
 from tune_rh.errors import ExportError, storage_full
@@ -134,6 +135,8 @@ def _fill(
         "run": plan.name,
         "plan_fingerprint": plan.fingerprint(),
     }
+    if ":" in plan.family:
+        index["signature"] = signature((plan.family,))
     (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
     (folder / CARD).write_text(_card(history, chosen, member, metrics, step, baselines, companions), encoding="utf-8")
 

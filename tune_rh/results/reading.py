@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from analysis.view import Run
+from trainables.trust import is_trusted, why_not
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, is_locked
 from tune_rh.record.view import view
@@ -49,7 +50,10 @@ def read(paths: RunPaths) -> Reading:
     written = is_locked(paths)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _, history = runs.replay(paths)
+        plan, history = runs.replay(paths)
+        for reference in plan.from_outside:
+            if not is_trusted(reference):
+                warnings.warn(f"run {paths.root.name!r}: {why_not(reference)}", stacklevel=2)
         provenance = read_provenance(paths)
     for warning in caught:
         warnings.warn(warning.message, stacklevel=2)

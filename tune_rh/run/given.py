@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainables.registry import FAMILIES, build_config, get_family, resolve
+from trainables.trust import check_trusted, trust, trust_signed
 from trainables.worker.exported import CONFIG, INDEX
 from tune_rh.errors import PlanError
 from tune_rh.plan.file import explain
@@ -50,6 +51,8 @@ def given(text: str, family: str | None, runs_dir: Path) -> Given:
     Raises:
         PlanError: nothing of that name, or a file that does not say its family.
     """
+    if family is not None:
+        trust(family)
     path = Path(text)
     if (path / INDEX).is_file():
         return _exported(path)
@@ -74,6 +77,8 @@ def given(text: str, family: str | None, runs_dir: Path) -> Given:
 def _exported(path: Path) -> Given:
     try:
         index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        trust_signed((index["family"],), index.get("signature"))
+        check_trusted((index["family"],) if ":" in index["family"] else ())
         fields = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
         made = Given(index["family"], path.resolve().name, Variant(fields=fields))
         return _checked(made, str(path), index["config_digest"])
@@ -91,6 +96,8 @@ def _from_file(path: Path, family: str | None) -> Given:
         raise PlanError(f"{path}: does not say its family; add `family = ...` or give --family")
     if family is not None and named != family:
         raise PlanError(f"{path}: family = {named!r}, but --family is {family!r}")
+    if not (path.parent / INDEX).exists():
+        trust(str(named))
     try:
         variant = Variant(
             preset=fields.pop("preset", None), patience_steps=fields.pop("patience_steps", None), fields=fields
@@ -102,6 +109,7 @@ def _from_file(path: Path, family: str | None) -> Given:
 
 def _of_run(run: str, member: str, runs_dir: Path) -> Given:
     plan, history = runs.replay(runs.find(run, runs_dir))
+    check_trusted(plan.from_outside)
     name, _, seed = member.partition("-s")
     candidate = history.candidates.get(name)
     if candidate is not None and seed and int(seed) not in candidate.members:

@@ -17,6 +17,7 @@ from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.tune import Trainable
 
 from trainables.registry import get_family, resolve
+from trainables.trust import trust
 from trainables.worker.job import MemberJob
 from trainables.worker.member import MemberRun
 from trainables.worker.report import REPORTS
@@ -81,6 +82,7 @@ def _import_all(family: str) -> None:
     """Pay for imports before the first job: torch, the family, and what torch imports for its first optimiser."""
     import torch
 
+    trust(family)  # the driver has decided
     resolve(get_family(family).task)
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 

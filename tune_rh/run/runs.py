@@ -14,6 +14,7 @@ from trainables.api import Accompanied, DataSource, Family
 from trainables.config import canonical_digest
 from trainables.files import write_atomic
 from trainables.registry import get_family, resolve
+from trainables.trust import signature
 from tune_rh import provenance
 from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, RunNotFound, storage_full
 from tune_rh.plan.configs import named_config
@@ -76,7 +77,10 @@ def create(plan: Plan, root: Path, data_dir: Path) -> RunPaths:
     data = {"name": dataset(plan), "sha256": facts.data_digest, "folder": str(data_dir)}
     with storage_full(root, "remove this folder and start again"):
         write_atomic(paths.plan, plan.toml())
-        write_atomic(paths.provenance, json.dumps(provenance.collect(data), indent=1))
+        facts_of_making = provenance.collect(data)
+        if plan.from_outside:
+            facts_of_making["signature"] = signature(plan.from_outside)
+        write_atomic(paths.provenance, json.dumps(facts_of_making, indent=1))
     journal = Journal(paths.journal)
     journal.append(facts)
     journal.close()
@@ -110,6 +114,7 @@ def replay(paths: RunPaths, *, writer: bool = False) -> tuple[Plan, History]:
 
     Raises:
         JournalCorrupt: the frozen plan or the journal are damaged.
+        trainables.errors.Untrusted: for a writer, the plan names code from outside, and the run is of another user.
     """
     try:
         plan = load_plan(paths.plan) if writer else load_frozen(paths.plan)
