@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.escape import csv_cell, printable
 from trainables.files import write_atomic
 
 NONE = "–"
@@ -72,7 +73,7 @@ def duration(seconds: float) -> str:
 
 def code(value: object) -> str:
     """Inline code of Markdown, on one line; strings as they are, other values as Python writes them."""
-    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    text = printable(" ".join((value if isinstance(value, str) else repr(value)).split()))
     if not text:
         return '`""`'
     return f"`{text}`" if "`" not in text else f"`` {text} ``"
@@ -80,7 +81,7 @@ def code(value: object) -> str:
 
 def escaped(text: str) -> str:
     """A name or sentence on one line that Markdown shows as it is; underscores inside a word need nothing."""
-    return _SYNTAX.sub(r"\\\g<0>", " ".join(text.split()))
+    return _SYNTAX.sub(r"\\\g<0>", printable(" ".join(text.split())))
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> list[str]:
@@ -108,7 +109,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     """Full precision; empty where there is no number."""
     body = io.StringIO()
     writer = csv.writer(body, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(map(csv_cell, header))
     writer.writerows([_blank(cell) for cell in row] for row in rows)
     write_text(path, body.getvalue())
 
@@ -119,7 +120,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _blank(cell: object) -> object:
-    return "" if cell is None or (isinstance(cell, float) and not math.isfinite(cell)) else cell
+    return "" if cell is None or (isinstance(cell, float) and not math.isfinite(cell)) else csv_cell(cell)
 
 
 def _strict(value: Any) -> Any:

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from analysis.escape import printable
 from trainables.trust import trust
 from tune_rh import __version__
 
@@ -74,10 +75,10 @@ def _guarded(run: object, args: argparse.Namespace) -> int:
     try:
         return int(run(args))
     except TuneError as error:
-        print(f"tune-rh: {error}", file=sys.stderr)
+        print(f"tune-rh: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except TrainableError as error:
-        print(f"tune-rh: {error}", file=sys.stderr)
+        print(f"tune-rh: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("tune-rh: interrupted", file=sys.stderr)
@@ -92,7 +93,7 @@ def _guarded(run: object, args: argparse.Namespace) -> int:
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"tune-rh: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"tune-rh: {printable(where)}{error.strerror or error}", file=sys.stderr)
         return TuneError.exit_code
 
 
@@ -103,7 +104,7 @@ def _plainly(show: Callable[..., None]) -> Callable[..., None]:
     def said(message: Warning | str, category: type[Warning], filename: str, *more: Any) -> None:
         path = Path(filename)
         if path.is_relative_to(here) and path.relative_to(here).parts[0] in _OURS:
-            print(f"tune-rh: warning: {message}", file=sys.stderr)
+            print(f"tune-rh: warning: {printable(str(message))}", file=sys.stderr)
         else:
             show(message, category, filename, *more)
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from analysis.baselines import unbeaten
 from analysis.diagnose.api import Baseline
+from analysis.escape import printable
 from analysis.view import FunnelRow, Standing, why_no_best
 from trainables.api import Progress as OnProgress
 from tune_rh.decide import comparison
@@ -46,7 +47,10 @@ _ROWS = 16
 
 
 class _Console(Console):
-    """Raises BrokenPipeError when its reader is gone; rich itself ends the process."""
+    """Prints text as it stands, without markup or control characters; raises BrokenPipeError where rich would exit."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
 
     def on_broken_pipe(self) -> None:
         with suppress(SystemExit):
@@ -56,8 +60,8 @@ class _Console(Console):
 
 def console() -> Console:
     """The console of this process; wide enough for its tables where output is a file."""
-    here = _Console(highlight=False)
-    return here if here.is_terminal else _Console(highlight=False, width=140)
+    here = _Console(highlight=False, markup=False, emoji=False)
+    return here if here.is_terminal else _Console(highlight=False, markup=False, emoji=False, width=140)
 
 
 class Terminal:
@@ -73,8 +77,13 @@ class Terminal:
     @contextmanager
     def bar(self, title: str) -> Iterator[OnProgress]:
         """A progress bar, on a terminal."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self._to, disable=not self._to.is_terminal) as bar:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=self._to, disable=not self._to.is_terminal) as bar:
             row = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(row, completed=done, total=total)
 

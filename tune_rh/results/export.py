@@ -19,6 +19,8 @@ from types import MappingProxyType
 import tomli_w
 
 from analysis.diagnose.api import Baseline
+from analysis.escape import csv_cell
+from analysis.reports.tables import code, escaped
 from analysis.view import Standing, best_of, why_no_best
 from trainables.api import test_metric
 from trainables.files import new_folder
@@ -146,7 +148,7 @@ def _seeds_csv(history: History, candidate: str) -> str:
     writer = csv.writer(table)
     objective = history.plan.objective
     test = test_metric(objective)
-    writer.writerow(["seed", "status", "steps", "best_step", objective, test])
+    writer.writerow(["seed", "status", "steps", "best_step", csv_cell(objective), csv_cell(test)])
     for seed, member in history.candidates[candidate].members.items():
         best = history.shown(member.curve.best) if math.isfinite(member.curve.best) else ""
         tested = member.tested.metrics.get(test, "") if member.tested else ""
@@ -167,25 +169,27 @@ def _card(
     objective, test = plan.objective, test_metric(plan.objective)
     control = next((row for row in ranking(history) if row.entry.is_control), None)
     lines = [
-        f"# {plan.family}: {chosen.candidate} of run {plan.name}",
+        f"# {escaped(plan.family)}: {chosen.candidate} of run {escaped(plan.name)}",
         "",
-        f"{chosen.label}",
+        escaped(chosen.label),
         "",
-        f"Chosen on `{objective}` among {len(history.candidates)} candidates: mean over {chosen.num_seeds} seeds"
+        f"Chosen on {code(objective)} among {len(history.candidates)} candidates: mean over {chosen.num_seeds} seeds"
         f" {_pm(chosen.val, chosen.std)} (test {_pm(chosen.test, chosen.test_std)}),"
         f" {chosen.num_lost} of {chosen.num_seeds} seeds lost. The search picked the luckiest of many on val;"
         " test was read once for each that finished, and no decision looked at it.",
         "",
         f"The weights are those of `{member}` at step {step}:"
-        f" {objective} {_num(metrics.get(objective))}, {test} {_num(metrics.get(test))}.",
+        f" {escaped(objective)} {_num(metrics.get(objective))}, {escaped(test)} {_num(metrics.get(test))}.",
         "",
         "| what | val | test |",
         "| --- | --- | --- |",
         f"| **{chosen.candidate}** | {_pm(chosen.val, chosen.std)} | {_pm(chosen.test, chosen.test_std)} |",
     ]
     if control is not None and control.candidate != chosen.candidate:
-        lines.append(f"| {control.label} | {_pm(control.val, control.std)} | {_pm(control.test, control.test_std)} |")
-    lines += [f"| {row.name} | | {_num(row.value)} |" for row in baselines]
+        lines.append(
+            f"| {escaped(control.label)} | {_pm(control.val, control.std)} | {_pm(control.test, control.test_std)} |"
+        )
+    lines += [f"| {escaped(row.name)} | | {_num(row.value)} |" for row in baselines]
     lines += [
         "",
         "## Use it",
@@ -204,7 +208,7 @@ def _card(
         "`provenance.json` code, libraries, data and machine; `export.json` digests.",
     ]
     if companions:
-        lines.append(f"Of the data: {', '.join(f'`{name}`' for name in companions)}.")
+        lines.append(f"Of the data: {', '.join(map(code, companions))}.")
     return "\n".join(lines) + "\n"
 
 

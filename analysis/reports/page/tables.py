@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.escape import csv_cell
 from analysis.reports.page.facts import Facts, spread
 from analysis.reports.page.words import pm, shown
 from analysis.reports.tables import NONE, counted, duration, interval, number, write_text
@@ -242,7 +243,9 @@ def write_csvs(facts: Facts, folder: Path) -> list[str]:
         "decisions": run.decisions,
     }
     for name, frame in frames.items():
-        write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        texts = frame.select_dtypes(["object", "string"]).columns
+        safe = frame.assign(**{column: frame[column].map(csv_cell) for column in texts}).rename(columns=csv_cell)
+        write_text(folder / f"{name}.csv", safe.to_csv(index=False, lineterminator="\n"))
     return [f"{name}.csv" for name in frames]
 
 

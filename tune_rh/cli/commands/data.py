@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from trainables.api import CorpusSource, DataSetInfo, Family
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     to.print(f"{path}  sha256 {source.digest(name, folder)}", soft_wrap=True)
     made = next(info for info in listed(family, folder) if info.name == name)
     for line in made.details:
-        to.print(line, soft_wrap=True, markup=False)
+        to.print(line, soft_wrap=True)
     return 0
 
 
@@ -121,5 +120,5 @@ def _table(infos: tuple[DataSetInfo, ...]) -> Table:
     for title in shown:
         table.add_column(title, justify="right" if title == "MB" else "left", no_wrap=title == "data set")
     for row in zip(*shown.values(), strict=True):
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     return table
