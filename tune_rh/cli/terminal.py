@@ -83,7 +83,7 @@ class Terminal:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Bar(*columns, console=self._to, disable=not self._to.is_terminal) as bar:
+        with Progress(*columns, console=self._to, disable=not self._to.is_terminal) as bar:
             row = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(row, completed=done, total=total)
 
