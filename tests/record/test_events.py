@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from trainables.worker.report import REPORTS, Fields, HandedBack, Number, Report
 from tune_rh.record.events import (
     CandidateAdded,
+    CandidateId,
     Diagnosed,
     Evaluated,
     Event,
@@ -78,6 +79,7 @@ def test_every_event_survives_its_line(event: Event) -> None:
 
 TEXTS = st.text(max_size=20)
 NUMBERS = st.floats()
+CANDIDATES = st.from_regex(r"c[0-9]{4,9}", fullmatch=True)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
@@ -88,7 +90,8 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**53), 2**53),
     bool: st.booleans(),
     Number: NUMBERS,
-    MemberId: st.builds(MemberId, TEXTS, st.integers()),
+    CandidateId: CANDIDATES,
+    MemberId: st.builds(MemberId, CANDIDATES, st.integers(0, 2**63 - 1)),
     Fields: st.dictionaries(TEXTS, JSON, max_size=3),
     Mapping[str, str]: st.dictionaries(TEXTS, TEXTS, max_size=3),
     Mapping[str, Number]: st.dictionaries(TEXTS, NUMBERS, max_size=5),
@@ -156,7 +159,21 @@ def test_a_member_id_survives_its_text() -> None:
     member = MemberId("c0007", 42)
     assert str(member) == "c0007-s42"
     assert MemberId.parse("c0007-s42") == member
-    assert MemberId.parse("odd-s-s7") == MemberId("odd-s", 7)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "c0007", "c7-s1", "../c0007-s1", "c0007-s-1", "c0007-s1/..", "c0007-s٤", "c0007-s1\n"]
+)
+def test_nothing_else_is_a_member(text: str) -> None:
+    with pytest.raises(ValueError, match="is no member: it is written c0007-s42"):
+        MemberId.parse(text)
+
+
+@pytest.mark.parametrize("text", ["../../c0001", "c0001/..", "", "c٤٤٤٤"])
+def test_a_candidate_of_another_name_is_not_read(text: str) -> None:
+    line = json.dumps(json.loads(encode(CandidateAdded("c0001", {}, "d", "sampler"))) | {"candidate": text})
+    with pytest.raises(ValueError, match=r"^CandidateAdded\.candidate: String should match pattern"):
+        decode(line)
 
 
 def evaluated(**changes: Any) -> str:

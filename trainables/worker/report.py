@@ -68,10 +68,10 @@ class MemberId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> MemberId:
         """The inverse of ``str``; raises ValueError on anything else."""
-        candidate, separator, seed = text.rpartition("-s")
-        if not separator or not re.fullmatch(r"-?\d+", seed, re.ASCII):
+        match = re.fullmatch(r"(c\d{4,9})-s(\d{1,19})", text, re.ASCII)  # it becomes the name of a folder
+        if match is None:
             raise ValueError(f"{text!r} is no member: it is written c0007-s42")
-        return cls(candidate, int(seed))
+        return cls(match[1], int(match[2]))
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:

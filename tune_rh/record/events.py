@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
 
 from trainables.worker.job import Purpose
 from trainables.worker.report import Codec, Diagnosed, Evaluated, Fields, MemberId, Message, Number, Tested
@@ -14,11 +16,13 @@ from tune_rh.plan.schema import Origin
 
 __all__ = [
     "KINDS",
-    "CandidateAdded", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped", "JobEnded", "JobStarted",
+    "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped", "JobEnded", "JobStarted",
     "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted",
     "SpaceExhausted", "Tested", "decode", "encode",
 ]  # fmt: skip
 
+CandidateId = Annotated[str, StringConstraints(pattern=r"^c[0-9]{4,9}$")]
+"""Members' folders are named after it, so that nothing else may come from a journal."""
 Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "diverged", "failed", "interrupted"]
 EndReason = Literal["finished", "interrupted", "failed"]
 Reason = Literal[
@@ -59,7 +63,7 @@ class CandidateAdded(Message):
     """
 
     event: Literal["CandidateAdded"] = field(default="CandidateAdded", kw_only=True)
-    candidate: str
+    candidate: CandidateId
     config: Fields
     config_digest: str
     origin: Origin
