@@ -70,11 +70,18 @@ class TrainTask(Protocol):
     """The `torch.nn.Module`; its ``state_dict`` equals ``state_dict()["model"]``."""
 
     def step(self) -> Mapping[str, float]:
-        """Take one optimiser step. Returns at least ``train_loss``; non-finite values are returned, not raised."""
+        """Take one optimiser step. Returns at least ``train_loss``; non-finite values are returned, not raised.
+
+        Names that begin with ``train_`` or ``grad_norm`` are averaged over the steps that report them; of others the
+        last value of an interval is kept.
+        """
         ...
 
     def evaluate(self, split: Split = "val") -> Mapping[str, float]:
-        """Evaluate the present weights. The same weights give the same numbers, and training is left untouched."""
+        """Evaluate the present weights. The same weights give the same numbers, and training is left untouched.
+
+        A name belongs to one split, and to `step` or `evaluate`: on test a metric is called as `test_metric` says.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:

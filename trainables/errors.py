@@ -6,6 +6,7 @@ TrainableError
 +-- DataError
 |   +-- DataMissing      the data set has not been made yet
 |   +-- DataCorrupt      it is there, but its digest or its shape is wrong
++-- MetricError          a task reports what is no number, or leaves out what is needed
 +-- CheckpointError
     +-- CheckpointCorrupt   a file is missing or its digest differs
     +-- CheckpointMismatch  it belongs to another family, config or schema
@@ -37,6 +38,10 @@ class DataMissing(DataError):
 
 class DataCorrupt(DataError):
     """The data set is there, but its digest or its shape is wrong."""
+
+
+class MetricError(TrainableError):
+    """A task reports what is no number, or leaves out what is needed."""
 
 
 class CheckpointError(TrainableError):

@@ -17,6 +17,7 @@ from typing import Any
 
 from trainables import files
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
+from trainables.worker.savable import unsavable
 
 CHECKPOINT_SCHEMA = 1
 WEIGHTS, STATE, INDEX = "model.safetensors", "state.pt", "checkpoint.json"
@@ -37,6 +38,9 @@ def save(folder: Path, step: int, state: Mapping[str, Any], facts: Mapping[str, 
 
     target = folder / f"step-{step:08d}"
     if not target.exists():
+        lost = list(unsavable(state))
+        if lost:
+            raise CheckpointError(f"{target}: cannot be written, for it could not be read: {'; '.join(lost)}")
         rest = {key: value for key, value in state.items() if key != "model"}
         # Tied weights are stored once each: safetensors refuses tensors that share memory.
         weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state["model"].items()}

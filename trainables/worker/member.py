@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from trainables.api import TrainTask
+from trainables.api import Split, TrainTask
+from trainables.errors import MetricError
 from trainables.registry import build_config, get_family, resolve
 from trainables.trust import trust
 from trainables.worker.allocator import keep_freed_memory
 from trainables.worker.folder import MemberFolder
 from trainables.worker.job import MemberJob
+from trainables.worker.metrics import check_reported, counts_of, joined, taken
 from trainables.worker.report import Diagnosed, Evaluated, HandedBack, Report, Tested
 from trainables.worker.state import MemberState
 
@@ -53,7 +55,18 @@ class MemberRun:
         return self.state.step
 
     def advance(self) -> Report:
-        """Train to the next evaluation, evaluate, log, save; or what else the job is for. Returns what came of it."""
+        """Train to the next evaluation, evaluate, log, save; or what else the job is for. Returns what came of it.
+
+        Raises:
+            MetricError: the task reports what is no number, or not what is needed.
+            LeaseLost: another worker has taken the member over.
+        """
+        try:
+            return self._advance()
+        except MetricError as error:
+            raise MetricError(f"{self.job.member}, step {self.step}: {error}") from error
+
+    def _advance(self) -> Report:
         job = self.job
         if job.purpose == "diagnose":
             return self._diagnose()
@@ -85,8 +98,10 @@ class MemberRun:
                 if os.path.exists(self.job.stop_request):
                     return "interrupted"
                 next_poll = time.monotonic() + _STOP_POLL_S
-            metrics = self.task.step()
+            reported = self.task.step()
             state.step += 1
+            metrics = taken(reported, "step()")
+            check_reported(metrics, ("train_loss",), "step()")
             state.interval.add(metrics)
             if not math.isfinite(metrics["train_loss"]):
                 return "diverged"
@@ -95,10 +110,11 @@ class MemberRun:
     def _evaluate(self, *, diverged: bool) -> Evaluated:
         """The report of the interval that ends here. It is part of the state before that is saved (see `_restore`)."""
         job, state, interval = self.job, self.state, self.state.interval
+        check_reported(interval.sums, counts_of(self._rates), "step()")
         metrics = interval.metrics(self._rates)
         began = time.perf_counter()
         if not diverged:
-            metrics.update(_floats(self.task.evaluate("val")))
+            metrics = joined(metrics, "step()", self._evaluated("val", job.objective), "evaluate('val')")
             diverged = not math.isfinite(metrics[job.objective])
         eval_s = time.perf_counter() - began
         state.elapsed_s += interval.train_s + eval_s
@@ -113,6 +129,12 @@ class MemberRun:
         if due or state.best_step == self.step or self.step in job.gates:
             self.save()
         return state.report
+
+    def _evaluated(self, split: Split, *needed: str) -> dict[str, float]:
+        source = f"evaluate({split!r})"
+        metrics = taken(self.task.evaluate(split), source)
+        check_reported(metrics, needed, source)
+        return metrics
 
     def _line(self, report: Evaluated) -> str:
         state, job, steps = self.state, self.job, self.state.interval.steps
@@ -130,7 +152,8 @@ class MemberRun:
         """Load the best checkpoint and read both splits; the task is spent afterwards."""
         began = time.perf_counter()
         step = self._load_best()
-        metrics = _floats({**self.task.evaluate("val"), **self.task.evaluate("test")})
+        val, test = self._evaluated("val"), self._evaluated("test")
+        metrics = joined(val, "evaluate('val')", test, "evaluate('test')")
         return Tested(self.job.member, step, metrics, time.perf_counter() - began)
 
     def _diagnose(self) -> Diagnosed:
@@ -156,8 +179,3 @@ class MemberRun:
         # A worker that died after saving and before its report was heard must not leave a hole in the curve.
         if report is not None and report.step == self.step > self.job.from_step:
             self._unheard = report
-
-
-def _floats(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Plain floats: a task may report numbers of torch or numpy, which no codec knows."""
-    return {name: float(value) for name, value in metrics.items()}

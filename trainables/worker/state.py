@@ -24,16 +24,23 @@ class Interval(Message):
     sums: dict[str, Number] = field(default_factory=dict)
     counted: dict[str, Number] = field(default_factory=dict)
     """The counts that rates are made of, as they were at the start of the interval."""
+    times: dict[str, int] = field(default_factory=dict)
+    """How often each averaged metric came."""
 
     def add(self, metrics: Mapping[str, float]) -> None:
-        """Take one optimiser step in: losses and gradient norms are averaged, anything else is its last value."""
+        """Take one optimiser step in: losses and gradient norms are averaged over the steps that report them, anything
+        else is its last value.
+        """
         self.steps += 1
         for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value) if name.startswith(_AVERAGED) else float(value)
+            if name.startswith(_AVERAGED):
+                self.times[name] = self.times.get(name, 0) + 1
+                value += self.sums.get(name, 0.0)
+            self.sums[name] = value
 
     def metrics(self, rates: Iterable[Metric]) -> dict[str, float]:
         """The interval's metrics, with ``rates`` as growth of their counts per second of training."""
-        found = {name: value / self.steps if name.startswith(_AVERAGED) else value for name, value in self.sums.items()}
+        found = {name: value / self.times.get(name, 1) for name, value in self.sums.items()}
         for rate in rates:
             grown = found[rate.rate_of] - self.counted.get(rate.rate_of, 0.0)
             found[rate.name] = grown / max(self.train_s, 1e-9)

@@ -1,0 +1,75 @@
+"""What a task's state may hold: what ``torch.load(weights_only=True)`` reads back, or the name of what it does not."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+
+
+def unsavable(state: object) -> Iterator[str]:
+    """What of ``TrainTask.state_dict()`` a checkpoint cannot give back, each as ``state['key']: reason``; the reason
+    names the type.
+    """
+    if not isinstance(state, Mapping):
+        yield f"state_dict() returns {_kind(state)}: allowed is a mapping with the key 'model'"
+        return
+    if "model" not in state:
+        keys = ", ".join(map(repr, state)) or "none"
+        yield f"state_dict() has no key 'model', the weights by name; its keys: {keys}"
+    for key, value in state.items():
+        if not isinstance(key, str):
+            yield f"state[{key!r}]: a key is text, not {_kind(key)}"
+        yield from _of_model(value) if key == "model" else _lost(value, f"state[{key!r}]")
+
+
+def _of_model(weights: object) -> Iterator[str]:
+    import torch
+
+    if not isinstance(weights, Mapping):
+        yield f"state['model'] is {_kind(weights)}: allowed is a mapping of names to tensors"
+        return
+    for name, tensor in weights.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            yield f"state['model'][{name!r}] is {_kind(tensor)}: allowed is a tensor, under a name that is text"
+
+
+def _lost(value: object, where: str) -> Iterator[str]:
+    import torch
+
+    if type(value) in _PLAIN or type(value) in (torch.Tensor, torch.nn.Parameter):
+        return
+    if type(value) in (dict, OrderedDict):
+        for key, item in value.items():  # type: ignore[attr-defined]
+            yield from _lost(key, f"{where}, key {key!r}")
+            yield from _lost(item, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):  # type: ignore[arg-type]
+            yield from _lost(item, f"{where}[{index}]")
+    elif not _comes_back(value):
+        yield (
+            f"{where} is {_kind(value)}: a checkpoint holds tensors, numbers, text, lists and dicts (numpy: "
+            "`.tolist()` or `torch.from_numpy`; others: what they are made of)"
+        )
+
+
+def _comes_back(value: object) -> bool:
+    import torch
+
+    file = io.BytesIO()
+    try:
+        torch.save(value, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except (pickle.PickleError, AttributeError, TypeError, ValueError, RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
