@@ -16,8 +16,8 @@ from tune_rh.plan.schema import Origin
 
 __all__ = [
     "KINDS",
-    "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped", "JobEnded", "JobStarted",
-    "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted",
+    "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped", "JobEnded",
+    "JobStarted", "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted",
     "SpaceExhausted", "Tested", "decode", "encode",
 ]  # fmt: skip
 
