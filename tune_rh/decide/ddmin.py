@@ -96,16 +96,16 @@ def groups(keys: Sequence[str], is_valid: Callable[[Keys], bool]) -> tuple[Keys,
     def stands(group: Keys) -> bool:
         return all(part in (whole, frozenset()) or is_valid(part) for part in (group, whole - group))
 
-    made = [frozenset({key}) for key in sorted(whole)]
+    joined = [frozenset({key}) for key in sorted(whole)]
     for key in sorted(whole):
-        own = next(group for group in made if key in group)
+        own = next(group for group in joined if key in group)
         if stands(own):
             continue
-        others = [group for group in made if group is not own]
+        others = [group for group in joined if group is not own]
         partners = chain.from_iterable(combinations(others, size) for size in range(1, _MAX_JOINED))
-        joined = next((found for found in (own.union(*some) for some in partners) if stands(found)), own)
-        made = sorted([*(group for group in made if not group <= joined), joined], key=min)
-    return tuple(made)
+        union = next((found for found in (own.union(*some) for some in partners) if stands(found)), own)
+        joined = sorted([*(group for group in joined if not group <= union), union], key=min)
+    return tuple(joined)
 
 
 def advance(groups: Sequence[Keys], outcomes: Mapping[Keys, Outcome]) -> State:

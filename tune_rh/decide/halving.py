@@ -39,11 +39,21 @@ _NEAR = 0.3
 """Chance of being above the cut from which, and up to one minus which, a candidate counts as near it."""
 
 
+def after_report(history: History, member: MemberId) -> Verdict:
+    """What the rules of a plan make of a member's last report; else it goes on to the end of its job."""
+    state = history.member(member)
+    end = history.ending(state)
+    if end is not None:
+        return Stop(*end)
+    return Continue(state.until_step) if state.step < state.until_step else Park()
+
+
 @dataclass(frozen=True)
 class HalvingScheduler:
     """The scheduler of a search: candidates against a control, gate by gate."""
 
     plan: Search
+    verdict = staticmethod(after_report)
 
     def next(self, history: History, prefer: MemberId | None = None) -> Decision:
         """What a free slot does.
@@ -74,19 +84,6 @@ class HalvingScheduler:
         if further:
             return further
         return Wait() if history.running else Finish()
-
-    def verdict(self, history: History, member: MemberId) -> Verdict:
-        """See `after_report`."""
-        return after_report(history, member)
-
-
-def after_report(history: History, member: MemberId) -> Verdict:
-    """What the rules of a plan make of a member's last report; else it goes on to the end of its job."""
-    state = history.member(member)
-    end = history.ending(state)
-    if end is not None:
-        return Stop(*end)
-    return Continue(state.until_step) if state.step < state.until_step else Park()
 
 
 def run_first(plan: Plan, pending: Sequence[Pending], prefer: MemberId | None) -> RunMember:

@@ -42,13 +42,7 @@ class Sampler(Protocol):
     """Draws configs; made with the plan's ``[sampler]``. A draw is a function of its arguments and of that seed."""
 
     def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
-        """Draw one config.
-
-        Args:
-            space: what to draw from.
-            history: what is known so far.
-            attempt: counts the draws at this history that were refused because their config is known already.
-        """
+        """Draw one config; ``attempt`` draws at this history were refused because their configs are known already."""
         ...
 
 
@@ -58,72 +52,66 @@ def sampler_of(settings: kinds.Sampler) -> Sampler:
     return sampler
 
 
-class OptunaSampler:
+class _OptunaSampler:
     """One of Optuna's, made anew for each draw and seeded by its number: a resume needs no state of it."""
 
     def __init__(self, settings: kinds.Sampler) -> None:
         self.settings = settings
 
     def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
-        """See `Sampler`."""
-        study = self.study(history.num_sampled + 7919 * attempt)
+        study = self._study(history.num_sampled + 7919 * attempt)
         trials = (as_trial(candidate, history) for candidate in history.candidates.values())
         study.add_trials([trial for trial in trials if trial is not None])
         return _ask(study, space)
 
-    def study(self, number: int) -> optuna.Study:
+    def _study(self, number: int) -> optuna.Study:
         """An empty study for draw ``number``."""
         seed = (self.settings.seed * 1_000_003 + number) % 2**32
         with warnings.catch_warnings():
             # Optuna marks grouped, multivariate TPE as experimental at each construction.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.create_study(sampler=self.make(seed), direction="minimize")
+            return optuna.create_study(sampler=self._make(seed), direction="minimize")
 
-    def make(self, seed: int) -> optuna.samplers.BaseSampler:
+    def _make(self, seed: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler with that seed."""
         raise NotImplementedError
 
 
-class TpeSampler(OptunaSampler):
+class TpeSampler(_OptunaSampler):
     """Multivariate, grouped TPE with constant liar."""
 
-    def make(self, seed: int) -> optuna.samplers.BaseSampler:
-        """See `OptunaSampler`."""
+    def _make(self, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=self.settings.startup, multivariate=True, group=True, constant_liar=True
         )
 
 
-class RandomSampler(OptunaSampler):
+class RandomSampler(_OptunaSampler):
     """Each parameter on its own, whatever is known."""
 
-    def make(self, seed: int) -> optuna.samplers.BaseSampler:
-        """See `OptunaSampler`."""
+    def _make(self, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.RandomSampler(seed=seed)
 
 
-class GridSampler(OptunaSampler):
+class GridSampler(_OptunaSampler):
     """Every point of a grid once."""
 
     def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
-        """See `Sampler`."""
 
         def on_grid(trial: Trial) -> dict[str, Any]:
-            return space.suggest(GridTrial(trial, self.settings.grid_points))
+            return space.suggest(_GridTrial(trial, self.settings.grid_points))
 
         return super().draw(replace(space, suggest=on_grid), history, attempt)
 
-    def make(self, seed: int) -> optuna.samplers.BaseSampler:
-        """See `OptunaSampler`."""
+    def _make(self, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.BruteForceSampler(seed=seed)
 
 
-class QmcSampler(OptunaSampler):
+class QmcSampler(_OptunaSampler):
     """A scrambled low-discrepancy sequence; the number of the draw is its place in it."""
 
     def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
-        """See `Sampler`."""
-        study = self.study(0)
+        study = self._study(0)
         # The sequence begins once one finished trial has shown the space; its position is the number of asks before.
         drawn = _ask(study, space)
         study.tell(0, 0.0)
@@ -131,8 +119,8 @@ class QmcSampler(OptunaSampler):
             drawn = _ask(study, space)
         return drawn
 
-    def make(self, seed: int) -> optuna.samplers.BaseSampler:
-        """See `OptunaSampler`; the sequence has the plan's seed."""
+    def _make(self, seed: int) -> optuna.samplers.BaseSampler:
+        # The same sequence for every draw.
         return optuna.samplers.QMCSampler(seed=self.settings.seed, scramble=True, warn_independent_sampling=False)
 
 
@@ -192,7 +180,7 @@ def _ask(study: optuna.Study, space: Space) -> Draw:
     return Draw(config, dict(trial.params), distributions)
 
 
-class GridTrial:
+class _GridTrial:
     """A trial whose continuous parameters take ``points`` values, evenly spaced (in log where the range is)."""
 
     def __init__(self, trial: Trial, points: int) -> None:

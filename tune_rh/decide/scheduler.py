@@ -89,7 +89,7 @@ class Scheduler(Protocol):
         ...
 
 
-SCHEDULERS = {
+_SCHEDULERS = {
     "halving": "tune_rh.decide.halving:HalvingScheduler",
     "race": "tune_rh.decide.race:RaceScheduler",
     "comparison": "tune_rh.decide.comparison:ComparisonScheduler",
@@ -104,7 +104,7 @@ def scheduler_of(plan: Plan) -> Scheduler:
     """
     name = plan.scheduler
     own = type(plan).model_fields["scheduler"].default
-    if name in SCHEDULERS and name != own:
+    if name in _SCHEDULERS and name != own:
         raise PlanError(f"scheduler = {name!r}: is not for a {plan.kind}, whose own is {own!r}")
-    scheduler: Scheduler = named_class("scheduler", name, SCHEDULERS, ("next", "verdict"))(plan)
+    scheduler: Scheduler = named_class("scheduler", name, _SCHEDULERS, ("next", "verdict"))(plan)
     return scheduler

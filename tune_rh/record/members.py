@@ -9,8 +9,8 @@ from analysis.view import Report
 from tune_rh.record.events import CandidateAdded, Diagnosed, JobEnded, MemberId, Tested
 from tune_rh.record.rules import Curve
 
-RequiredCheck = Literal["none", "pending", "passed", "failed"]
-Status = Literal["idle", "running", "stopped", "completed", "diverged", "failed"]
+_RequiredCheck = Literal["none", "pending", "passed", "failed"]
+_Status = Literal["idle", "running", "stopped", "completed", "diverged", "failed"]
 TEST, CONTROL, CHECK, ADVANCE, FRESH, DIAGNOSE = range(6)
 
 
@@ -49,7 +49,7 @@ class Member:
         self.curve = Curve()
         self.reports: list[Report] = []
         """The curve as it is shown: one for each of its steps, in the objective's own sign."""
-        self.status: Status = "idle"
+        self.status: _Status = "idle"
         self.until_step = 0
         self.reason = ""
         self.diverged = False
@@ -69,7 +69,7 @@ class Member:
         """The best value so far; None if the member was lost, or never had a finite one."""
         return None if self.lost or not math.isfinite(self.curve.best) else self.curve.best
 
-    def settle(self, status: Status, reason: str) -> None:
+    def settle(self, status: _Status, reason: str) -> None:
         """Set where the member stands now, and why."""
         self.status, self.reason = status, reason
         if self.lost:
@@ -93,7 +93,7 @@ class Candidate:
         self.audited = False
         self.barred = ""
         """Why it may not pass the gate that it stands at, whatever its rank."""
-        self.required_check: RequiredCheck = "none"
+        self.required_check: _RequiredCheck = "none"
         """How it stands with the diagnostics that the plan requires before the last stage."""
         self.check_seed: int | None = None
         self.extra_seed: int | None = None
