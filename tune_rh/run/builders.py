@@ -26,22 +26,7 @@ def race_plan(
     eval_every: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Plan:
-    """All ``seeds`` of ``config`` run to ``steps``; the best ``keep`` of them go on to ``then``.
-
-    Args:
-        config: what is raced.
-        seeds: those that start.
-        steps: the gate, in optimiser steps.
-        keep: how many members pass it.
-        then: where those end, in steps since their start.
-        patience: stop a member without a new best for so many steps.
-        success: a value as good as this counts as a success.
-        eval_every: steps between evaluations (None: about 10 to the gate).
-        overrides: fields of the plan, as ``--set`` takes them.
-
-    Raises:
-        PlanError: naming the field, its value and what is allowed.
-    """
+    """All ``seeds`` of ``config`` run to ``steps``; the best ``keep`` go on to ``then``. See `tune_rh.api.race`."""
     if keep > len(seeds):
         raise PlanError(f"keep = {keep}: more than the {len(seeds)} seeds that start")
     steps_that_divide = (steps, then, *([patience] if patience is not None else []))
@@ -74,20 +59,7 @@ def comparison_plan(
     compare: Mapping[str, object] | None = None,
     overrides: Sequence[str] = (),
 ) -> Plan:
-    """``b`` is compared with ``a``, paired by seed, every run to ``steps``.
-
-    Args:
-        a: what ``b`` is held against.
-        b: the config under question.
-        steps: optimiser steps of every run.
-        seeds: how many pairs, or which seeds.
-        eval_every: steps between evaluations (None: about 10 in all).
-        compare: the plan's ``[compare]`` table.
-        overrides: fields of the plan, as ``--set`` takes them.
-
-    Raises:
-        PlanError: naming the field, its value and what is allowed.
-    """
+    """``b`` is compared with ``a``, paired by seed, every run to ``steps``. See `tune_rh.api.compare`."""
     paired = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if len(paired) < MIN_PAIRS:
         shown = seeds if isinstance(seeds, int) else " ".join(map(str, seeds))
@@ -125,11 +97,7 @@ def _safe_name(text: str) -> str:
 
 
 def _eval_every(*steps: int) -> int:
-    """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first.
-
-    Raises:
-        PlanError: a step is not above 0, or they have no divisor that leaves fewer than 100 evaluations.
-    """
+    """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first, and never over 100."""
     if min(steps) < 1:
         raise PlanError(f"steps = {', '.join(map(str, steps))}: each is at least 1")
     common = math.gcd(*steps)

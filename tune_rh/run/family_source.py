@@ -28,7 +28,7 @@ from tune_rh.record.members import candidate_id
 from tune_rh.run.session import Source
 
 
-class NamedSource:
+class _Named:
     """The configs that a plan names and nothing else: all that a race has; see `tune_rh.run.session.Source`."""
 
     def __init__(self, plan: Plan) -> None:
@@ -51,15 +51,14 @@ class NamedSource:
     def _further(self, history: History) -> CandidateAdded | SpaceExhausted:
         return SpaceExhausted(0)
 
+    def _as_draw(self, config: Any) -> Draw | None:
+        """How a sampler would have drawn the config; None where there is none, or it could not."""
+        return None
+
     def _add(
-        self,
-        history: History,
-        config: Any,
-        origin: Origin,
-        label: str = "",
-        draw: Draw | None = None,
-        **facts: Any,
+        self, history: History, config: Any, origin: Origin, label: str = "", draw: Draw | None = None, **facts: Any
     ) -> CandidateAdded:
+        draw = draw or self._as_draw(config)
         return CandidateAdded(
             candidate_id(len(history.candidates)),
             spelt(config),
@@ -72,7 +71,7 @@ class NamedSource:
         )
 
 
-class SearchSource(NamedSource):
+class _Searched(_Named):
     """Named configs, then draws; and the follow-ups around winners."""
 
     plan: Search
@@ -107,19 +106,8 @@ class SearchSource(NamedSource):
                 return self._add(history, config, "sampler", draw=draw)
         return SpaceExhausted(MAX_DRAWS)
 
-    def _add(
-        self,
-        history: History,
-        config: Any,
-        origin: Origin,
-        label: str = "",
-        draw: Draw | None = None,
-        **facts: Any,
-    ) -> CandidateAdded:
-        return super()._add(history, config, origin, label, draw or self._as_draw(config), **facts)
-
     def _as_draw(self, config: Any) -> Draw | None:
-        """How the space would have drawn a preset, or None if it cannot: the sampler then learns nothing from it."""
+        """A preset as the space would have drawn it; without that the sampler learns nothing from it."""
         if self._space is None:
             return None
         draw = inside(self.plan.sampler, self._space, config.model_dump())
@@ -132,7 +120,7 @@ class SearchSource(NamedSource):
             raise PlanError(explain(error, f"a draw from space {self.plan.space!r}")) from error
 
 
-class ComparisonSource(NamedSource):
+class _Compared(_Named):
     """A and B, then the configs between them that a bisection asks for."""
 
     plan: Comparison
@@ -151,5 +139,5 @@ class ComparisonSource(NamedSource):
 def family_source(plan: Plan) -> Source:
     """Where a session on ``plan`` takes its candidates from."""
     if isinstance(plan, Search):
-        return SearchSource(plan)
-    return ComparisonSource(plan) if isinstance(plan, Comparison) else NamedSource(plan)
+        return _Searched(plan)
+    return _Compared(plan) if isinstance(plan, Comparison) else _Named(plan)

@@ -35,12 +35,9 @@ class Cluster:
 
 @contextmanager
 def connect(resources: Resources, address: str = "local", *, owner: Path = Path()) -> Iterator[Cluster]:
-    """Join ``address``, or start a cluster on loopback that ends with this block.
+    """Join ``address``, or start a cluster on loopback (``local``) that ends with this block.
 
-    Args:
-        resources: what a job asks for.
-        address: ``"local"``, or a cluster to join.
-        owner: whose cluster it is; what a killed driver of the same owner left behind is cleared away.
+    What a killed driver of the same ``owner`` left behind is cleared away.
 
     Raises:
         PreflightRefused: nothing answers at ``address``, or it can never give what one job asks for.

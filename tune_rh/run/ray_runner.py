@@ -11,6 +11,8 @@ import math
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ class RayRunner:
                 search_alg=JobSearcher(bridge),
                 scheduler=VerdictScheduler(bridge),
                 reuse_actors=True,
-                trial_name_creator=trial_name,
+                trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_folder,
             ),
             run_config=tune.RunConfig(
@@ -103,7 +105,7 @@ class _Bridge:
         return len(self._warm) >= self._slots or time.monotonic() > self._give_up_warming_at
 
     def wants_warm_up(self) -> bool:
-        """Whether the next trial is to be one that only starts a worker; counts it."""
+        """Whether the next trial is only to start a worker; counts it."""
         wanted = self._num_warm_ups < self._slots
         self._num_warm_ups += wanted
         return wanted
@@ -115,14 +117,11 @@ class _Bridge:
         self._warm.add(trial_id)
 
     def suggest(self, trial_id: str) -> MemberJob | Wait | Finish:
-        """The job of a new trial. An error of ours ends the session in good order instead of Tune's loop."""
-        if self.error is not None:
-            return Wait() if self.members else Finish()
-        try:
-            job = self.session.next_job()
-        except Exception as error:  # noqa: BLE001 - raised again by `RayRunner.run` once Tune has let go
-            self._fail(error)
-            return Wait() if self.members else Finish()
+        """The job of a new trial."""
+        job: RunMember | Wait | Finish = Wait() if self.members else Finish()
+        if self.error is None:
+            with self._ours():
+                job = self.session.next_job()
         if not isinstance(job, RunMember):
             return job
         self.members[trial_id] = job.member
@@ -130,35 +129,34 @@ class _Bridge:
 
     def report(self, trial_id: str, report: Report) -> bool:
         """Whether the trial goes on."""
-        if self.error is not None or trial_id not in self.members:
-            return False
-        try:
-            goes_on = self.session.on_report(report)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._fail(error)
-            return False
-        if not goes_on:
-            del self.members[trial_id]
+        goes_on = False
+        if self.error is None and trial_id in self.members:
+            with self._ours():
+                goes_on = self.session.on_report(report)
+                if not goes_on:
+                    del self.members[trial_id]
         return goes_on
 
     def failed(self, trial_id: str, error: str) -> None:
         """A trial was given up."""
         self.warmed(trial_id)  # a worker that cannot start shows in its first job, with a record
         member = self.members.pop(trial_id, None)
-        if member is None or self.error is not None:
-            return
-        try:
-            record_failure(self._run, self.session, member, error)
-        except Exception as failure:  # noqa: BLE001 - as above
-            self._fail(failure)
+        if member is not None and self.error is None:
+            with self._ours():
+                record_failure(self._run, self.session, member, error)
 
     def ended(self, trial_id: str) -> None:
         """A trial is over, whatever we had said."""
         self.members.pop(trial_id, None)
 
-    def _fail(self, error: BaseException) -> None:
-        self.error = error
-        self.session.request_stop()
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """An error of ours ends the session, not Tune's loop: `RayRunner.run` raises it once that is over."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again, see above
+            self.error = error
+            self.session.request_stop()
 
 
 class JobSearcher(Searcher):
@@ -189,8 +187,7 @@ class JobSearcher(Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the state."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the state."""
+    restore = save
 
 
 class VerdictScheduler(FIFOScheduler):
@@ -217,7 +214,7 @@ class VerdictScheduler(FIFOScheduler):
             self._bridge.failed(trial.trial_id, _COLOURS.sub("", text))
 
 
-def trial_name(trial: Trial) -> str:
+def _trial_name(trial: Trial) -> str:
     """``spacing_mdn c0007 s42 1k->5k``: what Tune's logs show."""
     job = trial.config["job"]
     return MemberJob.from_json(job).label if job else "warm-up"

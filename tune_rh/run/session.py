@@ -49,7 +49,7 @@ class Source(Protocol):
     """Where candidates come from."""
 
     def candidate(self, history: History) -> CandidateAdded | SpaceExhausted:
-        """The next candidate; or that there is none that was not tried."""
+        """The next candidate; or that every config was tried."""
         ...
 
     def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
@@ -57,23 +57,11 @@ class Source(Protocol):
         ...
 
 
-def _no_workers() -> None:
-    """There is nobody to tell that a stop was requested."""
-
-
 class Session:
     """One driver's hold of a search, from `SessionStarted` to `SessionEnded`.
 
-    Args:
-        plan: what is searched.
-        history: everything that has happened; the session alone changes it.
-        sink: takes each event before the history does.
-        source: where candidates come from.
-        clock: the time that is written into events.
-        runner: name of the runner.
-        slots: jobs at a time.
-        scheduler: decides (None: the plan's own).
-        tell_workers: has every worker hand its member back, once a stop is requested.
+    The session alone changes its ``history``; ``sink`` has each event before. ``clock`` gives the times in events, and
+    ``tell_workers`` has every worker hand its member back. Without a ``scheduler`` the plan's own decides.
     """
 
     def __init__(
@@ -87,7 +75,7 @@ class Session:
         runner: str,
         slots: int,
         scheduler: Scheduler | None = None,
-        tell_workers: Callable[[], object] = _no_workers,
+        tell_workers: Callable[[], object] = lambda: None,
     ) -> None:
         self.plan, self.history, self.slots = plan, history, slots
         self.watchers: list[Watcher] = []
@@ -138,6 +126,7 @@ class Session:
         verdict = self._scheduler.verdict(self.history, member)
         if isinstance(verdict, Continue):
             return True
+        # The job ends before the next is asked for: only then has the member arrived at its gate, and may start again.
         self._end(member, "parked" if isinstance(verdict, Park) else verdict.outcome, verdict.reason)
         return self._goes_on(member)
 
@@ -178,7 +167,7 @@ class Session:
             decision = self._scheduler.next(self.history, prefer)
             if not isinstance(decision, Promoted | SeedAdded):
                 return decision
-            self._record(decision)
+            self._record(decision)  # each changes what the scheduler sees: it is asked again
 
     def _start(self, job: RunMember) -> None:
         self._record(JobStarted(job.member, job.stage, job.until_step, self._clock(), job.purpose))
