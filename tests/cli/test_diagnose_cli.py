@@ -161,4 +161,4 @@ def test_a_report_of_a_run_in_any_state(
     assert main(["report", "nowhere", "--runs-dir", str(tmp_path), "--data-dir", str(tmp_path)]) == 5
     if state == "empty":
         assert main(["diagnose", "run", "--runs-dir", str(tmp_path), "--data-dir", str(tmp_path)]) == 2
-        assert "nobody has reached the last stage yet; --member ID" in " ".join(capsys.readouterr().err.split())
+        assert "no member has reached the last stage yet; --member ID" in " ".join(capsys.readouterr().err.split())

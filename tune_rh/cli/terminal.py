@@ -18,6 +18,7 @@ from rich.text import Text
 from analysis.baselines import unbeaten
 from analysis.diagnose.api import Baseline
 from analysis.escape import printable
+from analysis.reports.tables import duration
 from analysis.view import FunnelRow, Standing, why_no_best
 from trainables.api import Progress as OnProgress
 from tune_rh.decide import comparison
@@ -104,7 +105,7 @@ def _progress(history: History, slots: int, began: float) -> Group:
     more = f" and {len(history.follow_ups)} follow-ups" if history.follow_ups else ""
     head = Text(
         f"{history.plan.name}: {history.num_candidates()}/{history.plan.num_candidates} candidates{more}, "
-        f"{len(history.running)}/{slots} slots busy, {history.steps_spent} steps, {_minutes(elapsed)}"
+        f"{len(history.running)}/{slots} slots busy, {history.steps_spent} steps, {duration(elapsed)}"
     )
     return Group(head, candidates_table(history, limit=_ROWS))
 
@@ -190,13 +191,13 @@ def cost_line(history: History) -> str:
     """Steps and time spent, against running everything to the end."""
     cost = spent(history)
     if isinstance(history.plan, Comparison):
-        return f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time."
+        return f"Spent {cost.steps} steps, {duration(cost.slot_seconds)} of slot time."
     share = cost.steps / cost.ungated_steps if cost.ungated_steps else 0.0
     all_candidates = f"all {len(history.candidates)} candidates, all seeds,"
     everything = "every seed" if history.plan.members_compete else all_candidates
     return (
-        f"Spent {cost.steps} steps, {_minutes(cost.slot_seconds)} of slot time. Running {everything} to the end: "
-        f"{cost.ungated_steps} steps, about {_minutes(cost.ungated_slot_seconds)}; spent {share:.0%} of its steps."
+        f"Spent {cost.steps} steps, {duration(cost.slot_seconds)} of slot time. Running {everything} to the end: "
+        f"{cost.ungated_steps} steps, about {duration(cost.ungated_slot_seconds)}; spent {share:.0%} of its steps."
     )
 
 
@@ -328,7 +329,3 @@ def _pm(mean: float, std: float) -> str:
     if math.isnan(mean):
         return "-"
     return f"{mean:.4f}" if math.isnan(std) else f"{mean:.4f} ± {std:.4f}"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

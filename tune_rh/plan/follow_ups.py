@@ -1,6 +1,6 @@
 """The follow-ups of a plan in order, and whether they can be made over the configs that may win at a gate.
 
-A follow-up that no winner allows is a mistake in the plan. One that some winners allow is not: if another wins, the
+A follow-up that no winner allows is a mistake in the plan. It is none where some winners allow it: if another wins, the
 search notes why it was passed over. Not here: the configs themselves (`tune_rh.run.preflight`).
 """
 
@@ -49,26 +49,26 @@ def check_follow_ups(plan: Search, winners: Sequence[Named]) -> list[str]:
     problems: list[str] = []
     bases = list(winners)
     for i, table in enumerate(plan.follow_ups):
-        where, found = f"follow_ups[{i}]", list[Named]()
+        where, allowed = f"follow_ups[{i}]", list[Named]()
         for fields in table.changes:
             problems += [f"{where}: {name} is in [fixed], for everybody" for name in fields if name in plan.fixed]
-            made, refused = _over(plan, bases, fields)
-            other = {config.data for _, config in made} - {config.data for _, config in winners}
+            configs, refused = _over(plan, bases, fields)
+            other = {config.data for _, config in configs} - {config.data for _, config in winners}
             problems += [f"{where}: data = {name!r} is another data set than the plan's" for name in sorted(other)]
-            if not made:
+            if not configs:
                 problems.append(f"{where}: no config that may win allows it\n{refused[0]}")
-            found += made
-        bases = [*bases, *found][:_MOST]
+            allowed += configs
+        bases = [*bases, *allowed][:_MOST]
     return problems
 
 
 def _over(plan: Search, bases: Sequence[Named], fields: Mapping[str, Any]) -> tuple[list[Named], list[str]]:
     """What becomes of the change over each base: configs, and why not."""
-    made, refused = [], []
+    configs, refused = [], []
     for name, base in bases:
         called = label(name, fields)
         try:
-            made.append((called, build_config(get_family(plan.family), written=[spelt(base), fields])))
+            configs.append((called, build_config(get_family(plan.family), written=[spelt(base), fields])))
         except ValidationError as error:
             refused.append(explain(error, called))
-    return made, refused
+    return configs, refused

@@ -61,7 +61,7 @@ class FollowUp(FrozenConfig):
     """Candidates around the winner of a gate, beside ``num_candidates``: its config with some fields changed.
 
     Attributes:
-        after: index of the stage at whose gate the winner is known, once nobody else can arrive there or below.
+        after: index of the stage at whose gate the winner is known, once no other candidate can arrive there or below.
         changes: config fields; each table is one candidate.
         enters: index of the stage that they are brought to whatever gates say below it, and ranked from.
     """
@@ -94,7 +94,7 @@ class Search(Plan):
     """Candidates against a control, gate by gate.
 
     ``references`` are configs that run to the end beside the control and are never ranked: no gate stops them, and they
-    take nobody's place. ``audit`` many of those that were cut at a gate, drawn at random, run to the end when all else
+    take no place. ``audit`` many of those that were cut at a gate, drawn at random, run to the end when all else
     is done: would one of them have won?
     """
 

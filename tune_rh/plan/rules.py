@@ -95,7 +95,7 @@ class HealthBound(FrozenConfig):
     """A candidate whose ``metric`` (mean over seeds) is out of bounds is never promoted.
 
     Attributes:
-        metric: that is reported. One that is NaN is out of bounds.
+        metric: that is reported; NaN is out of bounds.
         at_least, at_most: the bounds, one or both.
         in_a_row: out of bounds only if the last so many reports all are.
         after_step: reports up to this step do not count.

@@ -34,9 +34,9 @@ class Stage(FrozenConfig):
         until_step: optimiser steps since the start of the member, not of the stage.
         num_seeds: how many of the plan's seeds a candidate needs at this stage.
         eta: the best 1 / eta of the candidates at the gate are promotable (None: the plan's).
-        top: promote exactly the best ``top`` once everybody has arrived, instead of 1 / eta as they come.
-        at_least: how many the gate promotes in any case, once nobody else can arrive; whoever is lost after it is
-            replaced by the next best.
+        top: promote exactly the best ``top`` once all have arrived, instead of 1 / eta as they come.
+        at_least: how many the gate promotes in any case, once no other can arrive; a candidate that is lost after
+            it is replaced by the next best.
         at_most: how many it promotes at the most.
         when_idle: rather than stand idle, a slot may take the best up to the next whole number above 1 / eta. False
             where few candidates come to the gate, so that the first of them does not go on for having been quick.

@@ -6,9 +6,7 @@ those that finished the last stage; its seed is the one with the best val. Test 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import shutil
@@ -19,8 +17,7 @@ from types import MappingProxyType
 import tomli_w
 
 from analysis.diagnose.api import Baseline
-from analysis.escape import csv_cell
-from analysis.reports.tables import code, escaped
+from analysis.reports.tables import code, escaped, write_csv
 from analysis.view import Standing, best_of, why_no_best
 from trainables.api import test_metric
 from trainables.files import new_folder
@@ -47,18 +44,11 @@ def export(
 ) -> Standing:
     """Write the best candidate (or ``candidate``) of a run to the folder ``out``; it appears whole or not at all.
 
-    Args:
-        paths: the run.
-        history: its history.
-        out: a folder that does not exist yet, or is empty.
-        candidate: choose another one that has finished the last stage.
-        baselines: on the same data, for the model card.
-        despite: also where it fails a diagnostic that the plan requires.
-        companions: files to go with it, by their names there (`tune_rh.run.runs.companions`).
+    The ``baselines`` are for the model card, the ``companions`` are files to go with the model, by their names there.
 
     Raises:
-        ExportError: nobody finished the last stage, ``candidate`` did not, it fails what the plan requires, or ``out``
-            is taken.
+        ExportError: no candidate has finished, or not this one; it fails what the plan requires, and not ``despite``
+            that; or ``out`` is taken.
     """
     out = out.resolve()  # "." has no name of its own to write beside
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -85,7 +75,7 @@ def _choose(history: History, candidate: str | None, despite: bool) -> Standing:
         # A reference is there to be compared with, and is taken only where it is asked for.
         leader = next((row for row in rows if row.may_win), None)
         if leader is None:
-            raise ExportError("nobody has finished the last stage yet; `tune-rh status` shows how far the run is")
+            raise ExportError("no candidate has finished the last stage yet; `tune-rh status` shows how far the run is")
         chosen = leader if despite else best_of(rows)
         if chosen is None:
             raise ExportError(f"{why_no_best(rows)}; --despite exports it all the same")
@@ -122,7 +112,7 @@ def _fill(
     (folder / WEIGHTS).write_bytes(weights)
     (folder / CONFIG).write_text(tomli_w.dumps(for_toml(added.config)), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps({"step": step, **metrics}, indent=1), encoding="utf-8")
-    (folder / "seeds.csv").write_text(_seeds_csv(history, chosen.candidate), encoding="utf-8")
+    _write_seeds(folder / "seeds.csv", history, chosen.candidate)
     shutil.copyfile(paths.provenance, folder / "provenance.json")
     index = {
         "schema": EXPORT_SCHEMA,
@@ -143,17 +133,16 @@ def _fill(
     (folder / CARD).write_text(_card(history, chosen, member, metrics, step, baselines, companions), encoding="utf-8")
 
 
-def _seeds_csv(history: History, candidate: str) -> str:
-    table = io.StringIO()
-    writer = csv.writer(table)
-    objective = history.plan.objective
-    test = test_metric(objective)
-    writer.writerow(["seed", "status", "steps", "best_step", csv_cell(objective), csv_cell(test)])
-    for seed, member in history.candidates[candidate].members.items():
-        best = history.shown(member.curve.best) if math.isfinite(member.curve.best) else ""
-        tested = member.tested.metrics.get(test, "") if member.tested else ""
-        writer.writerow([seed, member.status, member.step, member.curve.best_step, best, tested])
-    return table.getvalue()
+def _write_seeds(path: Path, history: History, candidate: str) -> None:
+    objective, test = history.plan.objective, test_metric(history.plan.objective)
+    header = ("seed", "status", "steps", "best_step", objective, test)
+    members = history.candidates[candidate].members.values()
+    tests = [m.tested.metrics.get(test) if m.tested else None for m in members]
+    rows = [
+        (m.id.seed, m.status, m.step, m.curve.best_step, history.shown(m.curve.best), value)
+        for m, value in zip(members, tests, strict=True)
+    ]
+    write_csv(path, header, rows)
 
 
 def _card(

@@ -19,21 +19,13 @@ from tune_rh.run import runs
 
 @dataclass(frozen=True)
 class Reading:
-    """A run as it was read.
-
-    Attributes:
-        paths: of the run.
-        history: its journal, folded once for everything that is shown.
-        is_written: whether some process was writing the run then.
-        provenance: what it was made with; empty if that was lost.
-        notes: what could not be read, in words.
-    """
+    """A run as it was read: its journal is folded once for everything that is shown."""
 
     paths: RunPaths
     history: History
-    is_written: bool
-    provenance: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
+    is_written: bool  # by some process, at that time
+    provenance: Mapping[str, Any]  # empty if it was lost
+    notes: tuple[str, ...] = ()  # what could not be read, in words
 
     @cached_property
     def run(self) -> Run:

@@ -45,15 +45,10 @@ class AboutRun:
 
 
 def about_run(run: Run, names: Sequence[str] | None = None) -> AboutRun:
-    """Ask the diagnostics of whole runs about the run as it is now; nothing is written.
-
-    Args:
-        run: it.
-        names: which ones; None: all of its family, which may have none.
+    """Ask the diagnostics of whole runs (those of ``names``; None: all that its family has) about the run as it is.
 
     Raises:
-        analysis.diagnose.registry.UnknownDiagnostic: one of ``names`` does not exist, or is not for runs of this
-        family.
+        analysis.diagnose.registry.UnknownDiagnostic: one of ``names`` is not for runs of this family.
     """
     from analysis.diagnose.registry import diagnose_run
 
@@ -66,13 +61,10 @@ def about_run(run: Run, names: Sequence[str] | None = None) -> AboutRun:
 
 
 def write(reading: Reading, data_dir: Path, out: Path | None = None, about: AboutRun | None = None) -> Path:
-    """Write the report of a run, with what diagnostics say about all of it as it is now; the path of its page.
+    """Write the report of a run; the path of its page, which is ``out`` where the page alone is wanted.
 
-    Args:
-        reading: the run.
-        data_dir: where data sets lie, for the baselines; without them the report says so.
-        out: see `analysis.reports.page.page.write`.
-        about: what its diagnostics said, where they have been asked already.
+    Data sets in ``data_dir`` are for the baselines. ``about`` is what the diagnostics of whole runs said, where they
+    have been asked already.
     """
     from analysis.reports.page import page as search
 

@@ -172,12 +172,8 @@ class _Job:
 class Clock:
     """A runner with virtual time; see the module. It runs one search.
 
-    Args:
-        table: the curves.
-        eval_every: a report at each of the table's steps that is a multiple of this.
-        gates: the steps at which jobs end; a member that goes on from the last one has its test split read.
-        conditions: workers, failures and so on.
-        seed: of stragglers and failures.
+    Members report at each of the table's steps that is a multiple of ``eval_every``. Jobs end at the steps of
+    ``gates``; a member that goes on from the last one has its test split read. The seed is of stragglers and failures.
     """
 
     name = "virtual"
@@ -326,11 +322,8 @@ def _stretches(
 ) -> list[tuple[int, float, float]]:
     """What a member reports after ``from_step``: (step, minimised value, seconds since the report before).
 
-    A curve that was lost before a step of the grid reports NaN there, and nothing after it.
-
-    Raises:
-        ValueError: the curve has no reading at a step of the grid; `tune_rh.simulation.table_source.check` finds it
-            before.
+    A curve that was lost before a step of the grid reports NaN there, and nothing after it. A curve that has no reading
+    at a step of the grid raises a ValueError: `tune_rh.simulation.table_source.check` finds it before.
     """
     ahead = []
     index = np.searchsorted(curve.steps, from_step, side="right") - 1

@@ -4,8 +4,7 @@ A table is made from a run of our own (`tune_rh.simulation.recorded`) or from pu
 objective's own sign; `CurveTable.truth` is minimised. Curves may differ in length, because a search stops most of its
 members at a gate: `CurveTable.complete` keeps what can be simulated to a given step.
 
-What it is not: the simulation, a model of curves (nothing is extrapolated beyond a curve's end), or a search space
-with conditions (a parameter that a config lacks is simply missing).
+Nothing is extrapolated beyond a curve's end. A parameter that a config lacks is simply missing.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from tune_rh.errors import PlanError
 Value = int | float | str | bool
 Array = NDArray[np.float64]
 
-SCHEMA = 1
+_SCHEMA = 1
 _KEY = b"tune_rh.simulation.curve_table"
 _COLUMNS = pa.schema(
     [
@@ -194,17 +193,11 @@ class CurveTable:
         return np.array([np.where(np.isfinite(rows), rows, worst).mean() for rows in best])
 
     def complete(self, step: int, num_seeds: int) -> tuple[CurveTable, int]:
-        """Keep the configs that can be simulated to ``step`` with ``num_seeds`` seeds.
+        """The configs that can be simulated to ``step`` with ``num_seeds`` seeds, and how many are left out.
 
-        A replicate is kept if it reaches ``step`` or was lost before, and is cut there, so that `max_step` is ``step``
-        and `truth` compares like with like. In the record of a search this leaves the configs that passed every gate:
-        few, and better than a draw from the space.
-
-        Returns:
-            The table of configs with at least ``num_seeds`` such replicates, and how many configs were left out.
-
-        Raises:
-            PlanError: no config is left.
+        A replicate is kept if it reaches ``step`` or was lost before, and is cut there, so that `truth` compares like
+        with like. In the record of a search this leaves the configs that passed every gate: few, and better than a draw
+        from the space. Raises PlanError if none is left.
         """
         kept: list[int] = []
         curves: list[tuple[Curve, ...]] = []
@@ -226,10 +219,8 @@ class CurveTable:
         """The config nearest to ``config``, the first of equals.
 
         The distance is Euclidean over `parameters`: numbers by their place in the range (in the logarithm where the
-        parameter is), categories and a value that only one of the two has by 0 or 1.
-
-        Raises:
-            ValueError: the table has no parameters, ``config`` has another one, or every config is excluded.
+        parameter is), categories and a value that only one of the two has by 0 or 1. Raises ValueError if the table has
+        no such parameters, or every config is excluded.
         """
         unknown = sorted(config.keys() - self.parameters.keys())
         if not self.parameters or unknown:
@@ -272,7 +263,7 @@ def save(table: CurveTable, path: Path) -> None:
         for i, replicates in enumerate(table.curves)
         for c in replicates
     ]
-    metadata = {_KEY: json.dumps({"schema": SCHEMA, **facts}, allow_nan=False).encode()}
+    metadata = {_KEY: json.dumps({"schema": _SCHEMA, **facts}, allow_nan=False).encode()}
     columns = pa.Table.from_pylist(rows, schema=_COLUMNS).replace_schema_metadata(metadata)
     # Neighbouring readings share their high bytes: split by byte, they compress well and stay exact.
     split = ["values.list.element", "seconds.list.element"]
@@ -296,8 +287,8 @@ def load(path: Path) -> CurveTable:
         raise PlanError(f"{path}: columns {columns.schema.names}: a curve table has {_COLUMNS.names} of other types")
     try:
         facts = json.loads(metadata)
-        if facts.pop("schema", None) != SCHEMA:
-            raise ValueError(f"schema: this version of tune-rh reads {SCHEMA}")
+        if facts.pop("schema", None) != _SCHEMA:
+            raise ValueError(f"schema: this version of tune-rh reads {_SCHEMA}")
         return _table(facts, columns.to_pylist())
     except KeyError as error:
         raise PlanError(f"{path}: {error}: missing") from error

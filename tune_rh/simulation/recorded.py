@@ -27,12 +27,8 @@ def record(name: str, history: History) -> CurveTable:
 
     A config's hyperparameters are what was drawn for it; if some candidate lies outside of the space, they are the
     config fields that differ between candidates (lists as JSON, None as missing). A diverged member's last value is
-    NaN at the step where that was seen; a failed one's is NaN at the evaluation that it never reached. Seconds are
-    those of training and evaluating that led to the first report of each step. Candidates without any report are left
-    out. The run may still be going.
-
-    Raises:
-        PlanError: no member has reported anything.
+    NaN at the step where that was seen; a failed one's is NaN at the evaluation that it never reached. Candidates
+    without any report are left out; without any report at all a PlanError is raised.
     """
     plan = history.plan
     members = {

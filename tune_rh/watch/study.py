@@ -76,7 +76,7 @@ class StudyMirror:
                 self.sync(finished=event.reason == "finished")
 
     def sync(self, *, finished: bool = False) -> None:
-        """Bring every candidate up to date; with ``finished``, nobody who waits will go on."""
+        """Bring every candidate up to date; with ``finished``, those that wait will not go on."""
         for candidate in self._history.candidates.values():
             self.update(candidate, finished=finished)
 
@@ -119,7 +119,7 @@ class StudyMirror:
 
 
 def _is_damaged(error: BaseException | None) -> bool:
-    """Whether the file itself is bad. One that is locked, say, is an OperationalError, and will be well again."""
+    """Whether the file itself is bad. A locked file, say, is an OperationalError, and will be well again."""
     while error is not None:
         if type(error) is sqlite3.DatabaseError:
             return True

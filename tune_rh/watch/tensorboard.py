@@ -47,7 +47,7 @@ class TensorBoard:
         match event:
             case Evaluated():
                 member = self._history.member(event.member)
-                # One that is heard twice, after a retry, is in the curve once.
+                # A report that is heard twice, after a retry, is in the curve once.
                 if member.curve.steps[-1] == event.step and member.curve.metrics[-1] == dict(event.metrics):
                     self._scalars(member, event.step, event.metrics)
             case Tested():

@@ -201,7 +201,7 @@ def test_where_nobody_has_reached_the_end_the_run_is_still_asked(shell: Shell, t
     assert (code, "findings.json" in out.replace(" ", "")) == (0, True)
     assert tuple(read(paths)) == ASKED
     code, _, err = shell("diagnose", "run", "--only", "routing_balance", "--only", "efficiency")
-    assert (code, "nobody has reached the last stage yet" in err) == (2, True)
+    assert (code, "no member has reached the last stage yet" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

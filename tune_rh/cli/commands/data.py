@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.folder is not None:
         name, path = args.name, _make_of_folder(args, family, folder, to)
     elif args.size is None:
-        to.print(_table(listed(family, folder)))
+        to.print(_table(_listed(family, folder)))
         return 0
     else:
         name = args.size
@@ -53,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
             raise PlanError(f"--size {name}: {family.name} has the data sets {', '.join(source.names)}")
         path = make_data(family, name, folder, terminal.Terminal(to))
     to.print(f"{path}  sha256 {source.digest(name, folder)}", soft_wrap=True)
-    made = next(info for info in listed(family, folder) if info.name == name)
-    for line in made.details:
+    info = next(info for info in _listed(family, folder) if info.name == name)
+    for line in info.details:
         to.print(line, soft_wrap=True)
     return 0
 
 
-def listed(family: Family, data_dir: Path) -> tuple[DataSetInfo, ...]:
+def _listed(family: Family, data_dir: Path) -> tuple[DataSetInfo, ...]:
     """The data sets of a family, and whether each is made."""
     from tune_rh.run.runs import data_source
 
@@ -115,10 +115,10 @@ def _table(infos: tuple[DataSetInfo, ...]) -> Table:
         "licence": [info.licence for info in infos],
         "state": [info.state for info in infos],
     }
-    shown = {title: cells for title, cells in columns.items() if any(cells)}
+    columns = {title: cells for title, cells in columns.items() if any(cells)}
     table = Table()
-    for title in shown:
+    for title in columns:
         table.add_column(title, justify="right" if title == "MB" else "left", no_wrap=title == "data set")
-    for row in zip(*shown.values(), strict=True):
+    for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if of_models is None or of_models:
         members = _chosen(args, read_run)
         if not members and (of_models or not offered(family, "records")):
-            raise PlanError(f"{args.what}: nobody has reached the last stage yet; --member ID takes another one")
+            raise PlanError(f"{args.what}: no member has reached the last stage yet; --member ID takes another one")
     if args.only is None:
         _check_offered(family)
     _diagnose_models(_opened(args, paths, read_run, members), of_models)

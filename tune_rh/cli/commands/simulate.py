@@ -102,6 +102,7 @@ def _regret_table(table: CurveTable, traces: Sequence[Trace], max_steps: int | N
     """Regret against steps and virtual time, over all searches."""
     from rich.table import Table
 
+    from analysis.reports.tables import duration
     from tune_rh.simulation.regret import prior_regret, rows
 
     budget = max_steps or max(trace.steps[-1] for trace in traces)
@@ -112,7 +113,7 @@ def _regret_table(table: CurveTable, traces: Sequence[Trace], max_steps: int | N
     for row in rows(traces, budget, prior_regret(table), _FRACTIONS):
         mean, low, high = row.regret
         interval = "-" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-        of_budget.add_row(f"{row.fraction:.0%}", str(row.steps), _duration(row.seconds), f"{mean:.4g}", interval)
+        of_budget.add_row(f"{row.fraction:.0%}", str(row.steps), duration(row.seconds), f"{mean:.4g}", interval)
     return of_budget
 
 
@@ -170,9 +171,3 @@ def _simulable(plan: Search, table: CurveTable, console: Console) -> CurveTable:
             soft_wrap=True,
         )
     return kept
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
