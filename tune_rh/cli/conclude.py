@@ -1,4 +1,4 @@
-"""What a session or a finished run says in the end: printed, exported to ``best/``, and written as a report."""
+"""The end of a session or of a run: what is printed, exported to ``best/``, and written as a report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tune_rh.run.runs import companions, recorded_data_dir, resume_command
 
 
 def exit_code(paths: RunPaths, place: Place, outcome: Outcome, to: Console) -> int:
-    """Say how to go on with a run that was stopped, and which members failed; the exit code of the command."""
+    """Print how to go on with a run that was stopped, and which members failed; the exit code of the command."""
     if outcome.ending == "finished":
         return SOME_MEMBERS_FAILED if _failed(outcome.history, to) else DONE
     saved = outcome.ending == "stopped"
@@ -36,7 +36,7 @@ def exit_code(paths: RunPaths, place: Place, outcome: Outcome, to: Console) -> i
 
 
 def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> None:
-    """Say what came of the run, by its kind, and leave its files."""
+    """Print what came of the run, by its kind, and leave its files."""
     reading = Reading(paths, history, is_written=True, provenance=read_provenance(paths))
     to.print()
     {"search": _conclude_search, "race": _conclude_race, "comparison": _conclude_comparison}[reading.run.kind](
@@ -94,15 +94,18 @@ def _export(reading: Reading, data_dir: Path, to: Console, baselines: Sequence[B
 
 
 def _failed(history: History, to: Console) -> bool:
+    warnings = []
     members = [m for c in history.candidates.values() for m in c.members.values()]
-    failed = [m for m in members if m.status == "failed"]
-    for member in failed:
-        last = member.reason.strip().splitlines()[-1] if member.reason.strip() else "no message"
-        to.print(f"warning: {member.id} failed after its retries: {last}", soft_wrap=True)
+    for member in members:
+        if member.status == "failed":
+            last = (member.reason.strip().splitlines() or ["no message"])[-1]
+            warnings.append(f"{member.id} failed after its retries: {last}")
     unread = [str(m.id) for m in members if m.tested and not m.tested.metrics]
     if unread:
-        to.print(f"warning: reading test failed for {', '.join(unread)}; journal.jsonl says why", soft_wrap=True)
+        warnings.append(f"reading test failed for {', '.join(unread)}; journal.jsonl says why")
     blind = [str(m.id) for m in members if history.plan.diagnose and m.diagnosed and not m.diagnosed.verdicts]
     if blind:
-        to.print(f"warning: the diagnosis of {', '.join(blind)} failed; `tune-rh diagnose` shows why", soft_wrap=True)
-    return bool(failed or unread or blind)
+        warnings.append(f"the diagnosis of {', '.join(blind)} failed; `tune-rh diagnose` shows why")
+    for warning in warnings:
+        to.print(f"warning: {warning}", soft_wrap=True)
+    return bool(warnings)

@@ -67,19 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _guarded(module.run, args)
 
 
-def _guarded(run: object, args: argparse.Namespace) -> int:
+def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     from trainables.errors import TrainableError
     from tune_rh.errors import DONE, INTERRUPTED, TuneError
 
-    assert callable(run)
     try:
-        return int(run(args))
-    except TuneError as error:
+        return run(args)
+    except (TuneError, TrainableError) as error:
         print(f"tune-rh: {printable(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except TrainableError as error:
-        print(f"tune-rh: {printable(str(error))}", file=sys.stderr)
-        return 2
+        return error.exit_code if isinstance(error, TuneError) else TuneError.exit_code
     except KeyboardInterrupt:
         print("tune-rh: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -89,7 +85,7 @@ def _guarded(run: object, args: argparse.Namespace) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        # A path that was given cannot be read or written: the file says all there is to say, a traceback nothing.
+        # A path that was given cannot be read or written: its name is all that helps, a traceback nothing.
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
@@ -98,17 +94,17 @@ def _guarded(run: object, args: argparse.Namespace) -> int:
 
 
 def _plainly(show: Callable[..., None]) -> Callable[..., None]:
-    """``warnings.showwarning``: ours as everything else is said, those of libraries as ``show`` has them."""
+    """``warnings.showwarning``: warnings of ours as lines of tune-rh, those of libraries as ``show`` has them."""
     here = Path(__file__).parents[2]
 
-    def said(message: Warning | str, category: type[Warning], filename: str, *more: Any) -> None:
+    def show_plainly(message: Warning | str, category: type[Warning], filename: str, *more: Any) -> None:
         path = Path(filename)
         if path.is_relative_to(here) and path.relative_to(here).parts[0] in _OURS:
             print(f"tune-rh: warning: {printable(str(message))}", file=sys.stderr)
         else:
             show(message, category, filename, *more)
 
-    return said
+    return show_plainly
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def console() -> Console:
 
 
 class Terminal:
-    """The `tune_rh.run.execute.Audience` of the command line: what is said goes to a console."""
+    """The `tune_rh.run.execute.Audience` of the command line: a console."""
 
     def __init__(self, to: Console) -> None:
         self._to = to
@@ -179,7 +179,7 @@ def baselines_line(
 
 
 def findings_table(member: str, findings: Sequence[Any]) -> Table:
-    """What each diagnostic says of one member."""
+    """The findings on one member."""
     table = Table("diagnostic", "verdict", "what it means", title=member)
     styles = {"fail": "bold red", "warn": "yellow", "no_evidence": "dim"}
     for finding in findings:

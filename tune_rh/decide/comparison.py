@@ -107,10 +107,10 @@ def pairs(history: History, a: Candidate, b: Candidate) -> Pairs:
 
 
 def claim(history: History) -> Claim:
-    """What can be said of B against A now."""
+    """What can be claimed of B against A now."""
     compare = _plan(history).compare
     seen = pairs(history, *sides(history)) if len(history.candidates) > 1 else Pairs((), (), (), (0, 0))
-    # Equal in practice is said only where every seed came through.
+    # Equivalence is claimed only where every seed came through.
     region = 0.0 if any(seen.lost) else compare.region
     return _cached(seen.differences, history.plan.stages[0].num_seeds, compare.test, compare.alpha, region)
 
@@ -230,7 +230,7 @@ def _lost_value(history: History) -> float:
     """Beyond the worst of A's and B's that are in, by as much as the best of them is before it.
 
     As bad as the worst would be a tie where B is lost throughout and A's seeds are alike. What runs is left out: it
-    stands high at first, and would change what has been said already.
+    stands high at first, and would change what has been concluded already.
     """
     members = [m for side in sides(history) for m in side.members.values() if history.has_reached(m)]
     values = [member.value for member in members if member.value is not None]

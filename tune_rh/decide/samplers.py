@@ -1,4 +1,4 @@
-"""Where new configs come from: Optuna's samplers, asked about what the history says now.
+"""Where new configs come from: Optuna's samplers, over the history as it is now.
 
 Each draw looks at a view of the run in Optuna's terms, made from the history: a candidate that waits at a gate, or
 has gone on, counts with its newest gate score at that step (PRUNED), a finished one is COMPLETE, one on its way to

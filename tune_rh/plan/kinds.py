@@ -133,11 +133,9 @@ class Search(Plan):
 
     @property
     def gap(self) -> GapRule | None:
-        """See `Plan`."""
         return self.rules.gap
 
     def gate(self, stage: int) -> GateTerms:
-        """See `Plan`."""
         at = self.stages[stage]
         cuts = self.gates == "stop" and at.top is None
         return GateTerms(at.eta or self.eta, cuts, self.scoring, self.rules.promote)

@@ -1,4 +1,4 @@
-"""One gate: who has arrived, how they rank, who has gone on. Kept up to date arrival by arrival.
+"""One gate: what has arrived, how it ranks, what has gone on. Kept up to date arrival by arrival.
 
 After every call `order` holds all that are ranked. `waiting`, `held` and `cut` are parts of it without a candidate in
 common, and without those that went on or are out; `healthier` is a part of `waiting`. All are sorted by the scores as

@@ -1,4 +1,4 @@
-"""What a run has come to, from its history: who stands where at each gate, the funnel, the ranking, the best, the cost.
+"""What a run has come to, from its history: the standings at each gate, the funnel, the ranking, the best, the cost.
 
 Each is defined here once; terminal, export, report and tables show these. Values are in the objective's own sign.
 """

@@ -140,10 +140,7 @@ def _folder_of_data(family: str, name: str, digest: str, folders: Sequence[Path]
 
 
 def _own_report(reading: Reading, folder: Path) -> OwnReport | None:
-    """What the report of a race or comparison says as things stand; None for a search, or if it cannot be made.
-
-    It is written into ``folder``.
-    """
+    """The report of a race or comparison, written into ``folder``; None for a search, or before A and B are there."""
     from analysis.reports.comparison import report as comparison
     from analysis.reports.page.page import OwnReport
     from analysis.reports.race import report as race

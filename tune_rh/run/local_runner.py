@@ -49,7 +49,7 @@ class LocalRunner:
                 if failures > session.plan.resources.max_failures:
                     record_failure(self._run, session, job.member, traceback.format_exc())
                     return
-                # What was heard before the failure need not be said again.
+                # Reports that came before the failure are not repeated.
                 job = replace(job, from_step=session.history.member(job.member).step)
                 continue
             if not session.on_report(report):

@@ -146,7 +146,7 @@ class _Bridge:
                 record_failure(self._run, self.session, member, error)
 
     def ended(self, trial_id: str) -> None:
-        """A trial is over, whatever we had said."""
+        """A trial is over, whether or not it was to go on."""
         self.members.pop(trial_id, None)
 
     @contextmanager
@@ -178,7 +178,7 @@ class JobSearcher(Searcher):
         return None if isinstance(job, Wait) else {"job": job.to_json()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial ended; errors were told by `VerdictScheduler.on_trial_error` already."""
+        """A trial ended; its errors have come to `VerdictScheduler.on_trial_error` before."""
         if error:
             self._bridge.failed(trial_id, "the trial ended without a report; see the files under ray/")
         else:

@@ -51,7 +51,7 @@ def start_session(run: OpenRun, *, runner: str, slots: int) -> Session:
 
 
 def member_job(run: OpenRun, job: RunMember) -> MemberJob:
-    """What a worker is told of ``job``; a new lease each time."""
+    """The job as a worker gets it, under a new lease: a worker that still holds an older one gives the member up."""
     plan, member = run.plan, run.history.member(job.member)
     added = run.history.candidates[job.member.candidate].added
     return MemberJob(

@@ -33,15 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from analysis.diagnose.registry import offered
+    from analysis.diagnose.registry import UnknownDiagnostic
     from trainables.worker.exported import INDEX
+
+    _check_device(args.device)
+    is_outside = args.config is not None or (Path(args.what) / INDEX).is_file()
+    try:
+        if is_outside:
+            _diagnose_models([_outside_runs(args)], args.only)
+        else:
+            _diagnose_members_and_run(args)
+    except UnknownDiagnostic as error:
+        raise PlanError(f"--only: {error}") from error
+    return DONE
+
+
+def _diagnose_members_and_run(args: argparse.Namespace) -> None:
+    from analysis.diagnose.registry import offered
     from tune_rh.results.reading import read
     from tune_rh.run import runs
 
-    _check_device(args.device)
-    if args.config is not None or (Path(args.what) / INDEX).is_file():
-        _diagnose_models([_outside_runs(args)], args.only)
-        return DONE
     paths = runs.find(args.what, args.runs_dir.absolute())
     read_run = read(paths).run
     family = read_run.plan["family"]
@@ -56,26 +67,16 @@ def run(args: argparse.Namespace) -> int:
     _diagnose_models(_opened(args, paths, read_run, members), of_models)
     if of_run is None or of_run:
         _diagnose_run(paths, read_run, of_run)
-    return DONE
 
 
-def _split(family: str, only: Sequence[str] | None, whole_run: bool) -> tuple[list[str] | None, list[str] | None]:
-    """Which names are asked of models and which of the run; None: all there are.
+def _split(family: str, only: list[str] | None, whole_run: bool) -> tuple[list[str] | None, list[str] | None]:
+    """Which names are asked of models and which of the run (None: all), all of them known to the family."""
+    from analysis.diagnose.registry import get_diagnostic, offered
 
-    Raises:
-        PlanError: the family has no such diagnostic.
-    """
-    from analysis.diagnose.registry import UnknownDiagnostic, get_diagnostic, offered
-
-    try:
-        for name in only or ():
-            get_diagnostic(family, name)
-    except UnknownDiagnostic as error:
-        raise PlanError(f"--only: {error}") from error
-    if not whole_run:
-        return (None if only is None else list(only)), []
-    if only is None:
-        return None, None
+    for name in only or ():
+        get_diagnostic(family, name)
+    if only is None or not whole_run:
+        return only, None if whole_run else []
     of_run = [name for name in only if name in offered(family, "records")]
     return [name for name in only if name not in of_run], of_run
 
@@ -103,7 +104,7 @@ def _check_offered(family: str) -> None:
 def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Sequence[str] | None) -> None:
     from analysis.diagnose.findings import to_json
     from analysis.diagnose.in_worker import FINDINGS
-    from analysis.diagnose.registry import UnknownDiagnostic, diagnose
+    from analysis.diagnose.registry import diagnose
     from trainables.files import write_atomic
     from tune_rh.cli import terminal
 
@@ -115,10 +116,7 @@ def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Seq
             took[finding.name] = seconds
 
         with to.status(f"{subject.member}: diagnosing"):
-            try:
-                findings = diagnose(subject, names, done)
-            except UnknownDiagnostic as error:
-                raise PlanError(f"--only: {error}") from error
+            findings = diagnose(subject, names, done)
         to.print(terminal.findings_table(subject.member, findings))
         to.print(f"{subject.member}: {sum(took.values()):.0f} s", soft_wrap=True)
         if folder is not None and not names:
@@ -127,15 +125,10 @@ def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Seq
 
 
 def _diagnose_run(paths: RunPaths, read_run: Run, names: Sequence[str] | None) -> None:
-    from analysis.diagnose.registry import UnknownDiagnostic
     from tune_rh.cli import terminal
     from tune_rh.results.reporting import about_run
 
-    to = terminal.console()
-    try:
-        about = about_run(read_run, names)
-    except UnknownDiagnostic as error:
-        raise PlanError(f"--only: {error}") from error
+    to, about = terminal.console(), about_run(read_run, names)
     if about.findings:
         to.print(terminal.findings_table("the whole run", about.findings))
     if not names and (path := about.keep(paths)):
