@@ -45,7 +45,7 @@ DECIDE = """
 import sys
 from pathlib import Path
 from tests.worlds.plans import plan
-from tune_rh.record.history import fold
+from tests.worlds.plans import fold
 from tune_rh.record.journal import Journal, read
 from tune_rh.record.events import SpaceExhausted
 from tune_rh.decide.scheduler import AskCandidate, scheduler_of

@@ -9,12 +9,13 @@ import pytest
 from analysis.stats.claims import judge
 from tests.decide.test_policy import everything, shuffled
 from tests.worlds.compared import SIX, Compared, Value, by_pair, comparison, noise_free
+from tests.worlds.plans import fold
 from tests.worlds.scripted import Fate, next_job, verdict
 from tune_rh.decide import comparison as compare
 from tune_rh.decide.ddmin import Keys
 from tune_rh.decide.scheduler import Finish, Wait
 from tune_rh.record.events import Evaluated, JobEnded, JobStarted, MemberId
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 
 SLOTS = pytest.mark.parametrize("slots", [1, 4])
 UP_AND_DOWN = [0.1, -0.1, 0.1, -0.1, 0.1, -0.1, 0.1, -0.1]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import (
     SEEDS,
     STAGES,
@@ -30,13 +30,14 @@ from tune_rh.decide.scheduler import Finish, Wait
 from tune_rh.plan import follow_ups
 from tune_rh.record.events import Evaluated, Event, JobEnded, JobStarted, Promoted
 from tune_rh.record.events import Tested as ReadOfTest
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 
 
 def everything(history: History) -> list[Any]:
     """All that decisions read, as plain values."""
     return [
-        [(g.order, g.waiting, g.num_promoted, g.num_out, g.control_score()) for g in history.gates],
+        [(g.order, g.waiting, g.num_promoted, g.control_score()) for g in history.gates],
+        [[c.id for c in history.candidates.values() if g.is_out(c.index)] for g in history.gates],
         [(g.unranked, g.passing, g.num_lost_later) for g in history.gates],
         [c.barred for c in history.candidates.values()],
         history.incomplete,

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from tests.decide.test_policy_gates import levels, passed
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
 from tune_rh.cli.terminal import candidates_table, console
 from tune_rh.decide.scheduler import Stop
 from tune_rh.record.events import MemberId, SeedAdded
-from tune_rh.record.history import fold
 
 # --- health ----------------------------------------------------------------------------------------------------------
 
@@ -146,7 +145,7 @@ def test_who_begins_too_far_behind_the_control_goes_no_further(slots: int) -> No
     assert sim.history.candidates["c0001"].barred == (
         "gap: 0.25 behind the control at the first evaluation (at most 0.125)"
     )
-    assert sim.history.gates[0].num_out == 2
+    assert sum(map(sim.history.gates[0].is_out, range(20))) == 2
     assert len(sim.history.gates[0].order) == 4
 
 
@@ -179,7 +178,7 @@ def test_who_is_at_a_gate_before_the_control_is_filed_when_that_comes() -> None:
         for _ in range(2):
             sim.advance(MemberId("c0000", seed))
     assert [rank.entry for rank in gate.order] == [1, 2]
-    assert (gate.num_out, sim.history.incomplete[0]) == (1, 0)
+    assert (sum(map(gate.is_out, range(20))), sim.history.incomplete[0]) == (1, 0)
     while sim.fill():
         sim.advance(min(sim.history.running))
     check_accounts(sim)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.decide.test_policy import check_no_slot_waited
 from tests.decide.test_policy_gates import levels, passed
 from tests.decide.test_policy_required import diagnosed
-from tests.worlds.plans import health_bounds, plan
+from tests.worlds.plans import fold, health_bounds, plan
 from tests.worlds.scripted import (
     SEEDS,
     STAGES,
@@ -30,7 +30,6 @@ from tests.worlds.scripted import (
 from tune_rh.decide.scheduler import AskFollowUp
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import CandidateAdded, FollowUpSkipped, Promoted
-from tune_rh.record.history import fold
 
 TOPS = [{**STAGES[0], "top": 2}, {**STAGES[1], "top": 2}, STAGES[2]]
 # Phase one: three presets beside the control, then another top-k with the best of them. Phase two: the best two of all,

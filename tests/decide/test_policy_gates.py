@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import (
     SEEDS,
     STAGES,
@@ -26,7 +26,7 @@ from tune_rh.decide.scheduler import AskCandidate, Continue, Park, RunMember, St
 from tune_rh.plan.schema import Plan, Stage
 from tune_rh.record.events import Evaluated, Event, JobStarted, MemberId, Promoted
 from tune_rh.record.events import Tested as ReadOfTest
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 
 
 def by_index(index: int, _seed: int, _step: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.decide.test_policy import check_no_slot_waited, everything, shuffled
-from tests.worlds.plans import health_bounds, plan
+from tests.worlds.plans import fold, health_bounds, plan
 from tests.worlds.scripted import ScriptedSource, Simulation, check_accounts, next_job, verdict
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import (
@@ -31,7 +31,6 @@ from tune_rh.record.events import (
     decode,
     encode,
 )
-from tune_rh.record.history import fold
 from tune_rh.record.members import Candidate
 from tune_rh.record.rules import Curve, out_of_bounds
 

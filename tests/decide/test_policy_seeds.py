@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.decide.test_policy_gates import levels, passed
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import SEEDS, Fate, Metrics, Simulation, check_accounts, next_job, staged
 from tune_rh.record.events import Evaluated, Promoted, SeedAdded
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 
 # --- scores that are too close to tell -------------------------------------------------------------------------------
 

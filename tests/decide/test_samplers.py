@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from search_spaces.api import RandomTrial, Space
 from tests.worlds.family import EMPTY, SMALL, SPACE
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import SEEDS, ScriptedSource, Simulation, curve
 from trainables.registry import build_config, get_family
 from tune_rh.decide.samplers import Draw, as_trial, inside, sampler_of
@@ -31,7 +31,7 @@ from tune_rh.record.events import (
     SpaceExhausted,
     encode,
 )
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SAMPLERS = ["tpe", "random", "grid", "qmc"]
@@ -112,7 +112,7 @@ import json, sys
 from tests.worlds.family import SPACE
 from tests.worlds.plans import plan
 from tune_rh.record.events import decode
-from tune_rh.record.history import fold
+from tests.worlds.plans import fold
 from tune_rh.plan.kinds import Sampler
 from tune_rh.decide.samplers import sampler_of
 given = json.load(sys.stdin)

@@ -27,7 +27,7 @@ from tests.analysis.shared_moe.moe_folders import CONTROL, aux, moe_run, told
 from tests.decide.test_policy_laws import WORLDS, World, drawn, searches
 from tests.decide.test_policy_required import search
 from tests.decide.test_policy_seeds import close, scored
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import Simulation, curve, fates_by_seed
 from tune_rh.cli import conclude as conclusions
 from tune_rh.cli import terminal as display
@@ -36,7 +36,7 @@ from tune_rh.errors import ExportError
 from tune_rh.plan.schema import Plan
 from tune_rh.record import journal, ranking
 from tune_rh.record.events import Event, SeedAdded, SessionEnded
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.view import view
 from tune_rh.results import reporting

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.analysis.run_folders import read_run, simulate, write_run
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import SEEDS, Simulation, curve, fates_by_seed
 from tune_rh.errors import JournalCorrupt
 from tune_rh.record import ranking
 from tune_rh.record.events import Event, JobEnded, JobStarted, Promoted, SessionEnded, SessionStarted, encode
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 from tune_rh.record.view import view
 
 STATUS = {"waiting": "idle", "parked": "idle"}

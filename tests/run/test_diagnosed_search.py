@@ -13,14 +13,14 @@ import pytest
 from analysis.diagnose import in_worker
 from analysis.diagnose.api import Finding, Verdict
 from analysis.diagnose.findings import from_json
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from tests.worlds.records import NoMirror, events, finish, of, open_search
 from tests.worlds.scripted import SEEDS, Simulation, check_accounts, curve, fates_by_seed, next_job, verdict
 from tune_rh.decide.scheduler import RunMember
 from tune_rh.errors import ExportError
 from tune_rh.record.events import Diagnosed, Event, JobEnded, JobStarted, MemberId
 from tune_rh.record.events import Tested as ReadOfTest
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.ranking import failed_requirements, ranking
 from tune_rh.results.export import export

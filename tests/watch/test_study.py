@@ -13,11 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tests.decide.test_samplers import added, draw
 from tests.worlds.family import SPACE
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import ScriptedSource, Simulation, curve
 from tune_rh.plan.kinds import Sampler
 from tune_rh.record.events import CandidateAdded
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 from tune_rh.watch.study import StudyMirror, _is_damaged
 
 LOST: dict[tuple[int, int], Any] = {(2, seed): ("diverge", 10) for seed in (7, 42, 1337)}

@@ -1,13 +1,16 @@
-"""Plans over the scripted family, for tests."""
+"""Plans over the scripted family, and histories of events, for tests."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import strategies as st
 
 from tune_rh.plan.file import resolve_plan
 from tune_rh.plan.schema import Plan
+from tune_rh.record.events import Event
+from tune_rh.record.history import History
 
 
 def fields(**changes: Any) -> dict[str, Any]:
@@ -50,3 +53,11 @@ def health_bounds(*after_steps: int) -> st.SearchStrategy[list[dict[str, Any]]]:
         }
     )
     return st.lists(bound, max_size=2)
+
+
+def fold(plan: Plan, events: Iterable[Event]) -> History:
+    """The history of ``events`` under ``plan``."""
+    history = History(plan)
+    for event in events:
+        history.apply(event)
+    return history

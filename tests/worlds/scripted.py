@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from tests.worlds.plans import fold
 from trainables.worker.report import Report
 from tune_rh.decide.follow_ups import is_over_budget
 from tune_rh.decide.scheduler import (
@@ -39,7 +40,7 @@ from tune_rh.record.events import (
     SpaceExhausted,
     Tested,
 )
-from tune_rh.record.history import History, fold
+from tune_rh.record.history import History
 from tune_rh.record.members import Candidate, candidate_id
 from tune_rh.run.session import Session, Source
 

@@ -46,7 +46,6 @@ class State:
             be left out.
         rest_carries: whether what is left without the causes still carries it; None while that is not known, and for
             good if it is no valid config. When done it is False or None.
-        num_midpoints: outcomes that led here, invalid ones included.
         at_most: bound on the outcomes still needed for the present cause and the check of what is left after it; a
             further cause opens a new count.
     """
@@ -55,7 +54,6 @@ class State:
     remaining: Keys
     causes: tuple[Keys, ...]
     rest_carries: bool | None
-    num_midpoints: int
     at_most: int
 
 
@@ -123,28 +121,22 @@ def advance(groups: Sequence[Keys], outcomes: Mapping[Keys, Outcome]) -> State:
     if not whole or not all(groups) or sum(map(len, groups)) != len(whole):
         raise ValueError(f"groups {[sorted(group) for group in groups]}: at least one, none empty, no two may overlap")
     known: Mapping[Keys, Outcome] = {**outcomes, frozenset(): "clean", whole: "carries"}
-    looked_at: set[Keys] = set()
     causes: list[Keys] = []
     rest, remaining = whole, whole
     while known.get(rest) == "carries":
-        looked_at.add(rest)
-        parts, wanted = _reduce(tuple(group for group in groups if group <= rest), known, looked_at)
+        parts, wanted = _reduce(tuple(group for group in groups if group <= rest), known)
         remaining = frozenset().union(*chain.from_iterable(parts))
         if wanted:
-            at_most = len(wanted) + _most_after(_sizes(parts)) + 1
-            return State(wanted, remaining, tuple(causes), True if causes else None, _asked(looked_at, whole), at_most)
+            at_most = len(wanted) + _most_after(tuple(sorted(map(len, parts)))) + 1
+            return State(wanted, remaining, tuple(causes), True if causes else None, at_most)
         causes.append(remaining)
         rest -= remaining
     if rest not in known:
-        return State((rest,), remaining, tuple(causes), None, _asked(looked_at, whole), 1)
-    looked_at.add(rest)
-    rest_carries = None if known[rest] == "invalid" else False
-    return State((), remaining, tuple(causes), rest_carries, _asked(looked_at, whole), 0)
+        return State((rest,), remaining, tuple(causes), None, 1)
+    return State((), remaining, tuple(causes), None if known[rest] == "invalid" else False, 0)
 
 
-def _reduce(
-    groups: _Part, known: Mapping[Keys, Outcome], looked_at: set[Keys]
-) -> tuple[tuple[_Part, ...], tuple[Keys, ...]]:
+def _reduce(groups: _Part, known: Mapping[Keys, Outcome]) -> tuple[tuple[_Part, ...], tuple[Keys, ...]]:
     """ddmin within ``groups``, known to carry it: the parts it has come to, and midpoints wanted (none when done)."""
     parts = _halves((groups,))
     while True:
@@ -153,9 +145,7 @@ def _reduce(
         for midpoint, reduced in _level(parts):
             if midpoint not in known:
                 wanted.append(midpoint)
-                continue
-            looked_at.add(midpoint)
-            if known[midpoint] == "carries":
+            elif known[midpoint] == "carries":
                 going_on = reduced
                 break
         if wanted or going_on == parts:
@@ -176,14 +166,6 @@ def _level(parts: tuple[_Part, ...]) -> Iterator[tuple[Keys, tuple[_Part, ...]]]
 def _halves(parts: tuple[_Part, ...]) -> tuple[_Part, ...]:
     halved = (half for part in parts for half in (part[: (len(part) + 1) // 2], part[(len(part) + 1) // 2 :]))
     return tuple(half for half in halved if half)
-
-
-def _asked(looked_at: set[Keys], whole: Keys) -> int:
-    return len(looked_at - {whole, frozenset()})
-
-
-def _sizes(parts: tuple[_Part, ...]) -> tuple[int, ...]:
-    return tuple(sorted(map(len, parts)))
 
 
 @cache

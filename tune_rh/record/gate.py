@@ -178,11 +178,6 @@ class Gate:
         """Whether candidate ``index`` has arrived and may go no further."""
         return index in self._out
 
-    @property
-    def num_out(self) -> int:
-        """How many have arrived and may go no further, whatever their rank."""
-        return len(self._out)
-
     def had_extra(self, index: int) -> bool:
         """Whether candidate ``index`` was given one more seed here."""
         return index in self._extra

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from analysis.stats.scores import Values
@@ -383,11 +383,3 @@ class History:
         self._require(candidate, event.seed)
         # That seed may be there from the gate before, and lost: then nothing of it is to come.
         self._arrive(candidate, candidate.members[event.seed])
-
-
-def fold(plan: Plan, events: Iterable[Event]) -> History:
-    """The history of ``events`` (any iterable) under ``plan``."""
-    history = History(plan)
-    for event in events:
-        history.apply(event)
-    return history
