@@ -15,10 +15,9 @@ from trainables.worker.report import Codec, Diagnosed, Evaluated, Fields, Member
 from tune_rh.plan.schema import Origin
 
 __all__ = [
-    "KINDS",
-    "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped", "JobEnded",
-    "JobStarted", "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted",
-    "SpaceExhausted", "Tested", "decode", "encode",
+    "KINDS", "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped",
+    "JobEnded", "JobStarted", "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated", "SeedAdded",
+    "SessionEnded", "SessionStarted", "SpaceExhausted", "Tested", "decode", "encode",
 ]  # fmt: skip
 
 CandidateId = Annotated[str, StringConstraints(pattern=r"^c[0-9]{4,9}$")]
