@@ -9,10 +9,7 @@ from tests.structure import ROOMS, circles, folders, modules
 VARIANTS = {"tune_rh/cli/commands", "analysis/spacing_mdn", "analysis/shared_moe"}
 """Folders of variants of one interface, one file each, which may grow."""
 
-LAYERS = (
-    "testing", "cli", "api", "results", "simulation", "run", "watch", "decide", "record", "plan", "provenance",
-    "errors",
-)  # fmt: skip
+LAYERS = ("testing", "cli", "api", "results", "simulation", "run", "watch", "decide", "record", "plan", "errors")
 """Of ``tune_rh``, from the top down."""
 
 

@@ -15,11 +15,11 @@ from trainables.config import canonical_digest
 from trainables.files import write_atomic
 from trainables.registry import get_family, resolve
 from trainables.trust import signature
-from tune_rh import provenance
 from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, RunNotFound, storage_full
 from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import load_frozen, load_plan
 from tune_rh.plan.schema import Plan
+from tune_rh.record import provenance
 from tune_rh.record.events import RunCreated
 from tune_rh.record.history import History
 from tune_rh.record.journal import JOURNAL_SCHEMA, Journal, RunPaths, read
