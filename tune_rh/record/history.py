@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from analysis.stats.scores import Values
-from analysis.view import Report
+from analysis.view import Decision, Report
 from tune_rh.plan.schema import Plan
 from tune_rh.record.eligibility import bar, bar_by_health, health
 from tune_rh.record.events import (
@@ -41,7 +41,6 @@ from tune_rh.record.members import (
     FRESH,
     TEST,
     Candidate,
-    Ended,
     Member,
     Pending,
 )
@@ -69,7 +68,7 @@ class History:
         self.max_stage = 0
         self.steps_spent = 0
         self.slot_seconds = 0.0
-        self.decisions: list[Promoted | SeedAdded | Ended] = []
+        self.decisions: list[Decision] = []
         self.session = self.slots = 0
         self.ended = ""  # how the last session ended; empty while it runs, or if it was killed
         self.created: RunCreated | None = None
@@ -128,10 +127,12 @@ class History:
             case JobEnded():
                 self._end(event)
             case Promoted():
-                self.decisions.append(event)
+                of = (event.candidate, event.gate, event.reason, event.seed, event.score, event.rank, event.num_scored)
+                self.decisions.append(Decision("promoted", *of))
                 (self._promote if event.seed is None else self._promote_member)(event)
             case SeedAdded():
-                self.decisions.append(event)
+                near = (event.candidate, event.gate, "near the cut", event.seed)
+                self.decisions.append(Decision("seed added", *near, chance=event.chance))
                 self._add_seed(event)
             case Tested():
                 member = self.member(event.member)
@@ -237,7 +238,7 @@ class History:
         elif event.outcome != "tested" and event.outcome != "diagnosed":
             member.settle("idle" if event.outcome == "parked" else event.outcome, event.reason)
         if kind in ("stopped", "diverged", "failed", "not tested", "not diagnosed"):
-            self.decisions.append(Ended(event, kind, member.stage))
+            self.decisions.append(Decision(kind, candidate.id, member.stage, event.reason, member.id.seed))
         # Offered first: when it has arrived it may be offered once more, to be checked.
         self._offer(candidate, member)
         self._arrive(candidate, member)

@@ -6,7 +6,7 @@ import math
 from typing import Literal, NamedTuple
 
 from analysis.view import Report
-from tune_rh.record.events import CandidateAdded, Diagnosed, JobEnded, MemberId, Tested
+from tune_rh.record.events import CandidateAdded, Diagnosed, MemberId, Tested
 from tune_rh.record.rules import Curve
 
 _RequiredCheck = Literal["none", "pending", "passed", "failed"]
@@ -30,14 +30,6 @@ class Pending(NamedTuple):
     major: int
     minor: int
     member: MemberId
-
-
-class Ended(NamedTuple):
-    """A job that ended a member early, lost it, or was given up, at stage ``stage``."""
-
-    event: JobEnded
-    kind: str
-    stage: int
 
 
 class Member:

@@ -14,7 +14,7 @@ from analysis.view import AUDIT, Entry, FunnelRow, Spent, Standing, drawn
 from trainables.api import test_metric
 from trainables.spelling import meant
 from tune_rh.plan import cost
-from tune_rh.record.events import MemberId, Promoted
+from tune_rh.record.events import MemberId
 from tune_rh.record.history import History
 from tune_rh.record.members import Candidate, Member
 
@@ -106,9 +106,7 @@ def describe(candidate: Candidate) -> str:
 def _entries(history: History, stage: int) -> Iterator[Entry]:
     """In any order."""
     gate = history.gates[stage]
-    reasons = {
-        (d.candidate, d.seed): d.reason for d in history.decisions if isinstance(d, Promoted) and d.gate == stage
-    }
+    reasons = {(d.candidate, d.seed): d.reason for d in history.decisions if d.kind == "promoted" and d.gate == stage}
     places = {rank.entry: place for place, rank in enumerate(gate.order)}
     for index in (*places, *gate.unranked):
         candidate, seed = history.entry_at(index)
@@ -198,6 +196,6 @@ def _audits(history: History) -> dict[str, int]:
     """Audited candidates, with the first gate that they passed only for that."""
     first: dict[str, int] = {}
     for decision in history.decisions:
-        if isinstance(decision, Promoted) and decision.reason == AUDIT:
+        if decision.kind == "promoted" and decision.reason == AUDIT:
             first.setdefault(decision.candidate, decision.gate)
     return first

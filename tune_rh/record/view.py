@@ -8,10 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from analysis.view import Candidate, Decision, Member, Run
+from analysis.view import Candidate, Member, Run
 from trainables.spelling import meant
 from tune_rh.record import members, ranking
-from tune_rh.record.events import Promoted, SeedAdded
 from tune_rh.record.history import History
 
 
@@ -26,7 +25,7 @@ def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingPr
         provenance=provenance,
         candidates=candidates,
         members={member.id: member for one in candidates.values() for member in one.members.values()},
-        decisions=tuple(map(_decision, history.decisions)),
+        decisions=tuple(history.decisions),
         gates=tuple(tuple(ranking.entries(history, stage)) for stage in stages),
         funnel=tuple(ranking.funnel(history)),
         standings=tuple(tuple(ranking.standings(history, stage)) for stage in stages),
@@ -72,14 +71,3 @@ def _member(history: History, member: members.Member) -> Member:
         verdicts=None if member.diagnosed is None else member.diagnosed.verdicts,
         seconds=member.slot_seconds,
     )
-
-
-def _decision(taken: Promoted | SeedAdded | members.Ended) -> Decision:
-    match taken:
-        case Promoted():
-            of = (taken.candidate, taken.gate, taken.reason, taken.seed, taken.score, taken.rank, taken.num_scored)
-            return Decision("promoted", *of)
-        case SeedAdded():
-            return Decision("seed added", taken.candidate, taken.gate, "near the cut", taken.seed, chance=taken.chance)
-        case members.Ended(event, outcome, stage):
-            return Decision(outcome, event.member.candidate, stage, event.reason, event.member.seed)
