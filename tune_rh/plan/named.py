@@ -17,6 +17,8 @@ def named_class(field: str, name: str, table: Mapping[str, str], methods: Collec
         PlanError: there is none of that name, or it lacks one of ``methods``.
     """
     try:
+        if name not in table and ":" not in name:
+            raise ValueError("there is none of that name")
         named = resolve(table[name]) if name in table else resolve_named(name)
     except Untrusted as error:
         raise PlanError(f"{field} = {error}") from error
