@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import tempfile
@@ -41,6 +42,7 @@ from tune_rh.record.journal import RunPaths
 from tune_rh.record.view import view
 from tune_rh.results import reporting
 from tune_rh.results.export import export
+from tune_rh.results.reading import read
 from tune_rh.run import runs
 
 FUNNEL = ("until step", "seeds", "entered", "scored", "passed", "audited", "lost seeds")
@@ -233,6 +235,25 @@ def test_the_end_of_a_search_reads_no_journal_again_and_asks_about_the_run_once(
     assert "the whole run" in concluded(paths, history)
     assert reads == []
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ({}, "provenance.json does not say which data it was trained on"),
+        ({"name": "wiki", "sha256": "0" * 64, "folder": "/nowhere"}, "the data cannot be used"),
+    ],
+)
+def test_baselines_of_data_that_is_not_the_runs_own_are_not_measured(
+    tmp_path: Path, data: dict[str, str], why: str
+) -> None:
+    moe_run(tmp_path / "run", {"strong": aux(0.02)}, losses)
+    paths = RunPaths(tmp_path / "run")
+    paths.provenance.write_text(json.dumps({"data": data}))
+    rows, reason = reporting.run_baselines(read(paths), tmp_path / "elsewhere", keep=True)
+    assert rows == ()
+    assert reason.startswith(why)
+    assert not paths.report.exists()
 
 
 @pytest.mark.parametrize(
