@@ -14,7 +14,7 @@ from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED, ExportError
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.results.export import export
-from tune_rh.results.own_reports import as_comparison, as_race
+from tune_rh.results.own_reports import own_report
 from tune_rh.results.reading import Reading, read_provenance
 from tune_rh.results.reporting import about_run, run_baselines, write
 from tune_rh.run.execute import Outcome, Place
@@ -39,9 +39,15 @@ def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> 
     """Print what came of the run, by its kind, and leave its files."""
     reading = Reading(paths, history, is_written=True, provenance=read_provenance(paths))
     to.print()
-    {"search": _conclude_search, "race": _conclude_race, "comparison": _conclude_comparison}[reading.run.kind](
-        reading, data_dir, to
-    )
+    own = own_report(reading.run, history)
+    if own is None:
+        _conclude_search(reading, data_dir, to)
+    else:
+        report, facts = own
+        for line in report.lines(facts):
+            to.print(line, soft_wrap=True)
+        if reading.run.kind == "race" and any(member.tested is not None for member in reading.run.members.values()):
+            _export(reading, data_dir, to, ())
     about = about_run(reading.run)
     if about.findings:
         to.print(terminal.findings_table("the whole run", about.findings))
@@ -61,22 +67,6 @@ def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
         to.print(terminal.baselines_table(baselines, run.best, run.sign))
         to.print(terminal.baselines_line(baselines, run.ranking, run.best, run.sign), soft_wrap=True)
     _export(reading, data_dir, to, baselines)
-
-
-def _conclude_race(reading: Reading, data_dir: Path, to: Console) -> None:
-    from analysis.reports.race import report as race
-
-    for line in race.lines(as_race(reading.run)):
-        to.print(line, soft_wrap=True)
-    if any(member.tested is not None for member in reading.run.members.values()):
-        _export(reading, data_dir, to, ())
-
-
-def _conclude_comparison(reading: Reading, data_dir: Path, to: Console) -> None:
-    from analysis.reports.comparison import report as comparison
-
-    for line in comparison.lines(as_comparison(reading.run, reading.history)):
-        to.print(line, soft_wrap=True)
 
 
 def _export(reading: Reading, data_dir: Path, to: Console, baselines: Sequence[Baseline]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from statistics import fmean, stdev
+from typing import Any
 
 from analysis.reports.comparison.bisection import Bisection, Midpoint
 from analysis.reports.comparison.facts import Comparison, Side
@@ -28,8 +29,19 @@ def unit(family: str) -> str:
         return ""
 
 
-def as_race(run: Run) -> Race:
-    """The race as its report needs it."""
+def own_report(run: Run, history: History) -> tuple[Any, Any] | None:
+    """The module that reports a race or a comparison, and its facts; None for a search, or before A and B are there."""
+    from analysis.reports.comparison import report as comparison
+    from analysis.reports.race import report as race
+
+    if run.kind == "race":
+        return race, _as_race(run)
+    if run.kind == "comparison" and len(run.candidates) > 1:
+        return comparison, _as_comparison(run, history)
+    return None
+
+
+def _as_race(run: Run) -> Race:
     (candidate,) = run.candidates.values()
     racers = []
     for seed, member in candidate.members.items():
@@ -63,8 +75,7 @@ def as_race(run: Run) -> Race:
     )
 
 
-def as_comparison(run: Run, history: History) -> Comparison:
-    """The comparison as its report needs it."""
+def _as_comparison(run: Run, history: History) -> Comparison:
     plan, (a, b), claim = history.plan, compare.sides(history), compare.claim(history)
     assert isinstance(plan, kinds.Comparison)
     return Comparison(

@@ -14,8 +14,7 @@ from trainables.errors import DataError, UnknownFamily
 from trainables.registry import get_family
 from tune_rh.errors import PlanError
 from tune_rh.record.journal import RunPaths
-from tune_rh.results import own_reports
-from tune_rh.results.own_reports import unit
+from tune_rh.results.own_reports import own_report, unit
 from tune_rh.results.reading import Reading
 from tune_rh.run import runs
 
@@ -140,24 +139,18 @@ def _folder_of_data(family: str, name: str, digest: str, folders: Sequence[Path]
 
 
 def _own_report(reading: Reading, folder: Path) -> OwnReport | None:
-    """The report of a race or comparison, written into ``folder``; None for a search, or before A and B are there."""
-    from analysis.reports.comparison import report as comparison
+    """The report of a race or comparison, written into ``folder``."""
     from analysis.reports.page.page import OwnReport
-    from analysis.reports.race import report as race
 
-    kind = reading.run.kind
     try:
-        if kind == "race":
-            raced = own_reports.as_race(reading.run)
-            written, lines = race.write(raced, folder), race.lines(raced)
-        elif kind == "comparison" and len(reading.run.candidates) > 1:
-            compared = own_reports.as_comparison(reading.run, reading.history)
-            written, lines = comparison.write(compared, folder), comparison.lines(compared)
-        else:
-            return None
+        own = own_report(reading.run, reading.history)
     except (PlanError, UnknownFamily):
-        return _written_before(reading.paths, kind)  # only its family can tell which configs lie between A and B
-    return OwnReport(lines, _pictures(folder), written.name)
+        return _written_before(reading.paths, reading.run.kind)  # only its family can tell what lies between A and B
+    if own is None:
+        return None
+    report, facts = own
+    written = report.write(facts, folder)
+    return OwnReport(report.lines(facts), _pictures(folder), written.name)
 
 
 def _written_before(paths: RunPaths, kind: str) -> OwnReport | None:
