@@ -279,6 +279,7 @@ class Run:
             race its one config, at the end.
         slots: jobs at a time in the last session, 0 before the first.
         ended: how the last session ended; empty while it runs, or if it was killed.
+        about_draws: sentences on draws that gave no candidate.
     """
 
     root: Path
@@ -294,6 +295,7 @@ class Run:
     spent: Spent
     slots: int
     ended: str
+    about_draws: Sequence[str] = ()
 
     @property
     def objective(self) -> str:

@@ -94,6 +94,7 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     MemberId: st.builds(MemberId, CANDIDATES, st.integers(0, 2**63 - 1)),
     Fields: st.dictionaries(TEXTS, JSON, max_size=3),
     Mapping[str, str]: st.dictionaries(TEXTS, TEXTS, max_size=3),
+    Mapping[str, int]: st.dictionaries(TEXTS, st.integers(0, 100), max_size=3),
     Mapping[str, Number]: st.dictionaries(TEXTS, NUMBERS, max_size=5),
 }
 

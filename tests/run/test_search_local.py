@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,7 @@ import pytest
 from analysis.reports.page.facts import gather
 from analysis.tables import RunTables
 from tests.worlds.family import ScriptedTask
-from tests.worlds.records import SMALL, NoMirror, decided, events, finish, make, of, open_search, records, steps_heard
-from tune_rh.errors import PlanError
+from tests.worlds.records import SMALL, NoMirror, decided, events, finish, make, of, records, steps_heard
 from tune_rh.record.events import (
     CandidateAdded,
     Evaluated,
@@ -27,9 +27,8 @@ from tune_rh.record.events import (
     SpaceExhausted,
 )
 from tune_rh.record.journal import RunPaths
-from tune_rh.record.ranking import ranking
+from tune_rh.record.ranking import about_draws, ranking
 from tune_rh.results import reading
-from tune_rh.run.local_runner import LocalRunner
 
 
 @pytest.fixture
@@ -174,14 +173,38 @@ def test_a_small_space_is_exhausted_and_the_search_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("light")
-def test_a_draw_that_is_no_config_ends_the_session_with_its_field(tmp_path: Path) -> None:
+def test_draws_that_are_no_config_are_passed_over_until_none_is_left(tmp_path: Path) -> None:
     paths = make(tmp_path / "run", **{**SMALL, "presets": [], "space": "tests.worlds.family:INVALID"})
-    run, search = open_search(paths)
-    with pytest.raises(PlanError, match=r"a draw from space 'tests\.worlds\.family:INVALID': floor = "):
-        LocalRunner(run).run(search)
-    search.close("failed")
-    assert of(paths, SessionEnded)[-1].reason == "failed"
-    assert not [e for e in of(paths, JobStarted) if e.member.candidate == "c0001"]
+    history = finish(paths)
+    assert list(history.candidates) == ["c0000"]
+    (exhausted,) = of(paths, SpaceExhausted)
+    assert exhausted.draws == sum(exhausted.passed_over.values()) == history.passed_over.total() == 100
+    *whys, others = exhausted.passed_over
+    assert others == "other reasons"
+    assert all(re.fullmatch(r"floor = 2\d\.\d+: Input should be .* 10", why) for why in whys)
+    ended, refused = about_draws(history)
+    assert "no config left after 0 of" in ended
+    assert refused.startswith("100 draws were passed over as no valid config: floor = ")
+
+
+@pytest.mark.usefixtures("light")
+def test_a_rare_draw_that_is_no_config_is_passed_over_and_counted(tmp_path: Path) -> None:
+    changes = {**SMALL, "presets": [], "space": "tests.worlds.family:RARELY_INVALID", "num_candidates": 12}
+    paths = make(tmp_path / "run", **changes)
+    history = finish(paths)
+    assert len(history.candidates) == 13
+    whys = (
+        "floor = 20.0: Input should be less than or equal to 10",
+        "span = 3: the space allows what d",
+        "KeyError: 'b'",
+    )
+    assert {why for known in whys for why in history.passed_over if why.startswith(known)} == {*history.passed_over}
+    assert len(history.passed_over) >= 2
+    assert sum(sum(e.passed_over.values()) for e in of(paths, CandidateAdded)) == history.passed_over.total()
+    (said,) = about_draws(history)
+    assert said.startswith(f"{history.passed_over.total()} draws were passed over as no valid config: ")
+    other = finish(make(tmp_path / "again", **changes))
+    assert other.passed_over == history.passed_over
 
 
 @pytest.mark.usefixtures("light")

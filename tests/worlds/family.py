@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from search_spaces.api import Space, Trial
+from search_spaces.api import Space, Trial, Unsatisfiable
 from trainables.api import Family, Metric, Progress
 from trainables.config import FrozenConfig
 from trainables.errors import DataMissing
@@ -162,7 +162,18 @@ def suggest_invalid(trial: Trial) -> dict[str, Any]:
     return {"floor": trial.suggest_float("floor", 20.0, 30.0)}
 
 
+def suggest_rarely_invalid(trial: Trial) -> dict[str, Any]:
+    kind = trial.suggest_categorical("kind", ("plain", "bent"))
+    size = trial.suggest_int("size", 1, 8)
+    if size == 3:
+        raise Unsatisfiable("span", 3, "what divides")
+    if size == 5:
+        return {"kind": {"a": kind}["b"]}
+    return {"kind": kind, "floor": 20.0 if size == 7 else trial.suggest_float("floor", 0.1, 2.0)}
+
+
 SPACE = Space(suggest=suggest, base="control")
 SMALL = Space(suggest=suggest_small, base="control")
 EMPTY = Space(suggest=suggest_nothing, base="control")
 INVALID = Space(suggest=suggest_invalid, base="control")
+RARELY_INVALID = Space(suggest=suggest_rarely_invalid, base="control", auxiliary={"size": lambda config: 1})

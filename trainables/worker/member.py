@@ -21,7 +21,7 @@ from trainables.trust import trust
 from trainables.worker.allocator import keep_freed_memory
 from trainables.worker.folder import MemberFolder
 from trainables.worker.job import MemberJob
-from trainables.worker.metrics import check_reported, counts_of, joined, taken
+from trainables.worker.metrics import check_reported, counts_of, of_both_splits, taken
 from trainables.worker.report import Diagnosed, Evaluated, HandedBack, Report, Tested
 from trainables.worker.state import MemberState
 
@@ -114,7 +114,7 @@ class MemberRun:
         metrics = interval.metrics(self._rates)
         began = time.perf_counter()
         if not diverged:
-            metrics = joined(metrics, "step()", self._evaluated("val", job.objective), "evaluate('val')")
+            metrics.update(self._evaluated("val", job.objective))
             diverged = not math.isfinite(metrics[job.objective])
         eval_s = time.perf_counter() - began
         state.elapsed_s += interval.train_s + eval_s
@@ -152,8 +152,7 @@ class MemberRun:
         """Load the best checkpoint and read both splits; the task is spent afterwards."""
         began = time.perf_counter()
         step = self._load_best()
-        val, test = self._evaluated("val"), self._evaluated("test")
-        metrics = joined(val, "evaluate('val')", test, "evaluate('test')")
+        metrics = of_both_splits(self._evaluated("val"), self._evaluated("test"))
         return Tested(self.job.member, step, metrics, time.perf_counter() - began)
 
     def _diagnose(self) -> Diagnosed:

@@ -27,18 +27,17 @@ def taken(reported: object, source: str) -> dict[str, float]:
     return {_name(name, source): _number(name, value, source) for name, value in reported.items()}
 
 
-def joined(
-    metrics: Mapping[str, float], source: str, others: Mapping[str, float], other_source: str
-) -> dict[str, float]:
-    """Both reports in one; raises MetricError where they have a name in common, for one would hide the other."""
-    common = sorted(metrics.keys() & others.keys())
-    if common:
-        wanted = f"; on the test split a metric is called {test_metric(common[0])!r}" if "test" in other_source else ""
-        raise MetricError(
-            f"{', '.join(common)}: reported by {source} and by {other_source} under one name, so that one would be "
-            f"taken for the other{wanted}"
-        )
-    return {**metrics, **others}
+def of_both_splits(val: Mapping[str, float], test: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of both splits; one of test under a name of val is called as `test_metric` says.
+
+    Raises:
+        MetricError: that name is taken as well.
+    """
+    renamed = {test_metric(name) if name in val else name: value for name, value in test.items()}
+    if len(renamed) < len(test) or renamed.keys() & val.keys():
+        both = ", ".join(sorted(val.keys() & test.keys()))
+        raise MetricError(f"evaluate('val') and evaluate('test') both report {both}, and other metrics as test names")
+    return {**val, **renamed}
 
 
 def check_reported(metrics: Mapping[str, float], names: Iterable[str], source: str) -> None:

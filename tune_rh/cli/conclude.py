@@ -59,6 +59,8 @@ def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
     to.print(terminal.funnel_table(history.plan, run.funnel))
     to.print(terminal.ranking_table(history.plan, run.ranking))
     to.print(terminal.cost_line(history), soft_wrap=True)
+    for sentence in run.about_draws:
+        to.print(sentence, soft_wrap=True)
     if not any(row.may_win for row in run.ranking):
         to.print("No candidate finished with a finite score: nothing to export.")
         return
@@ -88,14 +90,20 @@ def _failed(history: History, to: Console) -> bool:
     members = [m for c in history.candidates.values() for m in c.members.values()]
     for member in members:
         if member.status == "failed":
-            last = (member.reason.strip().splitlines() or ["no message"])[-1]
-            warnings.append(f"{member.id} failed after its retries: {last}")
-    unread = [str(m.id) for m in members if m.tested and not m.tested.metrics]
+            first, _, _ = member.reason.partition("\n")
+            warnings.append(f"{member.id} failed after its retries: {first}")
+    why = {(d.candidate, d.seed): d.reason.partition("\n")[0] for d in history.decisions}
+    unread = [m.id for m in members if m.tested and not m.tested.metrics]
     if unread:
-        warnings.append(f"reading test failed for {', '.join(unread)}; journal.jsonl says why")
-    blind = [str(m.id) for m in members if history.plan.diagnose and m.diagnosed and not m.diagnosed.verdicts]
+        warnings.append(
+            f"reading test failed for {', '.join(map(str, unread))}: {why.get(unread[0], 'no metric is reported')}"
+        )
+    blind = [m.id for m in members if history.plan.diagnose and m.diagnosed and not m.diagnosed.verdicts]
     if blind:
-        warnings.append(f"the diagnosis of {', '.join(blind)} failed; `tune-rh diagnose` shows why")
+        names = ", ".join(map(str, blind))
+        warnings.append(
+            f"the diagnosis of {names} failed: {why.get(blind[0], 'no verdict is given')}; `tune-rh diagnose` shows more"
+        )
     for warning in warnings:
         to.print(f"warning: {warning}", soft_wrap=True)
     return bool(warnings)

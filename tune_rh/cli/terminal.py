@@ -257,7 +257,9 @@ def _line(history: History, event: Event) -> str:
         case FollowUpSkipped():
             return passed_over(event)
         case CandidateAdded():
-            return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}"
+            refused = sum(event.passed_over.values())
+            note = f" (draws before it that were no valid config: {refused})" if refused else ""
+            return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}{note}"
         case JobStarted(purpose="train"):
             return f"{event.member}  starts towards step {event.until_step}"
         case Evaluated():
@@ -279,8 +281,8 @@ def _line(history: History, event: Event) -> str:
                 f"one more seed, {event.seed}"
             )
         case JobEnded(outcome="stopped" | "diverged" | "failed"):
-            last = event.reason.strip().splitlines()[-1] if event.reason.strip() else ""
-            return f"{event.member}  {event.outcome}: {last}"
+            first, _, _ = event.reason.partition("\n")
+            return f"{event.member}  {event.outcome}: {first}"
         case Tested():
             return f"{event.member}  read the test split"
         case Diagnosed():

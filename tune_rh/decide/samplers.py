@@ -10,6 +10,7 @@ the two are apart is in ``docs/decisions/0002``.
 from __future__ import annotations
 
 import math
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,10 +20,11 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search_spaces.api import OutsideSpace, Space, Trial
+from search_spaces.api import OutsideSpace, Space, Trial, Unsatisfiable
 from trainables.spelling import meant
 from tune_rh.plan import kinds
 from tune_rh.plan.named import named_class
+from tune_rh.record.failure import headline
 from tune_rh.record.history import History
 from tune_rh.record.members import Candidate
 
@@ -36,6 +38,10 @@ class Draw:
     config: Mapping[str, Any]
     params: Mapping[str, Any]
     distributions: Mapping[str, str]
+
+
+class RefusedDraw(Exception):
+    """A draw that gives no valid config, and why, in one line."""
 
 
 class Sampler(Protocol):
@@ -112,16 +118,40 @@ class QmcSampler(_OptunaSampler):
 
     def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
         study = self._study(0)
-        # The sequence begins once one finished trial has shown the space; its position is the number of asks before.
-        drawn = _ask(study, space)
-        study.tell(0, 0.0)
-        for _ in range(history.num_sampled + attempt):
-            drawn = _ask(study, space)
+        drawn: Draw | RefusedDraw = RefusedDraw("nothing was drawn")
+        for number in range(history.num_sampled + attempt + 1):
+            try:
+                drawn = _ask(study, space)
+            except RefusedDraw as error:
+                drawn = error
+            if number == 0:
+                # The sequence begins once one finished trial has shown the space; its position is the number of asks.
+                study.tell(0, 0.0)
+        if not isinstance(drawn, Draw):
+            raise drawn
         return drawn
 
     def _make(self, seed: int) -> optuna.samplers.BaseSampler:
         # The same sequence for every draw.
         return optuna.samplers.QMCSampler(seed=self.settings.seed, scramble=True, warn_independent_sampling=False)
+
+
+def guarded(space: Space) -> Space:
+    """``space``, whose ``suggest`` raises `RefusedDraw` for what fails in it: an answer that leads into a rare branch
+    must not end a search.
+    """
+
+    def suggest(trial: Trial) -> dict[str, Any]:
+        try:
+            return space.suggest(trial)
+        except OutsideSpace:
+            raise
+        except Unsatisfiable as error:
+            raise RefusedDraw(str(error)) from error
+        except Exception as error:
+            raise RefusedDraw(headline(traceback.format_exc())) from error
+
+    return replace(space, suggest=suggest)
 
 
 def inside(settings: kinds.Sampler, space: Space, config: Mapping[str, Any]) -> Draw | None:

@@ -23,6 +23,8 @@ __all__ = [
 CandidateId = Annotated[str, StringConstraints(pattern=r"^c[0-9]{4,9}$")]
 """Members' folders are named after it, so that nothing else may come from a journal."""
 Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "diverged", "failed", "interrupted"]
+OTHER_REASONS = "other reasons"
+"""Stands in ``passed_over`` for those that are rarer than the ones it names."""
 EndReason = Literal["finished", "interrupted", "failed"]
 Reason = Literal[
     "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference"
@@ -59,6 +61,7 @@ class CandidateAdded(Message):
         patience_steps: a patience of its own, in place of the plan's.
         parent: of a follow-up, the winner around whose config it was made.
         ranked_from: the stage from whose gate on it is ranked (0-based). At gates below it takes no rank and no quota.
+        passed_over: why draws before it were no valid config, and how many for each reason.
     """
 
     event: Literal["CandidateAdded"] = field(default="CandidateAdded", kw_only=True)
@@ -72,6 +75,7 @@ class CandidateAdded(Message):
     patience_steps: int | None = None
     parent: str | None = None
     ranked_from: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +90,11 @@ class FollowUpSkipped(Message):
 
 @dataclass(frozen=True, slots=True)
 class SpaceExhausted(Message):
-    """The sampler has no config left that was not tried."""
+    """No config is left that was not tried: so many ``draws`` gave none, those of ``passed_over`` no valid one."""
 
     event: Literal["SpaceExhausted"] = field(default="SpaceExhausted", kw_only=True)
     draws: int
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

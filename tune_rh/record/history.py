@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -65,6 +66,7 @@ class History:
         self.num_sampled = 0
         self.num_audited = 0
         self.space_exhausted = False
+        self.passed_over = Counter[str]()  # draws that were no valid config, by reason
         self.max_stage = 0
         self.steps_spent = 0
         self.slot_seconds = 0.0
@@ -148,6 +150,7 @@ class History:
                 self.hand_back_all()
             case SpaceExhausted():
                 self.space_exhausted = True
+                self.passed_over.update(event.passed_over)
             case FollowUpSkipped():
                 self.followed.append(event.parent)
                 self.skipped.append(event)
@@ -160,6 +163,7 @@ class History:
         self.candidates[event.candidate] = candidate
         self._known.setdefault((event.config_digest, event.patience_steps), event.candidate)
         self.num_sampled += event.origin == "sampler"
+        self.passed_over.update(event.passed_over)
         if event.origin == "reference":
             self.references.append(candidate)
         elif event.origin == "follow_up":

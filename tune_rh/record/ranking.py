@@ -14,7 +14,7 @@ from analysis.view import AUDIT, Entry, FunnelRow, Spent, Standing, drawn
 from trainables.api import test_metric
 from trainables.spelling import meant
 from tune_rh.plan import cost
-from tune_rh.record.events import MemberId
+from tune_rh.record.events import OTHER_REASONS, MemberId
 from tune_rh.record.history import History
 from tune_rh.record.members import Candidate, Member
 
@@ -85,6 +85,22 @@ def spent(history: History) -> Spent:
         seconds += last.num_seeds * last.until_step * (took / done if done else mean_rate)
     ungated = cost.ungated_steps(history.plan, len(history.candidates))
     return Spent(steps, history.slot_seconds, ungated, seconds)
+
+
+def about_draws(history: History) -> tuple[str, ...]:
+    """Sentences on draws that gave no candidate: the space ran out of configs, or draws were no valid config."""
+    plan, said = history.plan, []
+    if history.space_exhausted:
+        asked = f"{history.num_candidates()} of {plan.num_candidates}"
+        said.append(f"The search ended with no config left after {asked}: whatever else was drawn had been tried.")
+    num = history.passed_over.total()
+    if num:
+        why, most = max(((w, n) for w, n in history.passed_over.items() if w != OTHER_REASONS), key=lambda row: row[1])
+        more = f"; {num - most} for other reasons" if num > most else ""
+        said.append(
+            f"{num} {'draw was' if num == 1 else 'draws were'} passed over as no valid config: {why} ({most}{more})."
+        )
+    return tuple(said)
 
 
 def best_member(history: History, candidate: str) -> MemberId:

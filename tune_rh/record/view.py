@@ -32,6 +32,7 @@ def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingPr
         spent=ranking.spent(history),
         slots=history.slots,
         ended=history.ended,
+        about_draws=ranking.about_draws(history),
     )
 
 

@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from trainables.api import Family, Progress
 from trainables.errors import DataMissing
@@ -206,12 +207,40 @@ def _clean_stop(session: Session, audience: Audience) -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         numbers.remove(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
+    _spare_forked_children()
+    _taken.update({number: signal.signal(number, stop) for number in numbers})
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _give_back_signals()
+
+
+_taken: dict[int, Any] = {}
+"""The handlers that were there before ours, by signal; empty while no session holds the signals."""
+
+
+def _give_back_signals() -> None:
+    while _taken:
+        signal.signal(*_taken.popitem())
+
+
+@cache
+def _spare_forked_children() -> None:
+    """Have children that user code forks be ended by signals as if the search were not there."""
+    here = threading.local()
+
+    def before() -> None:
+        # A signal that came between the fork and the handlers' return would be lost.
+        here.mask = signal.pthread_sigmask(signal.SIG_BLOCK, tuple(_taken))
+
+    def after() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, here.mask)
+
+    def after_in_child() -> None:
+        _give_back_signals()
+        after()
+
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after_in_child)
 
 
 def _leave_terminal() -> None:

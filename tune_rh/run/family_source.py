@@ -5,27 +5,30 @@ Not here: which of them is due (the scheduler), or how a draw is made (`tune_rh.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from search_spaces.api import Space, Unsatisfiable
 from search_spaces.registry import get_space
 from trainables.registry import build_config, get_family
 from trainables.spelling import spelt, spelt_value
 from tune_rh.decide import comparison
-from tune_rh.decide.samplers import MAX_DRAWS, Draw, inside, sampler_of
+from tune_rh.decide.samplers import MAX_DRAWS, Draw, RefusedDraw, guarded, inside, sampler_of
 from tune_rh.decide.scheduler import AskFollowUp
-from tune_rh.errors import PlanError
 from tune_rh.plan import follow_ups
 from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import explain
 from tune_rh.plan.kinds import Comparison, Search
 from tune_rh.plan.schema import Plan
-from tune_rh.record.events import CandidateAdded, FollowUpSkipped, Origin, SpaceExhausted
+from tune_rh.record.events import OTHER_REASONS, CandidateAdded, FollowUpSkipped, Origin, SpaceExhausted
 from tune_rh.record.history import History
 from tune_rh.record.members import candidate_id
 from tune_rh.run.session import Source
+
+_MOST_REASONS = 5
 
 
 class _Named:
@@ -78,7 +81,8 @@ class _Searched(_Named):
 
     def __init__(self, plan: Search) -> None:
         super().__init__(plan)
-        self._space = get_space(plan.family, plan.space) if plan.space else None
+        space = get_space(plan.family, plan.space) if plan.space else None
+        self._space = space and guarded(space)
         self._sampler = sampler_of(plan.sampler)
 
     def follow_up(self, history: History, asked: AskFollowUp) -> CandidateAdded | FollowUpSkipped:
@@ -99,25 +103,46 @@ class _Searched(_Named):
     def _further(self, history: History) -> CandidateAdded | SpaceExhausted:
         if self._space is None:  # presets that were passed over leave some of num_candidates open
             return SpaceExhausted(0)
+        passed_over = Counter[str]()
         for attempt in range(MAX_DRAWS):
-            draw = self._sampler.draw(self._space, history, attempt)
-            config = self._resolve(draw.config, self._space.base)
+            try:
+                draw = self._sampler.draw(self._space, history, attempt)
+                config = self._resolve(draw.config, self._space)
+            except RefusedDraw as error:
+                passed_over[str(error)] += 1
+                continue
             if history.named(config.digest()) is None:
-                return self._add(history, config, "sampler", draw=draw)
-        return SpaceExhausted(MAX_DRAWS)
+                return self._add(history, config, "sampler", draw=draw, passed_over=_shortened(passed_over))
+        return SpaceExhausted(MAX_DRAWS, _shortened(passed_over))
 
     def _as_draw(self, config: Any) -> Draw | None:
         """A preset as the space would have drawn it; without that the sampler learns nothing from it."""
         if self._space is None:
             return None
-        draw = inside(self.plan.sampler, self._space, config.model_dump())
-        return draw if draw and self._resolve(draw.config, self._space.base) == config else None
-
-    def _resolve(self, draw: Mapping[str, Any], preset: str) -> Any:
         try:
-            return build_config(self._family, draw, preset=preset, written=[self.plan.fixed])
+            draw = inside(self.plan.sampler, self._space, config.model_dump())
+            return draw if draw and self._resolve(draw.config, self._space) == config else None
+        except RefusedDraw:
+            return None
+
+    def _resolve(self, draw: Mapping[str, Any], space: Space) -> Any:
+        try:
+            config = build_config(self._family, draw, preset=space.base, written=[self.plan.fixed])
         except ValidationError as error:
-            raise PlanError(explain(error, f"a draw from space {self.plan.space!r}")) from error
+            raise RefusedDraw(explain(error, "draw").removeprefix("draw: ").partition("\n")[0]) from error
+        if space.check is not None:
+            try:
+                space.check(config.model_dump())
+            except Unsatisfiable as error:
+                raise RefusedDraw(str(error)) from error
+        return config
+
+
+def _shortened(passed_over: Counter[str]) -> dict[str, int]:
+    """The most frequent reasons, and how many draws had others."""
+    most = dict(passed_over.most_common(_MOST_REASONS))
+    others = passed_over.total() - sum(most.values())
+    return {**most, OTHER_REASONS: others} if others else most
 
 
 class _Compared(_Named):

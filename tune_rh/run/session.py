@@ -39,10 +39,12 @@ from tune_rh.record.events import (
     SessionStarted,
     SpaceExhausted,
 )
+from tune_rh.record.failure import headline
 from tune_rh.record.history import History
 
 Sink = Callable[[Event], object]
 Watcher = Callable[[Event], object]
+_MOST_OF_ERROR = 4000
 
 
 class Source(Protocol):
@@ -118,6 +120,9 @@ class Session:
         member = report.member
         if isinstance(report, HandedBack):
             self._end(member, "interrupted", "stop requested")
+            if not self._stopping:
+                # The stop file was made by another hand: a slot that went on would hand the same member back for ever.
+                self.request_stop()
             return False
         self._record(report)
         if not isinstance(report, Evaluated):
@@ -131,12 +136,15 @@ class Session:
         return self._goes_on(member)
 
     def on_failure(self, member: MemberId, error: str) -> None:
-        """End a job that was given up after its retries; ``error`` is its traceback."""
+        """End a job that was given up after its retries; ``error`` is its traceback, of which the record has first
+        what it ends with.
+        """
         if self._stopping:
             self.on_interruption(member, "stop requested")
         else:
+            reason = f"{headline(error)}\n\n{error.strip()[-_MOST_OF_ERROR:]}"
             # A path that is no UTF-8 stands in a traceback as surrogates, which JSON cannot hold.
-            self._end(member, "failed", error.strip()[-4000:].encode(errors="replace").decode())
+            self._end(member, "failed", reason.encode(errors="replace").decode())
 
     def on_interruption(self, member: MemberId, reason: str) -> None:
         """End a job through no fault of its member, which a later session takes up again."""

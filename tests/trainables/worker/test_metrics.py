@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +17,7 @@ from tests.worlds.family import ScriptedTask
 from trainables.api import Metric
 from trainables.errors import MetricError
 from trainables.worker.member import MemberRun
-from trainables.worker.metrics import joined, taken
+from trainables.worker.metrics import of_both_splits, taken
 from trainables.worker.report import REPORTS
 from trainables.worker.report import Tested as ReadOfTest
 from trainables.worker.state import Interval
@@ -82,10 +81,19 @@ def test_a_name_is_text() -> None:
         taken({3: 1.0}, "step()")
 
 
-def test_two_reports_under_one_name_are_never_merged() -> None:
-    assert joined({"a": 1.0}, "evaluate('val')", {"b": 2.0}, "evaluate('test')") == {"a": 1.0, "b": 2.0}
-    with pytest.raises(MetricError, match=r"acc: reported by .* on the test split a metric is called 'test_acc'"):
-        joined({"acc": 1.0}, "evaluate('val')", {"acc": 2.0}, "evaluate('test')")
+def test_a_metric_of_test_under_a_name_of_val_gets_a_name_of_its_own() -> None:
+    assert of_both_splits({"val_loss": 1.0}, {"test_loss": 2.0}) == {"val_loss": 1.0, "test_loss": 2.0}
+    assert of_both_splits({"acc": 1.0, "val_n": 3.0}, {"acc": 2.0, "val_n": 4.0}) == {
+        "acc": 1.0, "val_n": 3.0, "test_acc": 2.0, "test_n": 4.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("val", "test"), [({"acc": 1.0}, {"acc": 2.0, "test_acc": 3.0}), ({"acc": 1.0, "test_acc": 4.0}, {"acc": 2.0})]
+)
+def test_no_metric_hides_another(val: dict[str, float], test: dict[str, float]) -> None:
+    with pytest.raises(MetricError, match="both report acc"):
+        of_both_splits(val, test)
 
 
 def said(run: MemberRun) -> str:
@@ -119,16 +127,23 @@ def test_a_member_says_that_the_training_loss_is_missing(tmp_path: Path, monkeyp
     )
 
 
-def test_a_metric_of_both_splits_is_refused_when_test_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ScriptedTask, "evaluate", lambda self, split="val": {"val_loss": 1.0, f"{split}_f1": 0.5})
+def test_the_one_reading_of_test_keeps_the_splits_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        ScriptedTask, "evaluate", lambda self, split="val": {"val_loss": 1.0 if split == "val" else 2.0}
+    )
     run = MemberRun(job(tmp_path))
     train(run, 60)
-    assert re.search("val_loss: reported by .* is called 'test_loss'", said(run))
+    report = run.advance()
+    assert isinstance(report, ReadOfTest)
+    assert report.metrics == {"val_loss": 1.0, "test_loss": 2.0}
 
 
-def test_metrics_of_training_and_evaluation_keep_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ScriptedTask, "evaluate", lambda self, split="val": {"val_loss": 1.0, "lr": 0.5})
-    assert "lr: reported by step() and by evaluate('val') under one name" in said(MemberRun(job(tmp_path)))
+def test_what_evaluation_leaves_out_is_not_made_up_from_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScriptedTask, "step", lambda self: {"train_loss": 1.0, "val_loss": 0.25})
+    monkeypatch.setattr(ScriptedTask, "evaluate", lambda self, split="val": {"acc": 1.0})
+    assert "evaluate('val') does not report val_loss" in said(MemberRun(job(tmp_path)))
 
 
 def test_numbers_of_numpy_and_torch_go_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

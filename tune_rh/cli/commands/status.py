@@ -18,7 +18,7 @@ from tune_rh.errors import PlanError
 from tune_rh.plan.kinds import Comparison
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
-from tune_rh.record.ranking import funnel, ranking
+from tune_rh.record.ranking import about_draws, funnel, ranking
 from tune_rh.results.reading import read
 from tune_rh.run import runs
 
@@ -68,6 +68,7 @@ def _view(paths: RunPaths) -> tuple[Group, bool]:
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
     parts: list[RenderableType] = [head, display.candidates_table(history)]
     parts += [display.passed_over(event) for event in history.skipped]
+    parts += about_draws(history)
     if isinstance(plan, Comparison):
         parts.append(f"B against A: {comparison.claim(history).verdict}; {comparison.claim(history).reason}")
     elif not plan.members_compete:
