@@ -100,10 +100,8 @@ def _failed(history: History, to: Console) -> bool:
         )
     blind = [m.id for m in members if history.plan.diagnose and m.diagnosed and not m.diagnosed.verdicts]
     if blind:
-        names = ", ".join(map(str, blind))
-        warnings.append(
-            f"the diagnosis of {names} failed: {why.get(blind[0], 'no verdict is given')}; `tune-rh diagnose` shows more"
-        )
+        names, said = ", ".join(map(str, blind)), why.get(blind[0], "no verdict is given")
+        warnings.append(f"the diagnosis of {names} failed: {said}; `tune-rh diagnose` shows more")
     for warning in warnings:
         to.print(f"warning: {warning}", soft_wrap=True)
     return bool(warnings)
