@@ -33,13 +33,14 @@ CHECK = """
 import sys
 from pathlib import Path
 from tune_rh.plan.file import SHIPPED, load_plan
+from tune_rh.preflight.environment import survey
 from tune_rh.run.preflight import check_machine, check_plan
 plans = sorted(SHIPPED.glob("*.toml"))
 assert plans
 for path in plans:
     plan = load_plan(path)
     check_plan(plan)
-    check_machine(plan, Path(sys.argv[1]), local=False)
+    check_machine(plan, survey(plan.resources, Path(sys.argv[1]), address="head:6379"))
 """
 DECIDE = """
 import sys

@@ -9,7 +9,9 @@ from tests.structure import ROOMS, circles, folders, modules
 VARIANTS = {"tune_rh/cli/commands", "analysis/spacing_mdn", "analysis/shared_moe"}
 """Folders of variants of one interface, one file each, which may grow."""
 
-LAYERS = ("testing", "cli", "api", "results", "simulation", "run", "watch", "decide", "record", "plan", "errors")
+LAYERS = (
+    "testing", "cli", "api", "results", "simulation", "run", "preflight", "watch", "decide", "record", "plan", "errors",
+)  # fmt: skip
 """Of ``tune_rh``, from the top down."""
 
 

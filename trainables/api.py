@@ -211,7 +211,7 @@ class Footprint:
     Attributes:
         parameters: how many the model has.
         activations: bytes that the forward pass of a micro-batch keeps for its backward pass.
-        logits: bytes that the loss takes besides: what it is computed from, and the gradient of that.
+        logits: bytes that the loss takes besides, in float32 whatever the rest is in.
         amp: ``auto`` (bfloat16 where a GPU computes in it), ``off`` (float32) or ``bf16``.
         attention: its kernels; ``fused`` takes the best that torch has.
         checkpointing: whether activations are computed again in the backward pass; None: the family cannot.
@@ -264,7 +264,7 @@ class Family:
             validation split, the same for every model of the same data.
         baselines: ``"module:attr"`` of an `analysis.diagnose.api.Baselines`: what a win has to beat.
         diagnostics: ``"module:attr"`` of a sequence of `analysis.diagnose.api.Diagnostic`, in the order of reports.
-        preflight: ``"module:attr"`` of a `Preflight`, in a module that loads nothing heavy.
+        preflight: ``"module:attr"`` of a `Preflight`, in a module that loads no torch.
 
     The last five may be left empty: a family without them is searched all the same.
     """

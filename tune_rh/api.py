@@ -6,7 +6,7 @@ Nothing here prints or ends the process; what a user can mend is raised as a `tu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -119,6 +119,8 @@ def search(
     address: str = "local",
     on_event: OnEvent | None = None,
     say: Say | None = None,
+    accept: Collection[str] = (),
+    strict: bool = False,
 ) -> Run:
     """Run a plan (of a search, a race or a comparison) in a new folder below ``runs_dir``; returns it as it ended.
 
@@ -133,11 +135,13 @@ def search(
         address: of a Ray cluster to join; ``local``: one of its own.
         on_event: called with each event and the history that has it. What it raises ends the session.
         say: called with each line for people.
+        accept: ids of findings of the checks before launch that it goes on despite, such as ``["P20"]``.
+        strict: check any run as a long one on an accelerator.
 
     Raises:
         PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
     """
-    from tune_rh.run.execute import launch
+    from tune_rh.run.execute import Precautions, launch
 
     if not isinstance(plan, Plan):
         plan = load_plan(plan, *overrides)
@@ -145,7 +149,8 @@ def search(
         raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is a Plan already")
     trust_modules(*plan.from_outside)
     place = _place(data_dir or runs.default_data_dir(), runner, address)
-    paths, _ = launch(plan, Path(runs_dir), place, _Callbacks(on_event, say), _no_conclusion)
+    precautions = Precautions(frozenset(accept), strict)
+    paths, _ = launch(plan, Path(runs_dir), place, _Callbacks(on_event, say), _no_conclusion, precautions)
     return Run(read(paths))
 
 
@@ -247,19 +252,21 @@ def resume(
     on_event: OnEvent | None = None,
     say: Say | None = None,
     trust: str | None = None,
+    accept: Collection[str] = (),
+    strict: bool = False,
 ) -> Run:
     """Go on with a run after a stop or a crash; returns it as it ended. Arguments as for `search` and `load`.
 
     Raises:
-        RunNotFound, RunLocked, RunMismatch, JournalCorrupt: the run cannot go on, and why.
+        RunNotFound, RunLocked, RunMismatch, JournalCorrupt, PreflightRefused: the run cannot go on, and why.
     """
-    from tune_rh.run.execute import execute
+    from tune_rh.run.execute import Precautions, execute
 
     if trust is not None:
         trust_modules(trust)
     paths = runs.find(str(run), Path(runs_dir).absolute())
     place = _place(data_dir or runs.recorded_data_dir(paths), runner, address)
-    execute(paths, place, _Callbacks(on_event, say), _no_conclusion)
+    execute(paths, place, _Callbacks(on_event, say), _no_conclusion, Precautions(frozenset(accept), strict))
     return Run(read(paths))
 
 

@@ -19,6 +19,7 @@ from tune_rh.record.events import (
     Diagnosed,
     Evaluated,
     Event,
+    FindingAccepted,
     FollowUpSkipped,
     JobEnded,
     JobStarted,
@@ -37,6 +38,7 @@ from tune_rh.record.events import Tested as ReadOfTest
 MEMBER = MemberId("c0001", 42)
 EVENTS: list[Event] = [
     RunCreated("f" * 64, "d" * 64, 1, "c" * 64),
+    FindingAccepted("P20", "save_every", "not set"),
     SessionStarted(1, 1.5, "local", 2),
     CandidateAdded("c0000", {"rate": 0.1, "kind": "plain"}, "e" * 64, "control", "control"),
     CandidateAdded("c0001", {"rate": 0.2}, "a" * 64, "sampler", "", {"rate": 0.2}, {"rate": '{"name": "Float"}'}),

@@ -125,4 +125,5 @@ FAMILY = Family(
     sample="trainables.shared_moe.sample:draw",
     baselines="analysis.shared_moe.baselines:baselines",
     diagnostics="analysis.shared_moe:DIAGNOSTICS",
+    preflight="trainables.shared_moe.accounting:PREFLIGHT",
 )

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from trainables.api import Footprint, Preflight
+
 
 @dataclass(frozen=True)
 class Size:
@@ -77,3 +79,29 @@ def memory_per_token(config: Any) -> int:
     layer = 8 * d + config.n_heads + 4
     layer += k * (2 * d + 2 * f + 1 + 4 * 2) + 2 * config.num_experts + 1 if config.ffn == "moe" else 2 * f
     return int(config.depth * layer + 2 * d + 2 + config.vocab_size + 2)
+
+
+def footprint(config: Any) -> Footprint:
+    """What training the config takes; log-probabilities count with the logits, for they are in float32 always."""
+    tokens = config.batch_size // config.accumulation * config.context
+    return Footprint(
+        parameters=count_params(config),
+        activations=4 * tokens * (memory_per_token(config) - config.vocab_size),
+        logits=4 * tokens * 3 * config.vocab_size,
+        amp=config.amp,
+    )
+
+
+PREFLIGHT = Preflight(
+    footprint=footprint,
+    toys=("cpu-tiny", "cpu-tiny-dense", "tiny"),
+    least={"P31": ("context", 1024), "P32": ("width", 256)},
+    rules={
+        "top_k": "P70",
+        "gate": "P71",
+        "aux_loss_coef_start": "P72",
+        "aux_loss_coef_end": "P72",
+        "aux_warmup_frac": "P72",
+        "aux_decay_end_frac": "P72",
+    },
+)

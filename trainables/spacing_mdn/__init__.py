@@ -103,4 +103,5 @@ FAMILY = Family(
     sample="trainables.spacing_mdn.sample:draw",
     baselines="analysis.spacing_mdn.baselines:baselines",
     diagnostics="analysis.spacing_mdn:DIAGNOSTICS",
+    preflight="trainables.spacing_mdn.config:PREFLIGHT",
 )

@@ -1,4 +1,4 @@
-"""Every hyperparameter of `spacing_mdn`, its bounds, and which of them make sense together.
+"""Every hyperparameter of `spacing_mdn`, its bounds, which of them make sense together, and what they cost.
 
 What it is not: facts of a run. The seed, the device, the data folder and when to stop early are given elsewhere.
 """
@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainables.api import Footprint, Preflight
 from trainables.config import require
 from trainables.training.fields import Count, Positive, TrainingFields, Weight
 
@@ -153,3 +154,44 @@ class SpacingConfig(TrainingFields):
             self.aux_ramp_first_steps,
             f"at most aux_ramp_steps = {self.aux_ramp_steps}",
         )
+
+
+def count_params(config: SpacingConfig) -> int:
+    """Parameters of the model of ``config``; equal to what its module has, for every variant."""
+    width, slots = config.width, config.n_slots
+    channels = 1 + 2 * (config.ar_features > 0) + config.height_input
+    statistics = {"off": 0, "mean": NUM_STATISTICS, "diagonal": slots}[config.aux_mode]
+    block = 12 * width + 2
+    outside = channels + config.context + 1 + 3 * config.n_components + 2 * slots + statistics
+    return width * (config.depth * block + outside + (config.layout == "postfix"))
+
+
+def memory_per_window(config: SpacingConfig) -> int:
+    """Numbers of four bytes, about, that the forward pass of one window in float32 keeps for the backward pass.
+
+    Per token and block: the stream twice, both of its normalised forms, queries, keys and values, what attention mixed,
+    the hidden units before and after the nonlinearity, one log-sum a head, the norms' statistics, and two masks of a
+    byte where there is dropout. A postfix model keeps queries, keys and values once more, in parts; its last block all
+    but keys and values of its slots alone. At the end some ten numbers a component of each predicted mixture.
+    """
+    width, slots = config.width, config.n_slots * config.query_cuts
+    each = 16 * width + config.n_heads + 4 + (width / 2 if config.dropout else 0)
+    postfix = config.layout == "postfix"
+    predictions = config.query_cuts if postfix else config.context
+    tokens = config.context + slots
+    last = slots * each + config.context * 4 * width if postfix else tokens * each
+    before = (config.depth - 1) * tokens * (each + (3 * width if postfix else 0))
+    return int(before + last + predictions * 10 * config.n_components)
+
+
+def footprint(config: SpacingConfig) -> Footprint:
+    """What training the config takes."""
+    windows = config.batch_size // config.accumulation
+    return Footprint(count_params(config), 4 * windows * memory_per_window(config), amp=config.amp)
+
+
+PREFLIGHT = Preflight(
+    footprint=footprint,
+    toys=("cpu-e0", "cpu-ar32", "cpu-e4", "cpu-e5", "cpu-e55", "tiny"),
+    least={"P31": ("context", 256), "P32": ("width", 256)},
+)

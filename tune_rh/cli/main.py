@@ -21,6 +21,7 @@ _OURS = ("tune_rh", "trainables", "analysis", "search_spaces")
 
 COMMANDS = {
     "search": "run the search that a plan describes",
+    "preflight": "check a plan, its data and this machine, and launch nothing",
     "resume": "go on with a run after Ctrl-C, a crash or a power cut",
     "race": "race seeds of one config: the best members go on",
     "ab": "compare config B with A, seed by seed; --bisect finds what made it worse",

@@ -16,6 +16,7 @@ from tune_rh.plan.schema import Plan
 
 if TYPE_CHECKING:
     from tune_rh.record.journal import RunPaths
+    from tune_rh.run.execute import Precautions
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +54,15 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """What every command that starts a run takes."""
+    add_plan(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print what would run and its cost in steps")
+    add_precautions(parser)
+    add_runner(parser)
+    add_places(parser)
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """``--name`` and ``--set``."""
     parser.add_argument("--name", help="name of the run (default: the plan's)")
     parser.add_argument(
         "--set",
@@ -62,9 +72,25 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="override a field of the plan (stages.0.until_step=500); recorded with the run",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would run and its cost in steps")
-    add_runner(parser)
-    add_places(parser)
+
+
+def add_precautions(parser: argparse.ArgumentParser) -> None:
+    """``--accept`` and ``--strict``."""
+    parser.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="go on despite a finding of the checks before launch (P20), which the journal then records",
+    )
+    parser.add_argument("--strict", action="store_true", help="check any run as a long one on an accelerator")
+
+
+def precautions(args: argparse.Namespace) -> Precautions:
+    """``--accept`` and ``--strict`` as they were given."""
+    from tune_rh.run.execute import Precautions
+
+    return Precautions(frozenset(args.accept), args.strict)
 
 
 def overrides(args: argparse.Namespace) -> list[str]:
@@ -96,8 +122,9 @@ def launch(plan: Plan, args: argparse.Namespace) -> int:
     from tune_rh.run import execute
 
     place = execute.Place(data_dir(args), args.runner, args.address)
+    concluding = partial(conclude, data_dir=place.data_dir, to=console)
     paths, outcome = execute.launch(
-        plan, args.runs_dir, place, terminal.Terminal(console), partial(conclude, data_dir=place.data_dir, to=console)
+        plan, args.runs_dir, place, terminal.Terminal(console), concluding, precautions(args)
     )
     return exit_code(paths, place, outcome, console)
 

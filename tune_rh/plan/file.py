@@ -9,7 +9,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from analysis.diagnose.registry import offered
 from trainables.api import Family
@@ -178,7 +179,11 @@ def _metrics(plan: Plan) -> list[str]:
 
 def explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> str:
     """One line a mistake: field, value got, what is allowed; a key of ``model`` that is spelled much the same."""
-    lines = []
+    return "\n".join(f"{where}: {line}" for _, line in mistakes(error, model))
+
+
+def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> Iterator[tuple[ErrorDetails, str]]:
+    """Each mistake as pydantic has it, and in words."""
     places = [item["loc"] for item in error.errors()]
     for item in error.errors():
         within = len(item["loc"])
@@ -187,16 +192,15 @@ def explain(error: ValidationError, where: str, model: type[BaseModel] | None = 
         field = ".".join(str(part) for part in item["loc"])
         value = item.get("input")
         if item["type"] == "extra_forbidden":
-            lines.append(f"{where}: {_unknown(field, value, model)}")
+            yield item, _unknown(field, value, model)
         elif item["type"] == "missing":
-            lines.append(f"{where}: {field}: missing, and has no default")
+            yield item, f"{field}: missing, and has no default"
         elif item["type"] == "value_error":
             message = item["msg"].removeprefix("Value error, ")
             shown = f" = {value!r}" if isinstance(value, str | int | float) else ""
-            lines.append(f"{where}: {field + shown + ': ' if field else ''}{message}")
+            yield item, f"{field + shown + ': ' if field else ''}{message}"
         else:
-            lines.append(f"{where}: {field} = {value!r}: {item['msg']}")
-    return "\n".join(lines)
+            yield item, f"{field} = {value!r}: {item['msg']}"
 
 
 def _unknown(field: str, value: object, model: type[BaseModel] | None) -> str:

@@ -15,9 +15,10 @@ from trainables.worker.report import Codec, Diagnosed, Evaluated, Fields, Member
 from tune_rh.plan.schema import Origin
 
 __all__ = [
-    "KINDS", "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FollowUpSkipped",
-    "JobEnded", "JobStarted", "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated", "SeedAdded",
-    "SessionEnded", "SessionStarted", "SpaceExhausted", "Tested", "decode", "encode",
+    "KINDS",
+    "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FindingAccepted",
+    "FollowUpSkipped", "JobEnded", "JobStarted", "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated",
+    "SeedAdded", "SessionEnded", "SessionStarted", "SpaceExhausted", "Tested", "decode", "encode",
 ]  # fmt: skip
 
 CandidateId = Annotated[str, StringConstraints(pattern=r"^c[0-9]{4,9}$")]
@@ -40,6 +41,16 @@ class RunCreated(Message):
     data_digest: str
     journal_schema: int
     config_schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindingAccepted(Message):
+    """What a check before launch refuses, and the user wants all the same; from then on the run goes on despite it."""
+
+    event: Literal["FindingAccepted"] = field(default="FindingAccepted", kw_only=True)
+    id: str
+    part: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +171,7 @@ class SessionEnded(Message):
 
 Event = (
     RunCreated
+    | FindingAccepted
     | SessionStarted
     | CandidateAdded
     | FollowUpSkipped

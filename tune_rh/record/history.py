@@ -21,6 +21,7 @@ from tune_rh.record.events import (
     Diagnosed,
     Evaluated,
     Event,
+    FindingAccepted,
     FollowUpSkipped,
     JobEnded,
     JobStarted,
@@ -63,17 +64,16 @@ class History:
         self.follow_ups: list[Candidate] = []
         self.followed: list[str] = []  # of each of the plan's follow-ups so far the winner, made or passed over
         self.skipped: list[FollowUpSkipped] = []
-        self.num_sampled = 0
-        self.num_audited = 0
+        self.num_sampled = self.num_audited = 0
         self.space_exhausted = False
         self.passed_over = Counter[str]()  # draws that were no valid config, by reason
-        self.max_stage = 0
-        self.steps_spent = 0
+        self.max_stage = self.steps_spent = 0
         self.slot_seconds = 0.0
         self.decisions: list[Decision] = []
         self.session = self.slots = 0
         self.ended = ""  # how the last session ended; empty while it runs, or if it was killed
         self.created: RunCreated | None = None
+        self.accepted: list[FindingAccepted] = []
         self._sign = 1.0 if plan.mode == "min" else -1.0
         self._by_index: list[Candidate] = []
 
@@ -156,6 +156,8 @@ class History:
                 self.skipped.append(event)
             case RunCreated():
                 self.created = event
+            case FindingAccepted():
+                self.accepted.append(event)
 
     def _add(self, event: CandidateAdded) -> None:
         candidate = Candidate(event, len(self._by_index) + (not self.plan.has_control))

@@ -6,13 +6,14 @@ Nothing is printed here: an `Audience` is told what happens.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,7 +23,10 @@ from trainables.errors import DataMissing
 from trainables.registry import get_family
 from tune_rh.decide.scheduler import Finish, scheduler_of
 from tune_rh.errors import PlanError, PreflightRefused
+from tune_rh.plan.cost import expected
 from tune_rh.plan.schema import Plan
+from tune_rh.preflight.environment import Env, survey
+from tune_rh.record.events import FindingAccepted
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import preflight, runs
@@ -77,9 +81,37 @@ class Place:
     runner: str = "ray"
     address: str = "local"
 
+    def survey(self, plan: Plan, folder: Path) -> Env:
+        """What there is for the jobs of a plan whose run lies in ``folder``."""
+        env = survey(plan.resources, folder, address=self.address)
+        return replace(env, slots=1) if self.runner == "local" else env
+
+
+@dataclass(frozen=True)
+class Precautions:
+    """How checks before launch are taken.
+
+    Attributes:
+        accept: ids of findings that the user wants to go on despite.
+        strict: take any run for a long one.
+    """
+
+    accept: frozenset[str] = frozenset()
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in sorted(self.accept) if not re.fullmatch(r"[A-Z]\d\d", name)]
+        if unknown:
+            raise PlanError(f"--accept {unknown[0]}: is not the id of a finding, such as P20")
+
 
 def launch(
-    plan: Plan, runs_dir: Path, place: Place, audience: Audience, conclude: Conclude
+    plan: Plan,
+    runs_dir: Path,
+    place: Place,
+    audience: Audience,
+    conclude: Conclude,
+    precautions: Precautions = Precautions(),
 ) -> tuple[RunPaths, Outcome]:
     """Check a plan, freeze it into a new run in ``runs_dir``, and run it; see `execute`.
 
@@ -87,37 +119,49 @@ def launch(
         PlanError, PreflightRefused, RunExists: before anything is written.
         trainables.errors.DataError: the data set cannot be made, or a config does not fit it.
     """
-    preflight.check_plan(plan)
+    for warning in preflight.check_plan(plan):
+        audience.say(f"warning: {warning}")
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PlanError(f"--runs-dir {runs_dir}: cannot be made ({error.strerror})") from error
-    preflight.check_machine(plan, runs_dir, local=place.runner == "local")
+    found = preflight.check_machine(plan, place.survey(plan, runs_dir), strict=precautions.strict)
+    preflight.refuse(found, precautions.accept)
     root = runs_dir.absolute() / plan.name
     runs.check_free(root)
     prepare_data(plan, place.data_dir, audience)
     paths = runs.create(plan, root, place.data_dir)
     audience.say(f"Run {plan.name} in {paths.root}")
     try:
-        return paths, execute(paths, place, audience, conclude)
+        return paths, execute(paths, place, audience, conclude, precautions)
     except PreflightRefused:
         # What a cluster can give is known once it is joined; a run in which nothing began would only be in the way.
         shutil.rmtree(paths.root)
         raise
 
 
-def execute(paths: RunPaths, place: Place, audience: Audience, conclude: Conclude) -> Outcome:
-    """Bring a run to its end, or to a clean stop; at its end ``conclude`` is called while the run is still locked."""
+def execute(
+    paths: RunPaths,
+    place: Place,
+    audience: Audience,
+    conclude: Conclude,
+    precautions: Precautions = Precautions(),
+) -> Outcome:
+    """Bring a run to its end, or to a clean stop; at its end ``conclude`` is called while the run is still locked.
+
+    Raises:
+        PreflightRefused: it cannot or should not run here, or go on here.
+    """
     with locked(paths):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             run = open_run(paths, place.data_dir)
         for warning in caught:
             audience.say(f"warning: {warning.message}")
-        preflight.check_machine(run.plan, paths.root, local=place.runner == "local")
         if isinstance(scheduler_of(run.plan).next(run.history), Finish):
             audience.say(f"Run {paths.root.name} is finished already.")
         else:
+            _check(run, place, audience, precautions)
             try:
                 stopped = _run(run, place, audience)
             except KeyboardInterrupt:
@@ -126,6 +170,25 @@ def execute(paths: RunPaths, place: Place, audience: Audience, conclude: Conclud
                 return Outcome(run.history, "stopped")
         conclude(paths, run.history)
     return Outcome(run.history, "finished")
+
+
+def _check(run: OpenRun, place: Place, audience: Audience, precautions: Precautions) -> None:
+    """Check machine and plan; what the user accepts goes into the journal, and holds for later sessions as well."""
+    history = run.history
+    total = sum(row.steps for row in expected(run.plan))
+    left = max(0.0, 1.0 - history.steps_spent / total) if total else 1.0
+    env = place.survey(run.plan, run.paths.root)
+    findings = preflight.check_machine(run.plan, env, strict=precautions.strict, left=left)
+    before = {event.id for event in history.accepted}
+    preflight.refuse(findings, before | precautions.accept)
+    for finding in findings:
+        if finding.level == "warn":
+            audience.say(f"warning: {finding}")
+        elif finding.id not in before:
+            accepted = FindingAccepted(finding.id, finding.part, finding.message)
+            run.journal.append(accepted)
+            history.apply(accepted)
+            audience.say(f"accepted: {finding}")
 
 
 def prepare_data(plan: Plan, data_dir: Path, audience: Audience) -> None:

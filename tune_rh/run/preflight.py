@@ -6,9 +6,8 @@ Everything wrong is said at once. Not here: the plan's own form (`tune_rh.plan.s
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,62 +15,152 @@ from pydantic import ValidationError
 
 from search_spaces.api import RandomTrial, Space, Unsatisfiable
 from search_spaces.registry import UnknownSpace, get_space
-from trainables.api import ConfigCheck, Finding
+from trainables.api import ConfigCheck, Finding, Preflight
 from trainables.config import FrozenConfig
 from trainables.errors import DataCorrupt, DataError, DataMissing, UnknownFamily
 from trainables.registry import FAMILIES, OPTIONAL, build_config, get_family, get_part, resolve
 from trainables.spelling import NONE, ambiguous
 from tune_rh.decide.scheduler import scheduler_of
-from tune_rh.errors import PlanError, PreflightRefused
+from tune_rh.errors import PlanError, PreflightRefused, RunExists
 from tune_rh.plan.configs import named_config
-from tune_rh.plan.file import explain
+from tune_rh.plan.file import load_frozen, mistakes
 from tune_rh.plan.follow_ups import changes, check_follow_ups
 from tune_rh.plan.kinds import SAMPLERS, Comparison, Search
 from tune_rh.plan.named import named_class
 from tune_rh.plan.schema import Plan
+from tune_rh.preflight.checks import Subject, check, job_bytes, num_slots
+from tune_rh.preflight.environment import Env, size
+from tune_rh.preflight.estimates import checkpoint_bytes, run_bytes
+from tune_rh.record.journal import RunPaths, is_locked
+from tune_rh.run.runs import check_free, data_source, dataset
 
-MIN_FREE_MIB = 256
 _DRAWS = 50
 
 
-def refuse(findings: Iterable[Finding]) -> None:
-    """Raise `PreflightRefused` with every finding that keeps the run from starting, one a line, if there is any."""
-    lines = [str(finding) for finding in findings if finding.level == "refuse"]
-    if lines:
-        raise PreflightRefused("\n".join(dict.fromkeys(lines)))
+def refuse(findings: Iterable[Finding], accepted: Collection[str] = ()) -> None:
+    """Raise `PreflightRefused` with every finding that keeps the run from starting, one a line, if there is any.
+
+    Args:
+        findings: those that are warnings keep nothing from starting.
+        accepted: ids that the user wants all the same.
+    """
+    refused = [finding for finding in findings if finding.level == "refuse" and finding.id not in accepted]
+    if refused:
+        ids = " ".join(f"--accept {name}" for name in dict.fromkeys(finding.id for finding in refused))
+        raise PreflightRefused("\n".join([*dict.fromkeys(map(str, refused)), f"To go on all the same: {ids}"]))
 
 
-def check_plan(plan: Plan) -> None:
-    """Raise `PlanError` unless control, presets and draws from the space all give valid configs on one data set."""
-    problems = _check_own_family(plan.family)
-    if problems:
-        raise PlanError("\n".join(problems))
-    scheduler_of(plan)
-    if isinstance(plan, Search) and plan.sampler.name not in SAMPLERS:
-        named_class("sampler.name", plan.sampler.name, SAMPLERS, ("draw",))
+def check_plan(plan: Plan) -> list[Finding]:
+    """Raise `PlanError` with all that `find_in_plan` refuses; what it only warns of is returned."""
+    found = find_in_plan(plan)
+    refused = [str(finding) for finding in found if finding.level == "refuse"]
+    if refused:
+        raise PlanError("\n".join(refused))
+    return found
+
+
+def find_in_plan(plan: Plan) -> list[Finding]:
+    """P00 to P02, P43: control, presets and draws from the space give valid configs, different ones, of one data set.
+
+    A family may have ids of its own for its configs. Where the family is wrong nothing else is looked at.
+    """
+    found = [_finding("P00", line) for line in _check_own_family(plan.family)]
+    if found:
+        return found
+    try:
+        scheduler_of(plan)
+        if isinstance(plan, Search) and plan.sampler.name not in SAMPLERS:
+            named_class("sampler.name", plan.sampler.name, SAMPLERS, ("draw",))
+    except PlanError as error:
+        found.append(_finding("P02", str(error)))
     data: dict[str, str] = {}
     if not plan.control:
-        problems.append("control: missing; a search needs something that others must beat")
-    built = [_named(plan, name, problems, data) for name, _ in plan.named if name]
-    for (name, origin), made in zip(plan.named, built, strict=False):
-        if origin == "reference" and made is not None and built.count(made) > 1:
-            problems.append(f"references: {name!r} is the same config as another that the plan names")
-    if isinstance(plan, Comparison) and built[0] is not None and built[0] == built[-1]:
-        problems.append(f"presets: {plan.presets[0]!r} and the control {plan.control!r} are the same config")
-    problems += _unclear(plan)
+        found.append(Finding("P00", "control", "missing; a search needs something that others must beat"))
+    built = [_named(plan, name, found, data) for name, _ in plan.named if name]
+    found += _same(plan, built)
+    found += _unclear(plan)
     if isinstance(plan, Search) and plan.space:
-        drawn = _check_space(plan, problems, data)
-        problems += [
-            f"fixed.{name} = {plan.fixed[name]!r}: space {plan.space!r} draws {name}; fix it or draw it"
+        drawn = _check_space(plan, found, data)
+        found += [
+            Finding(
+                "P02", f"fixed.{name} = {plan.fixed[name]!r}", f"space {plan.space!r} draws {name}; fix it or draw it"
+            )
             for name in sorted(drawn & plan.fixed.keys())
         ]
     if len(set(data.values())) > 1:
         which = ", ".join(f"{where}: {name}" for where, name in data.items())
-        problems.append(f"data differs ({which}): set fixed.data, or no comparison would mean anything")
-    if isinstance(plan, Search) and plan.follow_ups and not problems:
-        problems += check_follow_ups(plan, list(_winners(plan)))
-    if problems:
-        raise PlanError("\n".join(dict.fromkeys(problems)))
+        found.append(Finding("P02", f"data differs ({which})", "set fixed.data, or no comparison would mean anything"))
+    if isinstance(plan, Search) and plan.follow_ups and not found:
+        winners = [subject for subject in subjects(plan) if not subject.part.startswith("reference")]
+        lines = check_follow_ups(plan, [(subject.part, subject.config) for subject in winners])
+        found += [_finding("P02", line) for line in lines]
+    return list(dict.fromkeys(found))
+
+
+def find_here(plan: Plan, env: Env, runs_dir: Path, data_dir: Path, *, strict: bool = False) -> list[Finding]:
+    """What else speaks against launching a plan here and now; its configs that are not valid are left out.
+
+    Args:
+        plan: it.
+        env: what there is.
+        runs_dir: where the run would lie.
+        data_dir: where data sets lie.
+        strict: take any run for a long one.
+    """
+    found = [*_find_at(RunPaths(runs_dir / plan.name), plan)]
+    if not _check_own_family(plan.family):
+        found += [*_find_data(plan, data_dir), *check_machine(plan, env, strict=strict)]
+    return found
+
+
+def needs(plan: Plan, env: Env) -> str:
+    """What the largest of a plan's configs takes, in words; empty where the family does not say."""
+    about = get_part(plan.family, "preflight")
+    if about is None or about.footprint is None:
+        return ""
+    footprints = [about.footprint(subject.config) for subject in subjects(plan)]
+    if not footprints:
+        return ""
+    job = max(job_bytes(footprint, env) for footprint in footprints)
+    checkpoint = max(map(checkpoint_bytes, footprints))
+    disk = run_bytes(plan, checkpoint, num_slots(plan.resources, env))
+    return (
+        f"A job takes about {size(job)} of memory, a checkpoint {size(checkpoint)}, and all those of the run "
+        f"{size(disk)} of {size(env.free_disk)} that are free."
+    )
+
+
+def _find_at(paths: RunPaths, plan: Plan) -> Iterator[Finding]:
+    """P40, P41, P44: nothing is in the run's place."""
+    try:
+        check_free(paths.root)
+    except RunExists as error:
+        name, note = "P41", "it is of another plan"
+        if not paths.journal.is_file():
+            name, note = "P40", "it is no run"
+        elif is_locked(paths):
+            name, note = "P44", "another process is writing it"
+        else:
+            with suppress(PlanError):
+                if load_frozen(paths.plan).fingerprint() == plan.fingerprint():
+                    note = "it is of this very plan"
+        yield Finding(name, str(paths.root), f"{error}; {note}")
+
+
+def _find_data(plan: Plan, data_dir: Path) -> Iterator[Finding]:
+    """P50 to P52: the data set is there, sound, and large enough."""
+    try:
+        name = dataset(plan)
+        data_source(get_family(plan.family)).digest(name, data_dir)
+        check_data(plan, data_dir)
+    except PlanError:
+        return  # the control's config is not valid, which is a finding of its own
+    except DataMissing:
+        yield Finding("P50", f"data set {name!r}", f"is not in {data_dir}; a launch makes it first", "warn")
+    except DataCorrupt as error:
+        yield Finding("P52", f"data set {name!r}", str(error))
+    except DataError as error:
+        yield from (_finding("P51", line) for line in str(error).splitlines())
 
 
 def check_data(plan: Plan, data_dir: Path) -> None:
@@ -87,37 +176,37 @@ def check_data(plan: Plan, data_dir: Path) -> None:
     if not isinstance(source, ConfigCheck):
         return
     problems = []
-    references = [name for name, origin in plan.named if origin == "reference"]
-    named = [(f"reference {name!r}", named_config(plan, name)[0]) for name in references]
-    for where, config in (*_winners(plan), *named):
+    for subject in subjects(plan):
         try:
-            source.check(config, data_dir)
+            source.check(subject.config, data_dir)
         except (DataMissing, DataCorrupt):
             raise
         except DataError as error:
-            problems.append(f"{where}: {error}")
+            problems.append(f"{subject.part}: {error}")
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
 
 
-def check_machine(plan: Plan, runs_dir: Path, *, local: bool) -> None:
-    """Raise `PreflightRefused` if the disk is nearly full or, in process, a job asks for more than this machine has."""
-    problems = []
-    free_mib = shutil.disk_usage(runs_dir).free // 2**20
-    if free_mib < MIN_FREE_MIB:
-        problems.append(f"{runs_dir}: {free_mib} MiB free; a run needs {MIN_FREE_MIB} MiB at the least")
-    cores = os.cpu_count() or 1
-    if local and plan.resources.cpu > cores:
-        problems.append(f"resources.cpu = {plan.resources.cpu}: this machine has {cores}")
-    if local and plan.resources.gpu:
-        import torch
+def check_machine(plan: Plan, env: Env, *, strict: bool = False, left: float = 1.0) -> list[Finding]:
+    """What speaks against running a plan that `check_plan` has passed on a machine; see `tune_rh.preflight.checks`."""
+    about = get_part(plan.family, "preflight") or Preflight()
+    return check(plan, subjects(plan), about, env, strict=strict, left=left)
 
-        if torch.cuda.device_count() < plan.resources.gpu:
-            problems.append(
-                f"resources.gpu = {plan.resources.gpu:g}: torch sees {torch.cuda.device_count()} CUDA devices here"
-            )
-    if problems:
-        raise PreflightRefused("\n".join(problems))
+
+def subjects(plan: Plan) -> Iterator[Subject]:
+    """All valid configs that the plan names and draws from its space."""
+    for name, origin in plan.named:
+        preset = plan.configs[name].preset if name in plan.configs else name
+        kind = "reference" if origin == "reference" else "config" if name in plan.configs else "preset"
+        with suppress(PlanError):
+            yield Subject(f"{kind} {name!r}", named_config(plan, name)[0], preset)
+    if isinstance(plan, Search) and plan.space:
+        with suppress(UnknownSpace):
+            space = get_space(plan.family, plan.space)
+            for seed in range(_DRAWS):
+                with suppress(ValidationError, Unsatisfiable):
+                    drawn = _draw(plan, space, space.suggest(RandomTrial(seed)))
+                    yield Subject(f"space {plan.space!r}", drawn, space.base)
 
 
 def _check_own_family(name: str) -> list[str]:
@@ -140,8 +229,8 @@ def _check_own_family(name: str) -> list[str]:
     return problems
 
 
-def _unclear(plan: Plan) -> list[str]:
-    """A line for each text in the plan's config fields that may stand for None."""
+def _unclear(plan: Plan) -> list[Finding]:
+    """P02: each text in the plan's config fields that may stand for None."""
     model = resolve(get_family(plan.family).config)
     tables: dict[str, Mapping[str, Any]] = {"fixed": plan.fixed}
     for name, variant in plan.configs.items():
@@ -149,54 +238,83 @@ def _unclear(plan: Plan) -> list[str]:
             tables[f"configs.{name}.fields"] = variant.fields
     if isinstance(plan, Search):
         tables |= {f"follow_ups[{change.table}].changes": change.fields for change in changes(plan)}
+    said = 'may be None or the text; write "{}" for None, "@text:{}" for the text'
     return [
-        f'{table}.{field} = {text!r}: may be None or the text; write "{NONE}" for None, "@text:{text}" for the text'
+        Finding("P02", f"{table}.{field} = {text!r}", said.format(NONE, text))
         for table, fields in tables.items()
         for field, text in ambiguous(model, fields)
     ]
 
 
-def _winners(plan: Plan) -> Iterator[tuple[str, Any]]:
-    """Configs that may win, of a plan that `check_plan` has passed, with where each comes from."""
-    for name in (name for name, origin in plan.named if origin != "reference"):
-        yield f"{'config' if name in plan.configs else 'preset'} {name!r}", named_config(plan, name)[0]
-    if isinstance(plan, Search) and plan.space:
-        space = get_space(plan.family, plan.space)
-        for seed in range(_DRAWS):
-            yield f"space {plan.space!r}", _draw(plan, space, space.suggest(RandomTrial(seed)))
+def _same(plan: Plan, built: Sequence[tuple[Any, int | None] | None]) -> Iterator[Finding]:
+    """P43: configs that are the same, trained with the same seeds."""
+    if isinstance(plan, Comparison) and built[0] is not None and built[0] == built[-1]:
+        message = f"{plan.presets[0]!r} and the control {plan.control!r} are the same config"
+        yield Finding("P43", "presets", message)
+        return
+    for i, ((name, origin), made) in enumerate(zip(plan.named, built, strict=False)):
+        if made is None:
+            continue
+        if origin == "reference" and built.count(made) > 1:
+            yield Finding("P43", "references", f"{name!r} is the same config as another that the plan names")
+        elif origin == "preset" and made in built[:i]:
+            other = plan.named[built.index(made)][0]
+            yield Finding("P43", "presets", f"{name!r} is the same config as {other!r}: it runs once", "warn")
 
 
-def _named(plan: Plan, name: str, problems: list[str], data: dict[str, str]) -> tuple[Any, int | None] | None:
+def _named(plan: Plan, name: str, found: list[Finding], data: dict[str, str]) -> tuple[Any, int | None] | None:
     try:
         config, patience = named_config(plan, name)
     except PlanError as error:
-        problems.append(str(error))
+        found += _of_config(plan, str(error).partition(": ")[0], error)
         return None
     data[f"preset {name!r}"] = config.data
     return config, patience
 
 
-def _check_space(plan: Search, problems: list[str], data: dict[str, str]) -> set[str]:
+def _of_config(plan: Plan, part: str, error: Exception) -> Iterator[Finding]:
+    """What is wrong with a config, by the family's ids where its own validation stands for one."""
+    cause = error if isinstance(error, ValidationError) else error.__cause__
+    if not isinstance(cause, ValidationError):
+        yield _finding("P02", str(error))
+        return
+    rules = (get_part(plan.family, "preflight") or Preflight()).rules
+    for item, line in mistakes(cause, resolve(get_family(plan.family).config)):
+        field = str(item["loc"][0]) if item["loc"] else line.partition(" = ")[0]
+        kind = "P00" if item["type"] == "missing" else "P01" if item["type"].endswith("_type") else "P02"
+        yield Finding(rules.get(field, kind), part, line)
+
+
+def _finding(name: str, line: str) -> Finding:
+    """A line that begins with the part and a colon."""
+    part, _, message = line.partition(": ")
+    return Finding(name, part, message)
+
+
+def _check_space(plan: Search, found: list[Finding], data: dict[str, str]) -> set[str]:
     """Fields that the space sets; notes draws that cannot be built."""
     try:
         space = get_space(plan.family, plan.space)
     except UnknownSpace as error:
-        problems.append(str(error))
+        found.append(_finding("P02", str(error)))
         return set()
     asked, fields = set[str](), set[str]()
+    where = f"space {plan.space!r}"
     for seed in range(_DRAWS):
         trial = RandomTrial(seed)
         try:
             drawn = space.suggest(trial)
             asked |= trial.params.keys()
             fields |= drawn.keys()
-            data[f"space {plan.space!r}"] = _draw(plan, space, drawn).data
-        except (ValidationError, Unsatisfiable) as error:
-            where = f"space {plan.space!r}" + (" with fixed" if plan.fixed else "")
-            problems.append(explain(error, where) if isinstance(error, ValidationError) else f"{where}: {error}")
+            data[where] = _draw(plan, space, drawn).data
+        except ValidationError as error:
+            found += _of_config(plan, where + (" with fixed" if plan.fixed else ""), error)
+            return fields
+        except Unsatisfiable as error:
+            found.append(Finding("P02", where + (" with fixed" if plan.fixed else ""), str(error)))
             return fields
     if not asked:
-        problems.append(f"space {plan.space!r}: draws nothing, so there is one config only; choose another space")
+        found.append(Finding("P02", where, "draws nothing, so there is one config only; choose another space"))
     return fields
 
 

@@ -20,6 +20,8 @@ import ray
 
 from tune_rh.errors import PreflightRefused
 from tune_rh.plan.schema import Resources
+from tune_rh.preflight.checks import check_room, room
+from tune_rh.preflight.environment import Node
 
 # Ray replaces 127.0.0.1 by an address that other hosts can reach, but takes the rest of the loopback net as it is.
 _LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
@@ -88,16 +90,10 @@ def count_slots(resources: Resources) -> int:
     Raises:
         PreflightRefused: not one job fits on any node.
     """
-    room = 0
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    for node in nodes:
-        by_cpu = int(node.get("CPU", 0) // resources.cpu)
-        by_gpu = int(node.get("GPU", 0) / resources.gpu + 1e-9) if resources.gpu else by_cpu
-        room += min(by_cpu, by_gpu)
-    if room == 0:
-        most = ", ".join(f"{n.get('CPU', 0):g} CPU and {n.get('GPU', 0):g} GPU" for n in nodes)
-        raise PreflightRefused(
-            f"resources.cpu = {resources.cpu}, resources.gpu = {resources.gpu:g}: no node of the cluster can ever "
-            f"give that to a job; its nodes have {most}. Ask for less, or join another cluster with --address"
-        )
-    return room if resources.slots is None else min(room, resources.slots)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
+    problems = [str(finding) for finding in check_room(resources, nodes, cluster=True)]
+    if problems:
+        raise PreflightRefused("\n".join([*problems, "Ask for less, or join another cluster with --address"]))
+    fitting = room(resources, nodes)
+    return fitting if resources.slots is None else min(fitting, resources.slots)

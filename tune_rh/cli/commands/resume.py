@@ -10,6 +10,7 @@ from tune_rh.cli import options, terminal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="name of a run, or its folder")
+    options.add_precautions(parser)
     options.add_runner(parser)
     options.add_places(parser)
 
@@ -22,4 +23,5 @@ def run(args: argparse.Namespace) -> int:
     paths = runs.find(args.run, args.runs_dir.absolute())
     place, console = Place(options.data_dir(args, paths), args.runner, args.address), terminal.console()
     concluding = partial(conclude, data_dir=place.data_dir, to=console)
-    return exit_code(paths, place, execute(paths, place, terminal.Terminal(console), concluding), console)
+    outcome = execute(paths, place, terminal.Terminal(console), concluding, options.precautions(args))
+    return exit_code(paths, place, outcome, console)

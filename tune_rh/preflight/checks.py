@@ -1,0 +1,217 @@
+"""What speaks against training the configs of a plan on a machine: pure functions of configs and `Env`.
+
+``docs/preflight.md`` lists the ids. Every finding is returned, none is raised. Not here: whether a config is valid at
+all, nor whether its task works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.api import Finding, Footprint, Preflight
+from tune_rh.plan.schema import Plan, Resources
+from tune_rh.preflight.environment import MIB, Env, Node, size
+from tune_rh.preflight.estimates import MARGIN, checkpoint_bytes, run_bytes, training_bytes
+
+LONG_STEPS = 5000
+"""From so many steps on a run on an accelerator is long: what would waste it is refused."""
+_MIN_FREE_DISK = 256 * MIB
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A valid config as a plan trains it.
+
+    Attributes:
+        part: where it comes from: ``preset 'e4'``, ``space 'wide'``.
+        preset: that it is made from; None: the family's defaults.
+    """
+
+    part: str
+    config: Any
+    preset: str | None = None
+
+
+def check(
+    plan: Plan, subjects: Iterable[Subject], about: Preflight, env: Env, *, strict: bool = False, left: float = 1.0
+) -> list[Finding]:
+    """Everything that speaks against it, each id once a part; of many draws the largest is told of.
+
+    Args:
+        plan: how long the configs are trained, and on what.
+        subjects: the configs.
+        about: what their family knows of them.
+        env: what there is.
+        strict: take any run for a long one.
+        left: share of the run that is still to come.
+    """
+    long = strict or (env.device == "cuda" and plan.stages[-1].until_step >= LONG_STEPS)
+    sized = [(subject, about.footprint(subject.config) if about.footprint else None) for subject in subjects]
+    sized.sort(key=lambda pair: -_weight(pair[1]))  # stable: presets stay in the plan's order where nothing is known
+    found: dict[tuple[str, str], Finding] = {}
+    for subject, footprint in sized:
+        of_config = [*_toy(subject, about), *_checkpointing(subject, footprint, plan, env)] if long else []
+        of_config += [*_precision(subject, footprint, env), *_memory(subject, footprint, plan, env)]
+        of_config += about.check(subject.config) if about.check else ()
+        for finding in of_config:
+            found.setdefault((finding.id, finding.part), finding)
+    of_plan = [*check_saves(plan, long=long), *check_disk(plan, [f for _, f in sized if f], env, left)]
+    of_plan += [*check_room(plan.resources, env.nodes), *check_threads(plan.resources, env)]
+    return sorted([*found.values(), *of_plan], key=lambda finding: finding.id)
+
+
+def check_saves(plan: Plan, *, long: bool) -> Iterator[Finding]:
+    """P20: many steps need checkpoints beside those of gates and of the best."""
+    steps, every = plan.stages[-1].until_step, plan.save_every
+    if every is None and (long or steps >= LONG_STEPS):
+        yield Finding(
+            "P20",
+            "save_every",
+            f"not set, and members train for {steps} steps: allowed is {plan.eval_every} to {steps}, a multiple of "
+            f"eval_every = {plan.eval_every}",
+            "refuse" if long else "warn",
+        )
+    elif every is not None and every > steps:
+        yield Finding("P20", "save_every", f"{every} is more than the {steps} steps of a member, so it never saves")
+
+
+def check_disk(plan: Plan, footprints: Iterable[Footprint], env: Env, left: float = 1.0) -> Iterator[Finding]:
+    """P21: what is still to come of a run, the share ``left``, has room on the disk."""
+    largest = max(map(checkpoint_bytes, footprints), default=0)
+    need = int(left * run_bytes(plan, largest, num_slots(plan.resources, env)))
+    if env.free_disk < max(need, _MIN_FREE_DISK):
+        each = f", with checkpoints of {size(largest)}" if largest else ""
+        yield Finding(
+            "P21",
+            "disk",
+            f"{size(env.free_disk)} free; a run needs {size(max(need, _MIN_FREE_DISK))} at the least{each}",
+        )
+
+
+def check_room(resources: Resources, nodes: Sequence[Node] | None, *, cluster: bool = False) -> Iterator[Finding]:
+    """P80: some node (of this machine alone, or of a ``cluster``) can give what a job asks for."""
+    if nodes is None or room(resources, nodes):
+        return
+    where = "no node of the cluster can ever give that to a job; they have" if cluster else "this machine has"
+    for name, asked, most in (
+        ("cpu", resources.cpu, [node.cpus for node in nodes]),
+        ("gpu", resources.gpu, [node.gpus for node in nodes]),
+    ):
+        if asked > max(most, default=0.0) or len(nodes) > 1:
+            yield Finding("P80", f"resources.{name} = {asked:g}", f"{where} {', '.join(f'{m:g}' for m in most)}")
+
+
+def check_threads(resources: Resources, env: Env) -> Iterator[Finding]:
+    """P80: the environment leaves each job its share of the cores."""
+    if env.wait_policy.upper() == "ACTIVE":
+        yield Finding(
+            "P80",
+            "OMP_WAIT_POLICY",
+            "ACTIVE: threads that wait spin, and take from the jobs beside them; allowed is PASSIVE, or none",
+            "warn",
+        )
+    if env.num_threads is not None and env.num_threads > resources.cpu:
+        yield Finding(
+            "P80",
+            "OMP_NUM_THREADS",
+            f"{env.num_threads} is more than resources.cpu = {resources.cpu}: what is not torch starts that many "
+            "threads in every job",
+            "warn",
+        )
+
+
+def room(resources: Resources, nodes: Iterable[Node]) -> int:
+    """How many jobs fit on the nodes at a time."""
+    total = 0
+    for node in nodes:
+        by_cpu = int(node.cpus // resources.cpu)
+        total += min(by_cpu, int(node.gpus / resources.gpu + 1e-9)) if resources.gpu else by_cpu
+    return total
+
+
+def num_slots(resources: Resources, env: Env) -> int:
+    """How many jobs run at a time, as far as is known; 1 at the least."""
+    fitting = room(resources, env.nodes) if env.nodes else resources.slots or 1
+    return max(1, min(fitting, resources.slots or fitting, env.slots or fitting))
+
+
+def _weight(footprint: Footprint | None) -> int:
+    return 0 if footprint is None else training_bytes(footprint, bf16=False)
+
+
+def _uses_bf16(footprint: Footprint, env: Env) -> bool:
+    if footprint.amp == "auto":
+        return env.device == "cuda" and env.bf16 is not False
+    return footprint.amp == "bf16"
+
+
+def _precision(subject: Subject, footprint: Footprint | None, env: Env) -> Iterator[Finding]:
+    """P10 to P13: the device's fast arithmetic is used, and what is used is there."""
+    if footprint is None:
+        return
+    bf16, cuda = _uses_bf16(footprint, env), env.device == "cuda"
+    if cuda and not bf16 and env.bf16 is not False:
+        yield Finding(
+            "P10",
+            subject.part,
+            "amp = 'off': float32 on a GPU that computes in bfloat16, at about twice the time and memory; "
+            "allowed is 'auto' or 'bf16'",
+        )
+    if footprint.amp == "bf16" and env.bf16 is False:
+        where = "this GPU" if cuda else "this processor"
+        message = f"amp = 'bf16': {where} does not compute in bfloat16; allowed is 'auto' or 'off'"
+        yield Finding("P11", subject.part, message, "refuse" if cuda else "warn")
+    if cuda and footprint.attention != "none" and (footprint.attention == "math" or env.fused_attention is False):
+        yield Finding("P12", subject.part, "attention without a fused kernel on a GPU; this torch or config has none")
+    if footprint.attention == "flash" and not bf16:
+        yield Finding("P13", subject.part, "flash attention in float32: it takes bfloat16; allowed is 'fused'")
+
+
+def _memory(subject: Subject, footprint: Footprint | None, plan: Plan, env: Env) -> Iterator[Finding]:
+    """P22: a job fits into its share of the memory, and into what is free of it."""
+    if footprint is None or env.memory is None or env.free_memory is None:
+        return
+    need, share = job_bytes(footprint, env), _share(plan, env, env.memory)
+    free = env.free_memory if env.device == "cuda" else _share(plan, env, env.free_memory)
+    if need > min(share, free):
+        yield Finding(
+            "P22",
+            subject.part,
+            f"a job takes about {size(need)}; its share is {size(share)}, of which {size(min(share, free))} are free. "
+            "Train smaller micro-batches (accumulation), or fewer jobs at a time (resources)",
+        )
+
+
+def _checkpointing(subject: Subject, footprint: Footprint | None, plan: Plan, env: Env) -> Iterator[Finding]:
+    """P14: a long run of a large model computes activations again where its family can."""
+    if footprint is None or footprint.checkpointing is not False or env.memory is None:
+        return
+    need, share = job_bytes(footprint, env), _share(plan, env, env.memory)
+    if need > share / 2:
+        yield Finding(
+            "P14", subject.part, f"gradient checkpointing is off, and a job takes {size(need)} of {size(share)}"
+        )
+
+
+def job_bytes(footprint: Footprint, env: Env) -> int:
+    """Memory that a job should have: its estimate with a margin."""
+    return int(MARGIN * training_bytes(footprint, bf16=_uses_bf16(footprint, env), cpu=env.device == "cpu"))
+
+
+def _share(plan: Plan, env: Env, memory: int) -> int:
+    """A job's part of a device: of a GPU as the plan says, of a machine's memory as many as run at a time."""
+    if env.device == "cuda":
+        return int(memory * min(1.0, plan.resources.gpu))
+    return memory // num_slots(plan.resources, env)
+
+
+def _toy(subject: Subject, about: Preflight) -> Iterator[Finding]:
+    """P30 and on: a model that no long run is worth."""
+    if subject.preset in about.toys:
+        yield Finding("P30", subject.part, f"preset {subject.preset!r} is a toy, and this is a long run")
+    for name, (field, least) in about.least.items():
+        value = getattr(subject.config, field)
+        if value < least:
+            yield Finding(name, subject.part, f"{field} = {value}: a long run is worth {least:g} at the least")
