@@ -245,6 +245,7 @@ def compare(
 def resume(
     run: str | Path,
     *,
+    overrides: Sequence[str] = (),
     runs_dir: str | Path = "runs",
     data_dir: str | Path | None = None,
     runner: str = "ray",
@@ -255,9 +256,11 @@ def resume(
     accept: Collection[str] = (),
     strict: bool = False,
 ) -> Run:
-    """Go on with a run after a stop or a crash; returns it as it ended. Arguments as for `search` and `load`.
+    """Go on with a run after a stop or a crash; returns it as it ended. Arguments as for `search` and `load`;
+    ``overrides`` extend the plan (more candidates, a budget, resources, diagnostics, further stages).
 
     Raises:
+        PlanError: ``overrides`` change what may not change.
         RunNotFound, RunLocked, RunMismatch, JournalCorrupt, PreflightRefused: the run cannot go on, and why.
     """
     from tune_rh.run.execute import Precautions, execute
@@ -266,7 +269,8 @@ def resume(
         trust_modules(trust)
     paths = runs.find(str(run), Path(runs_dir).absolute())
     place = _place(data_dir or runs.recorded_data_dir(paths), runner, address)
-    execute(paths, place, _Callbacks(on_event, say), _no_conclusion, Precautions(frozenset(accept), strict))
+    precautions = Precautions(frozenset(accept), strict)
+    execute(paths, place, _Callbacks(on_event, say), _no_conclusion, precautions, overrides)
     return Run(read(paths))
 
 

@@ -24,6 +24,7 @@ from tune_rh.record.events import (
     JobEnded,
     JobStarted,
     MemberId,
+    PlanChanged,
     Promoted,
     RunCreated,
     SeedAdded,
@@ -39,6 +40,7 @@ MEMBER = MemberId("c0001", 42)
 EVENTS: list[Event] = [
     RunCreated("f" * 64, "d" * 64, 1, "c" * 64),
     FindingAccepted("P20", "save_every", "not set"),
+    PlanChanged({"num_candidates": 9, "stages": [{"until_step": 20}]}),
     SessionStarted(1, 1.5, "local", 2),
     CandidateAdded("c0000", {"rate": 0.1, "kind": "plain"}, "e" * 64, "control", "control"),
     CandidateAdded("c0001", {"rate": 0.2}, "a" * 64, "sampler", "", {"rate": 0.2}, {"rate": '{"name": "Float"}'}),

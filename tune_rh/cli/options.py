@@ -52,6 +52,11 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_set(parser: argparse.ArgumentParser, summary: str) -> None:
+    """``--set``."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=summary)
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """What every command that starts a run takes."""
     add_plan(parser)
@@ -64,14 +69,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def add_plan(parser: argparse.ArgumentParser) -> None:
     """``--name`` and ``--set``."""
     parser.add_argument("--name", help="name of the run (default: the plan's)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override a field of the plan (stages.0.until_step=500); recorded with the run",
-    )
+    add_set(parser, "override a field of the plan (stages.0.until_step=500); recorded with the run")
 
 
 def add_precautions(parser: argparse.ArgumentParser) -> None:

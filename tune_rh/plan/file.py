@@ -234,9 +234,9 @@ def override(fields: dict[str, Any], text: str) -> None:
         except (ValueError, IndexError, AttributeError) as error:
             raise PlanError(f"--set {text!r}: {'.'.join(parents[: depth + 1])} is not in the plan") from error
     if isinstance(node, list):
-        if not leaf.isdigit() or int(leaf) >= len(node):
-            raise PlanError(f"--set {text!r}: index {leaf!r} is not in 0..{len(node) - 1}")
-        node[int(leaf)] = value
+        if not leaf.isdigit() or int(leaf) > len(node):
+            raise PlanError(f"--set {text!r}: index {leaf!r} is not in 0..{len(node)} ({len(node)} adds one)")
+        node[int(leaf) : int(leaf) + 1] = [value]
     elif isinstance(node, dict):
         node[leaf] = value
     else:

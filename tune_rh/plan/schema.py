@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -273,6 +274,10 @@ class Plan(FrozenConfig):
     def stage_seeds(self, stage: int) -> tuple[int, ...]:
         """The seeds that a candidate needs at ``stage``."""
         return self.seeds[: self.stages[stage].num_seeds]
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
+        """The plan with some fields as in ``changes``, values as JSON has them; raises pydantic.ValidationError."""
+        return self.model_validate_json(json.dumps({**self.model_dump(mode="json"), **changes}))
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that decisions depend on; name and resources are left out."""

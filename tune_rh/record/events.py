@@ -17,8 +17,8 @@ from tune_rh.plan.schema import Origin
 __all__ = [
     "KINDS",
     "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FindingAccepted",
-    "FollowUpSkipped", "JobEnded", "JobStarted", "MemberId", "Origin", "Outcome", "Promoted", "Reason", "RunCreated",
-    "SeedAdded", "SessionEnded", "SessionStarted", "SpaceExhausted", "Tested", "decode", "encode",
+    "FollowUpSkipped", "JobEnded", "JobStarted", "MemberId", "Origin", "Outcome", "PlanChanged", "Promoted", "Reason",
+    "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted", "SpaceExhausted", "Tested", "decode", "encode",
 ]  # fmt: skip
 
 CandidateId = Annotated[str, StringConstraints(pattern=r"^c[0-9]{4,9}$")]
@@ -51,6 +51,14 @@ class FindingAccepted(Message):
     id: str
     part: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChanged(Message):
+    """From here on the plan differs in ``changes``: its top-level fields by name, with their new values as JSON."""
+
+    event: Literal["PlanChanged"] = field(default="PlanChanged", kw_only=True)
+    changes: Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +180,7 @@ class SessionEnded(Message):
 Event = (
     RunCreated
     | FindingAccepted
+    | PlanChanged
     | SessionStarted
     | CandidateAdded
     | FollowUpSkipped

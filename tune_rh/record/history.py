@@ -26,6 +26,7 @@ from tune_rh.record.events import (
     JobEnded,
     JobStarted,
     MemberId,
+    PlanChanged,
     Promoted,
     RunCreated,
     SeedAdded,
@@ -35,17 +36,7 @@ from tune_rh.record.events import (
     Tested,
 )
 from tune_rh.record.gate import Gate
-from tune_rh.record.members import (
-    ADVANCE,
-    CHECK,
-    CONTROL,
-    DIAGNOSE,
-    FRESH,
-    TEST,
-    Candidate,
-    Member,
-    Pending,
-)
+from tune_rh.record.members import Candidate, Member, Pending, kind_of_next
 from tune_rh.record.rules import ending
 
 
@@ -94,8 +85,7 @@ class History:
 
     def num_candidates(self) -> int:
         """How many candidates there are; the control, references and follow-ups left out."""
-        beside = self.plan.has_control + len(self.references) + len(self.follow_ups)
-        return max(0, len(self._by_index) - beside)
+        return max(0, len(self._by_index) - self.plan.has_control - len(self.references) - len(self.follow_ups))
 
     def is_out(self, candidate: Candidate) -> bool:
         """Whether the candidate has come to the gate of its stage and may go no further."""
@@ -158,6 +148,33 @@ class History:
                 self.created = event
             case FindingAccepted():
                 self.accepted.append(event)
+            case PlanChanged():
+                self._change_plan(event)
+
+    def _change_plan(self, event: PlanChanged) -> None:
+        """The plan grows; see `tune_rh.record.extend` for what may change."""
+        self.hand_back_all()
+        before, self.plan = self.plan, self.plan.with_changes(event.changes)
+        members = [member for candidate in self._by_index for member in candidate.members.values()]
+        for member in members:
+            member.reopen(before, self.plan)
+        for stage in range(len(before.stages), len(self.plan.stages)):
+            self.gates.append(Gate(self.plan, stage))
+            self.incomplete.append(0)
+            self._open_gate(stage - 1)
+        self.pending = []
+        for member in members:
+            self._offer(self.candidates[member.id.candidate], member)
+
+    def _open_gate(self, stage: int) -> None:
+        """What was the last stage gets a gate, by whose terms those that have come to its end arrive there again."""
+        before, self.gates[stage] = self.gates[stage], Gate(self.plan, stage)
+        arrived = [c for c in self._by_index if c.stage == stage and before.has(c.index)]
+        self.incomplete[stage] += sum(candidate.is_ranked for candidate in arrived)
+        for candidate in arrived:
+            self._lose(candidate.added.ranked_from, stage, -before.is_out(candidate.index))
+        for candidate in arrived:
+            self._arrive(candidate, next(iter(candidate.members.values())))
 
     def _add(self, event: CandidateAdded) -> None:
         candidate = Candidate(event, len(self._by_index) + (not self.plan.has_control))
@@ -172,10 +189,7 @@ class History:
             assert event.parent is not None
             self.follow_ups.append(candidate)
             self.followed.append(event.parent)
-        if self.plan.members_compete:
-            self.incomplete[0] += len(self.plan.seeds)
-        else:
-            self.incomplete[0] += candidate.is_ranked
+        self.incomplete[0] += len(self.plan.seeds) if self.plan.members_compete else candidate.is_ranked
         for seed in self.plan.stage_seeds(0):
             self._require(candidate, seed)
 
@@ -183,19 +197,13 @@ class History:
         """The member of that seed is to reach the end of the candidate's stage."""
         member = candidate.members.setdefault(seed, Member(MemberId(candidate.id, seed)))
         member.stage = candidate.stage
+        if member.status == "idle":  # it may have been read on test, at the end of what was the last stage then
+            member.tested = member.diagnosed = None
         self._offer(candidate, member)
 
     def _offer(self, candidate: Candidate, member: Member) -> None:
         """Put a member on the list of those that may start, if there is something left for it to do."""
-        last = member.stage == self.plan.last_stage
-        kind = CHECK if candidate.required_check == "pending" and candidate.check_seed == member.id.seed else None
-        if member.status == "idle" and member.step < self.plan.stages[member.stage].until_step:
-            first = candidate is self.control and self.plan.protects_control
-            kind = CONTROL if first else ADVANCE if member.step else FRESH
-        elif last and member.status in ("stopped", "completed") and member.tested is None:
-            kind = TEST
-        elif last and member.tested is not None and member.diagnosed is None and self.plan.diagnose:
-            kind = DIAGNOSE
+        kind = kind_of_next(self.plan, candidate, member, candidate is self.control and self.plan.protects_control)
         if kind is not None:
             turn = self.plan.turn(candidate.index, self.plan.seeds.index(member.id.seed))
             insort(self.pending, Pending(kind, -member.stage, *turn, member.id))
@@ -311,10 +319,10 @@ class History:
         if candidate.stage and candidate.is_ranked:
             self.gates[candidate.stage - 1].learn_from(gate)  # of the order with this candidate in it
 
-    def _lose(self, ranked_from: int, stage: int) -> None:
+    def _lose(self, ranked_from: int, stage: int, num: int = 1) -> None:
         """A candidate that passed the gates from ``ranked_from`` on by its rank goes no further than ``stage``."""
         for passed in self.gates[ranked_from:stage]:
-            passed.num_lost_later += 1
+            passed.num_lost_later += num
 
     def _require_check(self, candidate: Candidate, members: Sequence[Member]) -> None:
         """The candidate's best member at the gate is diagnosed before it may pass the gate to the last stage."""
@@ -352,9 +360,8 @@ class History:
 
     def _waits_for_control(self, candidate: Candidate) -> bool:
         """Whether the control must be at the candidate's gate first, for the gap between the two."""
-        if self.plan.gap is None or candidate.stage == self.plan.last_stage or candidate.is_reference:
-            return False
-        return self.control not in (None, candidate) and self.gates[candidate.stage].control is None
+        by_gap = self.plan.gap is not None and candidate.stage != self.plan.last_stage and not candidate.is_reference
+        return by_gap and self.control not in (None, candidate) and self.gates[candidate.stage].control is None
 
     def _promote(self, event: Promoted) -> None:
         candidate = self.candidates[event.candidate]

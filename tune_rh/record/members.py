@@ -6,6 +6,7 @@ import math
 from typing import Literal, NamedTuple
 
 from analysis.view import Report
+from tune_rh.plan.schema import Plan
 from tune_rh.record.events import CandidateAdded, Diagnosed, MemberId, Tested
 from tune_rh.record.rules import Curve
 
@@ -30,6 +31,18 @@ class Pending(NamedTuple):
     major: int
     minor: int
     member: MemberId
+
+
+def kind_of_next(plan: Plan, candidate: Candidate, member: Member, is_first: bool) -> int | None:
+    """What is left for ``member`` to do, as a kind of `Pending`; None for nothing. ``is_first``: it goes before all."""
+    last = member.stage == plan.last_stage
+    if member.status == "idle" and member.step < plan.stages[member.stage].until_step:
+        return CONTROL if is_first else ADVANCE if member.step else FRESH
+    if last and member.status in ("stopped", "completed") and member.tested is None:
+        return TEST
+    if last and member.tested is not None and member.diagnosed is None and plan.diagnose:
+        return DIAGNOSE
+    return CHECK if candidate.required_check == "pending" and candidate.check_seed == member.id.seed else None
 
 
 class Member:
@@ -66,6 +79,13 @@ class Member:
         self.status, self.reason = status, reason
         if self.lost:
             self.lost_stage = self.stage
+
+    def reopen(self, before: Plan, after: Plan) -> None:
+        """The plan asks for more: another diagnosis, or more training of a member that no rule has stopped."""
+        if {*(after.diagnose or ())} - {*(before.diagnose or ())}:
+            self.diagnosed = None
+        if len(after.stages) > len(before.stages) and self.status == "completed":
+            self.settle("idle", "")
 
     @property
     def lost(self) -> bool:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,6 +27,7 @@ from tune_rh.plan.cost import expected
 from tune_rh.plan.schema import Plan
 from tune_rh.preflight.environment import Env, survey
 from tune_rh.record.events import FindingAccepted
+from tune_rh.record.extend import extend
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import preflight, runs
@@ -146,11 +147,13 @@ def execute(
     audience: Audience,
     conclude: Conclude,
     precautions: Precautions = Precautions(),
+    overrides: Sequence[str] = (),
 ) -> Outcome:
     """Bring a run to its end, or to a clean stop; at its end ``conclude`` is called while the run is still locked.
 
     Raises:
         PreflightRefused: it cannot or should not run here, or go on here.
+        PlanError: ``overrides`` change what may not change once a run has begun.
     """
     with locked(paths):
         with warnings.catch_warnings(record=True) as caught:
@@ -158,6 +161,7 @@ def execute(
             run = open_run(paths, place.data_dir)
         for warning in caught:
             audience.say(f"warning: {warning.message}")
+        run = _extended(run, overrides, audience)
         if isinstance(scheduler_of(run.plan).next(run.history), Finish):
             audience.say(f"Run {paths.root.name} is finished already.")
         else:
@@ -189,6 +193,18 @@ def _check(run: OpenRun, place: Place, audience: Audience, precautions: Precauti
             run.journal.append(accepted)
             history.apply(accepted)
             audience.say(f"accepted: {finding}")
+
+
+def _extended(run: OpenRun, overrides: Sequence[str], audience: Audience) -> OpenRun:
+    """The run with its plan changed as ``overrides`` say; the change is in the journal."""
+    change = extend(run.history, overrides) if overrides else None
+    if change is None:
+        return run
+    preflight.check_plan(run.plan.with_changes(change.changes))
+    run.journal.append(change)
+    run.history.apply(change)
+    audience.say(f"The plan has changed: {', '.join(change.changes)}")
+    return replace(run, plan=run.history.plan)
 
 
 def prepare_data(plan: Plan, data_dir: Path, audience: Audience) -> None:

@@ -106,7 +106,7 @@ def find(name: str, runs_dir: Path) -> RunPaths:
 
 
 def replay(paths: RunPaths, *, writer: bool = False) -> tuple[Plan, History]:
-    """Plan and history of a run on disk.
+    """Plan, as it is now, and history of a run on disk.
 
     Args:
         paths: of the run, which may be being written.
@@ -132,7 +132,7 @@ def replay(paths: RunPaths, *, writer: bool = False) -> tuple[Plan, History]:
                 f"{paths.journal}, event {number}: {type(event).__name__} does not follow from those before it "
                 f"({type(error).__name__}: {error}). The journal was changed by something else; restore it from a copy"
             ) from error
-    return plan, history
+    return history.plan, history
 
 
 def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:
@@ -142,7 +142,7 @@ def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:
         RunMismatch: saying exactly what differs.
     """
     plan, history = replay(paths, writer=True)
-    was, now = history.created, _facts(plan, data_dir)
+    was, now = history.created, _facts(load_frozen(paths.plan), data_dir)
     if was is None:
         raise RunMismatch(f"{paths.journal}: does not begin with the run's facts; nothing was started in this run")
     names = {

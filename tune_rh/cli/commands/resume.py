@@ -10,6 +10,7 @@ from tune_rh.cli import options, terminal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="name of a run, or its folder")
+    options.add_set(parser, "extend the plan (num_candidates=30, stages.3={until_step=9000, num_seeds=3}); recorded")
     options.add_precautions(parser)
     options.add_runner(parser)
     options.add_places(parser)
@@ -23,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
     paths = runs.find(args.run, args.runs_dir.absolute())
     place, console = Place(options.data_dir(args, paths), args.runner, args.address), terminal.console()
     concluding = partial(conclude, data_dir=place.data_dir, to=console)
-    outcome = execute(paths, place, terminal.Terminal(console), concluding, options.precautions(args))
+    outcome = execute(paths, place, terminal.Terminal(console), concluding, options.precautions(args), args.overrides)
     return exit_code(paths, place, outcome, console)

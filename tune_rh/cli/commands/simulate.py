@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", metavar="RUN", help="write the curves of this run to the file of --curves, and stop"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a field of the plan"
-    )
+    options.add_set(parser, "override a field of the plan")
     options.add_runs_dir(parser)
 
 
