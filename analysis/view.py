@@ -23,9 +23,7 @@ class Report(NamedTuple):
     """One evaluation of a member.
 
     Attributes:
-        step: optimiser steps since the start of the member.
         value: the objective, NaN where it was not reported or is not finite.
-        metrics: everything reported.
         stage: that the member was on its way to the end of.
         member_s: slot seconds spent on the member so far.
         total_steps, total_s: steps and slot seconds spent on the whole run so far.
@@ -50,7 +48,6 @@ class Member:
     Attributes:
         status: ``waiting`` (nothing reported yet), ``running``, ``parked``, ``stopped``, ``completed``, ``diverged`` or
             ``failed``.
-        reason: of the status, in words.
         stage: that it is at, or was at when it ended; 0-based.
         lost_stage: that it diverged or failed at, None if it did not. It keeps its values at the gates before.
         reports: in order of steps, each step once.
@@ -268,12 +265,9 @@ class Run:
     """One run, as it stands.
 
     Attributes:
-        root: its folder.
-        kind: ``search``, ``race`` or ``comparison``.
         plan: the resolved plan's fields.
         provenance: what the run was made with; empty if that was lost.
         candidates, members: by id, in order of entry.
-        decisions: in order.
         gates: of every gate the entries, best first, the control where its score puts it; of a race its members.
         standings: of every gate those with a score there, best bound first, control and references among them; of a
             race its one config, at the end.

@@ -44,7 +44,6 @@ class Space:
         suggest: draws one config's fields; a function of a module, so that it pickles by name. The names that it asks
             the trial for are names of config fields (or of ``auxiliary``), and it asks for one only if it plays a part.
         base: the preset that what is drawn is laid over.
-        summary: one line.
         auxiliary: names asked for that are no field, each with how a complete config answers it. They are for a field
             whose bounds depend on another answer: samplers and grids know a name by one distribution, so what is
             asked is, say, a share of the other field. Reading a drawn config back must give the same draw.
@@ -61,10 +60,8 @@ class Space:
     def replay(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """How a complete config would have been drawn: the fields, and the answers that give them.
 
-        Fields that nothing is asked for are not compared: lay the fields over ``base`` to do so.
-
-        Raises:
-            OutsideSpace: an answer that no draw can give.
+        Fields that nothing is asked for are not compared: lay the fields over ``base`` to do so. Raises `OutsideSpace`
+        for an answer that no draw can give.
         """
         trial = ReplayTrial({**config, **{name: read(config) for name, read in self.auxiliary.items()}})
         return self.suggest(trial), trial.params
@@ -82,31 +79,15 @@ class _Refused(ValueError):
 
 
 class OutsideSpace(_Refused):
-    """A config has a value that the space does not allow.
-
-    Attributes:
-        name: the field.
-        value: what the config has.
-        allowed: what the space allows, in words.
-    """
+    """A config has a value that the space does not allow: the field, the value, and what is allowed in words."""
 
 
 class Unsatisfiable(_Refused):
-    """No value of a field that a space solves for meets the space's constraint.
-
-    Attributes:
-        name: the field that was solved for.
-        value: what comes closest.
-        allowed: the constraint, and how far from it that is.
-    """
+    """No value of a field that a space solves for meets its constraint: the field, what comes closest, and why not."""
 
 
 class ReplayTrial:
-    """A trial that answers each question from a given config, and refuses what could not have been drawn.
-
-    Attributes:
-        params: the answers given so far, by name.
-    """
+    """A trial that answers from a given config, and refuses what could not have been drawn; ``params``: its answers."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
@@ -150,11 +131,7 @@ class ReplayTrial:
 
 
 class RandomTrial:
-    """A trial that draws every answer at random from a seed of its own.
-
-    Attributes:
-        params: the answers given so far, by name.
-    """
+    """A trial that draws every answer at random from a seed of its own; ``params``: the answers given so far."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)

@@ -14,11 +14,7 @@ class UnknownSpace(LookupError):
 
 
 def spaces_of(family: str) -> Mapping[str, Space]:
-    """The spaces of a family by name; none if it names none.
-
-    Raises:
-        UnknownFamily: there is no such family, or its spaces cannot be imported.
-    """
+    """The spaces of a family by name; none if it names none. Raises `UnknownFamily` if they cannot be imported."""
     spaces = get_part(family, "spaces") or {}
     if not isinstance(spaces, Mapping) or not all(isinstance(space, Space) for space in spaces.values()):
         reference = get_family(family).spaces
@@ -27,11 +23,7 @@ def spaces_of(family: str) -> Mapping[str, Space]:
 
 
 def get_space(family: str, name: str) -> Space:
-    """The space ``name`` of ``family``; ``"module:attr"`` names a `Space` of your own.
-
-    Raises:
-        UnknownSpace: with the names there are.
-    """
+    """The space ``name`` of ``family``, or the `Space` of your own at ``"module:attr"``; raises `UnknownSpace`."""
     if ":" in name:
         try:
             space = resolve_named(name)

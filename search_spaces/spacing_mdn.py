@@ -10,7 +10,7 @@ from typing import Any
 from search_spaces.api import Space, Trial
 
 
-def e55(trial: Trial) -> dict[str, Any]:
+def _e55(trial: Trial) -> dict[str, Any]:
     """Training and losses of the memory models, at the published size: slots after the data, permuted IDs."""
     fields: dict[str, Any] = {
         "lr": trial.suggest_float("lr", 1e-4, 3e-3, log=True),
@@ -29,7 +29,7 @@ def e55(trial: Trial) -> dict[str, Any]:
     return fields
 
 
-def architecture(trial: Trial) -> dict[str, Any]:
+def _architecture(trial: Trial) -> dict[str, Any]:
     """What the model is: layout, slots and their modes, size, and inputs beyond the spacings."""
     fields: dict[str, Any] = {
         "lr": trial.suggest_float("lr", 1e-4, 3e-3, log=True),
@@ -57,7 +57,7 @@ def _evaluated(trial: Trial, slot_id_mode: str) -> str:
     return mode
 
 
-def cpu_quickstart(trial: Trial) -> dict[str, Any]:
+def _cpu_quickstart(trial: Trial) -> dict[str, Any]:
     """A few choices that matter on a laptop: the layout, the linear predictor's features, and how fast to learn."""
     fields: dict[str, Any] = {
         "lr": trial.suggest_float("lr", 3e-4, 1e-2, log=True),
@@ -75,17 +75,17 @@ def cpu_quickstart(trial: Trial) -> dict[str, Any]:
 
 SPACES: dict[str, Space] = {
     "e55": Space(
-        suggest=e55,
+        suggest=_e55,
         base="e55",
         summary="losses and training of memory slots with permuted IDs, all zeros, an accelerator",
     ),
     "architecture": Space(
-        suggest=architecture,
+        suggest=_architecture,
         base="e0",
         summary="layout, slots, size and inputs, all zeros, an accelerator",
     ),
     "cpu-quickstart": Space(
-        suggest=cpu_quickstart,
+        suggest=_cpu_quickstart,
         base="cpu-e0",
         summary="layout, linear features and learning rate in minutes on a CPU",
     ),

@@ -14,10 +14,7 @@ from typing import BinaryIO
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write ``content`` so that readers see the old file or the new one, never half of it; raises OSError.
 
-    Args:
-        path: the file.
-        content: text is written as UTF-8.
-        durable: wait until it is on the disk; what can be made again does without.
+    ``durable`` waits until it is on the disk; what can be made again does without.
     """
     with replacing(path, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -35,7 +32,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
         if durable:
-            sync(path.parent)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,9 +48,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in temporary.iterdir():
-            sync(file)
+            _sync(file)
         os.rename(temporary, path)
-        sync(path.parent)
+        _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -63,7 +60,7 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
-def sync(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Wait until a file, or which names a folder holds, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

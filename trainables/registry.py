@@ -63,8 +63,7 @@ def get_family(name: str) -> Family:
 def get_part(family: str, part: str) -> Any | None:
     """What a family names as its ``part``, such as ``sample``; None where it leaves out an `OPTIONAL` one.
 
-    Raises:
-        UnknownFamily: there is no such family, or what it names cannot be imported.
+    Raises `UnknownFamily` where what it names cannot be imported.
     """
     reference: str = getattr(get_family(family), part)
     if not reference and part in OPTIONAL:

@@ -61,6 +61,20 @@ class Plot:
     log_x: bool = False
     log_y: bool = False
 
+    @classmethod
+    def bars(
+        cls, title: str, x_label: str, y_label: str, *series: Series, lines: Mapping[str, float] | None = None
+    ) -> Plot:
+        """Bars at 0, 1, 2 ..., called by these numbers."""
+        ticks = tuple(str(place) for place in range(len(series[0].x)))
+        return cls(title, x_label, y_label, "bar", series, lines=lines or {}, x_ticks=ticks)
+
+    @classmethod
+    def table(cls, title: str, x_label: str, y_label: str, grid: Sequence[Sequence[float]]) -> Plot:
+        """A heat map whose columns are called 0, 1, 2 ..."""
+        ticks = tuple(str(column) for column in range(len(grid[0])))
+        return cls(title, x_label, y_label, "heat", grid=grid, x_ticks=ticks)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -84,12 +98,7 @@ class Finding:
 
 
 class Diagnostic(Protocol):
-    """A question, and how it is answered; `diagnostic` makes one of a function.
-
-    Attributes:
-        name: as plans and the command line spell it (``permutation``).
-        title: for reports ("J: permutation sanity").
-    """
+    """A question, and how it is answered; `diagnostic` makes one of a function. The title is for reports."""
 
     @property
     def name(self) -> str: ...
@@ -128,13 +137,7 @@ class _Question:
 def diagnostic(
     title: str, *, needs: Needs = "checkpoint", name: str = ""
 ) -> Callable[[Callable[[Any], Finding]], Diagnostic]:
-    """Make a diagnostic of a function that returns an `answer` or raises `NoEvidence`.
-
-    Args:
-        title: for reports.
-        needs: what the function is called with.
-        name: as plans spell it; empty: the function's own.
-    """
+    """Make a diagnostic of a function that returns an `answer` or raises `NoEvidence`; called as it is, or ``name``."""
     return lambda function: _Question(name or function.__name__, title, needs, function)
 
 
@@ -151,11 +154,7 @@ def answer(
 
 @dataclass(frozen=True)
 class Listed:
-    """A diagnostic that is imported when it is first asked, so that a family's list of names stays light.
-
-    Attributes:
-        reference: ``"module:attr"`` of the diagnostic.
-    """
+    """A diagnostic by its ``"module:attr"``, imported when it is first asked: a family's list of names stays light."""
 
     name: str
     needs: Needs
@@ -183,12 +182,7 @@ def listed(package: str, *names: str, needs: Needs = "checkpoint") -> tuple[List
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a win has to beat: a predictor, its score, and what it was allowed to see.
-
-    Attributes:
-        value: of the family's objective, on the evaluated split.
-        note: how it was fitted and scored.
-    """
+    """What a win has to beat: a predictor, its score by the family's objective, and how it was fitted and scored."""
 
     name: str
     value: float

@@ -27,11 +27,7 @@ def to_json(findings: Iterable[Finding], seconds: Mapping[str, float] | None = N
 
 
 def from_json(text: str) -> list[Finding]:
-    """The inverse of `to_json`; sequences come back as tuples.
-
-    Raises:
-        ValueError: it is not what `to_json` of this version writes.
-    """
+    """The inverse of `to_json`, with tuples for sequences; raises ValueError on what this version does not write."""
     try:
         content = json.loads(text)
         if content["schema"] != _SCHEMA:

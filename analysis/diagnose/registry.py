@@ -24,11 +24,7 @@ class UnknownDiagnostic(ValueError):
 
 
 def diagnostics_of(family: str) -> Mapping[str, Diagnostic]:
-    """All diagnostics of a family by name, in the order of reports; none if it names none.
-
-    Raises:
-        UnknownFamily: there is no such family, or its diagnostics cannot be imported.
-    """
+    """All diagnostics of a family by name, in the order of reports; raises `UnknownFamily` where they are not there."""
     listed = tuple(get_part(family, "diagnostics") or ())
     for diagnostic in listed:
         if getattr(diagnostic, "needs", None) not in _LOOKS_AT:
@@ -43,11 +39,7 @@ def offered(family: str, needs: Needs = "checkpoint") -> tuple[str, ...]:
 
 
 def get_diagnostic(family: str, name: str, needs: Needs | None = None) -> Diagnostic:
-    """The diagnostic of ``family`` called ``name``, which must look at what ``needs`` says.
-
-    Raises:
-        UnknownDiagnostic: with the names there are.
-    """
+    """The diagnostic ``name`` of ``family``, which must look at what ``needs`` says; raises `UnknownDiagnostic`."""
     known = diagnostics_of(family)
     if name not in known:
         names = ", ".join(known) or "none"
@@ -61,14 +53,16 @@ def get_diagnostic(family: str, name: str, needs: Needs | None = None) -> Diagno
 def diagnose(subject: Any, names: Sequence[str] | None = None, done: _Done | None = None) -> list[Finding]:
     """Put one model before its family's diagnostics, one after the other.
 
+    Whatever a diagnostic raises goes through: poor models give findings, so that an exception is a fault of the
+    diagnostic.
+
     Args:
         subject: an `analysis.diagnose.subject.Subject`, or what the family's diagnostics need of one.
         names: which ones, in this order; None: all of its family that look at a checkpoint.
         done: called after each with the finding and the seconds that it took.
 
     Raises:
-        UnknownDiagnostic: one of ``names`` does not exist, or looks at runs.
-        Exception: whatever a diagnostic raises. Poor models give findings: an exception is a fault of the diagnostic.
+        UnknownDiagnostic: one of ``names`` does not exist, or looks at runs; before any is asked.
     """
     return _ask(subject, subject.family, names, "checkpoint", done)
 

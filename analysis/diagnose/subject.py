@@ -28,12 +28,8 @@ class Subject:
 
     Attributes:
         member: ``c0007-s42``, or what a checkpoint says of itself.
-        family: as plans spell it.
-        config: the family's, resolved.
-        seed: that it was trained with.
         task: with the weights loaded, the model in evaluation mode.
         sample: the family's fixed sample of the validation split; None for a family that has none.
-        data_dir: where data sets are kept.
     """
 
     member: str
@@ -62,11 +58,7 @@ def open_checkpoint(
 ) -> Subject:
     """The model of one checkpoint, ``members/<id>/checkpoints/step-<n>`` or a link to it.
 
-    Args:
-        folder: the checkpoint.
-        family, config, seed: what it was trained with; fields left out of the config are the family's defaults.
-        data_dir: where data sets are kept.
-        device: as torch spells it.
+    Fields left out of ``config`` are the family's defaults.
 
     Raises:
         CheckpointCorrupt: a file is missing or was changed.
@@ -83,11 +75,7 @@ def open_checkpoint(
 
 
 def open_member(run: Run, member: str, data_dir: str | Path, device: str = "cpu") -> Subject:
-    """The best checkpoint of a member of a run.
-
-    Raises:
-        CheckpointError: there is no such member, or it has no best checkpoint; and as `open_checkpoint`.
-    """
+    """The best checkpoint of a member of a run; raises `CheckpointError` if there is none, and as `open_checkpoint`."""
     if member not in run.members:
         known = ", ".join(sorted(name for name, m in run.members.items() if m.reports)) or "none yet"
         raise CheckpointError(f"member = {member!r}: is not in {run.root}; those that have trained: {known}")
@@ -106,12 +94,7 @@ def open_member(run: Run, member: str, data_dir: str | Path, device: str = "cpu"
 
 
 def open_export(folder: str | Path, data_dir: str | Path, device: str = "cpu") -> Subject:
-    """The model that ``tune-rh export`` wrote.
-
-    Raises:
-        CheckpointCorrupt: a file is missing or its digest differs.
-        DataError: the data set is missing or corrupt.
-    """
+    """The model that ``tune-rh export`` wrote; raises as `open_checkpoint`."""
     path = Path(folder)
     weights = exported.load(path).state_dict()  # checks every file that is read below
     index = json.loads((path / exported.INDEX).read_text())

@@ -1,15 +1,15 @@
-"""From an estimate and a threshold to a verdict, the same in every diagnostic.
-
-What it is not: thresholds, which each diagnostic names and puts into its finding.
-"""
+"""From an estimate and a threshold to a verdict, the same in every diagnostic, which names its own thresholds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from analysis.diagnose.api import Verdict
+import numpy as np
+
+from analysis.diagnose.api import NoEvidence, Verdict
 from analysis.stats.interval import Interval
+from trainables.arrays import Array
 
 
 def verdict(estimate: Interval, passes: Callable[[float], bool]) -> Verdict:
@@ -24,6 +24,12 @@ def verdict(estimate: Interval, passes: Callable[[float], bool]) -> Verdict:
     if any(passes(bound) != good for bound in bounds):
         return "warn"
     return "pass" if good else "fail"
+
+
+def require_finite(otherwise: str, *arrays: Array) -> None:
+    """Raise `NoEvidence`, which says ``otherwise``, unless all is finite."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise NoEvidence(otherwise)
 
 
 def shown(estimate: Interval, digits: int = 3) -> str:

@@ -11,23 +11,21 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.diagnose.api import Baseline, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
-from analysis.spacing_mdn.baselines import baselines
+from analysis.spacing_mdn.baselines import baselines, below_and_in
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.bootstrap import mean_interval
 from analysis.stats.interval import Interval
 from trainables.api import Split
+from trainables.arrays import Array
 from trainables.errors import DataError
 from trainables.spacing_mdn.data.source import SpacingData, load
 from trainables.spacing_mdn.linear import fit_ar
 
-ORDER = 64
-"""Of the linear predictor that has to be beaten."""
-MIN_GAIN = 0.0
-"""Nats per spacing over it."""
+_ORDER = 64  # of the linear predictor that has to be beaten
+_MIN_GAIN = 0.0  # nats per spacing over it
 
 
 @diagnostic("O: baselines", name="baselines")
@@ -45,17 +43,17 @@ def against_baselines(subject: Any) -> Finding:
     return _judge(swept.nll, linear_nll(data, split, swept), rows)
 
 
-def _judge(model: NDArray[np.float64], linear: NDArray[np.float64], rows: list[Baseline]) -> Finding:
+def _judge(model: Array, linear: Array, rows: list[Baseline]) -> Finding:
     gain, nll = mean_interval(linear - model), mean_interval(model)
     beaten = sum(nll.value < row.value for row in rows)
     best = min(rows, key=lambda row: row.value)
-    good = gain.value > MIN_GAIN
+    good = gain.value > _MIN_GAIN
     than = "better" if gain.value >= 0.0 else "worse"
     behind = f"; the best of them, {best.name}, reaches {best.value:.3f}" if beaten < len(rows) else ""
     return answer(
-        verdict(gain, lambda value: value > MIN_GAIN),
-        f"With {nll.value:.3f} nats per spacing the model is {than} than the linear predictor AR({ORDER}) by "
-        f"{shown(_positive(gain))} nats on the same {len(model)} targets and beats {beaten} of {len(rows)} "
+        verdict(gain, lambda value: value > _MIN_GAIN),
+        f"With {nll.value:.3f} nats per spacing the model is {than} than the linear predictor AR({_ORDER}) by "
+        f"{shown(gain.size)} nats on the same {len(model)} targets and beats {beaten} of {len(rows)} "
         f"baselines{behind}: it has learned {'more' if good else 'no more'} than a linear filter.",
         {
             "gain": gain,
@@ -64,40 +62,27 @@ def _judge(model: NDArray[np.float64], linear: NDArray[np.float64], rows: list[B
             "baselines_beaten": float(beaten),
             **{row.name: row.value for row in rows},
         },
-        {"gain": MIN_GAIN},
+        {"gain": _MIN_GAIN},
         (_plot(rows, nll),),
     )
 
 
-def linear_nll(data: SpacingData, split: Split, swept: Sweep) -> NDArray[np.float64]:
+def linear_nll(data: SpacingData, split: Split, swept: Sweep) -> Array:
     """(targets,) nats that AR(64), fitted on all below the split, gives to the targets of ``swept``."""
-    below = data.train.spacings
-    if split == "test":
-        below = np.concatenate([below, data.val.spacings])
-    model = fit_ar(below, ORDER)
-    part = data.val if split == "val" else data.test
-    residuals = model.residuals(np.concatenate([below[-ORDER:], part.spacings]))[swept.positions]
+    below, part = below_and_in(data, split)
+    model = fit_ar(below.spacings, _ORDER)
+    residuals = model.residuals(np.concatenate([below.spacings[-_ORDER:], part.spacings]))[swept.positions]
     return 0.5 * np.square(residuals / model.sigma) + math.log(model.sigma) + 0.5 * math.log(2.0 * math.pi)
 
 
-def _positive(gain: Interval) -> Interval:
-    """The difference as a size, for a sentence that says its sign in words."""
-    if gain.value >= 0.0:
-        return gain
-    return Interval(-gain.value, -gain.high, -gain.low)
-
-
 def _plot(rows: list[Baseline], nll: Interval) -> Plot:
-    at = (float(len(rows)),)
+    measured = Series("baselines", tuple(float(index) for index in range(len(rows))), tuple(r.value for r in rows))
     return Plot(
         "Baselines and the model",
         "predictor",
         "NLL (nats per spacing)",
         "bar",
-        (
-            Series("baselines", tuple(float(index) for index in range(len(rows))), tuple(r.value for r in rows)),
-            Series("model", at, (nll.value,), (nll.low,), (nll.high,)),
-        ),
+        (measured, Series.of("model", [nll], [float(len(rows))])),
         lines={"model": nll.value},
         x_ticks=(*(row.name for row in rows), "model"),
     )

@@ -15,27 +15,21 @@ from typing import Any, cast
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
-from analysis.diagnose.verdicts import shown, verdict
+from analysis.diagnose.verdicts import require_finite, shown, verdict
 from analysis.stats.bootstrap import interval
+from trainables.arrays import Array
 from trainables.spacing_mdn.blocks import Block
-from trainables.spacing_mdn.config import SpacingConfig
-from trainables.spacing_mdn.model import SpacingModel
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.slots import SlotControl
 from trainables.spacing_mdn.task import SpacingTask
 
-Array = NDArray[np.float64]
-
-MIN_SPREAD = 10.0
-"""Positions; the standard deviation of the slots' centres has to be above."""
-
+_MIN_SPREAD = 10.0  # positions; the standard deviation of the slots' centres has to be above
 _MAX_COLUMNS = 128  # of the picture
-_MAX_FLOATS = 1 << 26
+_MAX_FLOATS = 1 << 26  # 256 MiB
 
 
 @diagnostic("I: attention profile of slots")
@@ -51,14 +45,13 @@ def attention_profile(subject: Any) -> Finding:
     if config.n_slots < 2:
         raise NoEvidence("There is one slot: it has no other to look elsewhere than.")
     centres, profile, on_data = slot_attention(subject.sample)
-    if not np.isfinite(centres).all():
-        raise NoEvidence("Attention of the slots is not finite on sampled windows.")
+    require_finite("Attention of the slots is not finite on sampled windows.", centres)
     spreads = [interval(_spread, centres[:, depth]) for depth in range(3)]
     mean = centres[:, 0].mean(axis=0)
     last = spreads[0]
-    meaning = "they look at different places" if last.value > MIN_SPREAD else "they all look at the same places"
+    meaning = "they look at different places" if last.value > _MIN_SPREAD else "they all look at the same places"
     return answer(
-        verdict(last, lambda value: value > MIN_SPREAD),
+        verdict(last, lambda value: value > _MIN_SPREAD),
         f"In the last block the centres of attention of {config.n_slots} slots lie between position "
         f"{mean.min():.0f} and {mean.max():.0f} of {config.context}, spread by {shown(last, 1)} positions: "
         f"{meaning}.",
@@ -70,27 +63,28 @@ def attention_profile(subject: Any) -> Finding:
             "centre_max": float(mean.max()),
             "share_on_data": on_data,
         },
-        {"spread_last": MIN_SPREAD},
+        {"spread_last": _MIN_SPREAD},
         (_centres_plot(centres), _profile_plot(profile)),
     )
 
 
 def slot_attention(sample: Sample) -> tuple[Array, Array, float]:
-    """Where slots look.
+    """Where slots look; means over heads (and blocks) are taken before a centre is.
 
     Returns:
         centres (windows, 3, slots) in positions, for the last block, the last three, all; profile (slots, context) of
-        the last block, each row sums to 1; the share of the last block's attention that goes to data. Means over heads
-        (and blocks) are taken before a centre is.
+        the last block, each row sums to 1; the share of the last block's attention that goes to data.
     """
     config = sample.task.config
     positions = torch.arange(config.context, dtype=torch.float64, device=sample.task.device)
+    # Normed inputs of all blocks, with queries and keys, are held at once.
+    floats = 3 * config.depth * config.width * (config.context + config.n_slots)
     centres, profiles, shares = [], [], []
-    for inputs in torch.split(sample.inputs, windows_at_once(config)):
+    for inputs in torch.split(sample.inputs, min(max(_MAX_FLOATS // floats, 1), 32)):
         normed = attention_inputs(sample.task, inputs, sample.setting)
         weights = [
             attention_weights(block, part, config.n_slots)[..., : config.context].mean(dim=1).double()
-            for block, part in zip(blocks(sample.task.model), normed, strict=True)
+            for block, part in zip(_blocks(sample.task), normed, strict=True)
         ]
         means = torch.stack([torch.stack(weights[-depth:]).mean(dim=0) for depth in (1, 3, len(weights))], dim=1)
         on_data = means.sum(dim=-1)
@@ -104,14 +98,11 @@ def slot_attention(sample: Sample) -> tuple[Array, Array, float]:
 def attention_inputs(
     task: SpacingTask, inputs: Float[Tensor, "batch context channels"], control: SlotControl
 ) -> list[Float[Tensor, "batch tokens width"]]:
-    """Per block, what attention's queries, keys and values are made of in a pass of the whole model.
-
-    (batch, context + slots, width) float32: the data, then the slots of the last group, which sees all of both.
-    """
+    """Per block, what queries, keys and values are made of: the data, then the slots of the group that sees all."""
     kept: list[Tensor] = []
     hooks = [
         block.attention_norm.register_forward_hook(lambda module, args, out: kept.append(out))
-        for block in blocks(task.model)
+        for block in _blocks(task)
     ]
     try:
         task.predict(inputs, control)
@@ -128,26 +119,14 @@ def attention_weights(
 ) -> Float[Tensor, "batch heads slots tokens"]:
     """Softmax weights of the last ``number`` tokens over all tokens; ``normed`` as `attention_inputs` has it."""
     width = normed.shape[-1]
-    query = heads(F.linear(normed[:, -number:], block.qkv.weight[:width]), block)
-    key = heads(F.linear(normed, block.qkv.weight[width : 2 * width]), block)
+    query = block.heads(F.linear(normed[:, -number:], block.qkv.weight[:width]))
+    key = block.heads(F.linear(normed, block.qkv.weight[width : 2 * width]))
     weights: Tensor = (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(dim=-1)
     return weights
 
 
-def windows_at_once(config: SpacingConfig) -> int:
-    """How many windows' normed inputs of all blocks, with queries and keys, fit into 256 MiB; at most 32."""
-    floats = 3 * config.depth * config.width * (config.context + config.n_slots)
-    return int(min(max(_MAX_FLOATS // floats, 1), 32))
-
-
-def blocks(model: SpacingModel) -> list[Block]:
-    """The model's blocks, first to last."""
-    return [cast(Block, block) for block in model.blocks]
-
-
-def heads(x: Float[Tensor, "... tokens width"], block: Block) -> Float[Tensor, "... heads tokens width_of_head"]:
-    """Queries, keys or values as attention takes them."""
-    return x.view(*x.shape[:-1], block.n_heads, -1).transpose(-3, -2)
+def _blocks(task: SpacingTask) -> list[Block]:
+    return [cast(Block, block) for block in task.model.blocks]
 
 
 def _spread(centres: Array) -> float:

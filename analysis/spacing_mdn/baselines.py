@@ -22,40 +22,29 @@ from numpy.typing import NDArray
 
 from analysis.diagnose.api import Baseline
 from trainables.api import Split
+from trainables.arrays import Array
 from trainables.spacing_mdn.data.source import Part, SpacingData, load
 from trainables.spacing_mdn.linear import fit_ar
 
-Array = NDArray[np.float64]
-
-AR_ORDERS = (1, 8, 16, 32, 64)
-ADAPTIVE = ((32, 256), (64, 256), (64, 1024))
-"""(order, spacings fitted on) of the baselines that are fitted anew for every spacing."""
-MAX_TARGETS = 5_000
-"""Spacings that an adaptive baseline is scored on, evenly spread over the split; all of them if there are fewer."""
-
+_AR_ORDERS = (1, 8, 16, 32, 64)
+_ADAPTIVE = ((32, 256), (64, 256), (64, 1024))  # (order, spacings fitted on) of those fitted anew for every spacing
+_MAX_TARGETS = 5_000  # that an adaptive baseline is scored on, evenly spread over the split
 _BATCH = 100  # targets whose design matrices are held at once
 
 
 def baselines(
     dataset: str, data_dir: Path, *, split: Split = "test", config: Mapping[str, Any] | None = None
 ) -> list[Baseline]:
-    """Score every baseline on all spacings of one split, in nats per spacing.
+    """Score every baseline on all spacings of one split, in nats per spacing; see `analysis.diagnose.api.Baselines`.
 
-    Args:
-        dataset: one of the family ``spacing_mdn``.
-        data_dir: root of all data.
-        split: ``test`` is predicted from fits on train and val, ``val`` from fits on train.
-        config: plays no part: every spacing is a target of every model.
-
-    Raises:
-        DataError: the set is unknown, missing or corrupt.
+    ``config`` plays no part: every spacing is a target of every model.
     """
-    below, target = _below(load(dataset, data_dir), split)
+    below, target = below_and_in(load(dataset, data_dir), split)
     rows = [Baseline("Wigner surmise", wigner_nll(target.spacings), "marginal density, nothing fitted")]
-    rows += [_global_ar(below, target, order, degree=0) for order in AR_ORDERS]
+    rows += [_global_ar(below, target, order, degree=0) for order in _AR_ORDERS]
     if np.ptp(below.log_height) > 0.0:
-        rows.append(_global_ar(below, target, AR_ORDERS[-1], degree=2))
-    return rows + [_adaptive_ar(below, target, order, window) for order, window in ADAPTIVE]
+        rows.append(_global_ar(below, target, _AR_ORDERS[-1], degree=2))
+    return rows + [_adaptive_ar(below, target, order, window) for order, window in _ADAPTIVE]
 
 
 def wigner_nll(spacings: Array) -> float:
@@ -81,9 +70,6 @@ def adaptive_nll(series: Array, targets: NDArray[np.int64], order: int, window: 
 
     Returns:
         Mean negative log density in nats, and its standard error over targets taken as independent.
-
-    Raises:
-        ValueError: the window is too short for the order, or a target lies too low.
     """
     if window <= 2 * order + 1:
         raise ValueError(
@@ -140,8 +126,8 @@ def _normal_equations(context: Array, order: int) -> tuple[Array, Array]:
     return products[:, :-1, :-1], products[:, :-1, -1]
 
 
-def _below(data: SpacingData, split: Split) -> tuple[Part, Part]:
-    """Everything under the split, and the split."""
+def below_and_in(data: SpacingData, split: Split) -> tuple[Part, Part]:
+    """All that lies under the split in height, and the split."""
     if split == "val":
         return data.train, data.val
     spacings = np.concatenate([data.train.spacings, data.val.spacings])
@@ -161,7 +147,7 @@ def _global_ar(below: Part, target: Part, order: int, degree: int) -> Baseline:
 
 def _adaptive_ar(below: Part, target: Part, order: int, window: int) -> Baseline:
     series = np.concatenate([below.spacings[-window:], target.spacings])
-    step = -(-len(target.spacings) // MAX_TARGETS)
+    step = -(-len(target.spacings) // _MAX_TARGETS)
     targets = np.arange(window, len(series), step)
     nll, error = adaptive_nll(series, targets, order, window)
     note = f"refitted for each of {len(targets)} spacings on the {window} before it; standard error {error:.3f}"

@@ -23,15 +23,12 @@ from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.stats.interval import NORMAL_95, Interval
+from trainables.arrays import Array
 
-MAX_KS = 0.02
-"""Kolmogorov-Smirnov distance of the PIT from uniform."""
-
+_MAX_KS = 0.02  # Kolmogorov-Smirnov distance of the PIT from uniform
 _BINS = 20
 _PAIRS = 1 << 22  # pairs of components that are held at once
 _INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
-
-Array = NDArray[np.float64]
 
 
 @diagnostic("N: calibration")
@@ -48,11 +45,11 @@ def _judge(transformed: Array, scores: Array) -> Finding:
     number = len(transformed)
     ks, chance = ks_distance(transformed), float(kstwo.ppf(0.95, number))
     inside = [mean_interval((np.abs(transformed - 0.5) <= share / 2).astype(np.float64)) for share in (0.5, 0.9)]
-    found = verdict(ks, lambda value: value < MAX_KS)
+    found = verdict(ks, lambda value: value < _MAX_KS)
     meaning = {
         "pass": "the densities are as wide as they should be",
         "fail": "the densities are wrong in width or place",
-    }.get(found, f"these targets cannot tell whether it is below {MAX_KS}")
+    }.get(found, f"these targets cannot tell whether it is below {_MAX_KS}")
     return answer(
         found,
         f"Targets fall into the predicted densities unevenly by {shown(ks)} (KS distance; chance alone reaches "
@@ -66,7 +63,7 @@ def _judge(transformed: Array, scores: Array) -> Finding:
             "crps": mean_interval(scores),
             "num_targets": float(number),
         },
-        {"ks": MAX_KS},
+        {"ks": _MAX_KS},
         (_plot(transformed),),
     )
 

@@ -9,23 +9,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
+from analysis.spacing_mdn.slots import nll_under
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.stats.interval import Interval
+from trainables.arrays import Array
 from trainables.errors import DataError
 from trainables.spacing_mdn.data.source import load
 from trainables.spacing_mdn.linear import fit_ar
 from trainables.spacing_mdn.sample import Sample
-from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
 
-Array = NDArray[np.float64]
-
-MAX_SHARE = 0.3
-"""Largest share of the gain over AR(1) that may be lost with the IDs."""
+_MAX_SHARE = 0.3  # of the gain over AR(1) that may be lost with the IDs
 _MIN_GAIN = 1e-3  # nats; a resample without gain makes the share large, not infinite
 
 
@@ -41,10 +38,7 @@ def content_only(subject: Any) -> Finding:
         raise NoEvidence("The model has no slots, so there are no IDs to take away.")
     if not setting.ids:
         raise NoEvidence("The model is evaluated without IDs (eval_slot_id_mode off).")
-    predictions = predict_settings(sample, (setting, SlotControl(ids=False, content=setting.content)))
-    before, after = (score(sample, prediction).cpu().numpy() for prediction in predictions)
-    if not (np.isfinite(before).all() and np.isfinite(after).all()):
-        raise NoEvidence("The model's density is not finite on sampled windows.")
+    before, after = nll_under(sample, (setting, SlotControl(ids=False, content=setting.content)))
     try:
         data = load(subject.config.data, subject.data_dir)
     except DataError as error:
@@ -54,14 +48,10 @@ def content_only(subject: Any) -> Finding:
 
 def _judge(before: Array, after: Array, linear: Array) -> Finding:
     change, gain = mean_interval(after - before), mean_interval(linear - before)
-    values: dict[str, Value] = {
-        "nll": mean_interval(before),
-        "nll_content_only": mean_interval(after),
-        "nll_ar1": mean_interval(linear),
-        "change": change,
-        "gain": gain,
-    }
-    plots = (_plot(values),)
+    named = {"nll": before, "nll_content_only": after, "nll_ar1": linear}
+    levels = {name: mean_interval(nll) for name, nll in named.items()}
+    values: dict[str, Value] = {**levels, "change": change, "gain": gain}
+    plots = (_plot(list(levels.values())),)
     if gain.value <= 0.0 or gain.low <= 0.0:
         beats = "gains nothing that stands out" if gain.value > 0.0 else "gains nothing"
         return answer(
@@ -69,33 +59,29 @@ def _judge(before: Array, after: Array, linear: Array) -> Finding:
             f"The model {beats} over the linear predictor AR(1) (its NLL is lower by {shown(gain)} nats), so no "
             f"gain can be lost with the IDs; taking them away changes the NLL by {shown(change)} nats.",
             values,
-            {"share": MAX_SHARE},
+            {"share": _MAX_SHARE},
             plots,
         )
     share = interval(_share, np.stack([after - before, linear - before], axis=1))
-    good = share.value <= MAX_SHARE
+    good = share.value <= _MAX_SHARE
     meaning = "most of what the model knows does not hang on IDs" if good else "the model leans on slot IDs"
     return answer(
-        verdict(share, lambda value: value <= MAX_SHARE),
+        verdict(share, lambda value: value <= _MAX_SHARE),
         f"Without slot IDs the NLL changes by {shown(change)} nats, {shown(share)} of the {gain.value:.3f} nats "
         f"that the model gains over the linear predictor AR(1): {meaning}.",
         {**values, "share": share},
-        {"share": MAX_SHARE},
+        {"share": _MAX_SHARE},
         plots,
     )
 
 
 def ar1_nll(sample: Sample, train: Array) -> Array:
-    """(windows,) mean NLL in nats of each window's own targets under an AR(1) fitted on ``train``.
-
-    The targets are those of `Sample.nll`: the spacing after the window, or its last ``eval_tail`` ones.
-    """
+    """(windows,) mean NLL in nats of the targets of `Sample.nll` under an AR(1) fitted on ``train``."""
     config = sample.task.config
     model = fit_ar(train, 1)
     spacings = sample.task.part(sample.split).spacings
-    tail = 1 if config.layout == "postfix" else config.eval_tail
     last = sample.starts.cpu().numpy() + config.context
-    targets = last[:, None] + np.arange(1 - tail, 1)
+    targets = last[:, None] + np.arange(1 - config.scored, 1)
     residuals = model.residuals(np.stack([spacings[targets - 1], spacings[targets]], axis=-1))[..., 0]
     scores = 0.5 * np.square(residuals / model.sigma) + np.log(model.sigma * np.sqrt(2.0 * np.pi))
     means: Array = scores.mean(axis=1)
@@ -107,9 +93,7 @@ def _share(pairs: Array) -> float:
     return float(change / max(gain, _MIN_GAIN))
 
 
-def _plot(values: dict[str, Value]) -> Plot:
-    shown_values = [values[name] for name in ("nll", "nll_content_only", "nll_ar1")]
-    bars = [value for value in shown_values if isinstance(value, Interval)]
+def _plot(bars: list[Interval]) -> Plot:
     return Plot(
         "NLL with and without slot IDs",
         "predictor",

@@ -16,21 +16,17 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import RUNS, finite_sweep
 from analysis.stats.bootstrap import mean_interval
 from analysis.stats.interval import NORMAL_95, Interval
+from trainables.arrays import Array
 
-MAX_STD = 0.05
-"""Nats between runs, standard deviation."""
-
+_MAX_STD = 0.05  # nats between runs
 _DRAWS = 4000
 _SEED = 8128
-
-Array = NDArray[np.float64]
 
 
 @diagnostic("H: cross-block stability")
@@ -46,7 +42,7 @@ def cross_block(subject: Any) -> Finding:
     if min(len(run) for run in runs) < 2:
         raise NoEvidence(f"The split holds {len(swept.nll)} targets: too few for {RUNS} runs.")
     means = [mean_interval(run, seed=index) for index, run in enumerate(runs)]
-    heights = np.repeat(subject.task.part(subject.sample.split).log_height, 256)[swept.positions]
+    heights = subject.task.part(subject.sample.split).log_height_per_point()[swept.positions]
     at = [float(heights[swept.run == index].mean()) for index in range(RUNS)]
     return _judge(means, at, mean_interval(swept.nll), len(swept.nll))
 
@@ -56,11 +52,11 @@ def _judge(runs: list[Interval], heights: list[float], nll: Interval, num: int) 
     errors = np.array([run.half_width / NORMAL_95 for run in runs])
     std, chance = spread(means, errors)
     seen, reach = float(means.std(ddof=1)), float(np.ptp(means))
-    found: Verdict = verdict(std, lambda value: value < MAX_STD)
+    found: Verdict = verdict(std, lambda value: value < _MAX_STD)
     if found == "pass" and reach > chance:
         found = "warn"
     by_chance = "no more" if reach <= chance else "more"
-    meaning = "as good at every height" if std.value < MAX_STD else "better at some heights than at others"
+    meaning = "as good at every height" if std.value < _MAX_STD else "better at some heights than at others"
     if found == "warn":
         meaning += ", as far as these targets tell"
     return answer(
@@ -77,17 +73,13 @@ def _judge(runs: list[Interval], heights: list[float], nll: Interval, num: int) 
             "variation": seen / max(abs(float(means.mean())), 1e-9),
             "num_targets": float(num),
         },
-        {"std": MAX_STD, "range": chance},
+        {"std": _MAX_STD, "range": chance},
         (_plot(runs, heights, nll),),
     )
 
 
 def spread(means: Array, errors: Array) -> tuple[Interval, float]:
-    """How far runs differ beyond the errors of their means, and the range that errors alone reach in 95%.
-
-    Args:
-        means: (runs,), two or more.
-        errors: (runs,), the standard error of each.
+    """How far runs differ beyond the standard ``errors`` of their means, and the range that errors reach in 95%.
 
     Returns:
         The standard deviation between runs, never negative, with a 95% interval; the range, in the units of ``means``.
@@ -101,12 +93,6 @@ def spread(means: Array, errors: Array) -> tuple[Interval, float]:
 
 
 def _plot(runs: list[Interval], heights: list[float], nll: Interval) -> Plot:
+    label = "log height, ln(t / 2 pi)" if np.ptp(heights) > 0.0 else "log height (none in this data set)"
     series = Series.of("run, with its 95% interval", runs, heights)
-    return Plot(
-        "NLL by height",
-        "log height, ln(t / 2 pi)" if np.ptp(heights) > 0.0 else "log height (none in this data set)",
-        "NLL (nats per spacing)",
-        "points",
-        (series,),
-        lines={"mean": nll.value},
-    )
+    return Plot("NLL by height", label, "NLL (nats per spacing)", "points", (series,), lines={"mean": nll.value})

@@ -11,21 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
-from analysis.diagnose.verdicts import shown, verdict
+from analysis.diagnose.verdicts import require_finite, shown, verdict
 from analysis.stats.bootstrap import interval
+from trainables.arrays import Array
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import slot_gradients
 
-Array = NDArray[np.float64]
-
-MIN_RANK_SHARE = 0.5
-"""Components over slots; it has to be above."""
-HELD = 0.9
-"""Share of the squared gradients that the counted components hold."""
-
+_MIN_RANK_SHARE = 0.5  # components over slots; it has to be above
+_HELD = 0.9  # of the squared gradients, by the counted components
 _RESAMPLES = 500  # each is an eigenvalue problem
 
 
@@ -40,14 +35,13 @@ def gradient_rank(subject: Any) -> Finding:
     if config.n_slots < 2:
         raise NoEvidence("There is one slot: its gradients have no other to differ from.")
     products = gradient_products(subject.sample)
-    if not np.isfinite(products).all():
-        raise NoEvidence("Gradients of the slots are not finite on sampled windows.")
+    require_finite("Gradients of the slots are not finite on sampled windows.", products)
     if not products.any():
         raise NoEvidence("No gradient reaches the slots: the prediction does not depend on them.")
     held = _held(products)
     components = _components(products)
     share = interval(lambda part: _components(part) / config.n_slots, products, num=_RESAMPLES)
-    good = share.value > MIN_RANK_SHARE
+    good = share.value > _MIN_RANK_SHARE
     meaning = "slots are trained apart" if good else "half of the slots or fewer could take in all of them"
     plot = Plot(
         "Directions of the slots' gradients",
@@ -55,14 +49,14 @@ def gradient_rank(subject: Any) -> Finding:
         "share of squared gradients held",
         "line",
         (Series("sampled windows", tuple(range(1, config.n_slots + 1)), tuple(held.tolist())),),
-        lines={f"{HELD:.0%}": HELD},
+        lines={f"{_HELD:.0%}": _HELD},
     )
     return answer(
-        verdict(share, lambda value: value > MIN_RANK_SHARE),
-        f"{components} of {config.n_slots} directions hold {HELD:.0%} of the gradients that train the slots "
+        verdict(share, lambda value: value > _MIN_RANK_SHARE),
+        f"{components} of {config.n_slots} directions hold {_HELD:.0%} of the gradients that train the slots "
         f"(share {shown(share, 2)}): {meaning}.",
         {"rank_share": share, "components": float(components), "first_share": float(held[0])},
-        {"rank_share": MIN_RANK_SHARE},
+        {"rank_share": _MIN_RANK_SHARE},
         (plot,),
     )
 
@@ -83,4 +77,4 @@ def _held(products: Array) -> Array:
 
 def _components(products: Array) -> int:
     # Rounding must not ask for one more component than exact arithmetic would.
-    return int(np.argmax(_held(products) >= HELD - 1e-9)) + 1
+    return int(np.argmax(_held(products) >= _HELD - 1e-9)) + 1

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
+from analysis.spacing_mdn.slots import nll_under
 from analysis.stats.bootstrap import mean_interval
 from trainables.spacing_mdn.sample import Sample
-from trainables.spacing_mdn.settings import predict_settings, score
 from trainables.spacing_mdn.slots import SlotControl
 
-MIN_CHANGE = 0.02
-"""Nats that contents are worth at least, in the mean."""
+_MIN_CHANGE = 0.02  # nats that contents are worth at least, in the mean
 
 
 @diagnostic("L: ID only, contents zeroed")
@@ -32,14 +29,10 @@ def id_only(subject: Any) -> Finding:
         raise NoEvidence("The model has no slots, so there are no contents to zero.")
     if not setting.content:
         raise NoEvidence("The model is trained and evaluated without contents (content_mode zeroed).")
-    controls = (setting, SlotControl(ids=setting.ids, content=False))
-    before, after = (score(sample, prediction) for prediction in predict_settings(sample, controls))
-    if not torch.isfinite(before).all() or not torch.isfinite(after).all():
-        raise NoEvidence("The model's density is not finite on sampled windows.")
-    change = mean_interval((after - before).cpu().numpy())
-    own, without = mean_interval(before.cpu().numpy()), mean_interval(after.cpu().numpy())
+    before, after = nll_under(sample, (setting, SlotControl(ids=setting.ids, content=False)))
+    change, own, without = (mean_interval(nll) for nll in (after - before, before, after))
     meaning = "contents carry next to nothing, the model would do without them"
-    if abs(change.value) >= MIN_CHANGE:
+    if abs(change.value) >= _MIN_CHANGE:
         meaning = "contents carry something" if change.value > 0.0 else "contents do harm on these windows"
     plot = Plot(
         "NLL with and without the slots' contents",
@@ -50,10 +43,10 @@ def id_only(subject: Any) -> Finding:
         x_ticks=("content and ID", "ID only"),
     )
     return answer(
-        verdict(change, lambda value: value >= MIN_CHANGE),
+        verdict(change, lambda value: value >= _MIN_CHANGE),
         f"With the slots' contents zeroed and only their IDs left, the NLL changes by {shown(change)} nats "
         f"(from {own.value:.3f}): {meaning}.",
         {"nll": own, "nll_id_only": without, "change": change},
-        {"change": MIN_CHANGE},
+        {"change": _MIN_CHANGE},
         (plot,),
     )

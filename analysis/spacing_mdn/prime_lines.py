@@ -19,24 +19,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import welch
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.interval import NORMAL_95, Interval
+from trainables.arrays import Array
 from trainables.spacing_mdn.data.source import BLOCK, Part
 
-MAX_SHARE_LEFT = 0.9
-"""A model that leaves more of the lines than this has learned next to nothing of them, and is warned of."""
-
+_MAX_SHARE_LEFT = 0.9  # a model that leaves more of the lines has learned next to nothing of them, and is warned of
 _GROUPS = 32
 _SEGMENT = 128  # spacings in a segment of the spectrum
 _MOST_PRIMES = 200
 _MAX_MISFIT = 4.0  # zeros; the count of zeros strays from the smooth one by less wherever it has been computed
-
-Array = NDArray[np.float64]
 
 
 @diagnostic("P: prime lines in the residuals")
@@ -62,10 +58,10 @@ def prime_lines(subject: Any) -> Finding:
     return _judge(lines, swept, np.log(primes) / log_heights.mean())
 
 
-def _judge(lines: Lines, swept: Sweep, frequencies: Array) -> Finding:
+def _judge(lines: _Lines, swept: Sweep, frequencies: Array) -> Finding:
     number, left = len(frequencies), lines.share_left
-    found = verdict(left, lambda value: value < MAX_SHARE_LEFT)
-    meaning = "has learned part of them" if left.value < MAX_SHARE_LEFT else "has learned next to nothing of them"
+    found = verdict(left, lambda value: value < _MAX_SHARE_LEFT)
+    meaning = "has learned part of them" if left.value < _MAX_SHARE_LEFT else "has learned next to nothing of them"
     return answer(
         "warn" if found == "fail" else found,
         f"The lines of the {number} lowest primes hold {100 * lines.of_spacings.value:.0f}% of the variance of the "
@@ -77,20 +73,14 @@ def _judge(lines: Lines, swept: Sweep, frequencies: Array) -> Finding:
             "num_primes": float(number),
             "num_targets": float(len(swept.targets)),
         },
-        {"share_left": MAX_SHARE_LEFT},
+        {"share_left": _MAX_SHARE_LEFT},
         (_line_plot(lines, frequencies), _spectrum(swept)),
     )
 
 
 @dataclass(frozen=True)
-class Lines:
-    """What was fitted at the lines.
-
-    Attributes:
-        share_left: variance at the lines in the residuals, over that in the spacings.
-        of_spacings, of_residuals: variance at the lines, over all variance.
-        power: (2, primes) variance of each line's sine, in spacings squared; spacings first, then residuals.
-    """
+class _Lines:
+    """What was fitted at the lines: shares of variance, and (2, primes) the variance of each line in each series."""
 
     share_left: Interval
     of_spacings: Interval
@@ -130,40 +120,35 @@ def resolved_primes(log_height: float, num_targets: int) -> Array:
     return np.flatnonzero(sieve)[:_MOST_PRIMES].astype(np.float64)
 
 
-def fit_lines(heights: Array, primes: Array, spacings: Array, residuals: Array) -> Lines:
-    """Fit sines of every prime's frequency to both series.
-
-    Args:
-        heights: (n,) from `smooth_heights`.
-        primes: (m,), 4 m well below n.
-        spacings, residuals: (n,); their means play no part.
-    """
+def fit_lines(heights: Array, primes: Array, spacings: Array, residuals: Array) -> _Lines:
+    """Fit sines of every prime's frequency to both series along ``heights``; the means of the series play no part."""
     phase = heights[:, None] * np.log(primes)
     design = np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
     series = np.stack([spacings - spacings.mean(), residuals - residuals.mean()], axis=1)
-    # Sums over stretches: leaving one out is a subtraction.
+    # Sums over stretches: leaving one out is a subtraction, not another pass over the targets.
     parts = np.array_split(np.arange(len(heights)), _GROUPS)
     gram = np.stack([design[part].T @ design[part] for part in parts])
     moment = np.stack([design[part].T @ series[part] for part in parts])
     energy = np.stack([np.square(series[part]).sum(axis=0) for part in parts])
-    sizes = np.array([len(part) for part in parts])
-    whole = _ratios(gram.sum(axis=0), moment.sum(axis=0), energy.sum(axis=0), len(heights))
+    sums = [part.sum(axis=0) for part in (gram, moment, energy)]
+    whole = _ratios(sums, len(heights))
     without = np.stack(
         [
-            _ratios(gram.sum(axis=0) - g, moment.sum(axis=0) - m, energy.sum(axis=0) - e, len(heights) - int(size))
-            for g, m, e, size in zip(gram, moment, energy, sizes, strict=True)
+            _ratios([total - own for total, own in zip(sums, group, strict=True)], len(heights) - len(part))
+            for part, *group in zip(parts, gram, moment, energy, strict=True)
         ]
     )
     error = np.sqrt((_GROUPS - 1) / _GROUPS * np.square(without - without.mean(axis=0)).sum(axis=0))
     half = NORMAL_95 * error
     bounds = zip(whole, whole - half, whole + half, strict=True)
-    left, of_spacings, of_residuals = (Interval(*(float(x) for x in triple)) for triple in bounds)
-    amplitude = np.linalg.solve(gram.sum(axis=0), moment.sum(axis=0)).T.reshape(2, 2, -1)
-    return Lines(left, of_spacings, of_residuals, np.square(amplitude).sum(axis=1) / 2.0)
+    left, of_spacings, of_residuals = (Interval(*map(float, triple)) for triple in bounds)
+    amplitude = np.linalg.solve(sums[0], sums[1]).T.reshape(2, 2, -1)
+    return _Lines(left, of_spacings, of_residuals, np.square(amplitude).sum(axis=1) / 2.0)
 
 
-def _ratios(gram: Array, moment: Array, energy: Array, number: int) -> Array:
-    """Share left, share of the spacings and share of the residuals at the lines, from sums over targets."""
+def _ratios(sums: list[Array], number: int) -> Array:
+    """Share left, share of the spacings and share of the residuals at the lines, from sums over ``number`` targets."""
+    gram, moment, energy = sums
     explained = (moment * np.linalg.solve(gram, moment)).sum(axis=0)
     fitted = len(gram)
     noise = (energy - explained) / (number - fitted - 1)
@@ -173,7 +158,7 @@ def _ratios(gram: Array, moment: Array, energy: Array, number: int) -> Array:
     return np.array([lines[1] / lines[0], *of_each])
 
 
-def _line_plot(lines: Lines, frequencies: Array) -> Plot:
+def _line_plot(lines: _Lines, frequencies: Array) -> Plot:
     x = tuple(frequencies.tolist())
     named = zip(("spacings", "residuals"), lines.power, strict=True)
     return Plot(

@@ -10,17 +10,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
-from analysis.diagnose.verdicts import shown
+from analysis.diagnose.verdicts import require_finite, shown
+from analysis.spacing_mdn.slots import entropies
 from analysis.stats.bootstrap import interval, mean_interval
+from trainables.arrays import Array
 from trainables.spacing_mdn.settings import predict_settings
 
-ONE_SLOT = 0.9
-"""Mean weight from which one slot counts as the only one that is read."""
-
-Array = NDArray[np.float64]
+_ONE_SLOT = 0.9  # mean weight from which one slot counts as the only one that is read
 
 
 @diagnostic("D: readout weights")
@@ -38,12 +36,11 @@ def readout(subject: Any) -> Finding:
     readout = predict_settings(sample, [sample.setting])[0].readout
     assert readout is not None  # postfix
     weights: Array = readout[:, -1].double().cpu().numpy()
-    if not np.isfinite(weights).all():
-        raise NoEvidence("Weights of the readout are not finite on sampled windows.")
+    require_finite("Weights of the readout are not finite on sampled windows.", weights)
     each = [mean_interval(column) for column in weights.T]
     largest = interval(lambda drawn: drawn.mean(axis=0).max(), weights)
     entropy = mean_interval(entropies(weights))
-    alone = largest.value >= ONE_SLOT
+    alone = largest.value >= _ONE_SLOT
     first = int(np.argmax(weights.mean(axis=0)))
     meaning = "the others are hardly read" if alone else "the prediction is pooled over several slots"
     return answer(
@@ -57,22 +54,14 @@ def readout(subject: Any) -> Finding:
             "spread": interval(lambda drawn: float(drawn.std(axis=0).mean()), weights),
             **{f"slot_{slot}": weight for slot, weight in enumerate(each)},
         },
-        {"largest": ONE_SLOT},
+        {"largest": _ONE_SLOT},
         (
-            Plot(
+            Plot.bars(
                 "Readout weights, mean over windows",
                 "slot",
                 "weight",
-                "bar",
-                (Series.of("mean weight", each),),
+                Series.of("mean weight", each),
                 lines={"even": 1.0 / config.n_slots},
-                x_ticks=tuple(str(slot) for slot in range(config.n_slots)),
             ),
         ),
     )
-
-
-def entropies(shares: Array) -> Array:
-    """Entropy in nats of shares that sum to 1 along the last axis; a share of 0 counts nothing."""
-    values: Array = -(shares * np.log(np.where(shares > 0.0, shares, 1.0))).sum(axis=-1)
-    return values

@@ -1,10 +1,9 @@
 """G: does the model stay sane when it goes on from its own predictions?
 
 What it is: from evenly spread sampled windows the model predicts 200 spacings in a row, each time feeding the mean of
-its mixture back as if it were the next spacing, all inputs recomputed from the series so far as `predict.predict_next`
-computes them. Reported is the mean absolute error of the spacing 1, 10, 50 and 200 steps ahead, judged the slope of its
-logarithm on the logarithm of the horizon. The mean, and not a draw, is fed back: nothing is random, and the error of
-one step is the model's own.
+its mixture back as if it were the next spacing, all inputs recomputed from the series so far. Reported is the mean
+absolute error of the spacing 1, 10, 50 and 200 steps ahead, judged the slope of its logarithm on the logarithm of the
+horizon. The mean, and not a draw, is fed back: nothing is random, and the error of one step is the model's own.
 What it is not: a forecast that is expected to be good. Spacings are a stationary series with a short memory, so a sound
 model's error rises to that of always predicting 1 and stays there (a slope near 0); one that amplifies its own errors
 leaves it behind. A density so sharp that its error grew tenfold and more up to that level would fail as well.
@@ -16,23 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, answer, diagnostic
-from analysis.diagnose.verdicts import shown, verdict
+from analysis.diagnose.verdicts import require_finite, shown, verdict
 from analysis.stats.bootstrap import interval, mean_interval
+from trainables.arrays import Array
 from trainables.spacing_mdn.config import SpacingConfig
-from trainables.spacing_mdn.model import SpacingModel
+from trainables.spacing_mdn.predict import inputs_of, min_past
 from trainables.spacing_mdn.sample import Sample
-from trainables.spacing_mdn.windows import RESIDUAL_GAIN
 
-Array = NDArray[np.float64]
-
-HORIZONS = (1, 10, 50, 200)
-MAX_SLOPE = 0.5
-
+_HORIZONS = (1, 10, 50, 200)
+_MAX_SLOPE = 0.5
 _MIN_WINDOWS, _MAX_WINDOWS = 8, 16
 _CPU_BUDGET = 2.5e12  # multiplications, which 8 windows of preset e4 take: about half a minute on two cores
 _SMALLEST = 1e-12  # an error of exactly 0 has no logarithm
@@ -47,24 +41,23 @@ def rollout_drift(subject: Any) -> Finding:
     sample: Sample = subject.sample
     chosen = chosen_windows(sample)
     if not len(chosen):
-        raise NoEvidence(f"No sampled window is followed by {HORIZONS[-1]} spacings of its split to compare with.")
-    predicted = rollout(sample, chosen, HORIZONS[-1])
+        raise NoEvidence(f"No sampled window is followed by {_HORIZONS[-1]} spacings of its split to compare with.")
+    predicted = rollout(sample, chosen, _HORIZONS[-1])
     spacings = sample.task.part(sample.split).spacings
     first = sample.starts.cpu().numpy()[chosen] + subject.config.context
-    truth = spacings[first[:, None] + np.arange(HORIZONS[-1])]
+    truth = spacings[first[:, None] + np.arange(_HORIZONS[-1])]
     errors = np.abs(predicted - truth)
-    if not np.isfinite(errors[:, 0]).all():
-        raise NoEvidence("The model's prediction is not finite on sampled windows.")
+    require_finite("The model's prediction is not finite on sampled windows.", errors[:, 0])
     return _judge(errors, float(np.abs(truth - 1.0).mean()))
 
 
 def _judge(errors: Array, constant: float) -> Finding:
     finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(errors))
     values: dict[str, Value] = {
-        f"error_{horizon}": mean_interval(errors[:, horizon - 1], 1) for horizon in HORIZONS if finite[horizon - 1]
+        f"error_{horizon}": mean_interval(errors[:, horizon - 1], 1) for horizon in _HORIZONS if finite[horizon - 1]
     }
     values |= {"error_constant": constant, "windows": float(len(errors))}
-    threshold, plots = {"slope": MAX_SLOPE}, (_plot(errors[:, finite], constant),)
+    threshold, plots = {"slope": _MAX_SLOPE}, (_plot(errors[:, finite], constant),)
     if not finite.all():
         steps = int(np.argmin(finite)) + 1
         return answer(
@@ -74,15 +67,15 @@ def _judge(errors: Array, constant: float) -> Finding:
             threshold,
             plots,
         )
-    at = errors[:, [horizon - 1 for horizon in HORIZONS]]
+    at = errors[:, [horizon - 1 for horizon in _HORIZONS]]
     slope = interval(_slope, at, block=1)
     means = at.mean(axis=0)
-    good = slope.value < MAX_SLOPE
+    good = slope.value < _MAX_SLOPE
     meaning = "its errors do not feed on themselves" if good else "its errors feed on themselves, it runs away"
     return answer(
-        verdict(slope, lambda value: value < MAX_SLOPE),
+        verdict(slope, lambda value: value < _MAX_SLOPE),
         f"Fed with its own predictions, the model misses by {means[0]:.3g} spacings after one step and by "
-        f"{means[-1]:.3g} after {HORIZONS[-1]} (always predicting 1 misses by {constant:.3g}; slope "
+        f"{means[-1]:.3g} after {_HORIZONS[-1]} (always predicting 1 misses by {constant:.3g}; slope "
         f"{shown(slope, 2)}): {meaning}.",
         {**values, "slope": slope},
         threshold,
@@ -93,32 +86,22 @@ def _judge(errors: Array, constant: float) -> Finding:
 def chosen_windows(sample: Sample) -> NDArray[np.int64]:
     """Indices of sampled windows to start from, evenly spread over those with a whole continuation in the split."""
     config = sample.task.config
-    last = len(sample.task.part(sample.split).spacings) - config.context - HORIZONS[-1]
+    last = len(sample.task.part(sample.split).spacings) - config.context - _HORIZONS[-1]
     usable = np.flatnonzero(sample.starts.cpu().numpy() <= last)
     number = _MAX_WINDOWS
     if sample.task.device.type == "cpu":
-        number = min(max(int(_CPU_BUDGET / (HORIZONS[-1] * _multiplications(config))), _MIN_WINDOWS), _MAX_WINDOWS)
+        number = min(max(int(_CPU_BUDGET / (_HORIZONS[-1] * _multiplications(config))), _MIN_WINDOWS), _MAX_WINDOWS)
     if len(usable) <= number:
         return usable
     return usable[np.linspace(0, len(usable) - 1, number).round().astype(np.int64)]
 
 
 def rollout(sample: Sample, chosen: NDArray[np.int64], steps: int) -> Array:
-    """Let the model go on by itself from sampled windows.
-
-    Args:
-        sample: the windows and their model, with its slots as evaluation has them.
-        chosen: (windows,) indices of those to start from.
-        steps: how far.
-
-    Returns:
-        (windows, steps) predicted means; NaN from the first step on at which one of them is not finite.
-    """
+    """(windows, steps) predicted means from the ``chosen`` windows on; NaN from the first step with one not finite."""
     task = sample.task
-    past = task.config.context + task.config.ar_features
     begin = sample.starts.cpu().numpy()[chosen] - task.config.ar_features
     spacings = task.part(sample.split).spacings
-    series = torch.from_numpy(spacings[begin[:, None] + np.arange(past)]).to(task.device)
+    series = torch.from_numpy(spacings[begin[:, None] + np.arange(min_past(task.model))]).to(task.device)
     log_height = sample.log_height[torch.from_numpy(chosen)].to(task.device)
     predicted = np.full((len(chosen), steps), np.nan)
     for step in range(steps):
@@ -131,28 +114,6 @@ def rollout(sample: Sample, chosen: NDArray[np.int64], steps: int) -> Array:
     return predicted
 
 
-def inputs_of(
-    model: SpacingModel, series: Float[Tensor, "windows past"], log_height: Float[Tensor, " windows"]
-) -> Float[Tensor, "windows context channels"]:
-    """Channels of many windows at once, by the arithmetic of `predict.predict_next`.
-
-    Args:
-        model: its buffers hold the linear predictor and the scale of heights.
-        series: (windows, context + ar_features) float64 spacings.
-        log_height: of each window, for a model with ``height_input``.
-    """
-    context, order = model.config.context, model.config.ar_features
-    channels = [series[:, -context:] - 1.0]
-    if order:
-        lags = model.linear_predictor[1:].flip(0)
-        following = model.linear_predictor[0] + series.unfold(1, order, 1) @ lags
-        channels += [RESIDUAL_GAIN * (series[:, order:] - following[:, :-1]), following[:, 1:] - 1.0]
-    if model.config.height_input:
-        mean, std = model.height_scale.tolist()
-        channels.append(((log_height - mean) / std).unsqueeze(1).expand(-1, context))
-    return torch.stack(channels, dim=-1).float()
-
-
 def _multiplications(config: SpacingConfig) -> float:
     """Of one pass of one window, roughly: blocks' matrices, and attention."""
     tokens = config.context + config.n_slots * config.query_cuts
@@ -161,7 +122,7 @@ def _multiplications(config: SpacingConfig) -> float:
 
 def _slope(errors: Array) -> float:
     """Least-squares slope of log mean error on log horizon; (windows, horizons)."""
-    x = np.log(HORIZONS)
+    x = np.log(_HORIZONS)
     x = x - x.mean()
     return float(x @ np.log(np.maximum(errors.mean(axis=0), _SMALLEST)) / (x @ x))
 

@@ -15,22 +15,20 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
+from analysis.spacing_mdn.slots import nll_under
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.stats.interval import Interval
+from trainables.arrays import Array
 from trainables.spacing_mdn.sample import Sample
-from trainables.spacing_mdn.settings import affordable, predict_settings, score, without
+from trainables.spacing_mdn.settings import affordable, without
 
-MIN_CHANGE = 0.02
-"""Nats that the worst absence has to cost."""
-TOGETHER = (1, 2, 4, 8)
-
+_MIN_CHANGE = 0.02  # nats that the worst absence has to cost
+_TOGETHER = (2, 4, 8)
 _DRAWS = 4
 _SEED = 161
-Array = NDArray[np.float64]
 
 
 @diagnostic("A: slot ablation")
@@ -47,16 +45,14 @@ def slot_ablation(subject: Any) -> Finding:
         raise NoEvidence("The model has no slots, so there are none to take away.")
     if reads and number == 1:
         raise NoEvidence("There is one slot, and all that the prediction knows comes through it.")
-    sizes = [size for size in TOGETHER if 1 < size < number]
+    sizes = [size for size in _TOGETHER if size < number]
     sample = affordable(subject.sample, 2 + number + len(sizes) * (1 + _DRAWS))
-    own, *single = nll_without(sample, [(), *((slot,) for slot in range(number))])
+    own, *single = _nll_without(sample, [(), *((slot,) for slot in range(number))])
     singles = np.stack(single) - own
     order = np.argsort(-singles.mean(axis=1), kind="stable").tolist()
     rng = np.random.default_rng(_SEED)
     drawn = [rng.choice(number, size, replace=False).tolist() for size in sizes for _ in range(_DRAWS)]
-    rest = nll_without(sample, [*(order[:size] for size in sizes), range(number), *drawn]) - own
-    if not (np.isfinite(singles).all() and np.isfinite(rest).all()):
-        raise NoEvidence("The model's density is not finite on sampled windows, slots or not.")
+    rest = _nll_without(sample, [*(order[:size] for size in sizes), range(number), *drawn]) - own
     tops = dict(zip([1, *sizes, number], [singles[order[0]], *rest[: len(sizes) + 1]], strict=True))
     at_random = rest[len(sizes) + 1 :].reshape(len(sizes), _DRAWS, len(own)).mean(axis=1)
     randoms = dict(zip([1, *sizes, number], [singles.mean(axis=0), *at_random, tops[number]], strict=True))
@@ -69,8 +65,8 @@ def _judge(own: Array, singles: Array, tops: dict[int, Array], randoms: dict[int
     each = [mean_interval(change) for change in singles]
     top = {size: mean_interval(change) for size, change in tops.items()}
     random = {size: mean_interval(change) for size, change in randoms.items()}
-    judgement = verdict(largest, lambda value: value >= MIN_CHANGE)
-    if largest.value < MIN_CHANGE:
+    judgement = verdict(largest, lambda value: value >= _MIN_CHANGE)
+    if largest.value < _MIN_CHANGE:
         meaning = "the prediction hardly needs them, or each holds what the others hold"
     elif top[number].value <= 0.0:
         judgement, meaning = "warn", "to lose some does harm, but to have none does not"
@@ -89,27 +85,24 @@ def _judge(own: Array, singles: Array, tops: dict[int, Array], randoms: dict[int
             "none_left": top[number],
             "windows": float(len(own)),
         },
-        {"max_change": MIN_CHANGE, "none_left": 0.0},
-        (_bars(each), _curves(top, random)),
+        {"max_change": _MIN_CHANGE, "none_left": 0.0},
+        (
+            Plot.bars(
+                "NLL without one slot",
+                "slot",
+                "change of NLL (nats)",
+                Series.of("slot absent", each),
+                lines={"least that passes": _MIN_CHANGE},
+            ),
+            _curves(top, random),
+        ),
     )
 
 
-def nll_without(sample: Sample, absent: Sequence[Collection[int]]) -> Array:
+def _nll_without(sample: Sample, absent: Sequence[Collection[int]]) -> Array:
     """(sets, windows) NLL in nats with each set of slots absent."""
-    predictions = predict_settings(sample, [without(sample, slots) for slots in absent])
-    return np.stack([score(sample, prediction).cpu().numpy() for prediction in predictions])
-
-
-def _bars(each: Sequence[Interval]) -> Plot:
-    return Plot(
-        "NLL without one slot",
-        "slot",
-        "change of NLL (nats)",
-        "bar",
-        (Series.of("slot absent", each),),
-        lines={"least that passes": MIN_CHANGE},
-        x_ticks=tuple(str(slot) for slot in range(len(each))),
-    )
+    otherwise = "The model's density is not finite on sampled windows, slots or not."
+    return nll_under(sample, [without(sample, slots) for slots in absent], otherwise)
 
 
 def _curves(top: dict[int, Interval], random: dict[int, Interval]) -> Plot:
@@ -123,5 +116,5 @@ def _curves(top: dict[int, Interval], random: dict[int, Interval]) -> Plot:
             Series.of("the most important", list(top.values()), sizes),
             Series.of(f"at random ({_DRAWS} draws)", list(random.values()), sizes),
         ),
-        lines={"least that passes": MIN_CHANGE},
+        lines={"least that passes": _MIN_CHANGE},
     )

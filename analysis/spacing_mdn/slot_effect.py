@@ -10,23 +10,19 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
-from analysis.diagnose.verdicts import verdict
-from analysis.spacing_mdn.readout import entropies
+from analysis.diagnose.verdicts import require_finite, verdict
+from analysis.spacing_mdn.slots import entropies
 from analysis.stats.bootstrap import interval
 from analysis.stats.interval import Interval
-from trainables.spacing_mdn.model import Prediction
+from trainables.arrays import Array
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.settings import affordable, predict_settings, without
 
-MAX_SHARE = 0.6
-HARDLY = 0.004
-"""Largest effect, in mean spacings, below which there is hardly one to share: 1% of the spacings' deviation of 0.4."""
-
+_MAX_SHARE = 0.6
+_HARDLY = 0.004  # mean spacings: a largest effect of 1% of the spacings' deviation is hardly one to share out
 _NOTHING = 1e-6  # spacings: float32 leaves no more of a mean about 1
-Array = NDArray[np.float64]
 
 
 @diagnostic("E: slot effect")
@@ -42,9 +38,8 @@ def slot_effect(subject: Any) -> Finding:
     if number == 1:
         raise NoEvidence("There is one slot, and all the effect is its own.")
     sample = affordable(subject.sample, 1 + number)
-    squares = squared_changes(sample)
-    if not np.isfinite(squares).all():
-        raise NoEvidence("Predicted means are not finite on sampled windows.")
+    squares = _squared_changes(sample)
+    require_finite("Predicted means are not finite on sampled windows.", squares)
     effects = np.sqrt(squares.mean(axis=0))
     if effects.max() <= _NOTHING:
         raise NoEvidence(f"Without any one of its {number} slots the model predicts the same: no effect to share out.")
@@ -57,17 +52,15 @@ def _judge(squares: Array, share: Interval, entropy: Interval) -> Finding:
     number = squares.shape[1]
     each = [interval(lambda drawn: math.sqrt(drawn.mean()), column) for column in squares.T]
     first = int(np.argmax([effect.value for effect in each]))
-    judgement = verdict(share, lambda value: value < MAX_SHARE)
-    if each[first].value < HARDLY:
+    judgement = verdict(share, lambda value: value < _MAX_SHARE)
+    if each[first].value < _HARDLY:
         judgement = "fail" if judgement == "fail" else "warn"
         meaning = "there is hardly an effect to share out"
-    elif share.value < MAX_SHARE:
+    elif share.value < _MAX_SHARE:
         meaning = "no slot makes the prediction by itself"
     else:
         meaning = "one slot makes the prediction"
-    bars = Series.of("slot absent", each)
-    ticks = tuple(str(slot) for slot in range(number))
-    axis = "RMS change (mean spacings)"
+    title, axis = "Change of the predicted mean without one slot", "RMS change (mean spacings)"
     return answer(
         judgement,
         f"Slot {first} moves the predicted mean most, by {each[first].value:.3g} mean spacings: "
@@ -80,27 +73,18 @@ def _judge(squares: Array, share: Interval, entropy: Interval) -> Finding:
             **{f"slot_{slot}": effect for slot, effect in enumerate(each)},
             "windows": float(len(squares)),
         },
-        {"largest_share": MAX_SHARE, "largest_effect": HARDLY},
-        (Plot("Change of the predicted mean without one slot", "slot", axis, "bar", (bars,), x_ticks=ticks),),
+        {"largest_share": _MAX_SHARE, "largest_effect": _HARDLY},
+        (Plot.bars(title, "slot", axis, Series.of("slot absent", each)),),
     )
 
 
-def squared_changes(sample: Sample) -> Array:
-    """(windows, slots) squared change of the predicted mean without each slot, in mean spacings squared.
-
-    The mean of the last prediction; of models that predict at every position, of the last ``eval_tail``, averaged.
-    """
+def _squared_changes(sample: Sample) -> Array:
+    """(windows, slots) squared change of the predicted mean without each slot, in the mean over scored predictions."""
     config = sample.task.config
-    tail = 1 if config.layout == "postfix" else config.eval_tail
-
-    def mean(prediction: Prediction) -> Array:
-        means: Array = (prediction.log_pi.exp() * prediction.mu).sum(dim=-1)[:, -tail:].double().cpu().numpy()
-        return means
-
-    whole, *absent = predict_settings(
-        sample, [without(sample, ()), *(without(sample, (i,)) for i in range(config.n_slots))]
-    )
-    return np.stack([np.square(mean(part) - mean(whole)).mean(axis=1) for part in absent], axis=1)
+    controls = [without(sample, ()), *(without(sample, (slot,)) for slot in range(config.n_slots))]
+    means = ((p.log_pi.exp() * p.mu).sum(dim=-1)[:, -config.scored :] for p in predict_settings(sample, controls))
+    whole, *absent = (mean.double().cpu().numpy() for mean in means)
+    return np.stack([np.square(part - whole).mean(axis=1) for part in absent], axis=1)
 
 
 def _shares(squares: Array) -> Array:

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, answer, diagnostic
-from analysis.diagnose.verdicts import shown, verdict
+from analysis.diagnose.verdicts import require_finite, shown, verdict
+from analysis.spacing_mdn.slots import pairs
 from analysis.stats.bootstrap import mean_interval
+from trainables.arrays import Array
 from trainables.spacing_mdn import settings
 
-MAX_CORRELATION = 0.6
-
+_MAX_CORRELATION = 0.6
 _SILENT = 1e-6  # of the window's longest gradient: below it float32 leaves no direction
-Array = NDArray[np.float64]
 
 
 @diagnostic("C: gradient correlation between slots")
@@ -35,28 +35,26 @@ def slot_gradients(subject: Any) -> Finding:
     if config.n_slots < 2:
         raise NoEvidence("There is one slot, and nothing to correlate its gradient with.")
     gradients = settings.slot_gradients(subject.sample).double().cpu().numpy()
-    if not np.isfinite(gradients).all():
-        raise NoEvidence("Gradients of the NLL are not finite on sampled windows.")
+    require_finite("Gradients of the NLL are not finite on sampled windows.", gradients)
     table, silent = correlations(gradients)
-    first, second = np.triu_indices(config.n_slots, k=1)
-    pairs = np.abs(table[:, first, second])
-    heard = np.isfinite(pairs).any(axis=1)
+    sizes = pairs(table)
+    heard = np.isfinite(sizes).any(axis=1)
     if not heard.any():
         raise NoEvidence("In no window does the NLL pull at two slots: it hangs on one slot or none.")
-    mean = mean_interval(np.nanmean(pairs[heard], axis=1))
-    good = mean.value <= MAX_CORRELATION
+    mean = mean_interval(np.nanmean(sizes[heard], axis=1))
+    good = mean.value <= _MAX_CORRELATION
     meaning = "training pulls them different ways" if good else "training pulls them much the same way"
     return answer(
-        verdict(mean, lambda value: value <= MAX_CORRELATION),
+        verdict(mean, lambda value: value <= _MAX_CORRELATION),
         f"The gradients of two slots correlate by {shown(mean)} in absolute value: {meaning}.",
         {"mean_abs_correlation": mean, "silent_share": float(silent.mean())},
-        {"mean_abs_correlation": MAX_CORRELATION},
+        {"mean_abs_correlation": _MAX_CORRELATION},
         (_plot(table[heard]),),
     )
 
 
 def correlations(gradients: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Pearson correlations over the width of (windows, slots, width), and who has none.
+    """Pearson correlations over the width of (windows, slots, width), and which slots have none.
 
     Returns:
         (windows, slots, slots), NaN where one of the two has no direction, and (windows, slots), True for those.
@@ -73,6 +71,5 @@ def _plot(table: Array) -> Plot:
     known = np.isfinite(table)
     # Pairs that are silent in every window are drawn as 0.
     mean = np.where(known, np.abs(table), 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    ticks = tuple(str(slot) for slot in range(len(mean)))
     title = "Absolute correlation of slots' gradients, mean over windows"
-    return Plot(title, "slot", "slot", "heat", grid=mean.tolist(), x_ticks=ticks)
+    return Plot.table(title, "slot", "slot", mean.tolist())

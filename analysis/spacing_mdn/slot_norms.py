@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, answer, diagnostic
+from analysis.diagnose.verdicts import require_finite
+from trainables.arrays import Array
 
-NEXT_TO_NOTHING = 0.01
-"""Ratio of the shortest to the longest vector below which the shortest counts as absent."""
-
-Array = NDArray[np.float64]
+_NEXT_TO_NOTHING = 0.01  # of the longest vector: a shorter one counts as absent
 
 
 @diagnostic("F: slot norms")
@@ -33,8 +30,7 @@ def slot_norms(subject: Any) -> Finding:
         raise NoEvidence("The model has no slots to measure.")
     with torch.no_grad():
         norms, contents, ids = (_norms(part) for part in (slots(subject.sample.setting), slots.content, slots.ids))
-    if not all(np.isfinite(part).all() for part in (norms, contents, ids)):
-        raise NoEvidence("Slots are not finite numbers.")
+    require_finite("Slots are not finite numbers.", norms, contents, ids)
     longest = float(norms.max())
     ratio = float(norms.min()) / longest if longest > 0.0 else 0.0
     values: dict[str, Value] = {
@@ -46,14 +42,14 @@ def slot_norms(subject: Any) -> Finding:
     }
     if config.norm_cap > 0.0:
         values["capped_share"] = float((norms >= config.norm_cap * (1.0 - 1e-5)).mean())
-    absent = ratio < NEXT_TO_NOTHING
+    absent = ratio < _NEXT_TO_NOTHING
     meaning = "at least one is next to nothing" if absent else "none is next to nothing"
     return answer(
         "warn" if absent else "pass",
         f"The slots' vectors are {norms.min():.3g} to {longest:.3g} long (contents {contents.mean():.3g} and IDs "
         f"{ids.mean():.3g} in the mean): {meaning}.",
         values,
-        {"shortest_to_longest": NEXT_TO_NOTHING},
+        {"shortest_to_longest": _NEXT_TO_NOTHING},
         (_plot(norms, contents, ids, config.norm_cap),),
     )
 
@@ -66,12 +62,6 @@ def _norms(vectors: Tensor) -> Array:
 def _plot(norms: Array, contents: Array, ids: Array, cap: float) -> Plot:
     place = tuple(range(len(norms)))
     parts = (("content + ID", norms), ("content", contents), ("ID", ids))
-    return Plot(
-        "Norms of the slots' vectors",
-        "slot",
-        "Euclidean norm",
-        "bar",
-        tuple(Series(label, place, tuple(part.tolist())) for label, part in parts),
-        lines={"norm_cap": cap} if cap > 0.0 else {},
-        x_ticks=tuple(str(slot) for slot in place),
-    )
+    series = [Series(label, place, tuple(part.tolist())) for label, part in parts]
+    lines = {"norm_cap": cap} if cap > 0.0 else {}
+    return Plot.bars("Norms of the slots' vectors", "slot", "Euclidean norm", *series, lines=lines)

@@ -20,16 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.diagnose.api import NoEvidence
+from trainables.arrays import Array
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.task import SpacingTask
 
 RUNS = 8
-BUDGET = {"cpu": 1.26e12}
-BUDGET_ELSEWHERE = 1e14
-"""Parameters x positions x windows of one sweep."""
-MIN_WINDOWS = 256
 
+_CPU_BUDGET, _BUDGET = 1.26e12, 1e14  # parameters x positions x windows of one sweep, on a CPU and elsewhere
+_MIN_WINDOWS = 256
 _BATCH = 64
 
 
@@ -47,16 +46,16 @@ class Sweep:
 
     positions: NDArray[np.int64]
     run: NDArray[np.int64]
-    targets: NDArray[np.float64]
-    nll: NDArray[np.float64]
+    targets: Array
+    nll: Array
     log_pi: NDArray[np.float32]
     mu: NDArray[np.float32]
     sigma: NDArray[np.float32]
 
     @property
-    def mean(self) -> NDArray[np.float64]:
+    def mean(self) -> Array:
         """(targets,) predicted means."""
-        mean: NDArray[np.float64] = (np.exp(self.log_pi, dtype=np.float64) * self.mu).sum(axis=1)
+        mean: Array = (np.exp(self.log_pi, dtype=np.float64) * self.mu).sum(axis=1)
         return mean
 
     @property
@@ -82,11 +81,7 @@ def sweep(sample: Sample) -> Sweep:
 
 
 def finite_sweep(sample: Sample) -> Sweep:
-    """As `sweep`.
-
-    Raises:
-        NoEvidence: the model's density is not finite everywhere along the split.
-    """
+    """As `sweep`; raises `NoEvidence` where the model's density is not finite all along the split."""
     swept = sweep(sample)
     if not swept.finite:
         raise NoEvidence("The model's density is not finite along the split.")
@@ -96,9 +91,8 @@ def finite_sweep(sample: Sample) -> Sweep:
 def _made(sample: Sample) -> Sweep:
     task, windows = sample.task, sample.task.windows(sample.split)
     config = task.config
-    postfix = config.layout == "postfix"
-    # Elsewhere one window has a run of predictions, and windows at that distance leave no gap between them.
-    tail = 1 if postfix else config.eval_tail
+    # A model that predicts at every position has a run of predictions a window; at that distance they leave no gap.
+    tail = config.scored
     starts = torch.arange(windows.first, windows.last + 1, tail)
     chosen, run = _in_runs(len(starts), _num_windows(task))
     parts: list[list[torch.Tensor]] = []
@@ -119,7 +113,8 @@ def _made(sample: Sample) -> Sweep:
 
 def _num_windows(task: SpacingTask) -> int:
     price = sum(parameter.numel() for parameter in task.model.parameters()) * task.config.context
-    return max(MIN_WINDOWS, int(BUDGET.get(task.device.type, BUDGET_ELSEWHERE) / price))
+    budget = _CPU_BUDGET if task.device.type == "cpu" else _BUDGET
+    return max(_MIN_WINDOWS, int(budget / price))
 
 
 def _in_runs(number: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

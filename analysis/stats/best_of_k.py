@@ -19,10 +19,8 @@ from analysis.stats.interval import Interval
 def expected_min(values: Sequence[float], k: int) -> float:
     """Unbiased estimate of the expected minimum of k seeds: sum_i x_(i) C(n - i, k - 1) / C(n, k), i from 1.
 
-    It is the mean of the minimum over all subsets of k values; +inf counts where a subset has nothing else.
-
-    Raises:
-        ValueError: k is not between 1 and the number of values, or a value is NaN.
+    It is the mean of the minimum over all subsets of k values; +inf counts where a subset has nothing else. Raises
+    ValueError for a NaN, and unless k is between 1 and the number of values.
     """
     n = len(values)
     if not 1 <= k <= n:
@@ -41,9 +39,6 @@ def expected_min_interval(
 
     With five seeds such intervals cover less than they say (Colas 2018, arXiv 1806.08295), and never reach below the
     best value seen: a description of what was seen rather than a test.
-
-    Raises:
-        ValueError: as `expected_min`.
     """
     ordered, rng = sorted(values), random.Random(seed)
     value = expected_min(ordered, k)  # refuses what cannot be resampled
@@ -83,9 +78,6 @@ def otsu(values: Sequence[float]) -> Split | None:
     """The cut with the largest between-class variance (Otsu 1979), over all cuts between different values.
 
     The lowest of equal ones. None for fewer than four values, or if all are equal. O(n log n).
-
-    Raises:
-        ValueError: a value is not finite.
     """
     if not all(map(math.isfinite, values)):
         raise ValueError("otsu takes finite values")
@@ -120,9 +112,6 @@ def best_of_k(
         threshold: given, or that of `otsu` over all candidates.
         success_value: q where no seed of its own succeeded, such as the mean success of all candidates.
         failure_value: q_fail.
-
-    Raises:
-        ValueError: a value is NaN.
     """
     if any(map(math.isnan, values)):
         raise ValueError("best_of_k takes no NaN; a lost seed is counted in `lost`")

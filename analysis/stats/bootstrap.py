@@ -29,20 +29,16 @@ _CHUNK = 1 << 20  # drawn blocks that are held at once
 def mean_interval(
     values: NDArray[np.float64], block: int = 8, num: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """The mean of a series and its interval.
+    """The mean of a series of (n,) values in order of height, one for each window, and its interval.
+
+    Bounds are NaN with fewer than two values or one that is not finite, and the mean as well with none.
 
     Args:
-        values: (n,) in order of height, one for each window. NaN or infinite ones give a mean that is, and NaN bounds.
+        values: see above.
         block: adjacent values that are drawn together; at most half of them are, so that two blocks differ.
         num: resamples.
         seed: of the draws; the same seed gives the same interval.
         level: coverage aimed at.
-
-    Returns:
-        Bounds are NaN with fewer than two values, and the value as well with none.
-
-    Raises:
-        ValueError: ``values`` has another shape, or ``block``, ``num`` or ``level`` is out of range.
     """
     import numpy as np
 
@@ -75,19 +71,9 @@ def interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Any statistic of windows and its interval; see `mean_interval` for the arguments, draws and bounds.
+    """Any statistic of (n, ...) values of windows, with its interval; see `mean_interval` for arguments and bounds.
 
-    Args:
-        statistic: from (n, ...) values of windows, some of them repeated, to a number.
-        values: (n, ...), one entry along the first axis for each window, in order of height.
-        block, num, seed, level: as `mean_interval`.
-
-    Returns:
-        ``statistic(values)`` between percentiles of its resamples; bounds are NaN if any of these numbers is not finite
-        or there are fewer than two windows. With none the statistic is not called, and all is NaN.
-
-    Raises:
-        ValueError: ``values`` has no axis, or ``block``, ``num`` or ``level`` is out of range.
+    Bounds are NaN too if the statistic of a resample is not finite. With no window it is not called, and all is NaN.
     """
     import numpy as np
 

@@ -86,10 +86,7 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     """Exact one-sided p-value for a mean below zero: the share of all sign patterns with a sum as low as observed.
 
     Sums within 1e-12 of the sum of |d| count as equal, so that ties survive rounding. 1.0 for no differences, or for
-    zeros alone. The 2^n patterns are counted over two halves: O(n 2^(n/2)).
-
-    Raises:
-        ValueError: a difference is not finite, or there are more than 20.
+    zeros alone. The 2^n patterns are counted over two halves: O(n 2^(n/2)), for 20 differences at most.
     """
     _check(differences)
     if len(differences) > MAX_SIGN_FLIP_PAIRS:
@@ -111,20 +108,15 @@ def _pattern_sums(sizes: Sequence[float]) -> list[float]:
 def e_value(differences: Sequence[float], prior: Prior | None = None, c: float = 1.0) -> float:
     """The t-test's e-value at these pairs against a mean of zero, two-sided (Wang & Ramdas 2023, Gaussian mixture).
 
-    E = (1 + n c^2)^(-1/2) [(1 + t^2 / nu) / (1 + t^2 / (nu (1 + n c^2)))]^((nu + 1) / 2), with t = mean(d) /
-    (sqrt(2) s / sqrt(n)), nu = d0 + n - 1, and s^2 = var(d) / 2 the variance of one seed, moderated by the prior. At
-    most (1 + n c^2)^(nu / 2), which is what differences without spread get; +inf only where nu is (or on overflow).
+    E = (1 + n c^2)^(-1/2) [(1 + t^2 / nu) / (1 + t^2 / (nu (1 + n c^2)))]^((nu + 1) / 2), with t = mean(d) / (sqrt(2) s
+    / sqrt(n)), nu = d0 + n - 1, and s^2 = var(d) / 2 the variance of one seed, moderated by the prior. At most (1 + n
+    c^2)^(nu / 2), which is what differences without spread get; +inf only where nu is (or on overflow). 1.0 for fewer
+    than two differences: one pair tells no variance.
 
     Args:
         differences: b - a by pair.
         prior: of one seed's variance, from other candidates. The error bound then holds on average over that prior.
         c: standard deviation of the mixture over the effect, in units of the differences' standard deviation.
-
-    Returns:
-        1.0 for fewer than two differences: one pair tells no variance.
-
-    Raises:
-        ValueError: a difference is not finite.
     """
     _check(differences)
     n = len(differences)
@@ -171,8 +163,8 @@ def judge(
 
     It may be called after every pair; stopping at the first ``decided`` keeps the rate of false claims at alpha. The
     error alpha is shared by both sides: a true difference of zero gives better or worse with at most alpha, one outside
-    the region of practical equivalence gives ``equivalent`` with at most alpha / 2 (two one-sided tests, that is the
-    1 - alpha interval inside the region) or the wrong side with at most alpha / 2. An interval inside the region is
+    the region of practical equivalence gives ``equivalent`` with at most alpha / 2 (two one-sided tests, that is the 1
+    - alpha interval inside the region) or the wrong side with at most alpha / 2. An interval inside the region is
     ``equivalent`` even where the difference is significant; the interval is Student's t with every test, so this
     verdict assumes differences that are nearly normal, and it is given at ``num_max`` pairs only.
 
@@ -183,9 +175,6 @@ def judge(
         alpha: two-sided rate of false claims.
         region: half-width of the region of practical equivalence in the metric's units; 0 for none.
         prior: of one seed's variance; the e-process uses it, the other tests do not.
-
-    Raises:
-        ValueError: a difference is not finite; more than ``num_max`` of them; num_max, alpha or region out of range.
     """
     _check(differences)
     _check_arguments(len(differences), num_max, test, alpha, region)
@@ -205,11 +194,7 @@ def judge(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values in the order given: comparing each with alpha keeps the rate of any false claim at alpha.
-
-    Raises:
-        ValueError: a p-value is outside [0, 1].
-    """
+    """Adjusted p-values in the order given: comparing each with alpha keeps the rate of any false claim at alpha."""
     if not all(0.0 <= p <= 1.0 for p in p_values):
         raise ValueError(f"p_values={list(p_values)!r}: each takes 0 to 1")
     adjusted, running = [0.0] * len(p_values), 0.0

@@ -29,6 +29,11 @@ class Interval(NamedTuple):
         return Interval(factor * self.value, *(ends if factor >= 0.0 else ends[::-1]))
 
     @property
+    def size(self) -> Interval:
+        """Of a difference whose sign is said in words."""
+        return self.times(-1.0 if self.value < 0.0 else 1.0)
+
+    @property
     def half_width(self) -> float:
         """Half the distance of the ends."""
         return 0.5 * (self.high - self.low)
@@ -37,8 +42,7 @@ class Interval(NamedTuple):
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """The mean with Student's t interval: exact for independent normal values, at one look.
 
-    Returns:
-        No bounds (NaN) from one value or from values that are not finite, all NaN from none.
+    No bounds (NaN) from one value or from values that are not finite, all NaN from none.
     """
     n = len(values)
     mean = math.fsum(values) / n if n else math.nan
@@ -49,11 +53,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def proportion_interval(successes: float, n: int, level: float = 0.95) -> Interval:
-    """A proportion with Wilson's score interval; NaN within (0, 1) for no trial. Half successes (ties) are allowed.
-
-    Raises:
-        ValueError: successes is not between 0 and n.
-    """
+    """A proportion with Wilson's score interval; NaN within (0, 1) for no trial. Half successes (ties) are allowed."""
     if not 0 <= successes <= n:
         raise ValueError(f"successes={successes} of n={n}: it takes 0 to {n}")
     if n == 0:

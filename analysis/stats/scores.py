@@ -25,8 +25,7 @@ class SeedScores:
     """What a gate has learnt about its seeds.
 
     Args:
-        objective: ``mean`` or ``best_of_k``.
-        k: of how many seeds the best is taken.
+        objective: ``mean``, or ``best_of_k`` for the best of ``k`` seeds.
         success: the line between good and bad seeds, where it is given (minimised).
         seeds: those that every candidate has at this gate.
     """
@@ -133,9 +132,7 @@ def chance_below(cut: float, score: float, error: float, spread: float, df: floa
     """Probability that a candidate's true score is below (better than) ``cut``.
 
     Args:
-        cut: a score.
-        score: the candidate's.
-        error, df: its standard error over seeds, and the degrees of freedom.
+        error, df: standard error of its score over seeds, and the degrees of freedom.
         spread: how far scores move on the way to the next gate beyond what seeds explain (standard deviation).
     """
     width = math.hypot(error, spread)

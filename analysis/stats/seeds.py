@@ -38,15 +38,12 @@ def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> Prior:
 
     Entries without degrees of freedom or with a NaN variance are left out, and so are variances of zero, or below 1e-15
     of the largest, which is rounding. (limma raises them to 1e-5 of the median instead; in a simulated set two such
-    among 400 took d0 from 12 to 3.)
-    Where the log variances spread no more than sampling explains, d0 is inf and s0 squared the pooled variance.
+    among 400 took d0 from 12 to 3.) Where the log variances spread no more than sampling explains, d0 is inf and s0
+    squared the pooled variance.
 
     Returns:
         The prior; ``Prior(0.0, nan)`` for no usable entry, ``Prior(0.0, s)`` for a single one (nothing to borrow from),
         ``Prior(inf, 0.0)`` if all variances are zero.
-
-    Raises:
-        ValueError: lengths differ, or a variance is negative or infinite.
     """
     usable = [(s, d) for s, d in zip(variances, dfs, strict=True) if d > 0.0 and not math.isnan(s)]
     if any(s < 0.0 or math.isinf(s) for s, _ in usable):
@@ -102,16 +99,13 @@ def two_way_fit(rows: Sequence[Mapping[int, float]], reference: Sequence[int]) -
     scored by its mean, exactly. Candidates that share no seed even through others cannot be compared by blocks: each
     connected group of seeds sums to zero over the reference seeds in it, or over all of it if there are none.
 
-    The degrees of freedom of a row are the trace of its part of the residual projection, which sums to
-    cells - candidates - seeds + groups; in a balanced design that is (n_c - 1)(1 - 1 / candidates), and a cell that its
-    seed's block alone explains counts for nothing.
+    The degrees of freedom of a row are the trace of its part of the residual projection, which sums to cells -
+    candidates - seeds + groups; in a balanced design that is (n_c - 1)(1 - 1 / candidates), and a cell that its seed's
+    block alone explains counts for nothing.
 
     Args:
         rows: for each candidate its finite values by seed, at least one.
         reference: seeds whose blocks sum to zero; those that no row has are passed over.
-
-    Raises:
-        ValueError: a row is empty or has a value that is not finite.
     """
     for index, row in enumerate(rows):
         if not row or not all(map(math.isfinite, row.values())):

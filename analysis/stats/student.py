@@ -11,15 +11,7 @@ from functools import lru_cache
 
 
 def t_cdf(t: float, df: float) -> float:
-    """P(T <= t) for Student's t.
-
-    Args:
-        t: any real or infinite; NaN gives NaN.
-        df: degrees of freedom, any positive real or inf (the normal).
-
-    Raises:
-        ValueError: df is not positive.
-    """
+    """P(T <= t) for Student's t with any positive real degrees of freedom, or inf (the normal); NaN for t = NaN."""
     from scipy.special import stdtr
 
     if _positive("df", df) == 1.0:  # Cauchy's: stdtr is off by 2e-9 in its tails
@@ -29,11 +21,7 @@ def t_cdf(t: float, df: float) -> float:
 
 @lru_cache(maxsize=1024)
 def t_quantile(p: float, df: float) -> float:
-    """The t with t_cdf(t, df) = p; -inf and +inf at 0 and 1.
-
-    Raises:
-        ValueError: p is outside [0, 1], or df is not positive.
-    """
+    """The t with t_cdf(t, df) = p; -inf and +inf at 0 and 1. Raises ValueError for p outside [0, 1]."""
     from scipy.special import stdtrit
 
     _positive("df", df)
@@ -44,11 +32,7 @@ def t_quantile(p: float, df: float) -> float:
 
 @lru_cache(maxsize=1024)
 def digamma(x: float) -> float:
-    """Psi(x) for x > 0.
-
-    Raises:
-        ValueError: x is not positive.
-    """
+    """Psi(x) for x > 0."""
     from scipy.special import psi
 
     return float(psi(_positive("x", x)))
@@ -56,22 +40,14 @@ def digamma(x: float) -> float:
 
 @lru_cache(maxsize=1024)
 def trigamma(x: float) -> float:
-    """Psi'(x) for x > 0.
-
-    Raises:
-        ValueError: x is not positive.
-    """
+    """Psi'(x) for x > 0."""
     from scipy.special import zeta
 
     return float(zeta(2.0, _positive("x", x)))  # what polygamma(1, x) computes, without its arrays
 
 
 def inverse_trigamma(y: float) -> float:
-    """The x with trigamma(x) = y, for y > 0; +inf at 0 (Smyth 2004, appendix: Newton on 1 / trigamma, from the left).
-
-    Raises:
-        ValueError: y is negative or NaN.
-    """
+    """The x with trigamma(x) = y, for y > 0; +inf at 0. Smyth 2004, appendix: Newton on 1 / trigamma, from the left."""
     from scipy.special import zeta
 
     if y == 0.0:

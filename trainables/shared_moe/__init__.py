@@ -10,13 +10,13 @@ from typing import Any
 
 from trainables.api import Family, HealthCheck, Metric
 
-EVAL_LOSS = Metric(
+_EVAL_LOSS = Metric(
     "eval_loss", "min", "nats per token", "Mean cross-entropy of the next token on the validation split."
 )
 
 # What every config reports.
 _OF_EVERY_MODEL = (
-    EVAL_LOSS,
+    _EVAL_LOSS,
     Metric("eval_ppl", "min", "1", "Perplexity: exp(eval_loss)."),
     Metric("eval_bits_per_byte", "min", "bits per byte", "eval_loss over the bytes of the text, whatever the tokens."),
     Metric("train_loss", "min", "nats", "The loss that the step minimised, auxiliary parts included."),
@@ -80,7 +80,7 @@ _CPU: dict[str, Any] = {
     "eval_sequences": 64,
 }
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
+_PRESETS: Mapping[str, Mapping[str, Any]] = {
     "control": {},
     "indexed-dense": {**_NO_EXPERTS, "blocks": "indexed", "d_ff": 4096},
     "shared-dense": {**_NO_EXPERTS, "d_ff": 4096},
@@ -117,9 +117,9 @@ FAMILY = Family(
     model="trainables.shared_moe.model:SharedMoE",
     task="trainables.shared_moe.task:SharedMoETask",
     data="trainables.text.source:SOURCE",
-    objective=EVAL_LOSS,
+    objective=_EVAL_LOSS,
     metrics=(*_OF_EVERY_MODEL, *_OF_EXPERTS),
-    presets=PRESETS,
+    presets=_PRESETS,
     health=_HEALTH,
     spaces="search_spaces.shared_moe:SPACES",
     sample="trainables.shared_moe.sample:draw",

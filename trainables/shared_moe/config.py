@@ -13,9 +13,9 @@ from trainables.config import require
 from trainables.training.fields import Count, LearningRate, Positive, TrainingFields, Weight
 
 Gate = Literal["topk_softmax", "prob", "sigmoid"]
-Balance = Literal["aux", "lossfree", "none"]
+_Balance = Literal["aux", "lossfree", "none"]
 
-Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class SharedMoEConfig(TrainingFields):
@@ -47,13 +47,13 @@ class SharedMoEConfig(TrainingFields):
     top_k: Annotated[int, Field(ge=0, le=64)] = 2
     gate: Gate = "topk_softmax"
     """``topk_softmax``: softmax over the chosen; ``prob``: softmax over all experts; ``sigmoid``: of the logit."""
-    balance: Balance = "aux"
+    balance: _Balance = "aux"
     """``aux``: the auxiliary loss; ``lossfree``: a bias on the choice; ``none``: neither."""
     aux_loss_coef_start: Weight = 0.01
     aux_loss_coef_end: Weight = 0.01
-    aux_warmup_frac: Share = 0.0
+    aux_warmup_frac: _Share = 0.0
     """Share of ``schedule_steps`` over which the coefficient stays at its start."""
-    aux_decay_end_frac: Share = 0.0
+    aux_decay_end_frac: _Share = 0.0
     """Share of ``schedule_steps`` at which it has come, in a straight line, to its end."""
     bias_update_rate: Weight = 0.001
     """How far a step moves each expert's bias (``lossfree``)."""

@@ -34,16 +34,7 @@ class Experts(nn.Module):
         chosen: Int[Tensor, "tokens k"],
         weights: Float[Tensor, "tokens k"],
     ) -> tuple[Float[Tensor, "tokens width"], Int[Tensor, " experts"]]:
-        """The weighted sum over each token's chosen experts.
-
-        Args:
-            x: inputs.
-            chosen: which experts, without repetition in a row.
-            weights: of each choice.
-
-        Returns:
-            the sum, and how many assignments each expert got.
-        """
+        """The weighted sum over each token's chosen experts (none twice), and how many assignments each expert got."""
         num, k = self.w_in.shape[0], chosen.shape[1]
         expert, order = chosen.flatten().sort(stable=True)
         inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))

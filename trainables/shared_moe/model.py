@@ -23,7 +23,7 @@ _STD = 0.02
 
 
 @dataclass(frozen=True)
-class Output:
+class _Output:
     """Logits of the next token; ``routing`` is None for a dense model."""
 
     logits: Float[Tensor, "batch time vocabulary"]
@@ -116,13 +116,8 @@ class SharedMoE(nn.Module):
         self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
         self._initialise()
 
-    def forward(self, ids: Int[Tensor, "batch time"], dropped: Bool[Tensor, " experts"] | None = None) -> Output:
-        """Predict the token after each position.
-
-        Args:
-            ids: tokens; ``time`` is at most the config's ``context``.
-            dropped: experts that no router may choose.
-        """
+    def forward(self, ids: Int[Tensor, "batch time"], dropped: Bool[Tensor, " experts"] | None = None) -> _Output:
+        """Predict the token after each of at most ``context`` positions; no router may choose a ``dropped`` expert."""
         x = self.tokens(ids) + self.positions[: ids.shape[1]]
         routed = []
         with ExitStack() as passing:
@@ -136,7 +131,7 @@ class SharedMoE(nn.Module):
                     routed.append(here)
         routing = Routing(*(torch.stack(parts) for parts in zip(*routed, strict=True))) if routed else None
         vectors = self.tokens.weight if self.head is None else self.head.weight
-        return Output(F.linear(self.norm(x), vectors), routing)
+        return _Output(F.linear(self.norm(x), vectors), routing)
 
     def block(self, depth: int) -> Block:
         """The block that is applied at ``depth``."""

@@ -36,7 +36,6 @@ class Routing:
     """What happened at each application of a block.
 
     Attributes:
-        counts: assignments.
         importance: mean probabilities; carries the gradient of the auxiliary loss.
         squared_logsumexp: mean over tokens; carries the gradient of the z-loss.
     """
@@ -74,12 +73,7 @@ class Router(nn.Module):
         self.gate = gate
 
     def forward(self, x: Float[Tensor, "tokens width"], dropped: Bool[Tensor, " experts"] | None = None) -> Choice:
-        """Choose experts.
-
-        Args:
-            x: normalised hidden states.
-            dropped: experts that cannot be chosen; tokens go to the next best.
-        """
+        """Choose experts for normalised hidden states; tokens of a ``dropped`` expert go to the next best."""
         with torch.autocast(x.device.type, enabled=False):
             logits = F.linear(x.float(), self.linear.weight.float(), self.linear.bias.float())
             if dropped is not None:
@@ -119,10 +113,8 @@ def aux_coefficient(config: SharedMoEConfig, step: int) -> float:
 def balance_metrics(counts: Int[Tensor, "depth experts"], *, shared: bool) -> dict[str, float]:
     """How evenly assignments are spread; see the family's metrics for what each name means.
 
-    Args:
-        counts: assignments over some data.
-        shared: whether all depths use the same experts. If not, each depth has its own, and what is said of experts is
-            the mean over depths (``dead_experts``: their sum).
+    Where depths do not use the same experts (``shared``), each has its own, and what is said of experts is the mean
+    over depths (``dead_experts``: their sum).
     """
     load = counts.double() / counts.sum(dim=1, keepdim=True)
     num = load.shape[1]

@@ -20,14 +20,7 @@ NUM_SEQUENCES = 64
 
 @dataclass(frozen=True)
 class Sample:
-    """The sample, in order of the text.
-
-    Attributes:
-        task: the model and its data.
-        split: which one.
-        starts: where each sequence starts in the split, in tokens.
-        sequences: each token but the first is a target.
-    """
+    """The sample, in order of the text; each token of a sequence but the first is a target."""
 
     task: SharedMoETask
     split: Split
@@ -35,11 +28,7 @@ class Sample:
     sequences: Int[Tensor, "sequences time"]
 
     def at_most(self, number: int) -> Sample:
-        """``number`` of them, evenly spread; all, if there are no more.
-
-        Raises:
-            ValueError: ``number`` is below 1.
-        """
+        """``number`` of them, from 1 on, evenly spread; all, if there are no more."""
         if number < 1:
             raise ValueError(f"at_most: number = {number}; allowed is 1 or more")
         total = len(self.starts)

@@ -17,12 +17,7 @@ from trainables.training.seeding import make_generator
 
 
 class Sequences:
-    """Windows of ``context`` tokens and the token after each of them.
-
-    Args:
-        tokens: of a split, memory-mapped or not.
-        context: length of a window.
-    """
+    """Windows of ``context`` tokens of a split, memory-mapped or not, and the token after each of them."""
 
     def __init__(self, tokens: NDArray[np.unsignedinteger], context: int) -> None:
         self._tokens = tokens

@@ -31,16 +31,9 @@ _EVAL_TOKENS = 8192
 
 
 class SharedMoETask:
-    """One model in training on one data set.
+    """One model in training on one data set; the seed is of the initial weights and the order of the data.
 
-    Args:
-        config: what to train.
-        seed: of the initial weights and the order of the data.
-        device: as torch spells it.
-        data_dir: where data sets are kept.
-
-    Raises:
-        DataError: the data set is missing, corrupt, or not the config's.
+    Raises `DataError` if the data set is missing, corrupt, or not the config's.
     """
 
     def __init__(self, config: SharedMoEConfig, *, seed: int, device: str, data_dir: Path) -> None:
@@ -113,11 +106,7 @@ class SharedMoETask:
     def score(
         self, sequences: Int[Tensor, "sequences time"], dropped: Bool[Tensor, " experts"] | None = None
     ) -> tuple[Float[Tensor, "sequences targets"], Routing | None]:
-        """What the model makes of sequences of tokens.
-
-        Args:
-            sequences: on any device; each token but the first is a target.
-            dropped: experts that no router may choose.
+        """Score sequences of tokens, of which all but the first are targets; no router may choose a ``dropped`` expert.
 
         Returns:
             Negative log likelihood of each target in nats, float64, and what the routers did over all of them.

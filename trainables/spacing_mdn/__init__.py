@@ -10,14 +10,14 @@ from typing import Any
 
 from trainables.api import Family, Metric
 
-VAL_NLL = Metric(
+_VAL_NLL = Metric(
     "val_nll", "min", "nats per spacing", "Mean negative log density of the next spacing on the validation split."
 )
 
 # What every config reports. Reported besides, where the config has it on: `train_aux` and `train_ortho` (the losses
 # before their weights), `val_nll_perm_mean` and `val_nll_perm_std` (over seeded permutations of the slots' IDs).
-METRICS = (
-    VAL_NLL,
+_METRICS = (
+    _VAL_NLL,
     Metric("val_nll_se", "min", "nats per spacing", "Standard error of val_nll, as if its targets were independent."),
     Metric("train_loss", "min", "nats", "The loss that the step minimised, auxiliary parts included."),
     Metric("train_nll", "min", "nats per spacing", "The negative log density's part of train_loss."),
@@ -56,7 +56,7 @@ _CPU_SLOTS: dict[str, Any] = {
     "ortho_ramp_steps": 900,
 }
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
+_PRESETS: Mapping[str, Mapping[str, Any]] = {
     "e0": {},
     "e1": _E1,
     "e2": _E1,  # e1 with other seeds
@@ -96,9 +96,9 @@ FAMILY = Family(
     model="trainables.spacing_mdn.model:SpacingModel",
     task="trainables.spacing_mdn.task:SpacingTask",
     data="trainables.spacing_mdn.data.source:SOURCE",
-    objective=VAL_NLL,
-    metrics=METRICS,
-    presets=PRESETS,
+    objective=_VAL_NLL,
+    metrics=_METRICS,
+    presets=_PRESETS,
     spaces="search_spaces.spacing_mdn:SPACES",
     sample="trainables.spacing_mdn.sample:draw",
     baselines="analysis.spacing_mdn.baselines:baselines",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables.spacing_mdn.config import NUM_STATISTICS
 
-NAMES = (
+_NAMES = (
     "mean(x) - 1",
     "entropy of the histogram",
     "max |dx|",
@@ -23,20 +23,17 @@ NAMES = (
     "energy of the upper half of the spectrum",
     "variance of the variances in runs of 16",
 )
-RUN = 16
+_RUN = 16
 _BINS, _TOP = 32, 4.0
 """The histogram's bins are even over [0, 4]; spacings of zeros stay under 3.4, and what is above counts in the last."""
 
 
 def window_statistics(windows: Float[Tensor, "batch context"]) -> Float[Tensor, "batch 8"]:
-    """M0..M7 of each window, in the order of `NAMES`.
+    """M0..M7 of windows of at least 32 spacings (two runs), in the order of `_NAMES`.
 
-    M1 is in nats. M6 is the mean over frequencies from a quarter to half a cycle per spacing of the power
-    |rfft(x - mean)|^2 / n. M7 takes whole runs of 16 from the start; variances are population variances.
-    NaN in a window gives NaN in its row (its histogram aside).
-
-    Args:
-        windows: spacings, at least 32 of them (two runs).
+    M1 is in nats. M6 is the mean over frequencies from a quarter to half a cycle per spacing of the power |rfft(x -
+    mean)|^2 / n. M7 takes whole runs of 16 from the start; variances are population variances. NaN in a window gives
+    NaN in its row (its histogram aside).
     """
     mean = windows.mean(dim=-1)
     step = windows.diff(dim=-1)
@@ -73,7 +70,7 @@ def _upper_energy(centred: Tensor) -> Tensor:
 
 
 def _variance_of_variances(windows: Tensor) -> Tensor:
-    runs = windows[:, : windows.shape[-1] // RUN * RUN].reshape(len(windows), -1, RUN)
+    runs = windows[:, : windows.shape[-1] // _RUN * _RUN].reshape(len(windows), -1, _RUN)
     spread: Tensor = runs.var(dim=-1, correction=0).var(dim=-1, correction=0)
     return spread
 

@@ -55,7 +55,7 @@ class Block(nn.Module):
                 so among themselves, and the tokens after them (slots) see everything that ``slot_mask`` lets them.
             slot_mask: True where a slot (row) sees a token; None lets slots see all tokens.
         """
-        query, key, value = (self._heads(part) for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1))
+        query, key, value = (self.heads(part) for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1))
         if num_data is None:
             mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         else:
@@ -76,12 +76,13 @@ class Block(nn.Module):
         """The slots' part of `forward`: for the last block, after which the data's part is read by nobody."""
         normed = self.attention_norm(x)
         width = x.shape[-1]
-        query = self._heads(F.linear(normed[:, num_data:], self.qkv.weight[:width]))
-        key, value = (self._heads(part) for part in F.linear(normed, self.qkv.weight[width:]).chunk(2, dim=-1))
+        query = self.heads(F.linear(normed[:, num_data:], self.qkv.weight[:width]))
+        key, value = (self.heads(part) for part in F.linear(normed, self.qkv.weight[width:]).chunk(2, dim=-1))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=slot_mask)
         return self._finish(x[:, num_data:], mixed)
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def heads(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens width_of_head"]:
+        """Queries, keys or values as attention takes them."""
         return x.view(*x.shape[:-1], self.n_heads, -1).transpose(1, 2)
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:

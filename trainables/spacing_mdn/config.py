@@ -17,7 +17,7 @@ Layout = Literal["none", "prefix", "postfix"]
 SlotIdMode = Literal["fixed", "off", "permute_per_batch"]
 NUM_STATISTICS = 8
 """Auxiliary statistics M0..M7 of a window (`aux_targets`)."""
-MIN_AUX_CONTEXT = 32
+_MIN_AUX_CONTEXT = 32
 """M7 is a variance over runs of 16 spacings: it needs two of them."""
 
 
@@ -86,6 +86,11 @@ class SpacingConfig(TrainingFields):
     eval_stride: Positive = 16
     """Layout postfix: spacings between evaluated windows."""
 
+    @property
+    def scored(self) -> int:
+        """How many of a window's last predictions tell what the model makes of it."""
+        return 1 if self.layout == "postfix" else self.eval_tail
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         require(self.width % self.n_heads == 0, "width", self.width, f"a multiple of n_heads = {self.n_heads}")
@@ -143,10 +148,10 @@ class SpacingConfig(TrainingFields):
         )
         require(postfix or self.ortho_weight == 0.0, "ortho_weight", self.ortho_weight, "0 unless layout = 'postfix'")
         require(
-            self.aux_mode == "off" or self.context >= MIN_AUX_CONTEXT,
+            self.aux_mode == "off" or self.context >= _MIN_AUX_CONTEXT,
             "context",
             self.context,
-            f"at least {MIN_AUX_CONTEXT} with aux_mode = {self.aux_mode!r}",
+            f"at least {_MIN_AUX_CONTEXT} with aux_mode = {self.aux_mode!r}",
         )
         require(
             self.aux_ramp_first_steps <= self.aux_ramp_steps,

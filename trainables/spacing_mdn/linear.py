@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from trainables.arrays import Array
 
 _ROWS = 1 << 15  # rows of the design matrix that are held at once
 
@@ -30,12 +29,9 @@ class ARModel:
     degree 0 the height plays no part and ``coef[0]`` are the ordinary coefficients, lag 1 first.
 
     Attributes:
-        order: how many spacings before are used.
         intercept: (degree + 1,), by power of z.
         coef: (degree + 1, order), by power of z, then by lag.
         sigma: root mean square of the residuals of the fit.
-        height_center: what is subtracted from a log height.
-        height_scale: what the difference is divided by.
     """
 
     order: int
@@ -51,17 +47,9 @@ class ARModel:
         return len(self.intercept) - 1
 
     def predict(self, spacings: Array, log_height: Array | None = None) -> Array:
-        """Predict each value from the ``order`` values before it.
+        """(..., n - order): the predictions of ``spacings[..., order:]``, each from the ``order`` values before it.
 
-        Args:
-            spacings: (..., n), contiguous along the last axis, n > order.
-            log_height: (..., n) log height of each spacing; needed if ``degree`` > 0, not used otherwise.
-
-        Returns:
-            (..., n - order): the predictions of ``spacings[..., order:]``. NaN in gives NaN out where it is used.
-
-        Raises:
-            ValueError: the series is too short, or the height is needed and missing or of another shape.
+        ``log_height``, of each spacing, is needed if ``degree`` > 0. NaN in gives NaN out where it is used.
         """
         num = spacings.shape[-1] - self.order
         if num < 1:
@@ -108,9 +96,6 @@ def fit_ar(spacings: Array, order: int, log_height_per_point: Array | None = Non
         order: spacings before that predict the next, at least 1.
         log_height_per_point: (n,) log height of each spacing; needed if ``degree`` > 0.
         degree: degree of every coefficient, intercept included, as a polynomial in log height.
-
-    Raises:
-        ValueError: a shape is wrong, a value is not finite, or there are no more equations than unknowns.
     """
     _check(spacings, order, log_height_per_point, degree)
     center, scale = 0.0, 1.0

@@ -19,7 +19,7 @@ from trainables.spacing_mdn.blocks import INIT_STD, Block, linear
 from trainables.spacing_mdn.config import NUM_STATISTICS, SpacingConfig
 from trainables.spacing_mdn.slots import PLAIN, SlotControl, Slots
 
-MIN_SIGMA = 1e-4
+_MIN_SIGMA = 1e-4
 _MIN_SCALE = 1e-3  # block_norm: a window without spread is not blown up
 
 
@@ -30,11 +30,10 @@ class Prediction:
     ``none`` and ``prefix`` predict at every position (predictions = context), ``postfix`` once for each cut.
 
     Attributes:
-        log_pi: (batch, predictions, components) log weights, normalised.
-        mu: (batch, predictions, components).
-        sigma: (batch, predictions, components), at least 1e-4 (times the window's scale under ``block_norm``).
-        slots: (batch, cuts, slots, width) normed states that were read out; None unless postfix.
-        readout: (batch, cuts, slots) weights of the readout, each row sums to 1; None unless postfix.
+        log_pi: log weights, normalised.
+        sigma: at least 1e-4 (times the window's scale under ``block_norm``).
+        slots: normed states that were read out; None unless postfix.
+        readout: weights of the readout, each row sums to 1; None unless postfix.
         aux: (batch, 8) or, in mode ``diagonal``, (batch, slots) predicted statistics, z-scored; None if off.
     """
 
@@ -177,7 +176,7 @@ class SpacingModel(nn.Module):
         and deviations gives its density the Jacobian, 1 / scale.
         """
         pi, mean, spread = self.head(states).chunk(3, dim=-1)
-        sigma = (F.softplus(spread) + MIN_SIGMA) * scale
+        sigma = (F.softplus(spread) + _MIN_SIGMA) * scale
         if guess is not None:
             mu = center + scale * (guess.unsqueeze(-1) + mean)
         elif self.config.block_norm:

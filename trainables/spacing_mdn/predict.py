@@ -20,33 +20,21 @@ def min_past(model: SpacingModel) -> int:
 
 @torch.inference_mode()
 def predict_next(model: SpacingModel, spacings: Float[Tensor, " past"], log_height: float | None = None) -> Prediction:
-    """Density of the spacing that follows ``spacings``.
+    """Density of the spacing that follows ``spacings``: the last prediction of a `Prediction` with batch 1.
 
     Args:
         model: from `trainables.load`.
         spacings: unfolded spacings in order, at least `min_past` of them; older ones are not looked at. Non-finite
             values give a non-finite density.
         log_height: log(g / 2 pi) at the end of the series, for a model with ``height_input``.
-
-    Returns:
-        A `Prediction` with batch 1, whose last prediction is the next spacing's mixture.
-
-    Raises:
-        ValueError: too few spacings, or no height for a model that needs one.
     """
     config = model.config
     if spacings.ndim != 1 or len(spacings) < min_past(model):
         raise ValueError(f"spacings: shape {tuple(spacings.shape)}; allowed is (n,) with n >= {min_past(model)}")
     if config.height_input and log_height is None:
         raise ValueError("log_height = None: this model has height_input, and needs log(g / 2 pi)")
-    series = spacings.double()
-    channels = [series[-config.context :] - 1.0]
-    if config.ar_features:
-        channels += _linear_channels(model, series)
-    if config.height_input and log_height is not None:
-        mean, std = model.height_scale.tolist()
-        channels.append(torch.full((config.context,), (log_height - mean) / std, dtype=torch.float64))
-    inputs = torch.stack(channels, dim=-1).float().unsqueeze(0)
+    series = spacings[-min_past(model) :].double().unsqueeze(0)
+    inputs = inputs_of(model, series, torch.tensor([log_height or 0.0], dtype=torch.float64))
     training = model.training
     model.eval()
     prediction: Prediction = model(inputs.to(model.positions.device))
@@ -54,10 +42,22 @@ def predict_next(model: SpacingModel, spacings: Float[Tensor, " past"], log_heig
     return prediction
 
 
-def _linear_channels(model: SpacingModel, series: Tensor) -> list[Tensor]:
-    """The linear predictor's residual at each position of the window, and its prediction of what follows."""
+def inputs_of(
+    model: SpacingModel, series: Float[Tensor, "windows past"], log_height: Float[Tensor, " windows"]
+) -> Float[Tensor, "windows context channels"]:
+    """Input channels of series of `min_past` float64 spacings, by the numbers that the model's buffers hold.
+
+    ``log_height`` is read for a model with ``height_input`` only. Float64 up to the last step, as `windows` has it: a
+    residual is the small difference of two spacings.
+    """
     context, order = model.config.context, model.config.ar_features
-    # Row i predicts what follows the i-th window of `order` spacings; the last one predicts the unseen spacing.
-    past = series[-(context + order) :].unfold(0, order, 1)
-    predicted = model.linear_predictor[0] + past @ model.linear_predictor[1:].flip(0)
-    return [RESIDUAL_GAIN * (series[-context:] - predicted[:-1]), predicted[1:] - 1.0]
+    channels = [series[:, -context:] - 1.0]
+    if order:
+        # Row i predicts what follows the i-th run of `order` spacings; the last one predicts the unseen spacing.
+        lags = model.linear_predictor[1:].flip(0)
+        predicted = model.linear_predictor[0] + series.unfold(1, order, 1) @ lags
+        channels += [RESIDUAL_GAIN * (series[:, order:] - predicted[:, :-1]), predicted[:, 1:] - 1.0]
+    if model.config.height_input:
+        mean, std = model.height_scale.tolist()
+        channels.append(((log_height - mean) / std).unsqueeze(1).expand(-1, context))
+    return torch.stack(channels, dim=-1).float()

@@ -5,7 +5,8 @@ What a diagnostic looks at. What it is not: the evaluation (`task.target_nll` sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +20,7 @@ from trainables.spacing_mdn.slots import SlotControl
 from trainables.spacing_mdn.task import SpacingTask
 
 NUM_WINDOWS = 256
-SEED = 2718
+_SEED = 2718
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,9 @@ class Sample:
     """The sample, in order of height.
 
     Attributes:
-        task: the model and its data.
-        split: which one.
-        starts: (windows,) where each window starts in the split.
-        inputs: (windows, context, channels).
-        targets: (windows, predictions): postfix one a cut, the last follows the window; otherwise one a position.
-        log_height: (windows,) log(g / 2 pi) of the block in which the last target lies.
+        starts: where each window starts in the split.
+        targets: postfix one a cut, the last follows the window; otherwise one a position.
+        log_height: log(g / 2 pi) of the block in which the last target lies.
     """
 
     task: SpacingTask
@@ -62,19 +60,15 @@ class Sample:
     def predict(self, control: SlotControl | None = None, batch: int = 64) -> Prediction:
         """What the model says of all windows, without gradients; ``keep`` of (1, slots) holds for every window."""
         parts = [self.task.predict(part, control or self.setting) for part in torch.split(self.inputs, batch)]
-        return _joined(parts)
+        return joined(parts)
 
-    def nll(self, control: SlotControl | None = None) -> Float[Tensor, " windows"]:
-        """Float64 negative log density of each window's own target, in nats: of the last prediction.
-
-        Models that predict at every position are scored on their last ``eval_tail`` positions, in the mean.
-        """
-        scores = mixture_nll(self.predict(control), self.targets).double()
-        config = self.task.config
-        return scores[:, -1] if config.layout == "postfix" else scores[:, -config.eval_tail :].mean(dim=1)
+    def nll(self, prediction: Prediction) -> Float[Tensor, " windows"]:
+        """Float64 negative log density of each window's own target in nats, in the mean over its scored predictions."""
+        scores = mixture_nll(prediction, self.targets).double()
+        return scores[:, -self.task.config.scored :].mean(dim=1)
 
 
-def draw(task: SpacingTask, split: Split = "val", number: int = NUM_WINDOWS, seed: int = SEED) -> Sample:
+def draw(task: SpacingTask, split: Split = "val", number: int = NUM_WINDOWS, seed: int = _SEED) -> Sample:
     """Draw ``number`` windows (all there are, if fewer), without repetition, uniform over the split."""
     windows = task.windows(split)
     span = windows.last - windows.first + 1
@@ -86,13 +80,8 @@ def draw(task: SpacingTask, split: Split = "val", number: int = NUM_WINDOWS, see
     return Sample(task, split, starts, windows.inputs(starts), windows.targets(starts), heights[block])
 
 
-def _joined(parts: list[Prediction]) -> Prediction:
-    def join(name: str) -> Tensor | None:
-        tensors = [getattr(part, name) for part in parts]
-        return None if tensors[0] is None else torch.cat(tensors)
-
-    log_pi, mu, sigma = join("log_pi"), join("mu"), join("sigma")
-    assert log_pi is not None
-    assert mu is not None
-    assert sigma is not None
-    return Prediction(log_pi, mu, sigma, join("slots"), join("readout"), join("aux"))
+def joined(parts: list[Prediction]) -> Prediction:
+    """Predictions of batches as one."""
+    columns = ([getattr(part, field.name) for part in parts] for field in fields(Prediction))
+    whole: list[Any] = [None if column[0] is None else torch.cat(column) for column in columns]
+    return Prediction(*whole)

@@ -22,19 +22,19 @@ from torch.nn import functional as F
 from trainables.spacing_mdn.blocks import Block
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.model import Prediction, SpacingModel, _normalise, cut_positions
-from trainables.spacing_mdn.sample import Sample, _joined
+from trainables.spacing_mdn.sample import Sample, joined
 from trainables.spacing_mdn.slots import SlotControl
 
-MAX_KEPT_BYTES = 3 * 2**29
+_MAX_KEPT_BYTES = 3 * 2**29
 """Keys and values beyond this (1.5 GiB) are computed again at every call."""
-MAX_SLOT_TOKENS = 2**16
+_MAX_SLOT_TOKENS = 2**16
 """Settings x slots x windows that `affordable` allows, about 20 seconds of one CPU core at a width of 256, depth 6."""
 _FEWEST = 32
 _BATCH = 32  # windows
 _TOKENS = 128  # slots of all settings together that go through a block at once, for each window
 
 
-class SharedData:
+class _SharedData:
     """The data's side of a ``postfix`` model over one batch of windows: keys and values for the slots of any setting.
 
     The weights must not change while it is in use.
@@ -55,7 +55,7 @@ class SharedData:
             for block in model.blocks:
                 assert isinstance(block, Block)
                 both = F.linear(block.attention_norm(x), block.qkv.weight[config.width :])
-                key, value = both.view(*both.shape[:2], 2, block.n_heads, -1).permute(2, 0, 3, 1, 4).contiguous()
+                key, value = (block.heads(part).contiguous() for part in both.chunk(2, dim=-1))
                 self._memory.append((key, value))
                 if block is not model.blocks[-1]:
                     x = block(x)
@@ -121,10 +121,8 @@ class SharedData:
     def _attend(self, block: Block, slots: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
         """Slots to the data, and to the slots of their own setting."""
         batch, settings, number, width = slots.shape
-        query, key, value = (
-            part.reshape(batch, settings * number, block.n_heads, -1).transpose(1, 2)
-            for part in block.qkv(block.attention_norm(slots)).chunk(3, dim=-1)
-        )
+        parts = block.qkv(block.attention_norm(slots)).flatten(1, 2).chunk(3, dim=-1)
+        query, key, value = map(block.heads, parts)
         keys, values = torch.cat((memory[0], key), dim=2), torch.cat((memory[1], value), dim=2)
         mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=self._sees(settings, number))
         return mixed.transpose(1, 2).reshape(batch, settings, number, width)
@@ -158,18 +156,15 @@ def predict_settings(sample: Sample, controls: Sequence[SlotControl]) -> list[Pr
         return [sample.predict(control) for control in controls]
     with _evaluating(sample.task.model):
         parts = [data.predict(controls) for data in _batches(sample)]
-    return [_joined([part[index] for part in parts]) for index in range(len(controls))]
+    return [joined([part[index] for part in parts]) for index in range(len(controls))]
 
 
 def slot_gradients(sample: Sample) -> Float[Tensor, "windows slots width"]:
     """Gradient of each sampled window's own NLL with respect to each slot's vector as it enters the first block.
 
-    The vector is content + ID with every ID at its own slot (after ``norm_cap``), so this is the gradient of the
-    content and of the ID at once, and a reordering of the slots reorders it and changes nothing else. Every use of a
-    vector is behind a LayerNorm: each gradient sums to zero over the width.
-
-    Raises:
-        ValueError: the layout is not ``postfix``.
+    Layout ``postfix`` only. The vector is content + ID with every ID at its own slot (after ``norm_cap``), so this is
+    the gradient of the content and of the ID at once, and a reordering of the slots reorders it and changes nothing
+    else. Every use of a vector is behind a LayerNorm: each gradient sums to zero over the width.
     """
     if sample.task.config.layout != "postfix":
         raise ValueError(f"layout = {sample.task.config.layout!r}: slot_gradients needs 'postfix'")
@@ -177,13 +172,6 @@ def slot_gradients(sample: Sample) -> Float[Tensor, "windows slots width"]:
         targets = torch.split(sample.targets, _BATCH)
         pairs = zip(_batches(sample), targets, strict=True)
         return torch.cat([data.gradients(part, sample.setting) for data, part in pairs])
-
-
-def score(sample: Sample, prediction: Prediction) -> Float[Tensor, " windows"]:
-    """Float64 NLL of each window in nats, of a prediction for all of them; as `Sample.nll` scores its own."""
-    scores = mixture_nll(prediction, sample.targets).double()
-    config = sample.task.config
-    return scores[:, -1] if config.layout == "postfix" else scores[:, -config.eval_tail :].mean(dim=1)
 
 
 def without(sample: Sample, absent: Collection[int]) -> SlotControl:
@@ -200,18 +188,18 @@ def affordable(sample: Sample, num_settings: int) -> Sample:
     """
     config = sample.task.config
     tokens = num_settings * config.n_slots
-    number = max(_FEWEST, MAX_SLOT_TOKENS // max(1, tokens)) if config.layout == "postfix" else _FEWEST
+    number = max(_FEWEST, _MAX_SLOT_TOKENS // max(1, tokens)) if config.layout == "postfix" else _FEWEST
     total = len(sample.starts)
     if total <= number:
         return sample
     return sample.take(torch.linspace(0, total - 1, number, device=sample.starts.device).long())
 
 
-_Kept = tuple[tuple[tuple[int, int], ...], list[SharedData]]
+_Kept = tuple[tuple[tuple[int, int], ...], list[_SharedData]]
 _kept: WeakKeyDictionary[Sample, _Kept] = WeakKeyDictionary()
 
 
-def _batches(sample: Sample) -> Iterator[SharedData]:
+def _batches(sample: Sample) -> Iterator[_SharedData]:
     """The shared data of batches of windows in order: those kept if the weights are still the same, else anew."""
     model = sample.task.model
     weights = tuple((id(parameter), parameter._version) for parameter in model.parameters())
@@ -219,17 +207,17 @@ def _batches(sample: Sample) -> Iterator[SharedData]:
     if kept is not None and kept[0] == weights:
         yield from kept[1]
         return
-    batches: list[SharedData] = []
+    batches: list[_SharedData] = []
     total = 0
     for inputs in torch.split(sample.inputs, _BATCH):
-        data = SharedData(model, inputs)
+        data = _SharedData(model, inputs)
         total += data.nbytes
-        if total <= MAX_KEPT_BYTES:
+        if total <= _MAX_KEPT_BYTES:
             batches.append(data)
         else:
             batches.clear()
         yield data
-    if total <= MAX_KEPT_BYTES:
+    if total <= _MAX_KEPT_BYTES:
         _kept[sample] = (weights, batches)
 
 

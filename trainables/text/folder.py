@@ -17,18 +17,14 @@ from typing import Any
 from trainables.errors import DataError
 from trainables.text.pack import Document
 
-Texts = Callable[[Path, str], Iterator[str]]
+_Texts = Callable[[Path, str], Iterator[str]]
 
 
 def documents(folder: Path, text_field: str) -> Iterator[Document]:
     """All documents below ``folder``, in the order of their paths; hidden files and other kinds are passed over.
 
-    Args:
-        folder: where to look, subfolders included.
-        text_field: field of a JSON record, or column of a table, that holds the text.
-
-    Raises:
-        DataError: the folder is not there or holds nothing readable, or a file is not what its name says.
+    ``text_field`` names the field of a JSON record, or column of a table, that holds the text. Raises `DataError` if
+    there is nothing readable, or a file is not what its name says.
     """
     paths = _paths(folder)
     if not paths:
@@ -143,7 +139,7 @@ def _text_of(value: Any, field: str, where: str) -> str:
     return value
 
 
-_KINDS: Mapping[str, Texts] = {
+_KINDS: Mapping[str, _Texts] = {
     ".txt": _text_file,
     ".md": _text_file,
     ".json": _json_file,

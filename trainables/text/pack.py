@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 Document = tuple[str, str]
 """(key, text); the key decides the split."""
-END_OF_TEXT = "<|endoftext|>"
+_END_OF_TEXT = "<|endoftext|>"
 DEFAULT_VOCAB_SIZE = 4096
-VOCAB_BOUNDS = (257, 1_000_000)
+_VOCAB_BOUNDS = (257, 1_000_000)
 """The 256 bytes and the end of text; above 65,536 a token takes four bytes."""
 _MIN_FREQUENCY = 2
 # In characters. A batch is enough for all cores; a piece is what one of them takes.
@@ -53,7 +53,7 @@ _BETWEEN_WORDS = re.compile(r"(?<=\S)(?= \S)")
 
 
 @dataclass
-class Tally:
+class _Tally:
     """What was counted of one split so far; ``bytes`` of UTF-8 text, ends of text not counted."""
 
     documents: int = 0
@@ -63,11 +63,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class About:
-    """What documents are.
+    """What documents are: licence and sources of the whole.
 
     Attributes:
-        licence: of the whole.
-        sources: what they were read from.
         missing: parts of a mixture that could not be had, with the reason.
         least_bytes: of different text, below which no set is made.
     """
@@ -79,11 +77,11 @@ class About:
 
 
 @dataclass(frozen=True)
-class Staged:
+class _Staged:
     """Documents that stay, in one JSON line each ([split, text]), and what was counted on the way."""
 
     path: Path
-    splits: Mapping[SplitName, Tally]
+    splits: Mapping[SplitName, _Tally]
     duplicates: int
     empty: int
 
@@ -114,21 +112,19 @@ def normalised(text: str) -> str:
 
 def check_vocab_size(vocab_size: int) -> None:
     """Raise `DataError` unless a byte-level vocabulary can have that size."""
-    low, high = VOCAB_BOUNDS
+    low, high = _VOCAB_BOUNDS
     if not low <= vocab_size <= high:
         raise DataError(f"vocab_size = {vocab_size}: allowed are {low} (256 bytes and the end of text) to {high}")
 
 
-def stage(documents: Iterable[Document], path: Path, name: str) -> Staged:
+def _stage(documents: Iterable[Document], path: Path, name: str) -> _Staged:
     """Write the documents of ``name`` that are neither empty nor seen before to ``path``, each with its split.
 
     Two texts are the same if they are so up to whitespace; the first one stays, so that no text is in two splits.
-
-    Raises:
-        DataError: a split would be empty.
+    Raises `DataError` if a split would be empty.
     """
     seen: set[bytes] = set()
-    counts = {split: Tally() for split in SPLITS}
+    counts = {split: _Tally() for split in SPLITS}
     duplicates = empty = 0
     with path.open("w", encoding="utf-8") as file:
         for key, raw in documents:
@@ -150,7 +146,7 @@ def stage(documents: Iterable[Document], path: Path, name: str) -> Staged:
             f"data set {name!r}: a split by document needs documents in each of train, val and test, but {len(seen)} "
             f"different ones gave {found}; add documents (about 100 are enough)"
         )
-    return Staged(path, counts, duplicates, empty)
+    return _Staged(path, counts, duplicates, empty)
 
 
 def pieces(text: str, size: int) -> Iterator[str]:
@@ -171,9 +167,7 @@ def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE of exactly ``vocab_size`` tokens, the end of text first; the same texts give the same one.
 
     Source: Sennrich et al. 2016 (arXiv 1508.07909) over bytes with the word pattern of GPT-2 (Radford et al. 2019).
-
-    Raises:
-        DataError: the size is out of bounds, or the texts have too few repeated pairs for so many tokens.
+    Raises `DataError` if the texts have too few repeated pairs for so many tokens.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -184,7 +178,7 @@ def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=_MIN_FREQUENCY,
-        special_tokens=[END_OF_TEXT],
+        special_tokens=[_END_OF_TEXT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -197,7 +191,7 @@ def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-class Meter:
+class _Meter:
     """Progress in kB of text: what was read of the ``total`` bytes that will be."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
@@ -226,11 +220,11 @@ def pack(
     pretrained: Tokenizer | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Make the data set ``name`` in ``folder``.
+    """Make the data set ``name`` in ``folder``; a set that is there is replaced.
 
     Args:
         documents: (key, text); the key decides the split.
-        folder: made if missing; a set that is there is replaced.
+        folder: made if missing.
         name: for messages and the side-car.
         vocab_size: of the tokenizer, the end of text included.
         about: what the documents are.
@@ -246,10 +240,10 @@ def pack(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = beside(folder / "documents")
     try:
-        staged = stage(documents, temporary, name)
+        staged = _stage(documents, temporary, name)
         _check_bytes(staged, name, about)
         learnt = 0 if pretrained is not None else staged.splits["train"].bytes
-        meter = Meter(progress, learnt + sum(count.bytes for count in staged.splits.values()))
+        meter = _Meter(progress, learnt + sum(count.bytes for count in staged.splits.values()))
         tokenizer = pretrained
         if tokenizer is None:
             learnt_from = (piece for _, text in staged.texts("train") for piece in pieces(text, _PIECE))
@@ -262,7 +256,7 @@ def pack(
     _write_sidecar(folder, name, staged, tokenizer, about)
 
 
-def _check_bytes(staged: Staged, name: str, about: About) -> None:
+def _check_bytes(staged: _Staged, name: str, about: About) -> None:
     found = sum(count.bytes for count in staged.splits.values())
     if found < about.least_bytes:
         missing = "".join(f"\n  without {part}: {why}" for part, why in about.missing.items())
@@ -277,7 +271,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
-def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, meter: Meter) -> None:
+def _encode(staged: _Staged, tokenizer: Tokenizer, folder: Path, meter: _Meter) -> None:
     """Write the tokenizer, and tokens and starts of every split, and count tokens; an older side-car goes."""
     # Documents are data: one that spells the end of text must not end.
     tokenizer.encode_special_tokens = True
@@ -302,9 +296,9 @@ def _encode(staged: Staged, tokenizer: Tokenizer, folder: Path, meter: Meter) ->
 
 
 def _end_of_text(tokenizer: Tokenizer) -> int:
-    token = tokenizer.token_to_id(END_OF_TEXT)
+    token = tokenizer.token_to_id(_END_OF_TEXT)
     if token is None:
-        raise DataError(f"the tokenizer has no token {END_OF_TEXT}")
+        raise DataError(f"the tokenizer has no token {_END_OF_TEXT}")
     return int(token)
 
 
@@ -338,7 +332,7 @@ def _batches(texts: Iterable[tuple[SplitName, str]]) -> Iterator[list[_Piece]]:
         yield batch
 
 
-def _write_sidecar(folder: Path, name: str, staged: Staged, tokenizer: Tokenizer, about: About) -> None:
+def _write_sidecar(folder: Path, name: str, staged: _Staged, tokenizer: Tokenizer, about: About) -> None:
     import tokenizers
 
     vocab_size = tokenizer.get_vocab_size()

@@ -112,10 +112,10 @@ def gcide(root: Path) -> Iterator[Document]:
             # Variants of a headword point at the same entry.
             headword.setdefault((_dictd_number(place[0]), _dictd_number(place[1])), word)
     for (start, length), word in sorted(headword.items()):
-        yield f"dict-gcide/{word.lower()}", gcide_text(content[start : start + length].decode("utf-8", "replace"))
+        yield f"dict-gcide/{word.lower()}", _gcide_text(content[start : start + length].decode("utf-8", "replace"))
 
 
-def gcide_text(entry: str) -> str:
+def _gcide_text(entry: str) -> str:
     """An entry without the marks of its sources, the braces of its references and its left margin."""
     text = _GCIDE_LETTER.sub(lambda found: _GCIDE_LETTERS[found[0]], _GCIDE_SOURCE.sub("", entry))
     lines = text.replace("{", "").replace("}", "").replace("\n   ", "\n")

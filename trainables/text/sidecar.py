@@ -50,16 +50,10 @@ class Sidecar(FrozenConfig):
     Attributes:
         sha256: over what a model and its metrics see: files, vocabulary, form of tokens, counts (`seen_digest`).
         format: of the folder; another one is read by another version.
-        name: of the set.
         vocab_size: of the tokenizer, the end of text included.
-        dtype: of a token, little-endian.
         end_of_text: the token after each document.
         files: SHA-256 of each of `FILES`.
-        splits: counts.
-        duplicates: documents dropped because they say the same as an earlier one.
-        empty: documents dropped because they say nothing.
-        licence: of the text.
-        sources: what it was read from.
+        duplicates, empty: documents dropped because they say the same as an earlier one, or nothing.
         missing: parts of a mixture that could not be had, with the reason.
         versions: of what made it.
     """

@@ -41,7 +41,6 @@ class TextSplit:
     Attributes:
         tokens: (num_tokens,) uint16 or, above a vocabulary of 65,536, uint32: the documents one after the other, each
             followed by an end-of-text token.
-        num_documents: how many there are.
         num_bytes: UTF-8 bytes of their text, so that nats per token can be told as bits per byte:
             nats * num_tokens / (ln 2 * num_bytes).
         document_starts: (num_documents,) int64, the index in ``tokens`` at which each document begins.
@@ -108,7 +107,7 @@ def decode(name: str, data_dir: Path, ids: Sequence[int] | NDArray[np.integer[An
     return tokenizer(name, data_dir).decode([int(token) for token in ids], skip_special_tokens=True)
 
 
-class TextSource:
+class _TextSource:
     """The `trainables.api.DataSource` of every family of language models."""
 
     names: tuple[str, ...] = tuple(CORPORA)
@@ -117,12 +116,8 @@ class TextSource:
         """Make the data set unless it is there and sound; returns its folder.
 
         What was fetched or read before is used again (``data_dir/text/.downloads``), so an interrupted call goes on
-        where it was cut off.
-
-        Args:
-            name: a corpus, or one with the size of its vocabulary (``wiki-8192``), or a set made by `prepare_folder`.
-            data_dir: root of all data; text keeps to ``text`` in it.
-            progress: called with (done, total) kB of text, once all of it is at hand.
+        where it was cut off. ``name`` is a corpus, or one with the size of its vocabulary (``wiki-8192``), or a set
+        made by `prepare_folder`; ``progress`` counts kB of text, once all of it is at hand.
 
         Raises:
             DataError: no set has that name, its text cannot be had, or the disk refuses (full, forbidden).
@@ -173,9 +168,6 @@ class TextSource:
             vocab_size: of the tokenizer; 4,096 if None.
             text_field: of JSON records and parquet tables.
             progress: as for `prepare`.
-
-        Raises:
-            DataError: the name is not allowed or is a corpus's, the folder does not give a set, or the disk refuses.
         """
         if not _NAME.fullmatch(name) or parse_set_name(name) is not None:
             raise DataError(
@@ -238,7 +230,7 @@ class TextSource:
         return tuple(infos)
 
 
-SOURCE = TextSource()
+SOURCE = _TextSource()
 
 
 def _make(name: str, corpus: Corpus, vocab_size: int, data_dir: Path, progress: Progress | None) -> None:

@@ -27,13 +27,7 @@ _TITLE = re.compile(r" ?= ([^=].*[^=]|[^=]) = ?\n?")
 
 @dataclass(frozen=True)
 class Hub:
-    """A data set of the hub (or of a local folder of the same form), pinned.
-
-    Attributes:
-        repository: its name, or a path.
-        config: which of its configurations.
-        revision: commit of the repository; None for a folder.
-    """
+    """A data set of the hub, pinned to a commit, or a local folder of the same form without a revision."""
 
     repository: str
     config: str
@@ -45,11 +39,7 @@ GPT2 = Hub("openai-community/gpt2", "tokenizer.json", "607a30d783dfa663caf39e066
 
 
 def documents(hub: Hub, downloads: Path) -> Iterator[Document]:
-    """The articles of all splits; fetches them into ``downloads`` if they are not there.
-
-    Raises:
-        DataError: ``datasets`` is not installed, or the data set cannot be had.
-    """
+    """The articles of all splits, fetched into ``downloads`` if they are not there; raises `DataError` without them."""
     try:
         import datasets
     except ImportError as error:

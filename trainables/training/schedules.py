@@ -15,30 +15,23 @@ from typing import Literal, get_args
 
 ScheduleKind = Literal["cosine", "wsd", "constant"]
 SCHEDULE_KINDS: tuple[str, ...] = get_args(ScheduleKind)
-WSD_DECAY_FRACTION = 0.2
+_WSD_DECAY_FRACTION = 0.2
 """Share of ``schedule_steps`` that the decay of warm-up-stable-decay takes."""
 
 
 def lr_factor(step: int, *, kind: ScheduleKind, schedule_steps: int, warmup: int, final: float = 0.1) -> float:
-    """The learning rate at ``step`` (counted from 0), as a factor of its peak.
+    """The learning rate at ``step`` (about to be taken, counted from 0), as a factor of its peak.
 
-    Every kind rises linearly over the first ``warmup`` steps and reaches 1 at step ``warmup - 1``. After
-    ``schedule_steps`` the cosine and the decay stay at ``final``: training longer than planned is legal.
-
-    Args:
-        step: optimiser step about to be taken, from 0.
-        kind: ``cosine`` (half a cosine from 1 to ``final``), ``wsd`` (1, then a straight line to ``final`` over the
-            last fifth of the schedule) or ``constant``.
-        schedule_steps: length of the schedule in optimiser steps.
-        warmup: steps of linear warm-up.
-        final: factor at the end; ``constant`` ignores it.
+    Every kind rises linearly over the first ``warmup`` steps and reaches 1 at step ``warmup - 1``. Then ``cosine`` is
+    half a cosine from 1 to ``final``, ``wsd`` 1 and a straight line to ``final`` over the last fifth of the schedule,
+    and ``constant`` 1. After ``schedule_steps`` the first two stay at ``final``: training longer than planned is legal.
     """
     if step < warmup:
         return (step + 1) / warmup
     if kind == "constant":
         return 1.0
     if kind == "wsd":
-        start = max(warmup, schedule_steps - round(WSD_DECAY_FRACTION * schedule_steps))
+        start = max(warmup, schedule_steps - round(_WSD_DECAY_FRACTION * schedule_steps))
         return 1.0 - (1.0 - final) * _progress(step, start, schedule_steps)
     if kind == "cosine":
         done = _progress(step, warmup, schedule_steps)
@@ -56,9 +49,7 @@ def _progress(step: int, start: int, end: int) -> float:
 def ramp(step: int, knots: Sequence[tuple[int, float]]) -> float:
     """Piecewise linear through ``knots`` of (step, value), flat before the first and after the last.
 
-    Args:
-        step: optimiser step.
-        knots: at least one, with steps that never fall; of two knots at one step the later holds from there on.
+    Steps of knots never fall; of two knots at one step the later holds from there on.
     """
     if step < knots[0][0]:
         return knots[0][1]

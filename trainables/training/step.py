@@ -53,11 +53,9 @@ class OptimStep:
     Args:
         groups: from `parameter_group`; empty groups are left out.
         lr: learning rate as a pure function of the step about to be taken, from 0.
-        device: where the parameters are.
         clip: bound on the norm of the whole gradient.
         accumulation: micro-batches per step. Gradients are averaged, so equal micro-batches give one big batch.
         amp: see `amp_enabled`.
-        betas: of AdamW.
     """
 
     def __init__(

@@ -19,18 +19,14 @@ from trainables import files
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
 from trainables.worker.savable import unsavable
 
-CHECKPOINT_SCHEMA = 1
+_CHECKPOINT_SCHEMA = 1
 WEIGHTS, STATE, INDEX = "model.safetensors", "state.pt", "checkpoint.json"
 
 
 def save(folder: Path, step: int, state: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
     """Write ``state`` as ``folder/step-<step>`` and point ``latest`` at it; an existing one is left as it is.
 
-    Args:
-        folder: the member's ``checkpoints`` folder.
-        step: the optimiser step of the state.
-        state: ``TrainTask.state_dict()``.
-        facts: small JSON facts stored in the index (family, config digest, metrics).
+    ``facts`` are small JSON values that are kept in the index: family, config digest, metrics.
     """
     import torch
     from safetensors import SafetensorError
@@ -49,7 +45,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any], facts: Mapping[str, 
                 save_file(weights, made / WEIGHTS)
                 torch.save(rest, made / STATE)
                 digests = {name: _sha256(made / name) for name in (WEIGHTS, STATE)}
-                index = {"schema": CHECKPOINT_SCHEMA, "step": step, **facts, "sha256": digests}
+                index = {"schema": _CHECKPOINT_SCHEMA, "step": step, **facts, "sha256": digests}
                 (made / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
         except (OSError, RuntimeError, SafetensorError) as error:
             # Neither safetensors nor torch says OSError when a disk is full.
@@ -71,8 +67,8 @@ def load(path: Path, *, config_digest: str | None = None) -> tuple[dict[str, Any
     from safetensors.torch import load_file
 
     index = read_index(path)
-    if index.get("schema") != CHECKPOINT_SCHEMA:
-        raise CheckpointMismatch(f"{path}: schema {index.get('schema')!r}; this version reads {CHECKPOINT_SCHEMA}")
+    if index.get("schema") != _CHECKPOINT_SCHEMA:
+        raise CheckpointMismatch(f"{path}: schema {index.get('schema')!r}; this version reads {_CHECKPOINT_SCHEMA}")
     if config_digest is not None and index.get("config_digest") != config_digest:
         raise CheckpointMismatch(
             f"{path}: made with config {index.get('config_digest')}, but the member's config is {config_digest}"

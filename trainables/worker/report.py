@@ -129,11 +129,7 @@ Report = Evaluated | Tested | Diagnosed | HandedBack
 
 
 class Codec(Generic[T]):
-    """Writes frozen dataclasses as strict JSON and reads them back, told apart by their field ``event``.
-
-    Args:
-        union: the union of the dataclasses, each a `Message`.
-    """
+    """Writes a union of frozen `Message`s as strict JSON and reads them back, told apart by their field ``event``."""
 
     def __init__(self, union: Any) -> None:
         self._adapter: TypeAdapter[T] = TypeAdapter(Annotated[union, Field(discriminator="event")])

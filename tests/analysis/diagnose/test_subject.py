@@ -169,7 +169,7 @@ def test_a_diagnostic_answers_for_a_model_fresh_from_its_seed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     diagnostic: Any = get_diagnostic("spacing_mdn", name)
-    monkeypatch.setattr(baselines, "MAX_TARGETS", 50)
+    monkeypatch.setattr(baselines, "_MAX_TARGETS", 50)
     for module in (baselines, inspect.getmodule(diagnostic.load().answer)):
         if hasattr(module, "load"):
             monkeypatch.setattr(module, "load", lambda dataset, data_dir: splits)

@@ -19,7 +19,7 @@ SIGMA = 0.15
 
 @pytest.fixture
 def few_targets(monkeypatch):
-    monkeypatch.setattr(baselines, "MAX_TARGETS", 400)
+    monkeypatch.setattr(baselines, "_MAX_TARGETS", 400)
 
 
 def ar_series(num: int, seed: int = 5) -> np.ndarray:

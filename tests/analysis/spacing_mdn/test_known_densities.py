@@ -57,9 +57,9 @@ def model(of: SpacingData, means: tuple[float, float] = (-PEAK, PEAK), sigma: fl
 @pytest.fixture
 def findings(make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch) -> Find:
     """All three on one task over ``of``."""
-    monkeypatch.setattr(baselines, "AR_ORDERS", (1, 8))
-    monkeypatch.setattr(baselines, "ADAPTIVE", ((4, 64),))
-    monkeypatch.setattr(baselines, "MAX_TARGETS", 200)
+    monkeypatch.setattr(baselines, "_AR_ORDERS", (1, 8))
+    monkeypatch.setattr(baselines, "_ADAPTIVE", ((4, 64),))
+    monkeypatch.setattr(baselines, "_MAX_TARGETS", 200)
 
     def find(task: SpacingTask, of: SpacingData) -> dict[str, Finding]:
         for module in (baselines, against_baselines):

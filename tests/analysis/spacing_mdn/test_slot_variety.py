@@ -11,7 +11,7 @@ import torch
 
 from analysis.diagnose.api import Diagnostic
 from analysis.spacing_mdn import attention_profile, gradient_rank
-from analysis.spacing_mdn.attention_profile import attention_inputs, blocks, heads, windows_at_once
+from analysis.spacing_mdn.attention_profile import attention_inputs, slot_attention
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.spacing_mdn.slot_models import stirred
 from tests.analysis.spacing_mdn.test_slot_dependence import NO_SLOTS, ZERO, V, W
@@ -69,13 +69,13 @@ def test_weights_are_those_of_the_models_attention(
     subject = make_subject(stirred(make_task(**fields)), number=4)
     number, model = subject.config.n_slots, subject.task.model
     mixed: list[torch.Tensor] = []
-    hooks = [block.out.register_forward_pre_hook(lambda module, args: mixed.append(args[0])) for block in blocks(model)]
+    hooks = [block.out.register_forward_pre_hook(lambda module, args: mixed.append(args[0])) for block in model.blocks]
     normed = attention_inputs(subject.task, subject.sample.inputs, subject.sample.setting)
     for hook in hooks:
         hook.remove()
-    for block, part, expected in zip(blocks(model), normed, mixed, strict=True):
+    for block, part, expected in zip(model.blocks, normed, mixed, strict=True):
         weights = attention_profile.attention_weights(block, part, number)
-        value = heads(block.qkv(part)[..., 16:], block).detach()
+        value = block.heads(block.qkv(part)[..., 16:]).detach()
         assert torch.allclose((weights @ value).transpose(1, 2).flatten(2), expected[:, -number:], atol=1e-5)
 
 
@@ -129,8 +129,16 @@ def test_slots_that_nothing_reads_have_no_gradient(make_task: MakeTask, make_sub
     assert (finding.verdict, "No gradient" in finding.summary) == ("no_evidence", True)
 
 
-def test_large_models_are_given_fewer_windows(make_task: MakeTask) -> None:
-    config = make_task().config
-    assert windows_at_once(config) == 32
-    large = config.model_copy(update={"width": 1024, "depth": 24, "context": 4096})
-    assert windows_at_once(large) == 1
+def test_a_large_model_is_looked_at_in_small_batches_with_the_same_answer(
+    make_task: MakeTask, make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = make_subject(stirred(make_task(depth=2)), number=5).sample
+    batches: list[int] = []
+    predict = sample.task.predict
+    monkeypatch.setattr(sample.task, "predict", lambda x, control: batches.append(len(x)) or predict(x, control))
+    at_once = slot_attention(sample)
+    monkeypatch.setattr(attention_profile, "_MAX_FLOATS", 1)
+    one_by_one = slot_attention(sample)
+    assert batches == [5, 1, 1, 1, 1, 1]
+    for found, expected in zip(one_by_one, at_once, strict=True):
+        assert found == pytest.approx(expected, abs=1e-6)

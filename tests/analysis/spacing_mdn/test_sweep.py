@@ -22,7 +22,7 @@ def test_every_target_of_a_small_model_in_order(make_task: MakeTask) -> None:
     assert np.array_equal(np.unique(found.run), np.arange(RUNS))
     assert (np.diff(found.run) >= 0).all()
     same = torch.from_numpy(found.nll)[sample.starts]
-    assert torch.allclose(sample.nll(), same, atol=1e-5)
+    assert torch.allclose(sample.nll(sample.predict()), same, atol=1e-5)
     assert found.finite
 
 
@@ -47,8 +47,8 @@ def test_the_mean_is_that_of_the_mixture(make_task: MakeTask) -> None:
 
 
 def test_a_dear_model_gets_stretches_from_bottom_to_top(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BUDGET", {"cpu": 0.0})
-    monkeypatch.setattr(module, "MIN_WINDOWS", 80)
+    monkeypatch.setattr(module, "_CPU_BUDGET", 0.0)
+    monkeypatch.setattr(module, "_MIN_WINDOWS", 80)
     found = sweep(draw(make_task()))
     assert len(found.targets) == 80
     for run in range(RUNS):

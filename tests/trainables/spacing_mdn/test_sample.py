@@ -30,19 +30,19 @@ def test_windows_are_those_of_the_split_and_scores_those_of_evaluation(make_task
     assert sample.targets[0, -1].item() == pytest.approx(spacings[first + 32])
     assert sample.log_height[0].item() == made.part("val").log_height[(first + 32) // BLOCK]
     whole = made.target_nll("val").reshape(-1, sample.targets.shape[1])[:, -1]
-    assert torch.allclose(sample.nll(), whole[sample.starts - made.windows("val").first], atol=1e-5)
+    assert torch.allclose(sample.nll(sample.predict()), whole[sample.starts - made.windows("val").first], atol=1e-5)
 
 
 def test_models_that_predict_everywhere_are_scored_on_their_tail(make_task: MakeTask) -> None:
     fields = {"layout": "none", "n_slots": 0, "aux_mode": "off", "slot_id_mode": "fixed", "slot_dropout": 0.0}
     sample = draw(make_task(**fields, eval_slot_id_mode="fixed", eval_tail=8), number=12)
     assert sample.targets.shape == (12, 32)
-    assert sample.nll().shape == (12,)
+    assert sample.nll(sample.predict()).shape == (12,)
 
 
 def test_slots_can_be_set(make_task: MakeTask) -> None:
     sample = draw(make_task(), number=20)
-    before = sample.nll()
-    assert torch.equal(sample.nll(), before)
+    before = sample.nll(sample.predict())
+    assert torch.equal(sample.nll(sample.predict()), before)
     keep = torch.tensor([[0.0, 1.0]])
-    assert not torch.equal(sample.nll(SlotControl(keep=keep)), before)
+    assert not torch.equal(sample.nll(sample.predict(SlotControl(keep=keep))), before)

@@ -11,7 +11,7 @@ from tests.trainables.spacing_mdn.conftest import MakeTask
 from trainables.spacing_mdn import settings
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.sample import Sample, draw
-from trainables.spacing_mdn.settings import affordable, predict_settings, score, slot_gradients, without
+from trainables.spacing_mdn.settings import affordable, predict_settings, slot_gradients, without
 from trainables.spacing_mdn.slots import SlotControl
 from trainables.spacing_mdn.task import SpacingTask
 
@@ -57,7 +57,7 @@ def test_every_setting_is_what_the_model_says(case: str, make_task: MakeTask, mo
         for name in ("log_pi", "mu", "sigma", "slots", "readout"):
             if getattr(whole, name) is not None:
                 torch.testing.assert_close(getattr(prediction, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(score(sample, prediction), sample.nll(control), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(sample.nll(prediction), sample.nll(whole), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["postfix", "one layer", "block norm", "query cuts"])
@@ -90,7 +90,7 @@ def test_the_model_keeps_its_mode_and_its_weights_are_followed(make_task: MakeTa
 def test_too_much_to_keep_is_computed_again(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = sample_of(make_task, number=70)
     kept = predict_settings(sample, CONTROLS[:2])
-    monkeypatch.setattr(settings, "MAX_KEPT_BYTES", 1)
+    monkeypatch.setattr(settings, "_MAX_KEPT_BYTES", 1)
     other = sample_of(make_task, number=70)
     again = predict_settings(other, CONTROLS[:2])
     assert other not in settings._kept

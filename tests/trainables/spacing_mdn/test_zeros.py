@@ -21,7 +21,7 @@ def small_chunks(monkeypatch):
         made.append(index)
         return riemann_siegel.solve(5_001 + index * 500, 500)
 
-    monkeypatch.setattr(zeros, "CHUNK", 500)
+    monkeypatch.setattr(zeros, "_CHUNK", 500)
     monkeypatch.setattr(zeros, "_make_chunk", make)
     monkeypatch.setattr(zeros, "check_complete", lambda _: "")
     return made

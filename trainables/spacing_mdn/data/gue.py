@@ -11,12 +11,10 @@ M. L. Mehta, Random Matrices (2004), section 4.2, for the semicircle by which th
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from trainables.api import Progress
-
-Array = NDArray[np.float64]
+from trainables.arrays import Array
 
 SIZE = 2048
 """Eigenvalues of one matrix."""

@@ -31,14 +31,15 @@ import flint
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from trainables.arrays import Array
+
+_Index = NDArray[np.int64]
 
 FIRST_ZERO = 1001
 """The lowest zero, counted from 1, for which the remainder is good to 1e-10."""
-MAX_HEIGHT = 1.5e6
+_MAX_HEIGHT = 1.5e6
 """Above it the product of a cell's centre and ln n / 2 pi would no longer be exact."""
-ROOT_TOLERANCE = 1e-12
+_ROOT_TOLERANCE = 1e-12
 
 _TWO_PI = 2.0 * math.pi
 _CELL = 8.0
@@ -55,14 +56,11 @@ class CountError(ArithmeticError):
 def solve(first: int, count: int) -> Array:
     """Ordinates of ``count`` consecutive zeros from number ``first`` (counted from 1), ascending.
 
-    Within 5e-11 of the true ordinate, then rounded to float64 (half an ulp: 1.2e-10 at a height of a million).
-
-    Args:
-        first: at least `FIRST_ZERO`.
-        count: at least 1; 20,000 at a time keep the arrays in cache.
+    Within 5e-11 of the true ordinate, then rounded to float64 (half an ulp: 1.2e-10 at a height of a million). 20,000
+    at a time keep the arrays in cache.
 
     Raises:
-        ValueError: the range starts too low or ends above `MAX_HEIGHT`.
+        ValueError: the range starts below `FIRST_ZERO` or ends above `_MAX_HEIGHT`.
         CountError: a Gram block does not hold its exact count.
     """
     if first < FIRST_ZERO or count < 1:
@@ -70,8 +68,8 @@ def solve(first: int, count: int) -> Array:
     # By Gram's law zero m lies between Gram points m - 2 and m - 1; good ones further out close the block it is in.
     numbers = np.arange(first - 2 - _GRAM_MARGIN, first + count - 1 + _GRAM_MARGIN)
     gram = gram_points(numbers)
-    if gram[-1] > MAX_HEIGHT:
-        raise ValueError(f"zero {first + count - 1} lies near {gram[-1]:.0f}, above the limit of {MAX_HEIGHT:.0f}")
+    if gram[-1] > _MAX_HEIGHT:
+        raise ValueError(f"zero {first + count - 1} lies near {gram[-1]:.0f}, above the limit of {_MAX_HEIGHT:.0f}")
     z = ZSeries(float(gram[0]), float(gram[-1]))
     good = z(gram) * np.where(numbers % 2 == 0, 1.0, -1.0) > 0.0
     below = np.flatnonzero(good & (numbers <= first - 2))
@@ -91,7 +89,7 @@ def theta(t: Array) -> Array:
     return result
 
 
-def gram_points(numbers: Index) -> Array:
+def gram_points(numbers: _Index) -> Array:
     """Gram points g_n with theta(g_n) = n pi, good to a few ulp, for integers n >= 20."""
     level = np.log((numbers + 0.125) / math.e)
     points: Array = _TWO_PI * np.exp(1.0 + level - np.log(level))
@@ -101,12 +99,7 @@ def gram_points(numbers: Index) -> Array:
 
 
 class ZSeries:
-    """Z(t) over a stretch of heights, as one Chebyshev series for each cell of width 8.
-
-    Args:
-        low: lowest height that will be asked for, at least 1000.
-        high: highest height, at most `MAX_HEIGHT`.
-    """
+    """Z(t) from height ``low`` (at least 1000) to ``high``, as one Chebyshev series for each cell of width 8."""
 
     def __init__(self, low: float, high: float) -> None:
         self._first = round(low / _CELL)
@@ -167,7 +160,7 @@ def _z_at_nodes(centres: Array) -> Array:
 
 @functools.lru_cache(maxsize=1)
 def _all_log_turns() -> tuple[Array, Array]:
-    count = math.isqrt(int(MAX_HEIGHT / _TWO_PI)) + 1
+    count = math.isqrt(int(_MAX_HEIGHT / _TWO_PI)) + 1
     high, low = np.empty(count), np.empty(count)
     with flint.ctx.workprec(128):
         turn = 2 * flint.arb.pi()
@@ -252,7 +245,7 @@ def _correction_series() -> Array:
     )
 
 
-def _remainder(t: Array, num_terms: Index) -> Array:
+def _remainder(t: Array, num_terms: _Index) -> Array:
     """The Riemann-Siegel remainder with C0..C4 for a main sum of ``num_terms`` terms."""
     root = np.sqrt(t / _TWO_PI)
     x = root - num_terms - 0.5
@@ -297,7 +290,7 @@ def _brackets(z: ZSeries, gram: Array, good: NDArray[np.bool_]) -> tuple[Array, 
 
 
 def _polish(z: ZSeries, low: Array, width: Array) -> Array:
-    """Distance of the root from ``low`` within each bracket, to `ROOT_TOLERANCE`, by Chandrupatla's method."""
+    """Distance of the root from ``low`` within each bracket, to `_ROOT_TOLERANCE`, by Chandrupatla's method."""
     root = np.empty_like(low)
     rows = np.arange(len(low))
     x1, x2 = width.copy(), np.zeros_like(width)
@@ -312,7 +305,7 @@ def _polish(z: ZSeries, low: Array, width: Array) -> Array:
         x2, f2 = np.where(same, x2, x1), np.where(same, f2, f1)
         x1, f1 = at, value
         best = np.where(np.abs(f1) < np.abs(f2), x1, x2)
-        least = ROOT_TOLERANCE / np.maximum(np.abs(x2 - x1), 1e-300)
+        least = _ROOT_TOLERANCE / np.maximum(np.abs(x2 - x1), 1e-300)
         done = (least > 0.5) | (np.minimum(np.abs(f1), np.abs(f2)) == 0.0)
         root[rows[done]] = best[done]
         live = ~done

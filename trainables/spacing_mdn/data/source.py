@@ -26,6 +26,7 @@ import scipy
 from numpy.typing import NDArray
 
 from trainables.api import Progress
+from trainables.arrays import Array
 from trainables.errors import DataCorrupt, DataError, DataMissing
 from trainables.files import write_atomic
 from trainables.spacing_mdn.data import gue, zeros
@@ -40,7 +41,7 @@ _GUE_SEED = 20020
 
 
 @dataclass(frozen=True)
-class Layout:
+class _Layout:
     """How many blocks each split of a set takes, from the lowest height up."""
 
     train: int
@@ -53,10 +54,10 @@ class Layout:
         return self.train + self.val + self.test
 
 
-LAYOUTS: Mapping[str, Layout] = {
-    "first100k": Layout(312, 39, 39),
-    "full": Layout(6645, 390, 781),
-    "gue": Layout(312, 39, 39),
+_LAYOUTS: Mapping[str, _Layout] = {
+    "first100k": _Layout(312, 39, 39),
+    "full": _Layout(6645, 390, 781),
+    "gue": _Layout(312, 39, 39),
 }
 
 
@@ -69,10 +70,10 @@ class Part:
         log_height: float64 (num_blocks,), log(gamma / 2 pi) where each block starts; zeros for ``gue``. Read-only.
     """
 
-    spacings: NDArray[np.float64]
-    log_height: NDArray[np.float64]
+    spacings: Array
+    log_height: Array
 
-    def log_height_per_point(self) -> NDArray[np.float64]:
+    def log_height_per_point(self) -> Array:
         """float64 (num_blocks * 256,): the log height of its block for each spacing."""
         return np.repeat(self.log_height, BLOCK)
 
@@ -97,7 +98,7 @@ def load(name: str, data_dir: Path) -> SpacingData:
         DataCorrupt: its digest or its shape is not what its side-car says.
     """
     digest, content = _verified(name, data_dir)
-    layout = LAYOUTS[name]
+    layout = _LAYOUTS[name]
     try:
         records = np.load(io.BytesIO(content), allow_pickle=False)
     except ValueError as error:
@@ -122,7 +123,7 @@ def _part(records: NDArray[Any]) -> Part:
 
 def _verified(name: str, data_dir: Path) -> tuple[str, bytes]:
     """Digest and bytes of a set's file; raises as `load`."""
-    known_name(name)
+    _known_name(name)
     path = _path(name, data_dir)
     try:
         recorded = json.loads(_sidecar(path).read_text())["sha256"]
@@ -137,31 +138,23 @@ def _verified(name: str, data_dir: Path) -> tuple[str, bytes]:
     return found, content
 
 
-def known_name(name: str) -> None:
+def _known_name(name: str) -> None:
     """Raise `DataError` with the allowed names unless a set is called ``name``."""
-    if name not in LAYOUTS:
-        raise DataError(f"no data set of spacing_mdn is called {name!r}; allowed: {', '.join(LAYOUTS)}")
+    if name not in _LAYOUTS:
+        raise DataError(f"no data set of spacing_mdn is called {name!r}; allowed: {', '.join(_LAYOUTS)}")
 
 
-class SpacingSource:
+class _SpacingSource:
     """The family's `trainables.api.DataSource`."""
 
-    names: tuple[str, ...] = tuple(LAYOUTS)
+    names: tuple[str, ...] = tuple(_LAYOUTS)
 
     def prepare(self, name: str, data_dir: Path, progress: Progress | None = None) -> Path:
         """Make the data set unless it is there and sound; returns the path of its file.
 
-        Zeros are kept in chunks that all sizes share, so an interrupted call goes on where it was cut off and a
-        larger set begins with what a smaller one made. A set whose digest does not fit is made again.
-
-        Args:
-            name: one of ``names``.
-            data_dir: root of all data; the family keeps to ``spacing_mdn`` in it.
-            progress: called with (done, total) zeros or spacings.
-
-        Raises:
-            DataError: no set has that name.
-            DataCorrupt: the zeros made or found fail the check of their counts.
+        Zeros are kept in chunks that all sizes share, so an interrupted call goes on where it was cut off and a larger
+        set begins with what a smaller one made. A set whose digest does not fit is made again. ``progress`` counts
+        zeros or spacings. Raises `DataCorrupt` if the zeros made or found fail the check of their counts.
         """
         path = _path(name, data_dir)
         try:
@@ -177,8 +170,8 @@ class SpacingSource:
 
     def check(self, config: Any, data_dir: Path) -> None:
         """Raise `DataError` unless a window, its last target and the past of its linear features fit in each split."""
-        known_name(config.data)
-        layout = LAYOUTS[config.data]
+        _known_name(config.data)
+        layout = _LAYOUTS[config.data]
         allowed = BLOCK * min(layout.train, layout.val, layout.test) - 1 - config.ar_features
         if config.context > allowed:
             raise DataError(
@@ -187,12 +180,12 @@ class SpacingSource:
             )
 
 
-SOURCE = SpacingSource()
+SOURCE = _SpacingSource()
 
 
 def _make(name: str, folder: Path, progress: Progress | None) -> NDArray[Any]:
     """The records of a set."""
-    num_blocks = LAYOUTS[name].num_blocks
+    num_blocks = _LAYOUTS[name].num_blocks
     records = np.zeros(num_blocks, dtype=_RECORD)
     if name == "gue":
         records["spacings"] = gue.spacings(num_blocks * BLOCK, _GUE_SEED, progress).reshape(num_blocks, BLOCK)

@@ -14,16 +14,14 @@ from pathlib import Path
 
 import flint
 import numpy as np
-from numpy.typing import NDArray
 
 from trainables.api import Progress
+from trainables.arrays import Array
 from trainables.errors import DataCorrupt
 from trainables.files import write_atomic
 from trainables.spacing_mdn.data import riemann_siegel
 
-Array = NDArray[np.float64]
-
-CHUNK = 20_000
+_CHUNK = 20_000
 """Zeros in a chunk; a chunk takes a few tenths of a second."""
 _DIGEST_BYTES = 32
 _MEAN_SPACING = (0.9999, 1.0001)
@@ -32,25 +30,19 @@ _MEAN_SPACING = (0.9999, 1.0001)
 def ordinates(count: int, cache_dir: Path, progress: Progress | None = None) -> Array:
     """The first ``count`` ordinates, ascending; makes the chunks that ``cache_dir`` lacks and keeps them there.
 
-    Args:
-        count: at least 1; whole chunks are made.
-        cache_dir: folder of the chunks, made if missing.
-        progress: called with (zeros at hand, ``count``) after each chunk.
-
-    Raises:
-        DataCorrupt: the zeros at hand fail `check_complete`.
+    ``progress`` is called after each chunk. Raises `DataCorrupt` if the zeros at hand fail `check_complete`.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
     chunks = []
-    for index in range(-(-count // CHUNK)):
-        path = cache_dir / f"zeros-{index * CHUNK + 1:07d}.npy"
+    for index in range(-(-count // _CHUNK)):
+        path = cache_dir / f"zeros-{index * _CHUNK + 1:07d}.npy"
         chunk = _read_chunk(path)
         if chunk is None:
             chunk = _make_chunk(index)
             _write_chunk(path, chunk)
         chunks.append(chunk)
         if progress is not None:
-            progress(min(count, (index + 1) * CHUNK), count)
+            progress(min(count, (index + 1) * _CHUNK), count)
     result = np.concatenate(chunks)[:count]
     problem = check_complete(result)
     if problem:
@@ -93,15 +85,15 @@ def check_complete(zeros: Array) -> str:
 
 
 def _make_chunk(index: int) -> Array:
-    first = index * CHUNK + 1
+    first = index * _CHUNK + 1
     num_low = max(0, riemann_siegel.FIRST_ZERO - first)
     if not num_low:
-        return riemann_siegel.solve(first, CHUNK)
+        return riemann_siegel.solve(first, _CHUNK)
     with flint.ctx.workprec(96):
-        low = [float(zero.imag) for zero in flint.acb.zeta_zeros(first, min(num_low, CHUNK))]
-    if num_low >= CHUNK:
+        low = [float(zero.imag) for zero in flint.acb.zeta_zeros(first, min(num_low, _CHUNK))]
+    if num_low >= _CHUNK:
         return np.array(low)
-    return np.concatenate([low, riemann_siegel.solve(first + num_low, CHUNK - num_low)])
+    return np.concatenate([low, riemann_siegel.solve(first + num_low, _CHUNK - num_low)])
 
 
 def _write_chunk(path: Path, chunk: Array) -> None:
@@ -120,4 +112,4 @@ def _read_chunk(path: Path) -> Array | None:
     if hashlib.sha256(body).digest() != digest:
         return None
     chunk: Array = np.load(io.BytesIO(body), allow_pickle=False)
-    return chunk if chunk.shape == (CHUNK,) else None
+    return chunk if chunk.shape == (_CHUNK,) else None
