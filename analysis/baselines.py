@@ -20,12 +20,7 @@ from trainables.registry import get_part
 def measure(family: str, dataset: str, data_dir: Path, config: Mapping[str, Any] | None = None) -> Sequence[Baseline]:
     """The baselines of ``family`` on the test split of ``dataset``; none for a family that names none.
 
-    Args:
-        family: whose models are compared.
-        dataset: one of its data sets.
-        data_dir: root of all data.
-        config: of a model. If given, baselines are scored on the targets that this model is evaluated on, where that
-            depends on the config; otherwise on all of the split.
+    A ``config`` of a model has them scored on the targets that this model is evaluated on, where that depends on it.
     """
     baselines = get_part(family, "baselines")
     return () if baselines is None else baselines(dataset, data_dir, config=config)
@@ -37,13 +32,9 @@ def unbeaten(rows: Iterable[Baseline], value: float, sign: float) -> list[str]:
 
 
 def kept(path: Path, digest: str, make: Callable[[], Sequence[Baseline]], *, keep: bool = True) -> Sequence[Baseline]:
-    """The baselines in ``path`` if they are of the same data, else new ones, which are kept.
+    """The baselines in ``path`` (``report/baselines.json``) if they are of the same data, else new ones from ``make``.
 
-    Args:
-        path: of the file, ``report/baselines.json``.
-        digest: of the data; an empty one is never taken for the same.
-        make: measures the baselines; what it raises is not caught.
-        keep: whether new ones are written to ``path``.
+    New ones are written to ``path`` if ``keep``. An empty ``digest`` is never taken for that of the same data.
     """
     try:
         content = json.loads(path.read_text())

@@ -37,11 +37,7 @@ _NUMBERS = ("score", "se", "std", "chance")
 
 
 class RunTables:
-    """One run; tables are made once and kept.
-
-    Attributes:
-        run: what they are made of.
-    """
+    """The tables of one run, made once and kept."""
 
     def __init__(self, run: Run) -> None:
         self.run = run

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from analysis.reports.comparison.facts import Comparison
-    from analysis.reports.comparison.paired import Point
     from analysis.reports.race.best_of_seeds import Seeds
     from analysis.reports.race.facts import Race, Racer
+    from analysis.search.best_so_far import Point
 
 _LABEL_LENGTH = 44  # characters of a midpoint's keys
 _SHOWN = (-0.8, 1.8)  # positions drawn; an interval that goes further ends in an arrow
@@ -80,13 +80,7 @@ def draw_midpoints(midpoints: Sequence[Midpoint], path: Path) -> None:
 
 
 def draw_race(race: Race, seeds: Seeds, path: Path) -> None:
-    """Curves of all seeds, those that went furthest bold, beside the expected best of k.
-
-    Args:
-        race: with its racers' curves.
-        seeds: numbers at the first gate, of values where lower is better: turned back here.
-        path: of the PNG.
-    """
+    """Curves of all seeds, those that went furthest bold, beside the expected best of k (of minimised values)."""
     with _png(path, 9.0, 4.2) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.9, 1.0))
         _curves(left, race, seeds)

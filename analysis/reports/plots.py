@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLACK, ORANGE, GREEN, BLUE, RED, PURPLE = ("#000000", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+BLACK, ORANGE, GREEN, BLUE, RED = ("#000000", "#E69F00", "#009E73", "#0072B2", "#D55E00")
+_PURPLE = "#CC79A7"
 GREY = "#8A8A8A"
 DPI = 150
 
@@ -34,12 +36,13 @@ STYLES: tuple[tuple[str, Any, str], ...] = (
     (BLUE, "-", "o"),
     (RED, "--", "s"),
     (GREEN, "-.", "^"),
-    (PURPLE, ":", "D"),
+    (_PURPLE, ":", "D"),
     (ORANGE, (0, (5, 1, 1, 1, 1, 1)), "v"),
     (BLACK, (0, (8, 2)), "P"),
 )
 """Colour, line style and marker of the first, second ... thing drawn; what comes after the last begins again."""
-WIDTH, HEIGHT = 7.2, 3.6
+_WIDTH = 7.2
+HEIGHT = 3.6
 """Inches of a figure on the page."""
 
 _HATCHES = ("", "///", "\\\\\\", "xxx", "---", "++")  # no dots: each is a circle in SVG
@@ -62,28 +65,16 @@ _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
 _serial = count(1)
 
 
+@dataclass(frozen=True)
 class Picture:
-    """A drawn figure for a page.
+    """A drawn figure for a page: an ``svg`` or ``img`` element, and a sentence below it and for screen readers."""
 
-    Attributes:
-        markup: an ``svg`` or ``img`` element.
-        caption: a sentence below it, and what a screen reader says in its place.
-    """
-
-    def __init__(self, markup: str, caption: str) -> None:
-        self.markup = markup
-        self.caption = caption
+    markup: str
+    caption: str
 
 
 def draw(plot: Plot, caption: str = "") -> Picture:
-    """One plot of a finding, as SVG.
-
-    Values that are not finite leave gaps; a plot without any says so.
-
-    Args:
-        plot: figure as data.
-        caption: in place of the plot's title.
-    """
+    """One plot of a finding, as SVG. Values that are not finite leave gaps; a plot without any says so."""
 
     def fill(figure: Figure) -> None:
         axes = figure.subplots()
@@ -95,34 +86,27 @@ def draw(plot: Plot, caption: str = "") -> Picture:
         else:
             _series(axes, plot)
 
-    return picture(fill, caption or plot.title, width=WIDTH * 0.75, height=HEIGHT * 0.9)
+    return picture(fill, caption or plot.title, width=_WIDTH * 0.75, height=HEIGHT * 0.9)
 
 
 def picture(
-    fill: Callable[[Figure], None], caption: str, *, width: float = WIDTH, height: float = HEIGHT, as_png: bool = False
+    fill: Callable[[Figure], None], caption: str, *, width: float = _WIDTH, height: float = HEIGHT, as_png: bool = False
 ) -> Picture:
-    """What ``fill`` draws on an empty figure of so many inches.
-
-    Args:
-        fill: draws.
-        caption: see `Picture`.
-        width, height: inches.
-        as_png: for figures of many hundred lines, that would be large as SVG.
-    """
+    """What ``fill`` draws on an empty figure of so many inches; a PNG where SVG would be large, of many lines."""
     with figure_of(width, height) as figure:
         fill(figure)
         body = io.BytesIO()
         if as_png:
             figure.savefig(body, format="png", dpi=DPI)
-            data = base64.b64encode(body.getvalue()).decode()
-            return Picture(png_element(data, caption), caption)
+            return png_picture(body.getvalue(), caption)
         figure.savefig(body, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(_inline(body.getvalue().decode(), caption), caption)
 
 
-def png_element(data: str, caption: str) -> str:
-    """An ``img`` element that holds a PNG, given in base 64."""
-    return f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
+def png_picture(png: bytes, caption: str) -> Picture:
+    """A PNG as a picture that holds it."""
+    data = base64.b64encode(png).decode()
+    return Picture(f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">', caption)
 
 
 def frame(axes: Axes) -> None:

@@ -15,12 +15,10 @@ from analysis.diagnose.api import Finding, Value
 from analysis.diagnose.findings import from_json, to_json
 from analysis.reports.page.facts import Facts
 from analysis.reports.page.tables import Cell, Table
-from analysis.reports.tables import NONE, decimals, interval, number, write_text
+from analysis.reports.tables import NONE, decimals, ends, number, write_text
 from analysis.stats.interval import Interval
 
-FILE = "findings.json"
 NO_BREAK = "\N{NO-BREAK SPACE}"
-"""Between the ends of an interval, so that a narrow cell breaks before it and not inside."""
 
 _LABEL = 40  # characters of a config
 
@@ -37,7 +35,7 @@ def keep(folder: Path, findings: Sequence[Finding], seconds: Mapping[str, float]
 
     What is there already under other names stays; a file that cannot be read is replaced with a warning.
     """
-    path = folder / FILE
+    path = folder / "findings.json"
     try:
         old = from_json(path.read_text())
     except FileNotFoundError:
@@ -103,9 +101,9 @@ def _cell(value: Value) -> Cell:
     if not isinstance(value, Interval):
         text = f"{value:.3g}" if abs(value) < 1000.0 else f"{value:,.0f}"
         return Cell(NONE if math.isnan(value) else text, value)
-    half = 0.5 * (value.high - value.low)
-    if not half > 0.0:
+    if not value.half_width > 0.0:
         return _cell(value.value)
-    places = decimals(half)
-    ends = interval(value.low, value.high, places).replace(" ", NO_BREAK)
-    return Cell(f"{number(value.value, places)} ({ends})", value.value)
+    places = decimals(value.half_width)
+    # No break inside of the interval: a narrow cell breaks before it.
+    between = ends(value, places).replace(" ", NO_BREAK)
+    return Cell(f"{number(value.value, places)} ({between})", value.value)

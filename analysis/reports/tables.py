@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.escape import csv_cell, printable
+from analysis.stats.interval import Interval
 from trainables.files import write_atomic
 
 NONE = "–"
@@ -44,11 +45,17 @@ def with_unit(text: str, unit: str) -> str:
     return f"{text} {unit}" if unit else text
 
 
-def interval(low: float, high: float, places: int, *, signed: bool = False) -> str:
-    """``0.012 to 0.050``, or ``none`` without one."""
-    if math.isnan(low) or math.isnan(high):
+def ends(interval: Interval, places: int) -> str:
+    """``0.012 to 0.050``, or ``none`` without an interval."""
+    if math.isnan(interval.low) or math.isnan(interval.high):
         return "none"
-    return f"{number(low, places, signed=signed)} to {number(high, places, signed=signed)}"
+    return f"{number(interval.low, places)} to {number(interval.high, places)}"
+
+
+def mean_std(mean: float, std: float, places: int) -> str:
+    """``1.234 ± 0.010``, without what is NaN."""
+    text = number(mean, places)
+    return text if math.isnan(mean) or math.isnan(std) else f"{text} ± {number(std, places)}"
 
 
 def counted(num: int, noun: str) -> str:

@@ -32,8 +32,6 @@ class Ledger:
         spent: steps (repeated ones count once) and slot seconds, beside what they would have been without gates.
         gpu_hours: slot hours x GPUs of a job.
         price_per_hour: of a GPU, or where a job has none of a slot; None where no price is given.
-        money: in the price's currency; None without a price.
-        stages: steps and slot seconds by stage.
     """
 
     spent: Spent
@@ -55,12 +53,7 @@ class QualityPoint:
 
 
 def ledger(run: Run, price_per_hour: float | None = None) -> Ledger:
-    """The bill of a run so far.
-
-    Args:
-        run: it.
-        price_per_hour: in place of the plan's ``resources.price_per_hour``, if it has one.
-    """
+    """The bill of a run so far, at ``price_per_hour`` in place of the plan's price, if it has one."""
     resources, spent = run.plan["resources"], run.spent
     gpus = float(resources["gpu"])
     price = resources["price_per_hour"] if price_per_hour is None else price_per_hour

@@ -24,7 +24,7 @@ from typing import Any
 from analysis.stats.interval import Interval, proportion_interval
 from analysis.view import AUDIT, Entry, Run
 
-MIN_PAIRS = 4
+_MIN_PAIRS = 4
 """Fewer candidates at two gates make no correlation."""
 _MIN_RESAMPLED = 8
 """With fewer pairs a bootstrap often repeats the same ranks, and its interval says nothing."""
@@ -40,15 +40,12 @@ class GateRegret:
     """One gate against the next.
 
     Attributes:
-        gate: 0-based.
-        from_step, to_step: of the two gates.
         num_scored, num_passed: at this gate, audited ones left out of the second.
         num_pairs: candidates with a score at both, that went on by merit.
-        note: what to know about it, in words.
         spearman: between their scores, with a bootstrap over candidates (NaN bounds below eight); None below four.
         correlation: of the normal copula, had they been chosen at random: posterior mean and 95% interval.
         corrected: the same, chosen as they were.
-        chance_cut: that whoever would have been best at the next gate was cut at this one, by ``correlation``.
+        chance_cut: that the best at the next gate was cut at this one, by ``correlation``.
         chance_cut_corrected: the same by ``corrected``.
     """
 
@@ -71,9 +68,8 @@ class Audit:
     """Stopped candidates that were run to the end all the same.
 
     Attributes:
-        audited: their ids, and ``better`` those that beat everybody who had got there by merit.
-        share: of the audited that did, with Wilson's interval.
-        score: of the best of them, NaN without; ``winner`` is the score of the best by merit.
+        better: those of ``audited`` that beat all who had got there by merit, with their ``share`` (Wilson's interval).
+        score, winner: of the best of the audited and of those by merit; NaN without.
     """
 
     audited: tuple[str, ...]
@@ -85,14 +81,12 @@ class Audit:
 
 @dataclass(frozen=True)
 class Regret:
-    """All gates.
+    """All gates but the last.
 
     Attributes:
-        gates: one row for each but the last.
-        chance_cut: that the best at the end, had everybody been run there, was cut at any gate; by the uncorrected
+        chance_cut: that the best at the end, had all been run there, was cut at any gate; by the uncorrected
             correlations. None where a gate has too few pairs.
         chance_cut_corrected: by the corrected ones.
-        audit: None where nobody was audited.
         note: how far to trust it.
     """
 
@@ -104,12 +98,7 @@ class Regret:
 
 
 def gate_regret(run: Run, seed: int = 0) -> Regret:
-    """Estimate for every gate, and for all together, whether the best was stopped.
-
-    Args:
-        run: of a search or race; of a comparison there are no gates, and of one stage none either.
-        seed: of bootstrap and simulation.
-    """
+    """Estimate for every gate, and for all together, whether the best was stopped; ``seed`` is of the simulation."""
     entries = [[e for e in es if e.rank is not None and math.isfinite(e.score)] for es in run.gates]
     by_merit, audited = [], set[str]()
     for arrived in entries:
@@ -174,7 +163,7 @@ def _gate(
     )
     spearman = _spearman(*scores, seed)
     if spearman is None or len(before) < gate:
-        few = f"{len(both)} have a score at both gates; it takes {MIN_PAIRS}, with scores that differ"
+        few = f"{len(both)} have a score at both gates; it takes {_MIN_PAIRS}, with scores that differ"
         return make(note=few if spearman is None else "nothing is known about the gate before"), None
     (cautious, corrected), chances = _links(spearman.value, len(here), len(both), before, seed)
     found = make(
@@ -192,7 +181,7 @@ def _spearman(x: Sequence[float], y: Sequence[float], seed: int) -> Interval | N
     import numpy as np
     from scipy.stats import rankdata
 
-    if len(x) < MIN_PAIRS or len(set(x)) < 2 or len(set(y)) < 2:
+    if len(x) < _MIN_PAIRS or len(set(x)) < 2 or len(set(y)) < 2:
         return None
 
     def rho(values: Any) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -35,7 +36,6 @@ class Share:
     """One parameter.
 
     Attributes:
-        name: of the parameter.
         share: of what sets the best apart; the shares of all parameters add up to one.
         p_value: how often the largest of all parameters is as far above its own average, with scores shuffled over the
             candidates: a chance of one false finding among all parameters, not for each.
@@ -53,13 +53,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Importance:
-    """The analysis, or why there is none.
+    """The analysis of the scores at one gate, or why there is none.
 
     Attributes:
         shares: most important first; empty without enough candidates.
-        gate: 0-based, that the scores are from; None without.
-        until_step: its step.
-        num_candidates: how many entered the analysis, of them ``num_best`` as the good ones.
+        num_best: how many of the candidates counted as the good ones.
         note: in words what it was made of, or what was missing.
     """
 
@@ -76,10 +74,6 @@ def importance(run: Run, seed: int = 0) -> Importance:
 
     Later gates are nearer to the end but see only those that earlier ones let through, so that a parameter which the
     first gate has settled looks unimportant there; the note says which gate it was.
-
-    Args:
-        run: of a search; races and comparisons draw nothing.
-        seed: of the shuffles.
     """
     usable = [[e for e in entries if _is_usable(run, e)] for entries in run.gates]
     counts = [len(entries) for entries in usable]
@@ -92,12 +86,13 @@ def importance(run: Run, seed: int = 0) -> Importance:
     until, num_best = entries[0].until_step, max(_MIN_BEST, math.ceil(_BEST_SHARE * len(entries)))
     num_best = min(num_best, len(entries) // 2)
     scores = [run.sign * e.score for e in entries]
-    found = _divergences(run, entries, scores, num_best)
+    study = _study(run, entries)
+    found = _divergences(study, scores, num_best)
     total = math.fsum(found.values())
     if not total:
         return Importance((), gate, until, len(entries), num_best, "No importance: no parameter sets the best apart.")
     rng = random.Random(seed)
-    shuffled = [_divergences(run, entries, rng.sample(scores, len(scores)), num_best) for _ in range(_SHUFFLES)]
+    shuffled = [_divergences(study, rng.sample(scores, len(scores)), num_best) for _ in range(_SHUFFLES)]
     p_values = _p_values(found, shuffled)
     shares = [Share(name, value / total, p_values[name]) for name, value in found.items()]
     shares.sort(key=lambda s: (-s.share, s.name))
@@ -125,17 +120,19 @@ def _p_values(found: Mapping[str, float], shuffled: Sequence[Mapping[str, float]
     return p_values
 
 
-def _divergences(run: Run, entries: Sequence[Entry], scores: Sequence[float], num_best: int) -> dict[str, float]:
+def _divergences(study: optuna.Study, scores: Sequence[float], num_best: int) -> dict[str, float]:
     """How far the distribution of each parameter among the best is from that among all (Pearson's divergence)."""
     from optuna.importance import PedAnovaImportanceEvaluator
 
-    study = _study(run, entries, scores)
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=num_best / len(entries))
-    found: dict[str, float] = evaluator.evaluate(study)
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=num_best / len(scores))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PedAnova.* low `target` values")  # low is what they are to be
+        found: dict[str, float] = evaluator.evaluate(study, target=lambda trial: scores[trial.number])
     return {name: value if math.isfinite(value) else 0.0 for name, value in found.items()}
 
 
-def _study(run: Run, entries: Sequence[Entry], scores: Sequence[float]) -> optuna.Study:
+def _study(run: Run, entries: Sequence[Entry]) -> optuna.Study:
+    """The entries in order, without their scores: making a study takes longer than one analysis of it."""
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -144,11 +141,11 @@ def _study(run: Run, entries: Sequence[Entry], scores: Sequence[float]) -> optun
         study = optuna.create_study(direction="minimize")
     finally:
         optuna.logging.set_verbosity(before)
-    for entry, score in zip(entries, scores, strict=True):
+    for entry in entries:
         candidate = run.candidates[entry.candidate]
-        distributions = {
-            name: optuna.distributions.json_to_distribution(text) for name, text in candidate.distributions.items()
-        }
-        trial = optuna.trial.create_trial(params=dict(candidate.params), distributions=distributions, value=score)
-        study.add_trial(trial)
+        read = optuna.distributions.json_to_distribution
+        distributions = {name: read(text) for name, text in candidate.distributions.items()}
+        study.add_trial(
+            optuna.trial.create_trial(params=dict(candidate.params), distributions=distributions, value=0.0)
+        )
     return study

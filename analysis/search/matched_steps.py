@@ -7,43 +7,31 @@ that stopped early keeps its value. What it is not: a claim. Each interval has i
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.stats.interval import mean_interval
+from analysis.search.best_so_far import BestSoFar, Point, differences
 from analysis.view import Candidate, Member, Run
 
 
 @dataclass(frozen=True)
 class MatchedSteps:
-    """One finisher against the control.
+    """One finisher less the control, at each step that one of them reported, as far as a common seed goes.
 
     Attributes:
-        candidate, control: ids.
-        steps: at which both had reported, for at least one common seed.
-        difference: mean of candidate - control in the objective's units and sign, a step.
-        low, high: its interval at 95%; NaN for a single pair.
-        num_pairs: seeds that both had alive at that step.
         ahead_from: the first step from which on the candidate is better in the mean at every step; None if it is
             not at the last one.
         clear_from: the same, and with an interval that does not reach zero.
     """
 
     candidate: str
-    control: str
-    steps: tuple[int, ...]
-    difference: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    num_pairs: tuple[int, ...]
+    points: tuple[Point, ...]
     ahead_from: int | None
     clear_from: int | None
 
 
 def matched_steps(run: Run) -> list[MatchedSteps]:
-    """Everybody who was scored at the end, best first; empty without a control, or before anybody got there."""
+    """All that were scored at the end, best first; empty without a control, or before the first got there."""
     control = run.control
     if control is None:
         return []
@@ -54,58 +42,28 @@ def matched_steps(run: Run) -> list[MatchedSteps]:
 
 def _compare(run: Run, candidate: Candidate, control: Candidate) -> MatchedSteps | None:
     pairs = [(m, control.members[seed]) for seed, m in candidate.members.items() if seed in control.members]
-    sides = [(_BestSoFar(run, one), _BestSoFar(run, other)) for one, other in pairs]
-    reported = {step for pair in sides for side in pair for step in side.steps}
-    rows = []
-    for step in sorted(reported):
-        values = [(one.at(step), other.at(step)) for one, other in sides]
-        differences = [a - b for a, b in values if a is not None and b is not None]
-        if differences:
-            rows.append((step, *mean_interval(differences), len(differences)))
-    if not rows:
+    steps = sorted({report.step for pair in pairs for member in pair for report in member.reports})
+    points = tuple(differences([(_curve(run, one), _curve(run, other)) for one, other in pairs], steps))
+    if not points:
         return None
-    steps, difference, low, high, num_pairs = zip(*rows, strict=True)
-    worst = [run.sign * d for d in difference]
-    # The end of the interval that speaks least for the candidate.
-    ends = zip(low, high, strict=True)
-    bounds = [max(run.sign * a, run.sign * b) if not math.isnan(a) else math.inf for a, b in ends]
+    means = [p.mean.times(run.sign) for p in points]
     return MatchedSteps(
         candidate.id,
-        control.id,
-        steps,
-        difference,
-        low,
-        high,
-        num_pairs,
-        ahead_from=_negative_from(steps, worst),
-        clear_from=_negative_from(steps, bounds),
+        points,
+        _since(points, (mean.value < 0.0 for mean in means)),
+        _since(points, (mean.high < 0.0 for mean in means)),  # the end that speaks least for the candidate
     )
 
 
-class _BestSoFar:
-    """Best value of a member up to a step, as long as it is there."""
-
-    def __init__(self, run: Run, member: Member) -> None:
-        self.steps = [r.step for r in member.reports]
-        self._values: list[float | None] = []
-        # A member that stopped early keeps its value; one that was lost, or is not there yet, has none.
-        self._keeps = member.status == "stopped"
-        best: float | None = None
-        for report in member.reports:
-            value = report.value
-            if math.isfinite(value) and (best is None or run.sign * (value - best) < 0.0):
-                best = value
-            self._values.append(None if report.diverged else best)
-
-    def at(self, step: int) -> float | None:
-        place = bisect_right(self.steps, step)
-        if not place or (step > self.steps[-1] and not self._keeps):
-            return None
-        return self._values[place - 1]
+def _curve(run: Run, member: Member) -> BestSoFar:
+    """As far as the member is there: one that was lost, or is not there yet, has no value."""
+    points = ((r.step, r.value) for r in member.reports if not r.diverged)
+    return BestSoFar.of(points, run.sign, keeps=member.status == "stopped")
 
 
-def _negative_from(steps: Sequence[int], values: Sequence[float]) -> int | None:
+def _since(points: Iterable[Point], holds: Iterable[bool]) -> int | None:
+    """The first step from which on it holds at every step."""
     since: int | None = None
-    for step, value in zip(steps, values, strict=True):
-        since = (step if since is None else since) if value < 0.0 else None
+    for point, now in zip(points, holds, strict=True):
+        since = (point.step if since is None else since) if now else None
     return since

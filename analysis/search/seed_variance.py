@@ -29,8 +29,6 @@ class SeedVariance:
     """One gate.
 
     Attributes:
-        gate: 0-based; the last one is the end.
-        until_step: its step.
         num_candidates, num_values: in the split: with two seeds or more in all.
         num_lost: seeds left out because they were lost.
         between, within: variance components, of candidates and of the rest (one seed of one candidate), in squared

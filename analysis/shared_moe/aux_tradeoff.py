@@ -25,48 +25,39 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown
+from analysis.search.best_so_far import BestSoFar
 from analysis.shared_moe.finishers import (
     LOSS,
     ONE_LOOK,
-    Curve,
     control_of,
     curves,
     doubted,
     lost_text,
     matched,
     name,
-    over_seeds,
     settings,
     value_of,
 )
 from analysis.stats.bootstrap import interval
-from analysis.stats.interval import Interval
+from analysis.stats.interval import Interval, mean_interval
 from analysis.view import Candidate, Run
+from trainables.arrays import Array
 
 NEARLY_FREE = 0.01
 """Nats per token that the strongest coefficient may cost more than the weakest."""
-BALANCE_FIELDS = (
-    "balance",
-    "aux_loss_coef_start",
-    "aux_loss_coef_end",
-    "aux_warmup_frac",
-    "aux_decay_end_frac",
-    "bias_update_rate",
-)
-"""What the compared may differ in."""
-PER = 0.01
-"""Unit of the coefficient that slopes are given for."""
 
+_SCHEDULE = ("aux_loss_coef_start", "aux_loss_coef_end", "aux_warmup_frac", "aux_decay_end_frac")
+_BALANCE_FIELDS = {"balance", "bias_update_rate", *_SCHEDULE}  # what the compared may differ in
+_PER = 0.01  # unit of the coefficient that slopes are given for
 _BALANCES = ("balance_entropy", "max_vio")
 _FEW_SEEDS = 3  # fewer are said to be few
 
 
 @dataclass(frozen=True)
-class Point:
+class _Point:
     """One candidate at the common step.
 
     Attributes:
@@ -79,6 +70,13 @@ class Point:
     coefficient: float
     losses: dict[int, float]
     balances: dict[str, dict[int, float]]
+
+    @property
+    def loss(self) -> Interval:
+        return mean_interval(list(self.losses.values()))
+
+    def balance(self, metric: str) -> Interval:
+        return mean_interval(list(self.balances[metric].values()))
 
 
 @diagnostic("Balance against loss", needs="records")
@@ -106,13 +104,13 @@ def aux_tradeoff(run: Run) -> Finding:
     return _judge(points, free, control, step, seeds)
 
 
-def _judge(points: list[Point], free: list[Point], control: Candidate, step: float, seeds: list[int]) -> Finding:
+def _judge(points: list[_Point], free: list[_Point], control: Candidate, step: float, seeds: list[int]) -> Finding:
     xs = [point.coefficient for point in points]
     width = max(xs) - min(xs)
     cost = _change(points, [point.losses for point in points], seeds)
     values: dict[str, Value] = {
         "cost": cost,
-        "cost_per_0.01": _scaled(cost, PER / width),
+        "cost_per_0.01": cost.times(_PER / width),
         "rank_correlation": _rank_correlation(points, seeds),
         "num_seeds": float(len(seeds)),
         "at_step": step,
@@ -163,7 +161,7 @@ def _group(run: Run) -> list[Candidate]:
         config = settings(candidate)
         if config is None or config.ffn != "moe" or not curves(candidate, "steps"):
             continue
-        rest = config.model_dump(mode="json", exclude=set(BALANCE_FIELDS))
+        rest = config.model_dump(mode="json", exclude=_BALANCE_FIELDS)
         groups.setdefault(json.dumps(rest, sort_keys=True), []).append(candidate)
     return max(
         groups.values(),
@@ -176,67 +174,61 @@ def _schedule(candidate: Candidate) -> tuple[float, ...] | None:
     """What the coefficient does, the same for candidates in which it does the same; None without one to speak of."""
     config = settings(candidate)
     assert config is not None
-    names = ("aux_loss_coef_start", "aux_loss_coef_end", "aux_warmup_frac", "aux_decay_end_frac")
-    made: dict[str, tuple[float, ...]] = {"none": (0.0,), "aux": tuple(getattr(config, field) for field in names)}
-    return made.get(config.balance)
+    if config.balance == "none":
+        return (0.0,)
+    return tuple(getattr(config, field) for field in _SCHEDULE) if config.balance == "aux" else None
 
 
-def _point(candidate: Candidate, step: float, seeds: Sequence[int]) -> Point:
+def _point(candidate: Candidate, step: float, seeds: Sequence[int]) -> _Point:
     config, mine = settings(candidate), _curves(candidate)
     assert config is not None
-    losses = {seed: value for seed in seeds if seed in mine and not math.isnan(value := mine[seed].at(step))}
+    losses = {seed: value for seed in seeds if seed in mine and not math.isnan(value := mine[seed].between(step))}
     balances: dict[str, dict[int, float]] = {metric: {} for metric in _BALANCES}
     for seed in losses:
         for metric in _BALANCES:
-            reports = [r for r in candidate.members[seed].reports if r.step <= step]
-            told = [value for r in reports if math.isfinite(value := float(r.metrics.get(metric, math.nan)))]
-            if told:
-                balances[metric][seed] = told[-1]
+            values = (r.metrics.get(metric, math.nan) for r in candidate.members[seed].reports if r.step <= step)
+            if reported := [float(value) for value in values if math.isfinite(value)]:
+                balances[metric][seed] = reported[-1]
     coefficient = math.nan if config.balance == "lossfree" else effective_coefficient(config, round(step))
-    return Point(candidate, coefficient, losses, balances)
+    return _Point(candidate, coefficient, losses, balances)
 
 
-def _curves(candidate: Candidate) -> dict[int, Curve]:
+def _curves(candidate: Candidate) -> dict[int, BestSoFar]:
     """As far as each member was trained: what stopped early may have collapsed, and its last value is no later one."""
     return {seed: replace(curve, keeps=False) for seed, curve in curves(candidate, "steps").items()}
 
 
-def _change(points: list[Point], values: list[dict[int, float]], seeds: list[int]) -> Interval:
+def _change(points: list[_Point], values: list[dict[int, float]], seeds: list[int]) -> Interval:
     """From the weakest to the strongest coefficient, along each seed's least-squares line."""
     x = np.array([point.coefficient for point in points])
     away = x - x.mean()
     slopes = [float(away @ [mine[seed] for mine in values] / (away @ away)) for seed in seeds]
-    return over_seeds([slope * float(np.ptp(x)) for slope in slopes])
+    return mean_interval([slope * float(np.ptp(x)) for slope in slopes])
 
 
-def _scaled(estimate: Interval, factor: float) -> Interval:
-    return Interval(estimate.value * factor, estimate.low * factor, estimate.high * factor)
-
-
-def _rank_correlation(points: list[Point], seeds: list[int]) -> Interval:
+def _rank_correlation(points: list[_Point], seeds: list[int]) -> Interval:
     ranks = _ranks(np.array([point.coefficient for point in points]))
     losses = np.array([[point.losses[seed] for point in points] for seed in seeds])
 
-    def correlation(rows: NDArray[np.float64]) -> float:
+    def correlation(rows: Array) -> float:
         means = _ranks(rows.mean(axis=0))
         return float(np.corrcoef(ranks, means)[0, 1]) if np.ptp(means) else math.nan
 
     return interval(correlation, losses, block=1)
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ranks(values: Array) -> Array:
     """Mean ranks, so that ties share one."""
     below, ties = values[:, None] > values, values[:, None] == values
-    ranks: NDArray[np.float64] = below.sum(axis=1) + 0.5 * ties.sum(axis=1)
+    ranks: Array = below.sum(axis=1) + 0.5 * ties.sum(axis=1)
     return ranks
 
 
-def _values(point: Point, control: Point | None) -> Iterator[tuple[str, Value]]:
-    named = {"loss": over_seeds(list(point.losses.values()))}
-    named |= {metric: over_seeds(list(mine.values())) for metric, mine in point.balances.items() if mine}
+def _values(point: _Point, control: _Point | None) -> Iterator[tuple[str, Value]]:
+    named = {"loss": point.loss, **{metric: point.balance(metric) for metric, mine in point.balances.items() if mine}}
     if control is not None and point is not control:
         common = sorted(point.losses.keys() & control.losses.keys())
-        named["minus_control"] = over_seeds([point.losses[seed] - control.losses[seed] for seed in common])
+        named["minus_control"] = mean_interval([point.losses[seed] - control.losses[seed] for seed in common])
     if not math.isnan(point.coefficient):
         yield value_of(point.candidate, "coefficient"), point.coefficient
     for quantity, estimate in named.items():
@@ -261,9 +253,9 @@ def _said(verdict: Verdict, cost: Interval, num_seeds: int, balanced: bool) -> s
     return f"Whether more balance costs loss cannot be told: {size}{why}."
 
 
-def _lowest(points: list[Point]) -> str:
+def _lowest(points: list[_Point]) -> str:
     """Where the mean is lowest, as a sentence with a space behind: a valley between the ends has no cost."""
-    best = min(points, key=lambda point: over_seeds(list(point.losses.values())).value)
+    best = min(points, key=lambda point: point.loss.value)
     return f"In the mean the loss is lowest at {best.coefficient:.3g}, with {name(best.candidate)}. "
 
 
@@ -277,35 +269,25 @@ def _bought(values: dict[str, Value]) -> str:
     return text + (f", max_vio by {shown(vio, 2)}. " if isinstance(vio, Interval) else ". ")
 
 
-def _plots(points: list[Point], free: list[Point]) -> tuple[Plot, ...]:
+def _plots(points: list[_Point], free: list[_Point]) -> tuple[Plot, ...]:
     losses = f"{LOSS} (nats per token)"
-    made = [_against_coefficient(points, "Best loss so far", losses)]
-    told = [metric for metric in _BALANCES if any(point.balances[metric] for point in points)]
-    made += [_against_coefficient(points, metric, metric) for metric in told]
-    groups = {"auxiliary loss, or none": points, "loss-free balancing": free}
-    series = [_series(label, some, "balance_entropy") for label, some in groups.items()]
-    if known := tuple(one for one in series if one.x):
-        made.append(Plot("Loss against balance", "balance_entropy", losses, "points", known))
-    return tuple(made)
-
-
-def _against_coefficient(points: list[Point], what: str, y_label: str) -> Plot:
+    plots = [_against_coefficient(points, "Best loss so far", losses, [point.loss for point in points])]
+    for metric in _BALANCES:
+        if any(point.balances[metric] for point in points):
+            balances = [point.balance(metric) for point in points]
+            plots.append(_against_coefficient(points, metric, metric, balances))
     series = []
-    for point in points:
-        mine = point.balances.get(y_label, point.losses)
-        y = over_seeds(list(mine.values()))
-        series.append(Series(name(point.candidate), (point.coefficient,), (y.value,), (y.low,), (y.high,)))
-    return Plot(
-        f"{what} against the coefficient of the auxiliary loss",
-        "mean coefficient so far",
-        y_label,
-        "points",
-        tuple(series),
-    )
+    for label, group in (("auxiliary loss, or none", points), ("loss-free balancing", free)):
+        known = [point for point in group if point.balances["balance_entropy"]]
+        at = [point.balance("balance_entropy").value for point in known]
+        series += [Series.of(label, [point.loss for point in known], at)] if known else []
+    if series:
+        plots.append(Plot("Loss against balance", "balance_entropy", losses, "points", tuple(series)))
+    return tuple(plots)
 
 
-def _series(label: str, points: list[Point], metric: str) -> Series:
-    told = [point for point in points if point.balances[metric]]
-    y = [over_seeds(list(point.losses.values())) for point in told]
-    x = tuple(over_seeds(list(point.balances[metric].values())).value for point in told)
-    return Series.of(label, y, x)
+def _against_coefficient(points: list[_Point], what: str, y_label: str, estimates: list[Interval]) -> Plot:
+    named = zip(points, estimates, strict=True)
+    series = tuple(Series.of(name(point.candidate), [y], [point.coefficient]) for point, y in named)
+    title = f"{what} against the coefficient of the auxiliary loss"
+    return Plot(title, "mean coefficient so far", y_label, "points", series)

@@ -25,23 +25,18 @@ from numpy.typing import NDArray
 from analysis.diagnose.api import Baseline
 from analysis.shared_moe.kneser_ney import NGrams, Tokens
 from trainables.api import Split
+from trainables.arrays import Array
 from trainables.text.source import TextData, TextSplit, load, tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Array = NDArray[np.float64]
 
-ORDERS = (1, 2, 3, 5)
-REACHES = (64, 128, 256, 512)
-"""Tokens before a target that a cache may count; which of them is settled on held-out documents."""
-MAX_TOKENS = 16_000_000
-"""Tokens that n-grams are counted on: 50 MB of text. Of more, whole documents are taken, evenly spread."""
-MAX_TARGETS = 2_000_000
-"""Tokens that are scored without a config; of more, whole documents again."""
-MAX_XZ_BYTES = 48_000_000
-"""Text that the compressor has seen before, about: above that, its dictionary takes more than a gigabyte of memory."""
-
+_ORDERS = (1, 2, 3, 5)
+_REACHES = (64, 128, 256, 512)  # tokens before a target that a cache may count; settled on held-out documents
+_MAX_TOKENS = 16_000_000  # that n-grams are counted on: 50 MB of text; of more, whole documents, evenly spread
+_MAX_TARGETS = 2_000_000  # tokens that are scored without a config; of more, whole documents again
+_MAX_XZ_BYTES = 48_000_000  # that the compressor has seen before: more takes over a gigabyte of memory
 _TENTH = 10
 _NAMES = {1: "unigram", 2: "bigram", 3: "trigram"}
 
@@ -73,16 +68,9 @@ class Text:
 def baselines(
     dataset: str, data_dir: Path, *, split: Split = "test", config: Mapping[str, Any] | None = None
 ) -> list[Baseline]:
-    """Score every baseline on one split of a data set, in nats per token.
+    """Score every baseline on one split of a data set, in nats per token; see `analysis.diagnose.api.Baselines`.
 
-    Args:
-        dataset: of text.
-        data_dir: root of all data.
-        split: ``test`` is predicted from train and val, ``val`` from train.
-        config: of a model; its ``context`` and ``eval_sequences`` say which sequences are scored.
-
-    Raises:
-        DataError: the set is unknown, missing or corrupt.
+    The ``context`` and ``eval_sequences`` of a config say which sequences are scored.
     """
     data = load(dataset, data_dir)
     return list(_baselines(data, split, tokenizer(dataset, data_dir), config))
@@ -94,10 +82,10 @@ def _baselines(
     whole, target = _below(data, split), _text(data.split(split))
     rows, scored = _targets(target, config)
     yield Baseline("uniform", math.log(data.vocab_size), f"one of {data.vocab_size:,} tokens, nothing fitted; {scored}")
-    below = whole.at_most(MAX_TOKENS)
+    below = whole.at_most(_MAX_TOKENS)
     counted = _of(len(below.tokens), len(whole.tokens), "tokens")
-    given = NGrams(below.tokens, data.vocab_size, max(ORDERS)).probabilities(rows)
-    for order in ORDERS:
+    given = NGrams(below.tokens, data.vocab_size, max(_ORDERS)).probabilities(rows)
+    for order in _ORDERS:
         note = f"modified Kneser-Ney on {counted} below; {scored}"
         yield Baseline(_NAMES.get(order, f"{order}-gram"), _nll(given[order - 1]), note)
     yield _cache(below, rows, given[-1], data.vocab_size, scored)
@@ -105,15 +93,7 @@ def _baselines(
 
 
 def cache_share(rows: Tokens, reach: int) -> Array:
-    """How often each token stands among those just before it in its row, as a share of them.
-
-    Args:
-        rows: (rows, length).
-        reach: how many tokens before count, fewer at the beginning of a row.
-
-    Returns:
-        (rows, length - 1), of all tokens but the first.
-    """
+    """(rows, length - 1) how often all tokens but the first stand among the last ``reach`` of their row, as a share."""
     num, length = rows.shape
     place = np.arange(length)
     # The same token in the same row has keys that follow one upon the other, in the order of places.
@@ -138,11 +118,11 @@ def xz_bits(before: bytes, text: bytes) -> int:
 
 def _cache(below: Text, rows: Tokens, given: Array, vocab_size: int, scored: str) -> Baseline:
     """The longest n-gram mixed with a cache, whose reach and weight are settled on documents held out below."""
-    order = max(ORDERS)
+    order = max(_ORDERS)
     fitted, unseen = _held_out(below)
     ngram = NGrams(fitted, vocab_size, order).probabilities(unseen)[-1]
     best = (math.inf, 0, 0.0)
-    for reach in REACHES:
+    for reach in _REACHES:
         share = cache_share(unseen, reach)
         weight = mixing_weight(ngram, share)
         best = min(best, (_nll((1.0 - weight) * ngram + weight * share), reach, weight))
@@ -167,7 +147,7 @@ def _xz(whole: Text, target: Text, encoder: Tokenizer) -> Baseline:
     """The compressor reads text, documents parted by a zero byte, and is told in nats per token all the same."""
     text = _decoded(target, encoder)
     bytes_per_token = len(text) / len(target.tokens)
-    below = whole.at_most(MAX_XZ_BYTES / bytes_per_token)
+    below = whole.at_most(_MAX_XZ_BYTES / bytes_per_token)
     before = _decoded(below, encoder)
     bits = xz_bits(before, text)
     note = (
@@ -191,7 +171,7 @@ def _decoded(text: Text, encoder: Tokenizer) -> bytes:
 def _targets(target: Text, config: Mapping[str, Any] | None) -> tuple[Tokens, str]:
     """Rows whose tokens but the first are scored, and what they are."""
     if config is None:
-        some = target.at_most(MAX_TARGETS)
+        some = target.at_most(_MAX_TARGETS)
         return some.tokens[None], f"scored on {_of(len(some.tokens), len(target.tokens), 'tokens')}"
     import torch  # only to read what evaluation reads
 

@@ -22,21 +22,12 @@ import torch
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown
-from analysis.shared_moe.routed import (
-    ALL_CHOSEN,
-    BLOCK,
-    DENSE,
-    Array,
-    Counts,
-    enough,
-    load,
-)
+from analysis.shared_moe.routed import ALL_CHOSEN, BLOCK, DENSE, Counts, enough, load
 from analysis.stats.bootstrap import interval
+from trainables.arrays import Array
 from trainables.shared_moe.routing import jensen_shannon
 
-CHANCE = 0.01
-"""Share of models whose depths are alike that nevertheless pass."""
-
+_CHANCE = 0.01  # of the models whose depths are alike: they pass all the same
 _SHUFFLES = 1000
 _RESAMPLES = 500
 _SEED = 161
@@ -68,7 +59,7 @@ def judge(counts: Counts) -> Finding:
     found = interval(lambda drawn: float(distances(drawn).mean()), counts, BLOCK, _RESAMPLES)
     moved = interval(_moved_share, counts, BLOCK, _RESAMPLES)
     each, shuffled = distances(counts), shuffled_distances(counts)
-    by_chance, of_one = (float(np.quantile(null, 1.0 - CHANCE)) for null in (shuffled.mean(axis=1), shuffled))
+    by_chance, of_one = (float(np.quantile(null, 1.0 - _CHANCE)) for null in (shuffled.mean(axis=1), shuffled))
     above = found.value > by_chance
     meaning = (
         "depths send tokens to different experts"
@@ -113,23 +104,13 @@ def _moved_share(counts: Counts) -> float:
 
 def _plots(counts: Counts, each: Array, of_one: float) -> tuple[Plot, ...]:
     loads = load(counts)
-    depth, num = loads.shape
     return (
-        Plot(
+        Plot.bars(
             "Distance of each depth's load to the mean load",
             "depth",
             "Jensen-Shannon distance",
-            "bar",
-            (Series("sampled sequences", tuple(range(depth)), tuple(each.tolist())),),
+            Series("sampled sequences", tuple(range(len(each))), tuple(each.tolist())),
             lines={"exceeded by chance in 1 of 100": of_one},
-            x_ticks=tuple(str(i) for i in range(depth)),
         ),
-        Plot(
-            "Load by depth, less the mean load",
-            "expert",
-            "depth",
-            "heat",
-            grid=(loads - loads.mean(axis=0)).tolist(),
-            x_ticks=tuple(str(i) for i in range(num)),
-        ),
+        Plot.table("Load by depth, less the mean load", "expert", "depth", (loads - loads.mean(axis=0)).tolist()),
     )

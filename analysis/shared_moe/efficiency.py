@@ -32,38 +32,39 @@ from analysis.shared_moe.finishers import (
     is_wide,
     members,
     name,
-    over_seeds,
     settings,
     value_of,
 )
-from analysis.stats.interval import Interval
+from analysis.stats.interval import Interval, mean_interval
 from analysis.view import Candidate, Run
 from trainables.shared_moe.accounting import count_params, matmul_params
 
-SPEED, COMPUTE, SIZE = "tokens_per_s", "matmul_parameters", "parameters"
-ON, MAYBE, OFF = 1.0, 0.5, 0.0
-_WORDS = {ON: "on the frontier", MAYBE: "perhaps on it", OFF: "off it"}
+_SPEED, _COMPUTE, _SIZE = "tokens_per_s", "matmul_parameters", "parameters"
+_ON, _MAYBE, _OFF = 1.0, 0.5, 0.0
+_WORDS = {_ON: "on the frontier", _MAYBE: "perhaps on it", _OFF: "off it"}
 _AXES = {
-    SPEED: "tokens per second of training",
-    COMPUTE: "millions of matrix entries a token is multiplied by",
-    SIZE: "millions of parameters",
+    _SPEED: "tokens per second of training",
+    _COMPUTE: "millions of matrix entries a token is multiplied by",
+    _SIZE: "millions of parameters",
 }
-_SHORT = {SPEED: "speed", COMPUTE: "compute", SIZE: "size"}
-_NAMES = {SPEED: "tokens per second", COMPUTE: "matrix entries a token", SIZE: "parameters"}
+_SHORT = {_SPEED: "speed", _COMPUTE: "compute", _SIZE: "size"}
+_NAMES = {_SPEED: "tokens per second", _COMPUTE: "matrix entries a token", _SIZE: "parameters"}
 
 
 @dataclass(frozen=True)
-class Priced:
-    """A candidate with what it costs.
+class _Priced:
+    """A candidate with its losses by seed at the place in tokens that all have reached, and what it costs.
 
-    Attributes:
-        losses: by seed, at the place in tokens that all have reached.
-        costs: by `SPEED`, `COMPUTE` and `SIZE`, as reports show them; exact ones have bounds equal to the value.
+    Exact costs have bounds equal to the value.
     """
 
     candidate: Candidate
     losses: Mapping[int, float]
     costs: Mapping[str, Interval]
+
+    @property
+    def loss(self) -> Interval:
+        return mean_interval(list(self.losses.values()))
 
 
 @diagnostic("Loss against speed, compute and size", needs="records")
@@ -83,11 +84,11 @@ def efficiency(run: Run) -> Finding:
     values: dict[str, Value] = {"millions_of_tokens": place / MILLION}
     for row in rows:
         values |= dict(_values(row, known))
-    is_open = any(place == MAYBE for places in known.values() for place in places.values())
+    is_open = any(place == _MAYBE for places in known.values() for place in places.values())
     said = [_said(cost, places, rows) for cost, places in known.items()]
     if known:
         said.append("In the table 1 is on a frontier, 0.5 perhaps, 0 off it.")
-    if SPEED in known:
+    if _SPEED in known:
         said.append("Tokens per second are wall-clock figures of machines that other work may have shared.")
     else:
         said.append("Nobody has reported tokens per second.")
@@ -95,7 +96,7 @@ def efficiency(run: Run) -> Finding:
     return answer("warn" if is_open else "pass", " ".join([*said, closing(there)]), values, {}, plots)
 
 
-def _priced(there: Finished) -> tuple[float, list[Priced]]:
+def _priced(there: Finished) -> tuple[float, list[_Priced]]:
     """Everybody with a readable config, at the place in tokens that all have reached."""
     found = {c.id: curves(c, "tokens") for c in there.candidates if settings(c) is not None}
     every = [curve for side in found.values() for curve in side.values()]
@@ -106,10 +107,10 @@ def _priced(there: Finished) -> tuple[float, list[Priced]]:
         side, config = found.get(candidate.id), settings(candidate)
         if not side or config is None:
             continue
-        exact = {COMPUTE: matmul_params(config) / MILLION, SIZE: count_params(config) / MILLION}
+        exact = {_COMPUTE: matmul_params(config) / MILLION, _SIZE: count_params(config) / MILLION}
         costs = {cost: Interval(value, value, value) for cost, value in exact.items()}
-        losses = {seed: value for seed, curve in side.items() if not math.isnan(value := curve.at(place))}
-        rows.append(Priced(candidate, losses, {SPEED: _speed(candidate), **costs}))
+        losses = {seed: value for seed, curve in side.items() if not math.isnan(value := curve.between(place))}
+        rows.append(_Priced(candidate, losses, {_SPEED: _speed(candidate), **costs}))
     return place, rows
 
 
@@ -117,12 +118,12 @@ def _speed(candidate: Candidate) -> Interval:
     """Tokens per second: the mean over members of each one's median report."""
     medians = []
     for member in members(candidate).values():
-        rates = [rate for r in member.reports if math.isfinite(rate := float(r.metrics.get(SPEED, math.nan)))]
+        rates = [rate for r in member.reports if math.isfinite(rate := float(r.metrics.get(_SPEED, math.nan)))]
         medians += [median(rates)] if rates else []
-    return over_seeds(medians)
+    return mean_interval(medians)
 
 
-def _frontier(rows: list[Priced], cost: str) -> dict[str, float]:
+def _frontier(rows: list[_Priced], cost: str) -> dict[str, float]:
     """The place of each with that cost, by id; empty if fewer than two have it."""
     known = [row for row in rows if math.isfinite(row.costs[cost].value)]
     if len(known) < 2:
@@ -130,37 +131,37 @@ def _frontier(rows: list[Priced], cost: str) -> dict[str, float]:
     return {row.candidate.id: _place(row, [other for other in known if other is not row], cost) for row in known}
 
 
-def _place(row: Priced, others: list[Priced], cost: str) -> float:
-    found = ON
+def _place(row: _Priced, others: list[_Priced], cost: str) -> float:
+    found = _ON
     for other in others:
         cheaper, better = _no_dearer(other.costs[cost], row.costs[cost], cost), _better(other, row)
         if cheaper == better == "clearly":
-            return OFF
+            return _OFF
         if "no" not in (cheaper, better):
-            found = MAYBE
+            found = _MAYBE
     return found
 
 
 def _no_dearer(one: Interval, other: Interval, cost: str) -> str:
     """Whether ``one`` costs no more: ``clearly``, ``maybe`` or ``no``; speed is the cheaper the higher it is."""
-    if cost == SPEED:
-        one, other = (Interval(-cost.value, -cost.high, -cost.low) for cost in (one, other))
+    if cost == _SPEED:
+        one, other = one.times(-1.0), other.times(-1.0)
     if one.high <= other.low:
         return "clearly"
     return "no" if one.low > other.high else "maybe"  # without bounds nothing is clear
 
 
-def _better(one: Priced, other: Priced) -> str:
+def _better(one: _Priced, other: _Priced) -> str:
     """Whether the loss of ``one`` is lower, in pairs of seeds: ``clearly``, ``maybe`` or ``no``."""
     seeds = sorted(one.losses.keys() & other.losses.keys())
-    difference = over_seeds([one.losses[seed] - other.losses[seed] for seed in seeds])
+    difference = mean_interval([one.losses[seed] - other.losses[seed] for seed in seeds])
     if difference.high < 0.0:
         return "clearly"
     return "no" if difference.low > 0.0 else "maybe"
 
 
-def _values(row: Priced, known: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, Value]]:
-    yield value_of(row.candidate, "loss"), over_seeds(list(row.losses.values()))
+def _values(row: _Priced, known: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, Value]]:
+    yield value_of(row.candidate, "loss"), row.loss
     for cost, estimate in row.costs.items():
         exact = estimate.low == estimate.value == estimate.high
         yield value_of(row.candidate, cost), estimate.value if exact else estimate
@@ -169,21 +170,20 @@ def _values(row: Priced, known: Mapping[str, Mapping[str, float]]) -> Iterator[t
             yield value_of(row.candidate, f"frontier_by_{_SHORT[cost]}"), places[row.candidate.id]
 
 
-def _said(cost: str, places: Mapping[str, float], rows: list[Priced]) -> str:
+def _said(cost: str, places: Mapping[str, float], rows: list[_Priced]) -> str:
     named = {row.candidate.id: name(row.candidate) for row in rows}
-    on, maybe, off = ([named[who] for who, its in places.items() if its == place] for place in (ON, MAYBE, OFF))
+    on, maybe, off = ([named[who] for who, its in places.items() if its == place] for place in (_ON, _MAYBE, _OFF))
     text = f"On the frontier by {_NAMES[cost]}: {listed(on) if on else 'nobody for certain'}"
     text += f"; perhaps: {listed(maybe)}" if maybe else ""
     return text + (f"; not: {listed(off)}." if off else ".")
 
 
-def _plot(cost: str, places: Mapping[str, float], rows: list[Priced]) -> Plot:
-    series = []
-    for row in rows:
-        if row.candidate.id in places:
-            loss, label = over_seeds(list(row.losses.values())), _WORDS[places[row.candidate.id]]
-            at = (row.costs[cost].value,)
-            series.append(Series(f"{name(row.candidate)}: {label}", at, (loss.value,), (loss.low,), (loss.high,)))
+def _plot(cost: str, places: Mapping[str, float], rows: list[_Priced]) -> Plot:
+    series = [
+        Series.of(f"{name(row.candidate)}: {_WORDS[places[row.candidate.id]]}", [row.loss], [row.costs[cost].value])
+        for row in rows
+        if row.candidate.id in places
+    ]
     return Plot(
         f"Loss at equal tokens against {_NAMES[cost]}",
         _AXES[cost],

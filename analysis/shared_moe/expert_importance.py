@@ -11,7 +11,7 @@ and easily replaced. Loads are drawn beside the costs.
 The costliest expert's share of the sum of all costs (``top_of_costs``) is reported and not judged: where experts stand
 in for each other well, that sum is small, and one expert for a few hard tokens makes up most of it in a healthy model.
 With gate ``prob`` the weights are shares of all experts' probability, so that to take away one that is never chosen
-still makes the others a little louder. Costs below `LEAST` count as none.
+still makes the others a little louder. Costs below `_LEAST` count as none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,23 +26,19 @@ import torch
 from torch import Tensor, nn
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, Verdict, answer, diagnostic
-from analysis.diagnose.verdicts import shown, verdict
-from analysis.shared_moe.routed import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, Array, worst
+from analysis.diagnose.verdicts import require_finite, shown, verdict
+from analysis.shared_moe.routed import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW, worst
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.stats.interval import Interval
+from trainables.arrays import Array
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import SharedMoE
 from trainables.shared_moe.sample import Sample
 
-MAX_TOP_SHARE = 0.5
-MAX_IDLE_SHARE = 0.5
-MIN_WORTH = 0.01
-"""Nats per token that all experts have to be worth together, before a share of it means anything."""
-LEAST = 1e-4
-"""Nats per token; a cost whose interval reaches below is none."""
-JUDGED_FROM = 4
-"""Experts; of fewer, one may well do half of the work."""
-
+_MAX_TOP_SHARE = _MAX_IDLE_SHARE = 0.5
+_MIN_WORTH = 0.01  # nats per token that all experts have to be worth together, before a share of it means anything
+_LEAST = 1e-4  # nats per token; a cost whose interval reaches below is none
+_JUDGED_FROM = 4  # experts; of fewer, one may well do half of the work
 _MAX_TOKENS = 1 << 17  # of all passes together
 
 
@@ -66,10 +61,8 @@ def expert_importance(subject: Any) -> Finding:
     if len(sample.starts) < FEWEST:
         raise NoEvidence(TOO_FEW)
     own, costs, none_left, load = drop_each(sample)
-    if not np.isfinite(own).all():
-        raise NoEvidence(NOT_FINITE)
-    if not (np.isfinite(costs).all() and np.isfinite(none_left).all()):
-        raise NoEvidence("The model's loss is not finite on sampled sequences without some expert.")
+    require_finite(NOT_FINITE, own)
+    require_finite("The model's loss is not finite on sampled sequences without some expert.", costs, none_left)
     return judge(own, costs, none_left, load)
 
 
@@ -77,21 +70,21 @@ def judge(own: Array, costs: Array, none_left: Array, load: Array) -> Finding:
     """The finding on losses, and their changes, as `drop_each` returns them."""
     num = len(costs)
     each = [mean_interval(cost, BLOCK) for cost in costs]
-    idle = sum(estimate.low <= LEAST for estimate in each)
+    idle = sum(estimate.low <= _LEAST for estimate in each)
     worth = mean_interval(none_left, BLOCK)
     values: dict[str, Value] = {"idle_share": idle / num, "none_left": worth}
-    threshold = {"idle_share": MAX_IDLE_SHARE, "none_left": MIN_WORTH}
+    threshold = {"idle_share": _MAX_IDLE_SHARE, "none_left": _MIN_WORTH}
     found: dict[str, Verdict] = {
-        "idle": "warn" if idle / num > MAX_IDLE_SHARE else "pass",
-        "worth": "pass" if verdict(worth, lambda value: value >= MIN_WORTH) == "pass" else "warn",
+        "idle": "warn" if idle / num > _MAX_IDLE_SHARE else "pass",
+        "worth": "pass" if verdict(worth, lambda value: value >= _MIN_WORTH) == "pass" else "warn",
     }
     if found["worth"] == "pass" and idle < num:
         pairs = np.column_stack([none_left, costs.T])
         top = values["top_share"] = interval(_top_share, pairs, BLOCK)
         values["top_of_costs"] = interval(_top_of_costs, costs.T, BLOCK)
-        if num >= JUDGED_FROM:
-            threshold["top_share"] = MAX_TOP_SHARE
-            found["top"] = verdict(top, lambda value: value <= MAX_TOP_SHARE)
+        if num >= _JUDGED_FROM:
+            threshold["top_share"] = _MAX_TOP_SHARE
+            found["top"] = verdict(top, lambda value: value <= _MAX_TOP_SHARE)
     costliest = max(range(num), key=lambda expert: each[expert].value)
     return answer(
         worst(found.values()),
@@ -110,7 +103,7 @@ def affordable(sample: Sample, passes: int) -> Sample:
 
 
 def drop_each(sample: Sample) -> tuple[Array, Array, Array, Array]:
-    """One pass with all experts, one without each, one without any.
+    """Score one pass with all experts, one without each, one without any.
 
     Returns:
         (sequences,) loss in nats per token; (experts, sequences) its change without each expert; (sequences,) its
@@ -122,7 +115,7 @@ def drop_each(sample: Sample) -> tuple[Array, Array, Array, Array]:
     own = nll.mean(dim=1)
     absent = torch.eye(num, dtype=torch.bool, device=task.device)
     without = torch.stack([task.score(sample.sequences, one)[0].mean(dim=1) for one in absent])
-    with silent(task.model):
+    with _silent(task.model):
         nothing = task.score(sample.sequences)[0].mean(dim=1)
     counts = routing.counts.sum(dim=0).double()
     parts: list[Array] = [part.cpu().numpy() for part in (own, without - own, nothing - own, counts / counts.sum())]
@@ -130,8 +123,8 @@ def drop_each(sample: Sample) -> tuple[Array, Array, Array, Array]:
 
 
 @contextmanager
-def silent(model: SharedMoE) -> Iterator[None]:
-    """No expert writes anything."""
+def _silent(model: SharedMoE) -> Iterator[None]:
+    """Let no expert write anything."""
 
     def zero(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(output[0]), output[1]
@@ -168,21 +161,10 @@ def _meaning(found: Mapping[str, Verdict]) -> str:
 
 
 def _plots(each: Sequence[Interval], load: Array) -> tuple[Plot, ...]:
-    bars = Series.of("without the expert", each)
+    cost = "change of the loss (nats per token)"
+    against = (Series.of("expert", each, load.tolist()),)
+    title = "Cost of an expert's absence against its load"
     return (
-        Plot(
-            "Loss without one expert",
-            "expert",
-            "change of the loss (nats per token)",
-            "bar",
-            (bars,),
-            x_ticks=tuple(str(expert) for expert in range(len(each))),
-        ),
-        Plot(
-            "Cost of an expert's absence against its load",
-            "share of the assignments",
-            "change of the loss (nats per token)",
-            "points",
-            (replace(bars, label="expert", x=tuple(load.tolist())),),
-        ),
+        Plot.bars("Loss without one expert", "expert", cost, Series.of("without the expert", each)),
+        Plot(title, "share of the assignments", cost, "points", against),
     )

@@ -3,8 +3,7 @@
 What it is: the best loss so far of each member along one of three clocks (optimiser steps, tokens, seconds of
 training), and differences between two candidates at a place that both have reached, paired by seed, with Student's t
 intervals. Batch sizes may differ, and then reports stand at other tokens: between two reports a curve is a straight
-line. As in `analysis.search.matched_steps`, which has the whole course of a lead in steps, a member that stopped early
-keeps its value, and a lost one leaves its pair; the findings say how many were lost.
+line. A member that stopped early keeps its value, and a lost one leaves its pair; the findings say how many were lost.
 
 What it is not: a claim. Each interval has its coverage for one look, and those who are looked at were chosen for being
 good (`analysis.stats.claims`).
@@ -13,9 +12,9 @@ good (`analysis.stats.claims`).
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import fmean
 from typing import Any, Literal
 
@@ -23,61 +22,22 @@ from pydantic import ValidationError
 
 from analysis.diagnose.api import NoEvidence, Verdict
 from analysis.diagnose.verdicts import verdict
+from analysis.search.best_so_far import BestSoFar
 from analysis.stats.interval import Interval, mean_interval
-from analysis.view import Candidate, Member, Report, Run
+from analysis.view import Candidate, Member, Run
 from trainables.registry import build_config, get_family
 
-FAMILY = "shared_moe"
 LOSS = "eval_loss"
 """The objective that thresholds in nats and in percent are meant for."""
 MILLION = 1e6
-WIDE = 10.0
-"""Largest over smallest place of a plot from which its axis is logarithmic."""
 ONE_LOOK = "Intervals are 95%, Student's t over seeds, for one look each"
 
 Clock = Literal["steps", "tokens", "seconds"]
 
 
 @dataclass(frozen=True)
-class Curve:
-    """The best value so far of one member.
-
-    Attributes:
-        places: where it reported, rising.
-        values: there, never rising.
-        keeps: whether the last value holds from there on (it stopped early).
-    """
-
-    places: tuple[float, ...]
-    values: tuple[float, ...]
-    keeps: bool
-
-    @property
-    def end(self) -> float:
-        """The furthest place with a value; infinite for one that keeps it."""
-        return math.inf if self.keeps else self.places[-1]
-
-    def at(self, place: float) -> float:
-        """The value at a place, on a straight line between reports; NaN before the first and after the end."""
-        after = bisect_left(self.places, place)
-        if after == len(self.places):
-            return self.values[-1] if self.keeps else math.nan
-        if self.places[after] == place:
-            return self.values[after]
-        if not after:
-            return math.nan
-        (left, right), (low, high) = self.places[after - 1 : after + 1], self.values[after - 1 : after + 1]
-        return low + (high - low) * (place - left) / (right - left)
-
-
-@dataclass(frozen=True)
 class Paired:
-    """Two candidates at one place, seed by seed.
-
-    Attributes:
-        place: on the clock.
-        ours, theirs: values of the seeds that both have there.
-    """
+    """Two candidates at one place on a clock, by the seeds that both have there."""
 
     place: float
     ours: tuple[float, ...]
@@ -86,13 +46,13 @@ class Paired:
     @property
     def difference(self) -> Interval:
         """Ours less theirs: below zero, ours is better."""
-        return over_seeds([a - b for a, b in zip(self.ours, self.theirs, strict=True)])
+        return mean_interval([a - b for a, b in zip(self.ours, self.theirs, strict=True)])
 
     @property
     def percent(self) -> Interval:
         """The same as a percentage of theirs, seed by seed; NaN where theirs is zero."""
         pairs = zip(self.ours, self.theirs, strict=True)
-        return over_seeds([100.0 * (a - b) / b if b else math.nan for a, b in pairs])
+        return mean_interval([100.0 * (a - b) / b if b else math.nan for a, b in pairs])
 
 
 @dataclass(frozen=True)
@@ -114,7 +74,7 @@ class Finished:
     @property
     def best(self) -> Candidate | None:
         """The best with experts."""
-        return next((c for c in self.candidates if is_dense(c) is False), None)
+        return next((c for c in self.candidates if _is_dense(c) is False), None)
 
     @property
     def others(self) -> list[Candidate]:
@@ -125,23 +85,19 @@ class Finished:
 def settings(candidate: Candidate) -> Any | None:
     """The config as the family reads it; None if this version of the family does not take it."""
     try:
-        return build_config(get_family(FAMILY), written=[candidate.config])
+        return build_config(get_family("shared_moe"), written=[candidate.config])
     except ValidationError:
         return None
 
 
-def is_dense(candidate: Candidate) -> bool | None:
+def _is_dense(candidate: Candidate) -> bool | None:
     """Whether it has no experts; None if its config cannot be read."""
     config = settings(candidate)
     return None if config is None else config.ffn == "dense"
 
 
 def finished(run: Run) -> Finished:
-    """The candidates that can be compared at the end of a run.
-
-    Raises:
-        NoEvidence: none can.
-    """
+    """The candidates that can be compared at the end of a run; raises `NoEvidence` where none can."""
     control = control_of(run)
     ended = tuple(run.candidates[entry.candidate] for entry in run.gates[-1])
     alive = tuple(c for c in ended if members(c))
@@ -149,15 +105,11 @@ def finished(run: Run) -> Finished:
         raise NoEvidence("Nobody has reached the end of the last stage with a finite loss.")
     if not any(curves(candidate, "tokens") for candidate in alive):
         raise NoEvidence("Nobody who reached the end has reported on how many tokens it was trained.")
-    return Finished(alive, ended, control, next((c for c in alive if is_dense(c)), None))
+    return Finished(alive, ended, control, next((c for c in alive if _is_dense(c)), None))
 
 
 def control_of(run: Run) -> Candidate:
-    """The control of a run whose candidates can be compared.
-
-    Raises:
-        NoEvidence: it is decided by another objective than the loss, or there is nothing to compare with.
-    """
+    """The control of a run whose candidates can be compared; raises `NoEvidence` where they cannot."""
     if run.objective != LOSS:
         raise NoEvidence(f"The run is decided by {run.objective}, and this question is about {LOSS}.")
     if run.control is not None:
@@ -193,13 +145,13 @@ def closing(there: Finished) -> str:
     return f"{lost}{ONE_LOOK}, and candidates were chosen for being good: no claim."
 
 
-def curves(candidate: Candidate, clock: Clock) -> dict[int, Curve]:
+def curves(candidate: Candidate, clock: Clock) -> dict[int, BestSoFar]:
     """Of the members that were not lost, by seed; without those that never reported on this clock."""
     found = {seed: _curve(member, clock) for seed, member in members(candidate).items()}
     return {seed: curve for seed, curve in found.items() if curve.places}
 
 
-def matched(sides: Sequence[Mapping[int, Curve]]) -> tuple[float, list[int]]:
+def matched(sides: Sequence[Mapping[int, BestSoFar]]) -> tuple[float, list[int]]:
     """The furthest place that all have reached on the seeds that all have, and those seeds with a value there.
 
     NaN and no seed where they have none in common.
@@ -208,10 +160,10 @@ def matched(sides: Sequence[Mapping[int, Curve]]) -> tuple[float, list[int]]:
     if not seeds:
         return math.nan, []
     place = furthest([side[seed] for side in sides for seed in seeds])
-    return place, [seed for seed in seeds if not any(math.isnan(side[seed].at(place)) for side in sides)]
+    return place, [seed for seed in seeds if not any(math.isnan(side[seed].between(place)) for side in sides)]
 
 
-def furthest(some: Sequence[Curve]) -> float:
+def furthest(some: Sequence[BestSoFar]) -> float:
     """The last place at which all curves, at least one, have a value; the last report of all if all keep theirs."""
     end = min(curve.end for curve in some)
     return max(curve.places[-1] for curve in some) if math.isinf(end) else end
@@ -223,10 +175,10 @@ def paired(one: Candidate, other: Candidate, clock: Clock) -> Paired | None:
     place, seeds = matched((ours, theirs))
     if not seeds:
         return None
-    return Paired(place, tuple(ours[s].at(place) for s in seeds), tuple(theirs[s].at(place) for s in seeds))
+    return Paired(place, *(tuple(side[seed].between(place) for seed in seeds) for side in (ours, theirs)))
 
 
-def reached(some: Sequence[Curve], target: float) -> float:
+def reached(some: Sequence[BestSoFar], target: float) -> float:
     """The first place where the mean of the curves is at most ``target``; NaN if it never is, or without curves."""
     if not some:
         return math.nan
@@ -234,7 +186,7 @@ def reached(some: Sequence[Curve], target: float) -> float:
     places = sorted({place for curve in some for place in curve.places if first <= place <= last})
     before: tuple[float, float] | None = None
     for place in places:
-        value = fmean(curve.at(place) for curve in some)
+        value = fmean(curve.between(place) for curve in some)
         if value <= target:
             if before is None or value == target:
                 return place
@@ -242,11 +194,6 @@ def reached(some: Sequence[Curve], target: float) -> float:
             return left + (place - left) * (high - target) / (high - value)
         before = place, value
     return math.nan
-
-
-def over_seeds(values: Sequence[float]) -> Interval:
-    """The mean with its 95% interval by Student's t; no bounds from one value, all NaN from none or from a NaN."""
-    return mean_interval(values)
 
 
 def doubted(estimate: Interval, passes: Callable[[float], bool]) -> Verdict:
@@ -273,23 +220,13 @@ def pairs_text(num: int) -> str:
 
 def is_wide(places: Sequence[float]) -> bool:
     """Whether positive numbers span so much that their axis should be logarithmic."""
-    return bool(places) and min(places) > 0.0 and max(places) >= WIDE * min(places)
+    return bool(places) and min(places) > 0.0 and max(places) >= 10.0 * min(places)
 
 
-def _curve(member: Member, clock: Clock) -> Curve:
-    places: list[float] = []
-    values: list[float] = []
-    seconds, best = 0.0, math.inf
-    for report in member.reports:
-        seconds += report.train_s
-        if math.isfinite(report.value):
-            best = min(best, report.value)
-        place = seconds if clock == "seconds" else _place(report, clock)
-        if math.isfinite(best) and math.isfinite(place) and (not places or place > places[-1]):
-            places.append(place)
-            values.append(best)
-    return Curve(tuple(places), tuple(values), member.status == "stopped")
-
-
-def _place(report: Report, clock: Clock) -> float:
-    return float(report.step) if clock == "steps" else float(report.metrics.get("tokens", math.nan))
+def _curve(member: Member, clock: Clock) -> BestSoFar:
+    reports = member.reports
+    places: Iterable[float] = accumulate(report.train_s for report in reports)
+    if clock != "seconds":
+        places = (float(r.step) if clock == "steps" else float(r.metrics.get("tokens", math.nan)) for r in reports)
+    values = (report.value for report in reports)
+    return BestSoFar.of(zip(places, values, strict=True), sign=1.0, keeps=member.status == "stopped")

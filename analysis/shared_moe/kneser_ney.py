@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.arrays import Array
+
 Tokens = NDArray[np.integer]
-Ints = NDArray[np.int64]
-Array = NDArray[np.float64]
+_Ints = NDArray[np.int64]
 
 FALLBACK = (0.5, 1.0, 1.5)
 """Discounts where counts do not allow an estimate, as KenLM has them (Heafield et al. 2013)."""
 
 
 @dataclass(frozen=True)
-class Level:
+class _Level:
     """One order with one kind of count: raw ones for the highest order of a model, continuations for lower ones.
 
     Attributes:
@@ -37,7 +38,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Order:
+class _Order:
     """All n-grams of one length.
 
     Attributes:
@@ -47,18 +48,13 @@ class Order:
         continuation: how many different tokens precede each n-gram; None for the longest.
     """
 
-    keys: Ints
-    raw: Level
-    continuation: Level | None
+    keys: _Ints
+    raw: _Level
+    continuation: _Level | None
 
 
 class NGrams:
-    """Counts of all n-grams of ``tokens`` up to a length.
-
-    Args:
-        tokens: (n,) the stream; at least ``longest`` tokens.
-        vocab_size: tokens are below it.
-        longest: length of the longest n-grams.
+    """Counts of all n-grams of a stream of tokens up to a length.
 
     Raises:
         ValueError: the stream is too short, or has a token outside the vocabulary.
@@ -70,7 +66,7 @@ class NGrams:
         if int(tokens.max()) >= vocab_size:
             raise ValueError(f"token {int(tokens.max())} is outside a vocabulary of {vocab_size}")
         self.vocab_size = vocab_size
-        self.orders: list[Order] = []
+        self.orders: list[_Order] = []
         keys = np.zeros(1, dtype=np.int64)
         numbers = np.zeros(len(tokens) + 1, dtype=np.int64)  # of the n-gram that ends at each place: the empty one
         for length in range(1, longest + 1):
@@ -81,9 +77,9 @@ class NGrams:
                 without_first = np.empty(len(keys), dtype=np.int64)
                 without_first[numbers] = shorter[1:]
                 self._continue(np.bincount(without_first, minlength=num_shorter))
-            self.orders.append(Order(keys, _level(counts, keys // vocab_size, num_shorter), None))
+            self.orders.append(_Order(keys, _level(counts, keys // vocab_size, num_shorter), None))
 
-    def _continue(self, preceding: Ints) -> None:
+    def _continue(self, preceding: _Ints) -> None:
         """Give the longest order so far its continuation counts."""
         order = self.orders[-1]
         level = _level(preceding, order.keys // self.vocab_size, len(order.raw.total))
@@ -91,9 +87,6 @@ class NGrams:
 
     def probabilities(self, rows: Tokens) -> list[Array]:
         """What n-gram models of every length give to each token of ``rows`` after those before it in its row.
-
-        Args:
-            rows: (rows, length); a token is predicted from at most the tokens that stand before it.
 
         Returns:
             For n = 1, 2, ...: (rows, length - 1), of all tokens but the first.
@@ -111,7 +104,7 @@ class NGrams:
         return found
 
 
-def discounts(counts: Ints) -> tuple[float, float, float]:
+def discounts(counts: _Ints) -> tuple[float, float, float]:
     """What is taken from counts of 1, of 2, and of 3 or more (Chen and Goodman 1998, equation 26).
 
     `FALLBACK` where no n-gram has one of the counts 1 to 4, or where the estimate would take more than there is.
@@ -124,22 +117,22 @@ def discounts(counts: Ints) -> tuple[float, float, float]:
     return found if all(0.0 <= taken <= most for taken, most in zip(found, (1.0, 2.0, 3.0), strict=True)) else FALLBACK
 
 
-def _level(counts: Ints, contexts: Ints, num_contexts: int) -> Level:
+def _level(counts: _Ints, contexts: _Ints, num_contexts: int) -> _Level:
     """Counts after discounting, by n-gram and by context."""
     taken = np.array([0.0, *discounts(counts)])[np.minimum(counts, 3)]
     freed = np.bincount(contexts, weights=taken, minlength=num_contexts)
     total = np.bincount(contexts, weights=counts, minlength=num_contexts)
-    return Level(counts - taken, np.asarray(freed, dtype=np.float64), np.asarray(total, dtype=np.float64))
+    return _Level(counts - taken, np.asarray(freed, dtype=np.float64), np.asarray(total, dtype=np.float64))
 
 
-def _interpolated(level: Level, context: Ints, number: Ints, lower: Array) -> Array:
+def _interpolated(level: _Level, context: _Ints, number: _Ints, lower: Array) -> Array:
     """Discounted share plus what was freed times the lower order; the lower order alone after an unseen context."""
     total = np.where(context < 0, 0.0, level.total[context])
     seen = np.where(number < 0, 0.0, level.discounted[number]) + level.freed[context] * lower
     return np.where(total > 0.0, seen / np.where(total > 0.0, total, 1.0), lower)
 
 
-def _find(keys: Ints, wanted: Ints) -> Ints:
+def _find(keys: _Ints, wanted: _Ints) -> _Ints:
     """The place of each wanted key, -1 where there is none."""
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[place] == wanted, place, -1)

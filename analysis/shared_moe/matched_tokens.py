@@ -10,8 +10,7 @@ tokens. What it is not: a claim (see `analysis.shared_moe.finishers`), or a meas
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from analysis.diagnose.api import Finding, Plot, Series, Value, Verdict, answer, diagnostic
@@ -34,24 +33,12 @@ from analysis.shared_moe.finishers import (
     reached,
     value_of,
 )
-from analysis.stats.interval import Interval
 from analysis.view import Candidate, Run
 
-AS_GOOD = 0.0
-"""Nats per token that the best one with experts may be worse by than the best dense one."""
-MAX_SHOWN = 6
-"""Candidates in the plot, the best ones; the control and the best dense one are always among them."""
-
+_AS_GOOD = 0.0  # nats per token that the best one with experts may be worse by than the best dense one
+_MAX_SHOWN = 6  # candidates in the plot; the control and the best dense one are always among them
 _EQUAL: tuple[Clock, ...] = ("steps", "tokens")
 _BILLS: tuple[Clock, ...] = ("tokens", "seconds")
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Whom to compare with; its loss at its end is one to reach."""
-
-    word: str
-    whose: Candidate
 
 
 @diagnostic("Loss at equal tokens: experts against dense", needs="records")
@@ -64,8 +51,8 @@ def matched_tokens(run: Run) -> Finding:
     whatever machines the run had.
     """
     there = finished(run)
-    goals = [Goal("control", there.control)]
-    goals += [Goal("dense", there.dense)] if there.dense is not None else []
+    goals = {"control": there.control}  # whose loss at the end is one to reach
+    goals |= {"dense": there.dense} if there.dense is not None else {}
     values: dict[str, Value] = {}
     for candidate in there.candidates:
         values |= dict(_against(candidate, goals))
@@ -74,16 +61,16 @@ def matched_tokens(run: Run) -> Finding:
     return answer(verdict, summary, values, threshold, _plots(there))
 
 
-def _against(candidate: Candidate, goals: list[Goal]) -> Iterator[tuple[str, Value]]:
-    for goal in goals:
-        if goal.whose is not candidate:
+def _against(candidate: Candidate, goals: Mapping[str, Candidate]) -> Iterator[tuple[str, Value]]:
+    for word, other in goals.items():
+        if other is not candidate:
             for clock in _EQUAL:
-                found = paired(candidate, goal.whose, clock)
+                found = paired(candidate, other, clock)
                 if found is not None:
-                    yield value_of(candidate, f"minus_{goal.word}_at_equal_{clock}"), found.difference
-        tokens, seconds = (_to_goal(candidate, goal.whose, clock) for clock in _BILLS)
-        yield value_of(candidate, f"millions_of_tokens_to_{goal.word}"), tokens / MILLION
-        yield value_of(candidate, f"seconds_to_{goal.word}"), seconds
+                    yield value_of(candidate, f"minus_{word}_at_equal_{clock}"), found.difference
+        tokens, seconds = (_to_goal(candidate, other, clock) for clock in _BILLS)
+        yield value_of(candidate, f"millions_of_tokens_to_{word}"), tokens / MILLION
+        yield value_of(candidate, f"seconds_to_{word}"), seconds
 
 
 def _to_goal(candidate: Candidate, whose: Candidate, clock: Clock) -> float:
@@ -104,7 +91,7 @@ def _judge(there: Finished) -> tuple[list[str], Verdict, dict[str, float]]:
     found = paired(best, dense, "tokens")
     if found is None:
         return [f"{name(best)} and {name(dense)} have no seed in common."], "no_evidence", {}
-    verdict = doubted(found.difference, lambda value: value <= AS_GOOD)
+    verdict = doubted(found.difference, lambda value: value <= _AS_GOOD)
     words = {
         "pass": "experts are at least as good at the same tokens",
         "warn": "which of them is better at the same tokens cannot be told",
@@ -115,7 +102,7 @@ def _judge(there: Finished) -> tuple[list[str], Verdict, dict[str, float]]:
         f"After {found.place / MILLION:.4g} million tokens {name(best)}, the best with experts, is "
         f"{_better(found)} than {name(dense)}, the best dense one ({pairs_text(len(found.ours))}): {words}."
     )
-    return [said], verdict, {value_of(best, "minus_dense_at_equal_tokens"): AS_GOOD}
+    return [said], verdict, {value_of(best, "minus_dense_at_equal_tokens"): _AS_GOOD}
 
 
 def _against_control(there: Finished) -> list[str]:
@@ -143,16 +130,14 @@ def _sooner(there: Finished, values: dict[str, Value]) -> Iterator[str]:
 
 def _better(found: Paired) -> str:
     """``0.021 (0.018 to 0.024) nats per token better``."""
-    size, word = found.difference, "worse"
-    if size.value < 0.0:
-        size, word = Interval(-size.value, -size.high, -size.low), "better"
-    return f"{shown(size)} nats per token {word}"
+    word = "better" if found.difference.value < 0.0 else "worse"
+    return f"{shown(found.difference.size)} nats per token {word}"
 
 
 def _plots(there: Finished) -> tuple[Plot, ...]:
     """The whole course, and its second half, where the first descent does not flatten what is left."""
-    first = there.candidates[:MAX_SHOWN]
-    late = [c for c in there.candidates[MAX_SHOWN:] if c is there.control or c is there.dense]
+    first = there.candidates[:_MAX_SHOWN]
+    late = [c for c in there.candidates[_MAX_SHOWN:] if c is there.control or c is there.dense]
     drawn = [c for c in (*first, *late) if curves(c, "tokens")]
     half = 0.5 * min(furthest(list(curves(c, "tokens").values())) for c in drawn)
     what = "Best loss so far against tokens"
@@ -165,7 +150,7 @@ def _plot(there: Finished, some: Sequence[Candidate], title: str, after: float) 
     for candidate in some:
         by_seed = list(curves(candidate, "tokens").values())
         places = sorted({place for curve in by_seed for place in curve.places if place >= after})
-        rows = [[value for c in by_seed if math.isfinite(value := c.at(place))] for place in places]
+        rows = [[value for c in by_seed if math.isfinite(value := c.between(place))] for place in places]
         series.append(
             Series(
                 name(candidate) + (", control" if candidate is there.control else ""),

@@ -33,32 +33,24 @@ from analysis.stats.interval import Interval
 from analysis.view import Candidate, Run
 from trainables.shared_moe.accounting import count_params, matmul_params
 
-FEWER = 0.9
-"""Share of the control's parameters below which a candidate is judged."""
-EXCELLENT, GOOD, FAIR = 3.0, 7.0, 10.0
-"""Percent of the control's loss at which the next grade begins (fair ends)."""
-SAME_COMPUTE = 0.05
-"""How far from the control's the matrix entries a token may be before the gap is said to be owed to both."""
+_FEWER = 0.9  # of the control's parameters: a candidate with less is judged
+_EXCELLENT, _GOOD, _FAIR = 3.0, 7.0, 10.0  # percent of the control's loss at which the next grade begins (fair ends)
+_SAME_COMPUTE = 0.05  # matrix entries a token further from the control's: the gap is said to be owed to both
 
 
 @dataclass(frozen=True)
-class Smaller:
-    """A candidate beside the control.
-
-    Attributes:
-        found: losses at equal tokens.
-        params, matmul: shares of the control's parameters, and of its matrix entries that a token is multiplied by.
-    """
+class _Smaller:
+    """A candidate beside the control at equal tokens, and its shares of the control's parameters and matrix entries."""
 
     candidate: Candidate
-    found: Paired
+    losses: Paired
     params: float
     matmul: float
 
     @property
     def percent(self) -> Interval:
         """The loss above the control's, in percent of it."""
-        return self.found.percent
+        return self.losses.percent
 
 
 @diagnostic("What fewer parameters cost", needs="records")
@@ -72,26 +64,26 @@ def parameter_verdict(run: Run) -> Finding:
     if not rows:
         raise NoEvidence("Nobody but the control was trained to the end on a common seed.")
     smaller = sorted(
-        (row for row in rows if row.params < FEWER),
+        (row for row in rows if row.params < _FEWER),
         key=lambda row: (math.isnan(row.percent.value), row.percent.value),
     )
     values = dict(_values(rows))
     if not smaller:
         least = min(rows, key=lambda row: row.params)
         why = (
-            f"Nobody that was trained to the end has fewer than {FEWER:g} of the control's parameters: "
+            f"Nobody that was trained to the end has fewer than {_FEWER:g} of the control's parameters: "
             f"{name(least.candidate)} has {least.params:.2f} of them."
         )
         return answer("no_evidence", why, values, {}, _plots(rows))
     best = smaller[0]
     verdict, grade = _graded(best.percent)
-    threshold = {value_of(row.candidate, "percent_above_control"): GOOD for row in smaller}
-    limits = {"excellent": EXCELLENT, "good": GOOD, "fair": FAIR, "share_of_parameters": FEWER}
+    threshold = {value_of(row.candidate, "percent_above_control"): _GOOD for row in smaller}
+    limits = {"excellent": _EXCELLENT, "good": _GOOD, "fair": _FAIR, "share_of_parameters": _FEWER}
     summary = f"{_said(best, there.control, grade)} {_rest(smaller)}{closing(there)}"
     return answer(verdict, summary, values, {**threshold, **limits}, _plots(rows))
 
 
-def _beside(others: list[Candidate], control: Candidate) -> Iterator[Smaller]:
+def _beside(others: list[Candidate], control: Candidate) -> Iterator[_Smaller]:
     """Those whose config can be read and who have a seed in common with the control."""
     reference = settings(control)
     for candidate in others:
@@ -99,7 +91,7 @@ def _beside(others: list[Candidate], control: Candidate) -> Iterator[Smaller]:
         if reference is None or config is None or found is None:
             continue
         shares = (count(config) / count(reference) for count in (count_params, matmul_params))
-        yield Smaller(candidate, found, *shares)
+        yield _Smaller(candidate, found, *shares)
 
 
 def _graded(percent: Interval) -> tuple[Verdict, str]:
@@ -117,14 +109,14 @@ def _graded(percent: Interval) -> tuple[Verdict, str]:
 
 
 def _grade(percent: float) -> str:
-    if percent < EXCELLENT:
+    if percent < _EXCELLENT:
         return "excellent"
-    if percent < GOOD:
+    if percent < _GOOD:
         return "good"
-    return "fair" if percent <= FAIR else "weak"
+    return "fair" if percent <= _FAIR else "weak"
 
 
-def _values(rows: list[Smaller]) -> Iterator[tuple[str, Value]]:
+def _values(rows: list[_Smaller]) -> Iterator[tuple[str, Value]]:
     for row in rows:
         yield value_of(row.candidate, "percent_above_control"), row.percent
         yield value_of(row.candidate, "share_of_parameters"), row.params
@@ -132,16 +124,14 @@ def _values(rows: list[Smaller]) -> Iterator[tuple[str, Value]]:
         yield value_of(row.candidate, "millions_of_parameters"), count_params(settings(row.candidate)) / MILLION
 
 
-def _said(best: Smaller, control: Candidate, grade: str) -> str:
-    size, word = best.percent, "above"
-    if size.value < 0.0:
-        size, word = Interval(-size.value, -size.high, -size.low), "below"
+def _said(best: _Smaller, control: Candidate, grade: str) -> str:
+    word = "below" if best.percent.value < 0.0 else "above"
     text = (
         f"With {best.params:.2f} of the parameters of {name(control)}, the control, {name(best.candidate)} ends "
-        f"{shown(size, 1)} percent {word} its loss at the same tokens ({pairs_text(len(best.found.ours))}): "
-        f"{grade}."
+        f"{shown(best.percent.size, 1)} percent {word} its loss at the same tokens "
+        f"({pairs_text(len(best.losses.ours))}): {grade}."
     )
-    if abs(best.matmul - 1.0) > SAME_COMPUTE:
+    if abs(best.matmul - 1.0) > _SAME_COMPUTE:
         text += (
             f" But a token is multiplied by {best.matmul:.2f} of the control's matrix entries: the gap confounds size "
             "and compute."
@@ -149,7 +139,7 @@ def _said(best: Smaller, control: Candidate, grade: str) -> str:
     return text
 
 
-def _rest(smaller: list[Smaller]) -> str:
+def _rest(smaller: list[_Smaller]) -> str:
     """The others with fewer parameters, as a sentence with a space behind."""
     others = [
         f"{name(row.candidate)} with {row.params:.2f} of the parameters {row.percent.value:+.1f} percent "
@@ -160,17 +150,14 @@ def _rest(smaller: list[Smaller]) -> str:
     return f"It is the best of {len(smaller)}; {rest}: {', '.join(others)}. " if others else ""
 
 
-def _plots(rows: list[Smaller]) -> tuple[Plot, ...]:
-    series = [
-        Series(name(row.candidate), (row.params,), (row.percent.value,), (row.percent.low,), (row.percent.high,))
-        for row in rows
-    ]
+def _plots(rows: list[_Smaller]) -> tuple[Plot, ...]:
+    series = [Series.of(name(row.candidate), [row.percent], [row.params]) for row in rows]
     plot = Plot(
         "Loss against the control's at equal tokens, and size",
         "share of the control's parameters",
         "loss above the control's (%)",
         "points",
         tuple(series),
-        lines={"good ends": GOOD, "fair ends": FAIR, "the control": 0.0},
+        lines={"good ends": _GOOD, "fair ends": _FAIR, "the control": 0.0},
     )
     return (plot,)

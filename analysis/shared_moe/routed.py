@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from analysis.diagnose.api import NoEvidence, Verdict
+from analysis.diagnose.verdicts import require_finite
+from trainables.arrays import Array
 from trainables.shared_moe.routing import Choice
 from trainables.shared_moe.sample import Sample
 
-Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 DENSE = "The model is dense: it has no experts that tokens could be sent to."
@@ -34,7 +35,7 @@ TOO_FEW = f"The split has fewer than {FEWEST} sequences of this length: too few 
 
 
 @dataclass(frozen=True)
-class Routed:
+class _Routed:
     """What one pass over sampled sequences showed.
 
     Attributes:
@@ -48,7 +49,7 @@ class Routed:
     reached: float
 
 
-def route(sample: Sample) -> Routed:
+def route(sample: Sample) -> _Routed:
     """One pass over the sequences of a model with experts; a model that says nothing finite has an NLL that is not."""
     task = sample.task
     config, routers = task.config, task.model.routers()
@@ -71,20 +72,15 @@ def route(sample: Sample) -> Routed:
     counts = torch.zeros(config.depth, num, config.num_experts, dtype=torch.int64, device=experts.device)
     counts.scatter_add_(2, experts, torch.ones_like(experts))
     reached = routing.counts.sum().item() / (config.depth * config.top_k * num * time)
-    return Routed(counts.transpose(0, 1).cpu().numpy(), nll.mean(dim=1).cpu().numpy(), reached)
+    return _Routed(counts.transpose(0, 1).cpu().numpy(), nll.mean(dim=1).cpu().numpy(), reached)
 
 
-def enough(sample: Sample) -> Routed:
-    """One pass over the sequences.
-
-    Raises:
-        NoEvidence: there are too few of them, or the loss is not finite.
-    """
+def enough(sample: Sample) -> _Routed:
+    """One pass over the sequences; raises `NoEvidence` where they are too few, or the loss is not finite."""
     if len(sample.starts) < FEWEST:
         raise NoEvidence(TOO_FEW)
     seen = route(sample)
-    if not np.isfinite(seen.nll.sum()):
-        raise NoEvidence(NOT_FINITE)
+    require_finite(NOT_FINITE, seen.nll)
     return seen
 
 

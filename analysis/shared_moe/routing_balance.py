@@ -23,25 +23,15 @@ import torch
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import verdict
-from analysis.shared_moe.routed import (
-    ALL_CHOSEN,
-    BLOCK,
-    DENSE,
-    Counts,
-    enough,
-    load,
-    worst,
-)
+from analysis.shared_moe.routed import ALL_CHOSEN, BLOCK, DENSE, Counts, enough, load, worst
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.stats.interval import Interval
 from trainables.shared_moe.routing import balance_metrics
 
-MIN_ENTROPY = 0.6
-MAX_VIO = 7.0
-MAX_WAY = 0.75
-"""Of the way from a fair share to all tokens; the limit on the busiest expert where that is less than `MAX_VIO`."""
-MAX_DEAD_SHARE = 0.25
-
+_MIN_ENTROPY = 0.6
+_MAX_VIO = 7.0
+_MAX_WAY = 0.75  # from a fair share to all tokens; limits the busiest expert where that is less than _MAX_VIO
+_MAX_DEAD_SHARE = 0.25
 _RESAMPLES = 500
 
 
@@ -65,15 +55,15 @@ def judge(counts: Counts, top_k: int, *, shared: bool, token_drop: float = 0.0) 
     """The finding on (sequences, depth, experts) assignments."""
     num = counts.shape[2]
     limits = {
-        "balance_entropy": MIN_ENTROPY,
+        "balance_entropy": _MIN_ENTROPY,
         "max_vio": highest_vio(num, top_k),
-        "dead_share": MAX_DEAD_SHARE,
+        "dead_share": _MAX_DEAD_SHARE,
     }
     values = _estimates((*limits, "balance_entropy_min", "load_top4"), counts, shared)
     found = {
-        "balance_entropy": verdict(values["balance_entropy"], lambda value: value >= MIN_ENTROPY),
+        "balance_entropy": verdict(values["balance_entropy"], lambda value: value >= _MIN_ENTROPY),
         "max_vio": verdict(values["max_vio"], lambda value: value <= limits["max_vio"]),
-        "dead_share": verdict(values["dead_share"], lambda value: value <= MAX_DEAD_SHARE),
+        "dead_share": verdict(values["dead_share"], lambda value: value <= _MAX_DEAD_SHARE),
     }
     even = num ** values["balance_entropy"].value
     busiest, dead = (1.0 + values["max_vio"].value) / num, values["dead_share"].value
@@ -90,7 +80,7 @@ def judge(counts: Counts, top_k: int, *, shared: bool, token_drop: float = 0.0) 
 
 def highest_vio(num_experts: int, top_k: int) -> float:
     """The limit on ``max_vio``; see the module."""
-    return min(MAX_VIO, MAX_WAY * (num_experts / top_k - 1.0))
+    return min(_MAX_VIO, _MAX_WAY * (num_experts / top_k - 1.0))
 
 
 def _estimates(names: Sequence[str], counts: Counts, shared: bool) -> dict[str, Interval]:
@@ -126,23 +116,13 @@ def _meaning(found: dict[str, Verdict]) -> str:
 def _plots(counts: Counts, shared: bool) -> tuple[Plot, ...]:
     loads = load(counts)
     num = loads.shape[1]
-    ticks = tuple(str(expert) for expert in range(num))
+    texts, lines = ("Mean load", "share of the assignments"), {"fair share": 1.0 / num}
     if shared:
         each = [mean_interval(one, BLOCK, _RESAMPLES) for one in (counts / counts.sum(2, keepdims=True)).mean(1).T]
-        bars = Series.of("sampled sequences", each)
-        label = "expert"
+        mean = Plot.bars(texts[0], "expert", texts[1], Series.of("sampled sequences", each), lines=lines)
     else:  # experts of the same number at two depths have nothing to do with each other
-        bars = Series("mean over depths", tuple(range(num)), tuple((-np.sort(-loads, axis=1)).mean(axis=0).tolist()))
+        busiest_first = (-np.sort(-loads, axis=1)).mean(axis=0)
+        bars = Series("mean over depths", tuple(range(num)), tuple(busiest_first.tolist()))
         label = "expert of a depth, the busiest first"
-    return (
-        Plot("Load by depth and expert", "expert", "depth", "heat", grid=loads.tolist(), x_ticks=ticks),
-        Plot(
-            "Mean load",
-            label,
-            "share of the assignments",
-            "bar",
-            (bars,),
-            lines={"fair share": 1.0 / num},
-            x_ticks=ticks if shared else (),
-        ),
-    )
+        mean = Plot(texts[0], label, texts[1], "bar", (bars,), lines=lines)
+    return Plot.table("Load by depth and expert", "expert", "depth", loads.tolist()), mean

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.reports.tables import NONE, code, counted, escaped, interval, listed, markdown_table, number
+from analysis.reports.tables import NONE, code, counted, ends, escaped, listed, markdown_table, number
 from analysis.stats.interval import Interval
 
-CAUTION = (
+_CAUTION = (
     "A cause is 1-minimal: none of its keys (or groups of keys that were changed as one) can be left out. That is no "
     "proof that there is no other cause: keys that act only together with others, effects smaller than half the "
     "difference, and midpoints that were decided wrongly can all hide one."
@@ -29,12 +29,9 @@ class Midpoint:
     """A with some keys as in B.
 
     Attributes:
-        keys: those taken from B.
         outcome: whether it carries the difference; None while that is not decided.
         position: mean over seeds between A (0) and B (1), with its interval; NaN without a value.
-        num_seeds: seeds it was run with.
         sure: whether a test decided the outcome rather than the side of the halfway point on which the mean lies.
-        steps: optimiser steps spent on it.
     """
 
     keys: tuple[str, ...]
@@ -50,13 +47,10 @@ class Bisection:
     """Where the search for the keys that carry the difference ended.
 
     Attributes:
-        suspects: keys in which A and B differ.
+        suspects: keys in which A and B differ, with ``values_a`` and ``values_b`` where a side has the key.
         causes: sets found, each of which carries the difference and can lose none of its groups.
         remaining: the smallest set known to carry it, of the cause sought when the search ended.
-        done: whether nothing is left to midpoint.
-        midpoints: in the order in which they were run.
-        max_probes: how many were allowed.
-        values_a, values_b: of the suspects; a key that one side lacks is absent.
+        max_probes: how many midpoints were allowed.
         rest_carries: whether what is left without the causes still carries it; None if that is not known.
         note: anything else that a reader must know; may be empty.
     """
@@ -75,20 +69,20 @@ class Bisection:
 
 def line(bisection: Bisection) -> str:
     """What was found, in one line."""
-    cost = f"{counted(num_run(bisection), 'midpoint')} of at most {bisection.max_probes}"
+    cost = f"{counted(_num_run(bisection), 'midpoint')} of at most {bisection.max_probes}"
     causes = "; ".join(" + ".join(cause) for cause in bisection.causes)
     if bisection.done:
         return f"Guilty: {causes or 'nothing'} ({cost})."
-    left = f"not finished ({cost}), still suspect: {', '.join(suspect_now(bisection))}"
+    left = f"not finished ({cost}), still suspect: {', '.join(_suspect_now(bisection))}"
     return f"Guilty so far: {causes}; {left}." if causes else f"Guilty: {left}."
 
 
-def num_run(bisection: Bisection) -> int:
+def _num_run(bisection: Bisection) -> int:
     """Midpoints that were run: those that build no valid config cost nothing."""
     return sum(midpoint.outcome != "invalid" for midpoint in bisection.midpoints)
 
 
-def suspect_now(bisection: Bisection) -> tuple[str, ...]:
+def _suspect_now(bisection: Bisection) -> tuple[str, ...]:
     """Keys among which a cause is still sought; none when the search is done."""
     if bisection.done:
         return ()
@@ -103,9 +97,9 @@ def doubts(bisection: Bisection) -> list[str]:
     in_doubt = []
     if not bisection.done:
         ended = (
-            "the budget of midpoints ended it" if num_run(bisection) >= bisection.max_probes else "it was interrupted"
+            "the budget of midpoints ended it" if _num_run(bisection) >= bisection.max_probes else "it was interrupted"
         )
-        in_doubt.append(f"The search is not finished: {ended} with {listed(suspect_now(bisection))} still suspect.")
+        in_doubt.append(f"The search is not finished: {ended} with {listed(_suspect_now(bisection))} still suspect.")
     elif bisection.rest_carries is None and bisection.causes:
         in_doubt.append("Whether what is left without the causes carries the difference is not known: no valid config.")
     if bisection.rest_carries:
@@ -123,13 +117,13 @@ def section(bisection: Bisection) -> list[str]:
     text = ["## Which keys make it so", "", escaped(line(bisection)), ""]
     if bisection.causes:
         text += [*_causes_table(bisection), ""]
-    if suspect_now(bisection):
-        text += ["Still suspect:", "", *_keys_table(bisection, [("", key) for key in suspect_now(bisection)]), ""]
+    if _suspect_now(bisection):
+        text += ["Still suspect:", "", *_keys_table(bisection, [("", key) for key in _suspect_now(bisection)]), ""]
     if bisection.midpoints:
         text += ["![Midpoints between A and B](bisection.png)", "", *_midpoints_table(bisection.midpoints), ""]
         text += [_POSITION, ""]
     text += [f"- {escaped(doubt)}" for doubt in doubts(bisection)]
-    text += [f"- {CAUTION}"]
+    text += [f"- {_CAUTION}"]
     if bisection.note:
         text += [f"- {escaped(bisection.note)}"]
     return [*text, ""]
@@ -158,7 +152,7 @@ def _midpoints_table(midpoints: Sequence[Midpoint]) -> list[str]:
             "no valid config" if midpoint.outcome == "invalid" else midpoint.outcome or "not decided",
             ("test" if midpoint.sure else "mean") if midpoint.outcome in ("carries", "clean") else NONE,
             number(midpoint.position.value, 2),
-            interval(midpoint.position.low, midpoint.position.high, 2),
+            ends(midpoint.position, 2),
             str(midpoint.num_seeds),
             f"{midpoint.steps:,}",
         )

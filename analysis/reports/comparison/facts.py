@@ -15,12 +15,10 @@ class Side:
     """A or B.
 
     Attributes:
-        name: of its config.
         config_summary: what differs from the other side, in words; empty for nothing worth a line.
         values: best value by seed, None for a seed that diverged or failed.
         curves: (step, value as reported) by seed.
-        steps: optimiser steps spent on it.
-        seconds: slot seconds spent on it.
+        steps, seconds: optimiser steps and slot seconds spent on it.
     """
 
     name: str
@@ -36,15 +34,11 @@ class Comparison:
     """A and B, and what can be said of them.
 
     Attributes:
-        run, family: names.
-        objective, unit: what is compared, and in what; the unit may be empty.
-        mode: ``min`` or ``max``: what is better.
+        unit: of the objective; may be empty.
         until_step: to which every seed was trained.
-        a, b: the two sides.
         claim: of b - a where lower is better: for ``max`` the caller has turned the sign.
         test, alpha, region: how the claim was tested.
         tests: mean and standard deviation on the test split, by ``a`` and ``b``; empty where it was not read.
-        bisection: None where there was none.
         command: that made this run.
     """
 

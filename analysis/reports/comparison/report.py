@@ -26,20 +26,19 @@ from analysis.reports.tables import (
     duration,
     escaped,
     markdown_table,
+    mean_std,
     number,
     write_csv,
     write_json,
     write_text,
 )
+from analysis.search.best_so_far import Point
 
 
 def write(comparison: Comparison, folder: Path) -> Path:
-    """Write comparison.md, .json, difference.png and .csv, and bisection.png where there are midpoints.
+    """Write comparison.md, .json, difference.png and .csv, and bisection.png where there are midpoints; the first path.
 
     The folder is made if it is not there. Nothing in the numbers (no pair, lost seeds, NaN) is an error.
-
-    Returns:
-        The path of comparison.md.
     """
     folder.mkdir(parents=True, exist_ok=True)
     both, seeds = (comparison.a, comparison.b), sentences.pairs_in(comparison)
@@ -67,7 +66,7 @@ def _rows(comparison: Comparison) -> list[tuple[int, float | None, float | None,
     return rows
 
 
-def _markdown(comparison: Comparison, points: Sequence[paired.Point]) -> list[str]:
+def _markdown(comparison: Comparison, points: Sequence[Point]) -> list[str]:
     verdict, *others = sentences.lines(comparison)
     text = [f"# {escaped(comparison.run)}: B against A", "", f"**{escaped(verdict)}**", ""]
     text += [f"- {escaped(line)}" for line in others]
@@ -93,7 +92,7 @@ def _markdown(comparison: Comparison, points: Sequence[paired.Point]) -> list[st
     return text
 
 
-def _caption(comparison: Comparison, points: Sequence[paired.Point]) -> str:
+def _caption(comparison: Comparison, points: Sequence[Point]) -> str:
     num = len(points[0].differences) if points else 0
     level = f"{100.0 * (1.0 - comparison.alpha):g}%"
     return (
@@ -116,8 +115,8 @@ def _sides_table(comparison: Comparison) -> list[str]:
                 escaped(side.config_summary) or NONE,
                 f"{len(side.values)}",
                 f"{len(side.values) - len(kept)}",
-                sentences.mean_std(fmean(kept) if kept else math.nan, _std(kept), places),
-                sentences.mean_std(*test, places),
+                mean_std(fmean(kept) if kept else math.nan, stdev(kept) if len(kept) > 1 else math.nan, places),
+                mean_std(*test, places),
                 f"{side.steps:,}",
                 duration(side.seconds),
             )
@@ -142,11 +141,7 @@ def _seeds_table(comparison: Comparison) -> list[str]:
     return markdown_table(("seed", "A", "B", "B - A", "better"), rows)
 
 
-def _std(values: Sequence[float]) -> float:
-    return stdev(values) if len(values) > 1 else math.nan
-
-
-def _numbers(comparison: Comparison, points: Sequence[paired.Point]) -> dict[str, Any]:
+def _numbers(comparison: Comparison, points: Sequence[Point]) -> dict[str, Any]:
     """What comparison.json holds; differences in the objective's own sign."""
     claim = comparison.claim
     mean, low, high = sentences.difference(comparison)

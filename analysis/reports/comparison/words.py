@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 
 from analysis.reports.comparison import bisection as bisection_report
 from analysis.reports.comparison.paired import MAX_PAIRS, POWER, pairs_needed
-from analysis.reports.tables import NONE, counted, decimals, duration, interval, listed, number, with_unit
+from analysis.reports.tables import counted, decimals, duration, ends, listed, mean_std, number, with_unit
 from analysis.stats.claims import MAX_SIGN_FLIP_PAIRS, Claim, Test, can_decide
 from analysis.stats.interval import Interval
 
 if TYPE_CHECKING:
     from analysis.reports.comparison.facts import Comparison, Side
 
-MEANINGFUL = 0.75
-"""P(A > B) from which on a lead is worth having (Bouthillier et al. 2021, arXiv 2103.03098)."""
-
+_MEANINGFUL = 0.75  # P(A > B) from which on a lead is worth having (Bouthillier et al. 2021, arXiv 2103.03098)
 TEST_NAMES = {"sign_flip": "exact sign-flip", "t": "paired t", "e_process": "e-process"}
 
 
@@ -49,9 +47,9 @@ def doubts(comparison: Comparison) -> list[str]:
             in_doubt.append(
                 "The interval reaches into the region of practical equivalence: it may be too little to matter."
             )
-        if 1.0 - MEANINGFUL < claim.probability_better.value < MEANINGFUL:
+        if 1.0 - _MEANINGFUL < claim.probability_better.value < _MEANINGFUL:
             in_doubt.append(
-                f"Neither side wins {MEANINGFUL:.0%} of the pairs: a difference of means, not of most runs."
+                f"Neither side wins {_MEANINGFUL:.0%} of the pairs: a difference of means, not of most runs."
             )
     if any(lost(side) for side in (comparison.a, comparison.b)):
         in_doubt.append(
@@ -116,19 +114,12 @@ def places(comparison: Comparison) -> int:
     return decimals(stdev(values) if len(values) > 1 else math.nan)
 
 
-def mean_std(mean: float, std: float, digits: int) -> str:
-    """``1.234 ± 0.010``, without what is NaN."""
-    if math.isnan(mean):
-        return NONE
-    return number(mean, digits) + ("" if math.isnan(std) else f" ± {number(std, digits)}")
-
-
 def _verdict(comparison: Comparison) -> str:
     claim = comparison.claim
     a, b = _named("A", comparison.a), _named("B", comparison.b)
     if not claim.num_pairs:
         return f"Undecided whether {b} is better or worse than {a}: no pair of seeds is in."
-    mean, low, high = difference(comparison)
+    found = difference(comparison)
     digits, level = places(comparison), f"{100.0 * (1.0 - comparison.alpha):g}%"
     words = {
         "better": f"{b} is better than {a}",
@@ -136,8 +127,8 @@ def _verdict(comparison: Comparison) -> str:
         "equivalent": f"{b} is equivalent to {a} within ±{with_unit(f'{comparison.region:g}', comparison.unit)}",
         "undecided": f"Undecided whether {b} is better or worse than {a}",
     }
-    size = with_unit(number(mean, digits, signed=True), comparison.unit)
-    within = f"{level} interval {interval(low, high, digits)}, " if not math.isnan(low) else ""
+    size = with_unit(number(found.value, digits, signed=True), comparison.unit)
+    within = f"{level} interval {ends(found, digits)}, " if not math.isnan(found.low) else ""
     return f"{words[claim.verdict]}: {size} ({within}{counted(claim.num_pairs, 'pair')}, {_p_value(comparison)})."
 
 
@@ -152,10 +143,10 @@ def _chance(comparison: Comparison) -> str:
     if not claim.num_pairs:
         return "P(A > B), the chance that a run of A beats one of B with the same seed, is not known."
     p, low, high = a_wins(claim)
-    lead = f"neither side reaches the {MEANINGFUL} from which on a lead is worth having"
-    if p >= MEANINGFUL or p <= 1.0 - MEANINGFUL:
-        leader = "A" if p >= MEANINGFUL else "B"
-        lead = f"{leader} reaches the {MEANINGFUL} from which on a lead is worth having"
+    lead = f"neither side reaches the {_MEANINGFUL} from which on a lead is worth having"
+    if p >= _MEANINGFUL or p <= 1.0 - _MEANINGFUL:
+        leader = "A" if p >= _MEANINGFUL else "B"
+        lead = f"{leader} reaches the {_MEANINGFUL} from which on a lead is worth having"
         if low <= 0.5 <= high:
             lead += ", but the interval has even chances in it"
     return (

@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
 from analysis.diagnose.api import Baseline, Finding
 from analysis.reports.tables import decimals
@@ -20,51 +19,18 @@ from analysis.search.gate_regret import Regret, gate_regret
 from analysis.search.importance import Importance, importance
 from analysis.search.matched_steps import MatchedSteps, matched_steps
 from analysis.search.seed_variance import SeedVariance, seed_variance
-from analysis.stats.interval import mean_interval
-from analysis.stats.student import t_quantile
+from analysis.stats.interval import Interval, mean_interval
 from analysis.tables import RunTables
 from analysis.view import Run, Standing
-
-_LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation over ``num`` seeds; NaN where there are too few."""
-
-    mean: float
-    std: float
-    num: int
-
-    @property
-    def half(self) -> float:
-        """Half the 95% interval of the mean (Student's t); NaN for fewer than two."""
-        if self.num < 2:
-            return math.nan
-        return t_quantile(0.5 + 0.5 * _LEVEL, self.num - 1) * self.std / math.sqrt(self.num)
 
 
 @dataclass(frozen=True)
 class Lead:
-    """How far the best one is ahead of another, paired by seed; positive is better whatever the objective's mode.
-
-    ``low`` and ``high`` (95%) are NaN for a single pair, everything is for none.
-    """
+    """How far the best one is ahead of another in the mean over pairs of seeds; positive is better in either mode."""
 
     other: str
-    mean: float
-    low: float
-    high: float
+    ahead: Interval
     num_pairs: int
-
-    def turned(self) -> Lead:
-        """The other one's lead over the best."""
-        return Lead(self.other, -self.mean, -self.high, -self.low, self.num_pairs)
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval lies above zero."""
-        return self.low > 0.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +38,6 @@ class Facts:
     """Everything that a report says.
 
     Attributes:
-        tables: of the run.
         state: ``running``, ``finished``, ``interrupted``, ``failed``, ``killed`` or ``not begun``.
         unit: of the objective; may be empty.
         best: of the finished, the run's best; before the end, who leads; None if there is none.
@@ -151,12 +116,7 @@ def gather(
     baselines_note: str = "",
     notes: Sequence[str] = (),
 ) -> Facts:
-    """Compute everything; for runs without a finisher, one seed or nothing but losses as well.
-
-    Args:
-        tables: of the run.
-        state, unit, baselines, baselines_note, notes: see `Facts`.
-    """
+    """Compute everything; for runs without a finisher, one seed or nothing but losses as well."""
     run = tables.run
     rows = run.leading
     scored = [s for s in rows if s.may_win]
@@ -184,27 +144,10 @@ def gather(
     )
 
 
-def val(standing: Standing) -> Spread:
-    """The score, with the standard deviation over the seeds that were not lost."""
-    return Spread(standing.val, standing.std, standing.num_seeds - standing.entry.num_lost)
-
-
-def on_test(standing: Standing) -> Spread:
-    """The same checkpoints on test."""
-    return Spread(standing.test, standing.test_std, standing.num_tested)
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Of the finite ones."""
-    finite = [v for v in values if math.isfinite(v)]
-    mean = fmean(finite) if finite else math.nan
-    return Spread(mean, stdev(finite) if len(finite) > 1 else math.nan, len(finite))
-
-
 def _lead(run: Run, best: Standing | None, other: Standing | None) -> Lead | None:
     if best is None or other is None:
         return None
     ours, theirs = best.entry.values, other.entry.values
     pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     ahead = [run.sign * (b - a) for a, b in pairs if a is not None and b is not None]
-    return Lead(other.candidate, *mean_interval(ahead), len(ahead))
+    return Lead(other.candidate, mean_interval(ahead), len(ahead))

@@ -36,10 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_SHOWN = 5
-"""Candidates with a colour of their own, the control beside them."""
-MAX_SVG_LINES = 120
-"""More grey lines than that make a PNG."""
+_MAX_SHOWN = 5  # candidates with a colour of their own, the control beside them
+_MAX_SVG_LINES = 120  # more grey lines than that make a PNG
 _LABEL = 46  # characters of a config
 _MANY_TIMES = 50  # as much cost as the first point's makes its axis logarithmic
 
@@ -146,7 +144,7 @@ def curves(facts: Facts) -> Picture:
     text += "from the worst of them to the best"
     text += "; thin grey: members of all others" if rest else ""
     text += ". Values as reported; the first descent and what is far from the best may lie outside the frame."
-    return picture(fill, text, height=HEIGHT * 1.45, as_png=len(rest) > MAX_SVG_LINES)
+    return picture(fill, text, height=HEIGHT * 1.45, as_png=len(rest) > _MAX_SVG_LINES)
 
 
 def matched(facts: Facts) -> Picture | None:
@@ -158,13 +156,14 @@ def matched(facts: Facts) -> Picture | None:
     def fill(figure: Figure) -> None:
         axes = figure.subplots()
         axes.axhline(0.0, color=BLACK, linewidth=1.0)
-        axes.plot(found.steps, found.difference, color=BLUE, linewidth=2.0, marker="o", markersize=4, zorder=3)
-        told = [(s, a, b) for s, a, b in zip(found.steps, found.low, found.high, strict=True) if math.isfinite(a)]
-        if told:
-            steps, low, high = zip(*told, strict=True)
+        means = [point.mean.value for point in found.points]
+        steps = [point.step for point in found.points]
+        axes.plot(steps, means, color=BLUE, linewidth=2.0, marker="o", markersize=4, zorder=3)
+        band = [(point.step, *point.mean[1:]) for point in found.points if math.isfinite(point.mean.low)]
+        if band:
+            steps, low, high = map(list, zip(*band, strict=True))
             axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
-            late = [(a, b) for s, a, b in told if s >= 0.2 * steps[-1]]
-            ends = [0.0, *found.difference, *(v for pair in late for v in pair)]
+            ends = [0.0, *means, *(v for step, *pair in band if step >= 0.2 * steps[-1] for v in pair)]
             margin = 0.05 * (max(ends) - min(ends)) or 1.0
             axes.set_ylim(min(ends) - margin, max(ends) + margin)
         axes.set_xlabel("optimiser steps")
@@ -230,9 +229,9 @@ def _shown(facts: Facts) -> list[Candidate]:
     """The control, and the best others."""
     run = facts.run
     control = run.control
-    names = [s.candidate for s in facts.standings if not s.entry.is_control and math.isfinite(s.val)][:MAX_SHOWN]
+    names = [s.candidate for s in facts.standings if not s.entry.is_control and math.isfinite(s.val)][:_MAX_SHOWN]
     if not names:
-        names = [name for name in run.candidates if control is None or name != control.id][:MAX_SHOWN]
+        names = [name for name in run.candidates if control is None or name != control.id][:_MAX_SHOWN]
     found = [run.candidates[name] for name in names]
     found = [*found, *([control] if control is not None else [])]
     return [c for c in found if any(_points(m) for m in c.members.values())]

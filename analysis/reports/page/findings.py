@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.diagnose.api import Diagnostic, Finding, Plot, Value
+from analysis.diagnose.api import Diagnostic, Finding, Plot
 from analysis.reports.page.facts import Facts
 from analysis.reports.page.tables import Cell, Table, value_text
 from analysis.reports.plots import Picture, draw
@@ -19,17 +19,14 @@ from analysis.reports.tables import NONE
 from analysis.stats.interval import Interval
 from trainables.errors import UnknownFamily
 
-MAX_COLUMNS = 6
-"""Candidates side by side; the rest are in findings.csv."""
-MAX_PICTURES = 80
-"""Drawn in all, so that a page stays of a size that opens."""
-
-SIGNS = {"pass": "✓", "warn": "!", "fail": "✗", "no_evidence": NONE}
+_MAX_COLUMNS = 6  # candidates side by side; the rest are in findings.csv
+_MAX_PICTURES = 80  # drawn in all, so that a page stays of a size that opens
+_SIGNS = {"pass": "✓", "warn": "!", "fail": "✗", "no_evidence": NONE}
 _ORDER = ("fail", "warn", "pass", "no_evidence")  # which verdict a cell is coloured by, where seeds differ
 
 
 @dataclass(frozen=True)
-class Judged:
+class _Judged:
     """A candidate's cell: the worst verdict of its seeds, and how many got which."""
 
     worst: str
@@ -37,11 +34,10 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Row:
+class _Row:
     """One diagnostic.
 
     Attributes:
-        name, title: as the command line spells it, and for readers.
         cells: in the order of the section's columns.
         summaries: what it means for each that is shown, "c0001 seed 7: ...".
         tables: of models, means over seeds side by side.
@@ -50,7 +46,7 @@ class Row:
 
     name: str
     title: str
-    cells: Sequence[Judged]
+    cells: Sequence[_Judged]
     summaries: Sequence[str]
     tables: Sequence[Table]
     pictures: Sequence[Picture]
@@ -58,25 +54,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Findings:
-    """The section.
-
-    Attributes:
-        columns: candidates.
-        rows: what was asked of models.
-        run: what was asked of the whole run: rows with one cell.
-        notes: in words, about ``rows``.
-    """
+    """The section: candidates as columns, what was asked of models as rows, and of the run as rows with one cell."""
 
     columns: Sequence[str]
-    rows: Sequence[Row]
-    run: Sequence[Row]
+    rows: Sequence[_Row]
+    run: Sequence[_Row]
     notes: Sequence[str]
 
 
 def findings(facts: Facts) -> Findings:
     """Everything that diagnostics have said about a run; without findings about models a note says why not."""
     found = facts.tables.found
-    budget = iter(range(MAX_PICTURES))
+    budget = iter(range(_MAX_PICTURES))
     run = [_run_row(facts, finding, budget) for finding in _registered_first(facts, found.get("", []))]
     members = [name for name, some in found.items() if some and name]
     candidates = list(dict.fromkeys(facts.run.members[name].candidate for name in members))
@@ -85,16 +74,16 @@ def findings(facts: Facts) -> Findings:
     order = [s.candidate for s in facts.standings]
     candidates.sort(key=lambda name: order.index(name) if name in order else len(order))
     control = facts.run.control
-    late = [c for c in candidates[MAX_COLUMNS:] if control is not None and c == control.id]
-    columns = [*candidates[: MAX_COLUMNS - len(late)], *late]  # the control is always among them
+    late = [c for c in candidates[_MAX_COLUMNS:] if control is not None and c == control.id]
+    columns = [*candidates[: _MAX_COLUMNS - len(late)], *late]  # the control is always among them
     by_column = {c: facts.findings(c) for c in columns}
     names = dict.fromkeys(f.name for f in _registered_first(facts, (f for some in by_column.values() for f in some)))
     rows = [_row(facts, name, by_column, budget) for name in names]
     notes = ["Verdicts are counted over seeds, values are means ± standard deviation over seeds."]
-    if len(candidates) > MAX_COLUMNS:
-        notes.append(f"{len(candidates) - MAX_COLUMNS} more candidates were diagnosed: see findings.csv.")
+    if len(candidates) > _MAX_COLUMNS:
+        notes.append(f"{len(candidates) - _MAX_COLUMNS} more candidates were diagnosed: see findings.csv.")
     if next(budget, None) is None:
-        notes.append(f"Only the first {MAX_PICTURES} pictures are drawn; the data of all are in findings.json.")
+        notes.append(f"Only the first {_MAX_PICTURES} pictures are drawn; the data of all are in findings.json.")
     return Findings(columns, rows, run, notes)
 
 
@@ -126,11 +115,11 @@ def _title(facts: Facts, name: str) -> str:
     return known[name].title if name in known else name
 
 
-def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: Iterator[int]) -> Row:
+def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: Iterator[int]) -> _Row:
     mine = {column: [f for f in some if f.name == name] for column, some in by_column.items()}
     shown = _samples(facts, name, by_column)
     captions = [(plot, f"{label}: {plot.title}") for label, finding in shown for plot in finding.plots]
-    return Row(
+    return _Row(
         name=name,
         title=_title(facts, name),
         cells=[_judged(some) for some in mine.values()],
@@ -140,8 +129,8 @@ def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: I
     )
 
 
-def _run_row(facts: Facts, finding: Finding, budget: Iterator[int]) -> Row:
-    return Row(
+def _run_row(facts: Facts, finding: Finding, budget: Iterator[int]) -> _Row:
+    return _Row(
         name=finding.name,
         title=_title(facts, finding.name),
         cells=[_judged([finding])],
@@ -156,19 +145,16 @@ def _drawn(captions: Iterable[tuple[Plot, str]], budget: Iterator[int]) -> list[
     return [draw(plot, caption) for (plot, caption), _ in zip(captions, budget, strict=False)]
 
 
-def _judged(some: Sequence[Finding]) -> Judged:
+def _judged(some: Sequence[Finding]) -> _Judged:
     counts = Counter[str](f.verdict for f in some)
     if not counts:
-        return Judged("no_evidence", "not asked")
+        return _Judged("no_evidence", "not asked")
     worst = next(verdict for verdict in _ORDER if counts[verdict])
-    if len(counts) == 1 and len(some) == 1:
-        return Judged(worst, f"{SIGNS[worst]} {_said(worst)}")
-    counted = ", ".join(f"{counts[v]} {_said(v)}" for v in ("pass", "warn", "fail", "no_evidence") if counts[v])
-    return Judged(worst, f"{SIGNS[worst]} {counted}")
-
-
-def _said(verdict: str) -> str:
-    return verdict.replace("_", " ")
+    words = {verdict: verdict.replace("_", " ") for verdict in ("pass", "warn", "fail", "no_evidence")}
+    if len(some) == 1:
+        return _Judged(worst, f"{_SIGNS[worst]} {words[worst]}")
+    counted = ", ".join(f"{counts[verdict]} {text}" for verdict, text in words.items() if counts[verdict])
+    return _Judged(worst, f"{_SIGNS[worst]} {counted}")
 
 
 def _samples(facts: Facts, name: str, by_column: dict[str, list[Finding]]) -> list[tuple[str, Finding]]:
@@ -194,9 +180,8 @@ def _values(mine: dict[str, list[Finding]]) -> Table:
     rows = []
     for value in names:
         thresholds = [f.threshold[value] for some in mine.values() for f in some if value in f.threshold]
-        cells = [
-            Cell(value_text([_number(f.values[value]) for f in some if value in f.values])) for some in mine.values()
-        ]
+        measured = ([f.values[value] for f in some if value in f.values] for some in mine.values())
+        cells = [Cell(value_text([x.value if isinstance(x, Interval) else x for x in xs])) for xs in measured]
         rows.append([Cell(value.replace("_", " ")), *cells, Cell(_limit(thresholds))])
     return Table(("value", *mine, "held against"), rows, 1)
 
@@ -207,7 +192,3 @@ def _limit(thresholds: Sequence[float]) -> str:
         return NONE
     ends = [f"{end:.3g}" for end in (min(thresholds), max(thresholds))]
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
-
-
-def _number(value: Value) -> float:
-    return value.value if isinstance(value, Interval) else value

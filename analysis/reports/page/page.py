@@ -1,13 +1,12 @@
 """The report of a run: one page that holds everything inside itself, the same as Markdown, and its tables as CSV.
 
 What it is: order and assembly. It works while a search runs, after one that lost all its members, and for races and
-comparisons, whose own reports it takes in. What it is not: words, tables or
-figures (`analysis.reports.page.words`, `tables`, `figures`, `findings`).
+comparisons, whose own reports it takes in. What it is not: words, tables or figures (`words`, `tables`, `figures`,
+`findings`).
 """
 
 from __future__ import annotations
 
-import base64
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from analysis.reports.page.facts import Facts, gather
 from analysis.reports.page.findings import Findings, findings
 from analysis.reports.page.tables import Table
 from analysis.reports.page.words import Answer, answers, state_line
-from analysis.reports.plots import Picture, png_element
+from analysis.reports.plots import Picture, png_picture
 from analysis.reports.run_findings import renewed
 from analysis.reports.tables import escaped, markdown_table, write_text
 from analysis.tables import RunTables
@@ -32,19 +31,13 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-PAGE, TEXT = "index.html", "report.md"
+_PAGE, _TEXT = "index.html", "report.md"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
 class OwnReport:
-    """What the report of a race or comparison says.
-
-    Attributes:
-        lines: its plain lines, the verdict first.
-        pictures: PNGs by caption.
-        file: name of its Markdown, for more.
-    """
+    """What the report of a race or comparison says: its lines, the verdict first, PNGs by caption, and its own file."""
 
     lines: Sequence[str]
     pictures: Mapping[str, bytes]
@@ -52,7 +45,7 @@ class OwnReport:
 
 
 @dataclass(frozen=True)
-class Section:
+class _Section:
     """A part of the report; empty ones (no words, pictures, tables) are left out."""
 
     id: str
@@ -77,12 +70,9 @@ def write(
     """Write the report of a run as it is now; the path of the page.
 
     Args:
-        run: it.
         out: write the page there and nothing else; None: ``report/`` in the run's folder, with report.md and CSVs.
         writing: whether some process is writing the run right now.
-        notes: what could not be read, in words.
-        unit: of the objective; may be empty.
-        baselines: on test of the run's data; ``baselines_note`` says why there are none.
+        notes, unit, baselines, baselines_note: see `Facts`.
         own: what the run's own report says, for races and comparisons.
         about_run: findings about the run as it is now, in place of those of these names that it has on disk.
     """
@@ -96,36 +86,36 @@ def write(
     sentences = [f"{text.removeprefix(f'{run.root}/')}." for text in texts]
     facts = gather(tables, _state(run, writing), unit, baselines, baselines_note, sentences)
     found = findings(facts)
-    said = answers(facts) if own is None else _own_answers(own, facts)
-    parts = sections(facts, own)
+    first = answers(facts) if own is None else [Answer("", line) for line in (*own.lines, *facts.notes)]
+    parts = _sections(facts, own)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, _page(facts, said, parts, found, ()))
+        write_text(out, _page(facts, first, parts, found, ()))
         return out
     folder = run.root / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    files = [TEXT, *search_tables.write_csvs(facts, folder)]
+    files = [_TEXT, *search_tables.write_csvs(facts, folder)]
     files += [own.file] if own is not None else []
-    write_text(folder / TEXT, markdown(facts, said, parts, found))
-    write_text(folder / PAGE, _page(facts, said, parts, found, files))
-    return folder / PAGE
+    write_text(folder / _TEXT, _markdown(facts, first, parts, found))
+    write_text(folder / _PAGE, _page(facts, first, parts, found, files))
+    return folder / _PAGE
 
 
-def sections(facts: Facts, own: OwnReport | None = None) -> list[Section]:
+def _sections(facts: Facts, own: OwnReport | None = None) -> list[_Section]:
     """All parts but findings, candidates and provenance, in the order of the report; empty ones are left out."""
     kind = facts.run.kind
     made = [_own_section(own)] if own is not None else []
     if kind == "search":
         made += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
     elif own is None:
-        made += [Section("curves", "Curves", pictures=[figures.curves(facts)])]
+        made += [_Section("curves", "Curves", pictures=[figures.curves(facts)])]
     return [part for part in made if part.words or part.pictures or part.tables]
 
 
-def markdown(facts: Facts, said: Sequence[Answer], parts: Sequence[Section], found: Findings) -> str:
+def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], found: Findings) -> str:
     """The report without its pictures."""
     text = [f"# {escaped(_title(facts))}", "", f"**{_prose(state_line(facts))}**", ""]
-    for answer in said:
+    for answer in first:
         text.append(f"- **{answer.word}**: {_prose(answer.text)}" if answer.word else f"- {_prose(answer.text)}")
         text += [f"  - {_prose(point)}" for point in answer.points]
     text += ["", "Figures are in index.html.", ""]
@@ -151,19 +141,24 @@ def markdown(facts: Facts, said: Sequence[Answer], parts: Sequence[Section], fou
     return "\n".join(text)
 
 
-def _page(facts: Facts, said: Sequence[Answer], parts: Sequence[Section], found: Findings, files: Sequence[str]) -> str:
-    environment = _environment()
-    return environment.get_template("report.html.j2").render(
-        title=_title(facts),
-        state=facts.state,
-        state_line=state_line(facts),
-        written=datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00"),
-        answers=said,
-        sections=parts,
-        found=found,
-        last=_last(facts),
-        plan=(facts.run.root / "plan.toml").read_text(),
-        files=files,
+def _page(
+    facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], found: Findings, files: Sequence[str]
+) -> str:
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=_title(facts),
+            state=facts.state,
+            state_line=state_line(facts),
+            written=datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00"),
+            answers=first,
+            sections=parts,
+            found=found,
+            last=_last(facts),
+            plan=(facts.run.root / "plan.toml").read_text(),
+            files=files,
+        )
     )
 
 
@@ -183,9 +178,10 @@ def _environment() -> Environment:
 
 def _coded(text: str) -> Markup:
     """Escaped, with what stands between backticks as code."""
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
-    parts = [Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(_split(text))]
+    # Joining escapes what is no markup yet.
+    parts = (Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(_split(text)))
     return Markup("").join(parts)
 
 
@@ -208,27 +204,20 @@ def _state(run: Run, writing: bool) -> str:
     return "killed" if run.slots else "not begun"
 
 
-def _own_answers(own: OwnReport, facts: Facts) -> list[Answer]:
-    return [Answer("", line) for line in (*own.lines, *facts.notes)]
+def _own_section(own: OwnReport) -> _Section:
+    pictures = [png_picture(png, caption) for caption, png in own.pictures.items()]
+    return _Section("own", "What it shows", [f"Its own report, {own.file}, has the tables."], pictures)
 
 
-def _own_section(own: OwnReport) -> Section:
-    pictures = [
-        Picture(png_element(base64.b64encode(png).decode(), caption), caption) for caption, png in own.pictures.items()
-    ]
-    words = [f"Its own report, {own.file}, has the tables."]
-    return Section("own", "What it shows", words, pictures)
-
-
-def _baselines(facts: Facts) -> Section:
+def _baselines(facts: Facts) -> _Section:
     if not facts.baselines:
-        return Section("baselines", "Baselines", [f"No baselines: {facts.baselines_note or 'this family has none'}."])
+        return _Section("baselines", "Baselines", [f"No baselines: {facts.baselines_note or 'this family has none'}."])
     picture = figures.baselines(facts)
     words = ["Predictors without a learned network, on the test split of the run's own data."]
-    return Section("baselines", "Baselines", words, _some(picture), [search_tables.baselines_table(facts)])
+    return _Section("baselines", "Baselines", words, _some(picture), [search_tables.baselines_table(facts)])
 
 
-def _funnel(facts: Facts) -> Section:
+def _funnel(facts: Facts) -> _Section:
     shown = [search_tables.funnel_table(facts)]
     if facts.regret.gates:
         shown.append(search_tables.regret_table(facts))
@@ -241,19 +230,19 @@ def _funnel(facts: Facts) -> Section:
             f"Audit: {len(audit.audited)} stopped candidates were run to the end, {len(audit.better)} of them were "
             "better than everybody who got there by merit."
         )
-    return Section("funnel", "Funnel and gates", words, [figures.funnel(facts)], shown)
+    return _Section("funnel", "Funnel and gates", words, [figures.funnel(facts)], shown)
 
 
-def _curves(facts: Facts) -> Section:
+def _curves(facts: Facts) -> _Section:
     pictures = [figures.curves(facts), *_some(figures.matched(facts)), *_some(figures.quality(facts))]
     shown = [search_tables.matched_table(facts)] if facts.matched else []
-    return Section("curves", "Curves", (), pictures, shown)
+    return _Section("curves", "Curves", (), pictures, shown)
 
 
-def _importance(facts: Facts) -> Section:
+def _importance(facts: Facts) -> _Section:
     shown = [search_tables.importance_table(facts)] if facts.importance.shares else []
     picture = figures.importance(facts)
-    return Section("importance", "Which hyperparameters mattered", [facts.importance.note], _some(picture), shown)
+    return _Section("importance", "Which hyperparameters mattered", [facts.importance.note], _some(picture), shown)
 
 
 def _some(picture: Picture | None) -> list[Picture]:

@@ -11,19 +11,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from analysis.escape import csv_cell
-from analysis.reports.page.facts import Facts, spread
-from analysis.reports.page.words import pm, shown
-from analysis.reports.tables import NONE, counted, duration, interval, number, write_text
+from analysis.reports.page.facts import Facts
+from analysis.reports.tables import NONE, counted, decimals, duration, ends, mean_std, number, write_text
 from analysis.view import Candidate, Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_MATCHED = 10
-"""Finishers held against the control, the best ones."""
+_MAX_MATCHED = 10  # finishers held against the control, the best ones
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,6 @@ class Table:
     """Rows of cells.
 
     Attributes:
-        header: of as many columns as each row has.
-        rows: cells.
         text_columns: the first columns that are words, aligned left.
         caption: a sentence above it; may be empty.
         sortable: whether a page lets its reader sort it.
@@ -63,10 +60,7 @@ def baselines_table(facts: Facts) -> Table:
         note = f"this run's {role}, {counted(s.num_tested, 'seed')}"
         rows.append((s.test, f"{s.candidate} {facts.run.candidates[s.candidate].name}", note, s.test_std))
     rows.sort(key=lambda row: -facts.run.sign * row[0])
-    cells = [
-        [Cell(name), Cell(note), Cell(number(value, facts.places), value), Cell(number(std, facts.places), std)]
-        for value, name, note, std in rows
-    ]
+    cells = [[Cell(name), Cell(note), _number(facts, value), _number(facts, std)] for value, name, note, std in rows]
     bold = next((i for i, row in enumerate(cells) if best and row[0].text.startswith(f"{best} ")), None)
     head = f"test{f' ({facts.unit})' if facts.unit else ''}"
     return Table(("predictor", "note", head, "std over seeds"), cells, 2, bold=bold)
@@ -77,8 +71,7 @@ def funnel_table(facts: Facts) -> Table:
     rows = []
     for row, spent in zip(facts.run.funnel, facts.ledger.stages, strict=True):
         counts = (row.num_seeds, row.entered, row.scored, row.passed, row.audited, row.lost_seeds)
-        cells = [Cell(f"{row.until_step:,}", row.until_step), *(Cell(str(n), n) for n in counts)]
-        rows.append([*cells, Cell(f"{spent.steps:,}", spent.steps), Cell(duration(spent.slot_seconds))])
+        rows.append([*map(_count, (row.until_step, *counts, spent.steps)), Cell(duration(spent.slot_seconds))])
     header = ("until step", "seeds", "entered", "scored", "passed", "audited", "lost seeds", "steps", "slot time")
     return Table(header, rows, 0)
 
@@ -88,9 +81,9 @@ def regret_table(facts: Facts) -> Table:
     rows = []
     for gate in facts.regret.gates:
         cells = [Cell(f"{gate.from_step:,} to {gate.to_step:,}"), Cell(gate.note)]
-        cells += [Cell(str(n), n) for n in (gate.num_scored, gate.num_passed, gate.num_pairs)]
+        cells += map(_count, (gate.num_scored, gate.num_passed, gate.num_pairs))
         for found in (gate.spearman, gate.chance_cut, gate.chance_cut_corrected):
-            text = NONE if found is None else f"{found.value:.2f} ({interval(found.low, found.high, 2)})"
+            text = NONE if found is None else f"{found.value:.2f} ({ends(found, 2)})"
             cells.append(Cell(text, math.nan if found is None else found.value))
         rows.append(cells)
     head = ("gate", "from", "scored", "passed", "pairs", "rank correlation", "best was cut", "the same, corrected")
@@ -101,8 +94,8 @@ def seeds_table(facts: Facts) -> Table:
     """How much of the spread is between candidates and how much between their seeds."""
     rows = []
     for row in facts.seeds:
-        counts = [Cell(str(n), n) for n in (row.num_candidates, row.num_values, row.num_lost)]
-        share = f"{number(row.seed_share.value, 2)} ({interval(row.seed_share.low, row.seed_share.high, 2)})"
+        counts = map(_count, (row.num_candidates, row.num_values, row.num_lost))
+        share = f"{number(row.seed_share.value, 2)} ({ends(row.seed_share, 2)})"
         best = Cell(number(row.best_share, 2), row.best_share)
         rows.append([Cell(f"{row.until_step:,}"), *counts, Cell(share, row.seed_share.value), best])
     head = ("at step", "candidates", "values", "lost", "share of seeds (95% interval)", "among the best third")
@@ -129,19 +122,16 @@ def candidates_table(facts: Facts) -> Table:
         candidate = run.candidates[row["candidate"]]
         gate = _key(row["gate"], -1.0)
         at = run.stages[int(gate)]["until_step"] if gate >= 0 else math.nan
-        test = row[run.test_metric]
         rows.append(
             [
                 Cell(candidate.id),
                 Cell(candidate.name + _role(run, candidate)),
-                Cell(fate(facts, candidate)),
+                Cell(_fate(facts, candidate)),
                 Cell(NONE if math.isnan(at) else f"{at:,}", at),
-                Cell(number(row["score"], facts.places), row["score"]),
-                Cell(number(row["std"], facts.places), row["std"]),
-                Cell(str(row["num_seeds"]), row["num_seeds"]),
-                Cell(str(row["num_lost"]), row["num_lost"]),
-                Cell(number(test, facts.places), test),
-                Cell(f"{row['steps']:,}", row["steps"]),
+                *(_number(facts, row[name]) for name in ("score", "std")),
+                *(_count(row[name]) for name in ("num_seeds", "num_lost")),
+                _number(facts, row[run.test_metric]),
+                _count(row["steps"]),
                 Cell(duration(row["seconds"]), row["seconds"]),
             ]
         )
@@ -166,9 +156,8 @@ def members_table(facts: Facts) -> Table:
         candidate = run.candidates[member.candidate].name
         why = " ".join(member.reason.split())
         status = f"{member.status}: {why[-90:]}" if why else member.status
-        numbers = [(number(member.best, facts.places), member.best), (number(test, facts.places), test)]
-        cells = [Cell(text, key) for text, key in [*numbers, (f"{member.steps:,}", member.steps)]]
-        rows.append([Cell(member.id), Cell(candidate), Cell(status), *cells])
+        numbers = (_number(facts, member.best), _number(facts, test), _count(member.steps))
+        rows.append([*map(Cell, (member.id, candidate, status)), *numbers])
     head = ("member", "config", "status", f"best {run.objective}", "test", "steps")
     return Table(head, rows, 3, sortable=True)
 
@@ -176,16 +165,17 @@ def members_table(facts: Facts) -> Table:
 def matched_table(facts: Facts) -> Table:
     """Each finisher beside the control at equal steps."""
     rows = []
-    for row in facts.matched[:MAX_MATCHED]:
-        last = [f"{number(row.difference[-1], facts.places, signed=True)}", interval(row.low[-1], row.high[-1], 3)]
+    for row in facts.matched[:_MAX_MATCHED]:
+        mean, pairs = row.points[-1].mean, len(row.points[-1].differences)
+        last = [number(mean.value, facts.places, signed=True), ends(mean, 3), str(pairs)]
         since = [NONE if step is None else f"{step:,}" for step in (row.ahead_from, row.clear_from)]
-        rows.append([Cell(row.candidate), *map(Cell, (*last, str(row.num_pairs[-1]), *since))])
+        rows.append([Cell(row.candidate), *map(Cell, (*last, *since))])
     head = ("candidate", "minus control at the end", "95% interval", "pairs", "ahead from step", "clearly from step")
     more = len(facts.matched) - len(rows)
     return Table(head, rows, 1, f"The best {len(rows)} of {len(facts.matched)} that finished." if more else "")
 
 
-def fate(facts: Facts, candidate: Candidate) -> str:
+def _fate(facts: Facts, candidate: Candidate) -> str:
     """``finished``, ``cut at gate 1``, ``all seeds lost``, ``waits at gate 2``...; elsewhere counts of members."""
     run, members = facts.run, list(candidate.members.values())
     last = len(run.stages) - 1
@@ -251,12 +241,17 @@ def write_csvs(facts: Facts, folder: Path) -> list[str]:
 
 def value_text(values: Sequence[float]) -> str:
     """Mean ± standard deviation over seeds with the digits that it has; a dash for none."""
-    told = spread(values)
-    if math.isnan(told.std) or told.std == 0.0:
-        return shown(told.mean)
-    from analysis.reports.tables import decimals
+    finite = [value for value in values if math.isfinite(value)]
+    mean, std = fmean(finite) if finite else math.nan, stdev(finite) if len(finite) > 1 else 0.0
+    return mean_std(mean, std, decimals(std)) if std else number(mean, decimals(mean / 10.0) if mean else 3)
 
-    return pm(told, decimals(told.std))
+
+def _count(value: int) -> Cell:
+    return Cell(f"{value:,}", value)
+
+
+def _number(facts: Facts, value: float) -> Cell:
+    return Cell(number(value, facts.places), value)
 
 
 def _key(value: Any, absent: float) -> float:

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analysis.baselines import unbeaten
-from analysis.reports.page.facts import Facts, Lead, Spread, on_test, val
-from analysis.reports.tables import counted, decimals, duration, interval, listed, number, with_unit
+from analysis.reports.page.facts import Facts, Lead
+from analysis.reports.tables import counted, duration, ends, listed, mean_std, number, with_unit
+from analysis.stats.interval import Interval
+from analysis.stats.student import t_quantile
 from analysis.view import Standing, why_no_best
 
-FEW_SEEDS = 5
-"""Fewer pairs carry no claim (`docs/statistics.md`, rule 5)."""
-
-STATES = {
+_FEW_SEEDS = 5  # fewer pairs carry no claim (docs/statistics.md, rule 5)
+_STATES = {
     "running": "The run is going on: everything below is as it stood when this was written, and may change.",
     "finished": "The run is finished.",
     "interrupted": "The run was interrupted and can go on: `tune-rh resume {name}`. What is below is unfinished.",
@@ -26,8 +26,6 @@ STATES = {
     "killed": "Nothing writes this run any more, and it did not end in good order: `tune-rh resume {name}` goes on.",
     "not begun": "Nothing has been run yet.",
 }
-"""What stands at the top, by `Facts.state`."""
-
 _CONTROL = "the control"
 _BAD = (("fail", "fails"), ("warn", "is warned by"))
 _BAD_OF_RUN = (("fail", ("fails", "fail")), ("warn", ("warns", "warn")))  # of one question, of several
@@ -44,7 +42,7 @@ class Answer:
 
 def state_line(facts: Facts) -> str:
     """Whether the run is finished, and how to go on with it if not."""
-    return STATES[facts.state].format(name=facts.run.root.name)
+    return _STATES[facts.state].format(name=facts.run.root.name)
 
 
 def answers(facts: Facts) -> list[Answer]:
@@ -61,30 +59,20 @@ def answers(facts: Facts) -> list[Answer]:
     ]
 
 
-def pm(value: Spread, places: int) -> str:
-    """``-0.427 ± 0.026``, a mean alone where there is no spread."""
-    text = number(value.mean, places)
-    return text if math.isnan(value.std) else f"{text} ± {number(value.std, places)}"
-
-
-def lead_text(lead: Lead, places: int) -> str:
+def _lead_text(ahead: Interval, num_pairs: int, places: int) -> str:
     """``0.177 (95% interval 0.104 to 0.250, 3 pairs)``."""
-    amount = number(lead.mean, places)
-    if lead.num_pairs < 2:
-        return f"{amount} (one pair of seeds: no interval)" if lead.num_pairs else "an unknown amount (no common seed)"
-    return f"{amount} (95% interval {interval(lead.low, lead.high, places)}, {lead.num_pairs} seeds in pairs)"
+    amount = number(ahead.value, places)
+    if num_pairs < 2:
+        return f"{amount} (one pair of seeds: no interval)" if num_pairs else "an unknown amount (no common seed)"
+    return f"{amount} (95% interval {ends(ahead, places)}, {num_pairs} seeds in pairs)"
 
 
-def tied_baselines(facts: Facts, best: Standing) -> list[str]:
-    """Baselines inside the 95% interval of the best one's mean on test."""
-    half = on_test(best).half
-    return [r.name for r in facts.baselines if not math.isnan(half) and abs(r.value - best.test) <= half]
-
-
-def better_baselines(facts: Facts, best: Standing) -> list[str]:
-    """Baselines that are better than the best one on test, by more than that interval (or as good, without one)."""
-    tied = tied_baselines(facts, best)
-    return [name for name in unbeaten(facts.baselines, best.test, facts.run.sign) if name not in tied]
+def _unbeaten(facts: Facts, best: Standing) -> tuple[list[str], list[str]]:
+    """Baselines that are better than the best one on test (or as good), and those inside its 95% interval there."""
+    n = best.num_tested
+    half = t_quantile(0.975, n - 1) * best.test_std / math.sqrt(n) if n > 1 else math.nan
+    tied = [row.name for row in facts.baselines if abs(row.value - best.test) <= half]
+    return [name for name in unbeaten(facts.baselines, best.test, facts.run.sign) if name not in tied], tied
 
 
 def _best(facts: Facts, best: Standing) -> str:
@@ -114,17 +102,22 @@ def _how_sure(facts: Facts, best: Standing) -> str:
     counts_as = "a failure" if of_k else "the worst value at that gate"
     gone = f"{lost} lost: {counts_as}, and not in the deviation" if lost else "none lost"
     seeds = f"{counted(len(best.entry.values), 'seed')} ({gone})"
-    value = with_unit(pm(val(best), facts.places), facts.unit)
+    value = with_unit(mean_std(best.val, best.std, facts.places), facts.unit)
     what = f"value of the best of {of_k} seeds" if of_k else "mean"
     text = f"{facts.run.objective} {value}, {what} ± standard deviation over {seeds}"
     if best.entry.successes is not None:
         text += f"; {best.entry.successes} found the good minimum"
     leads = list(_leads(facts))
-    ahead = [f"{_next(who)} by {lead_text(lead, facts.places)}" for who, lead in leads if lead.mean > 0.0]
-    said = [f"{text}."]
-    said += [f"{'In the mean ahead' if of_k else 'Ahead'} of {listed(ahead)}."] if ahead else []
-    said += [_not_ahead(facts, who, lead) for who, lead in leads if not lead.mean > 0.0]
-    return " ".join(said if leads else [*said, "Nobody else was scored at that step."])
+    places = facts.places
+    ahead = [
+        f"{_next(who)} by {_lead_text(lead.ahead, lead.num_pairs, places)}"
+        for who, lead in leads
+        if lead.ahead.value > 0.0
+    ]
+    sentences = [f"{text}."]
+    sentences += [f"{'In the mean ahead' if of_k else 'Ahead'} of {listed(ahead)}."] if ahead else []
+    sentences += [_not_ahead(facts, who, lead) for who, lead in leads if not lead.ahead.value > 0.0]
+    return " ".join(sentences if leads else [*sentences, "Nobody else was scored at that step."])
 
 
 def _leads(facts: Facts) -> Iterator[tuple[str, Lead]]:
@@ -143,7 +136,8 @@ def _not_ahead(facts: Facts, who: str, lead: Lead) -> str:
     """Places go by score; in pairs of seeds that came through it can be otherwise."""
     if not lead.num_pairs:
         return f"How far it is from {who} is unknown: no seed came through in both."
-    by = "" if lead.mean == 0.0 else f" by {lead_text(lead.turned(), facts.places)}"
+    behind = lead.ahead.times(-1.0)
+    by = f" by {_lead_text(behind, lead.num_pairs, facts.places)}" if behind.value else ""
     text = f"In pairs of seeds {_next(who)} is {f'ahead of it{by}' if by else 'level with it'}"
     other = next(s for s in facts.standings if s.candidate == lead.other)
     if other.failed:
@@ -164,10 +158,10 @@ def _of_k(facts: Facts) -> int:
 def _beaten(facts: Facts, best: Standing) -> str:
     if math.isnan(best.test):
         return "The test split has not been read for it: it has beaten nothing outside the search."
-    value = f"On test {with_unit(pm(on_test(best), facts.places), facts.unit)}"
+    value = f"On test {with_unit(mean_std(best.test, best.test_std, facts.places), facts.unit)}"
     if not facts.baselines:
         return f"{value}; no baselines to compare with: {facts.baselines_note or 'this family has none'}."
-    above, tied = better_baselines(facts, best), tied_baselines(facts, best)
+    above, tied = _unbeaten(facts, best)
     num = len(facts.baselines)
     text = f"{value}: better than {num - len(above) - len(tied)} of {num} baselines"
     text += f", too close to tell from {listed(tied)}" if tied else ""
@@ -179,10 +173,9 @@ def _beside(facts: Facts) -> Iterator[str]:
     for lead in facts.over_references:
         label = facts.run.candidates[lead.other].name
         who = f"the reference {lead.other}" + (f" ({label})" if label != lead.other else "")
-        if lead.mean > 0.0:
-            yield f"It is ahead of {who} by {lead_text(lead, facts.places)}."
-        else:
-            yield f"{who[0].upper()}{who[1:]} is ahead of it by {lead_text(lead.turned(), facts.places)}."
+        is_ahead = lead.ahead.value > 0.0
+        by = _lead_text(lead.ahead if is_ahead else lead.ahead.times(-1.0), lead.num_pairs, facts.places)
+        yield f"It is ahead of {who} by {by}." if is_ahead else f"{who[0].upper()}{who[1:]} is ahead of it by {by}."
 
 
 def _cost(facts: Facts) -> str:
@@ -231,14 +224,15 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
         yield f"Passed over because they fail what the plan requires: {listed(passed_over)}."
     yield _diagnosed(facts, best)
     for who, lead in _leads(facts):
-        if not lead.is_clear:
+        if not lead.ahead.low > 0.0:
             yield _doubted_lead(who, lead)
-    behind = [lead.other for lead in facts.over_references if not lead.mean > 0.0]
+    behind = [lead.other for lead in facts.over_references if not lead.ahead.value > 0.0]
     if behind:
         yield f"What the plan compares it with is at least as good in the mean: {listed(behind)}."
-    if val(best).num < FEW_SEEDS:
+    num = best.num_seeds - best.num_lost
+    if num < _FEW_SEEDS:
         yield (
-            f"{counted(val(best).num, 'seed').capitalize()}: a claim takes {FEW_SEEDS} in pairs, "
+            f"{counted(num, 'seed').capitalize()}: a claim takes {_FEW_SEEDS} in pairs, "
             "on a comparison of its own (`tune-rh ab`)."
         )
     gap = facts.run.sign * (best.test - best.at_test)
@@ -246,7 +240,7 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
         text = f"On test it is {with_unit(number(gap, places), unit)} worse than on val"
         times = gap / best.std if best.std > 0.0 else math.nan
         yield text + (f", {times:.1f} times its spread over seeds." if math.isfinite(times) else ".")
-    above, tied = better_baselines(facts, best), tied_baselines(facts, best)
+    above, tied = _unbeaten(facts, best)
     if facts.baselines and not math.isnan(best.test) and above:
         verb = "are" if above[1:] else "is"
         yield f"{counted(len(above), 'baseline').capitalize()} without a network {verb} better."
@@ -257,7 +251,7 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
 def _doubted_lead(who: str, lead: Lead) -> str:
     if not lead.num_pairs:
         return f"It cannot be held against {who}: no seed came through in both."
-    if not lead.mean > 0.0:
+    if not lead.ahead.value > 0.0:
         return f"In pairs of seeds it is not ahead of {who}."
     why = "the interval reaches zero" if lead.num_pairs > 1 else "it rests on one pair of seeds"
     return f"Its lead over {who} may be chance: {why}."
@@ -271,18 +265,18 @@ def _diagnosed(facts: Facts, best: Standing) -> str:
         word: [name for name, counts in verdicts.items() if counts[word]] for word in ("fail", "warn", "no_evidence")
     }
     bad["warn"] = [name for name in bad["warn"] if name not in bad["fail"]]
-    said = [f"{text} {listed(bad[word])}" for word, text in _BAD if bad[word]]
-    if not said:
+    clauses = [f"{text} {listed(bad[word])}" for word, text in _BAD if bad[word]]
+    if not clauses:
         return f"All {len(verdicts) - len(bad['no_evidence'])} diagnostics with evidence pass; that is no proof."
-    return f"Of {counted(len(verdicts), 'diagnostic')}, on some seed it {', and '.join(said)}."
+    return f"Of {counted(len(verdicts), 'diagnostic')}, on some seed it {', and '.join(clauses)}."
 
 
 def _about_run(facts: Facts) -> Iterator[str]:
     found = facts.tables.found.get("", ())
     bad = [(verbs, [f.name for f in found if f.verdict == word]) for word, verbs in _BAD_OF_RUN]
-    said = [f"{listed(names)} {verbs[len(names) > 1]}" for verbs, names in bad if names]
-    if said:
-        yield f"Of the questions about the whole run, {', and '.join(said)}."
+    clauses = [f"{listed(names)} {verbs[len(names) > 1]}" for verbs, names in bad if names]
+    if clauses:
+        yield f"Of the questions about the whole run, {', and '.join(clauses)}."
 
 
 def _losses(facts: Facts) -> Iterator[str]:
@@ -305,8 +299,3 @@ def _gates(facts: Facts) -> Iterator[str]:
             f"The chance that a gate stopped the best is about {cut.value:.0%} "
             f"(95% interval {cut.low:.0%} to {cut.high:.0%})."
         )
-
-
-def shown(value: float) -> str:
-    """A single number with three significant digits or so, a dash for none."""
-    return number(value, decimals(value / 10.0) if value else 3)

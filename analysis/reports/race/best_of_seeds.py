@@ -33,13 +33,11 @@ _CHANCE_DRAWS = 2000
 
 @dataclass(frozen=True)
 class Line:
-    """What separates success from failure.
+    """What separates success from failure: at or below ``value`` a seed has succeeded.
 
     Attributes:
-        value: at or below it a seed has succeeded.
-        source: whether it was given, or found between two groups of the values.
-        separation: between-group over total variance, NaN for a given line.
-        chance: share of equally many draws from one normal distribution that fall apart as clearly; NaN if given.
+        separation: of a found line, between-group over total variance.
+        chance: of a found line, share of equally many draws from one normal distribution that fall apart as clearly.
     """
 
     value: float
@@ -49,11 +47,10 @@ class Line:
 
 
 @dataclass(frozen=True)
-class BestOf:
+class _BestOf:
     """The best of k seeds.
 
     Attributes:
-        k: how many.
         value: unbiased estimate of its expectation with a bootstrap interval, which never reaches below the best seed
             seen; NaN where k is more than the seeds at hand.
         success: probability that one of k new seeds succeeds; NaN without a line.
@@ -68,11 +65,9 @@ class BestOf:
 
 @dataclass(frozen=True)
 class Seeds:
-    """All there is to say of the values of some seeds.
+    """All there is to say of the values of some seeds, lost ones included.
 
     Attributes:
-        num: seeds, lost ones included.
-        lost: how many of them have no value.
         successes: at or below the line; 0 without one.
         rate: of success, with Wilson's interval; from 0 to 1 without a line.
         line: None where none was given and the values do not fall into two groups.
@@ -84,19 +79,13 @@ class Seeds:
     successes: int
     rate: Interval
     line: Line | None
-    best_of: tuple[BestOf, ...]
+    best_of: tuple[_BestOf, ...]
 
 
 def summarise(values: Sequence[float], lost: int, threshold: float | None = None) -> Seeds:
     """Success rate and best of k. A lost seed is a failure, and counts as the worst value of the others.
 
-    Args:
-        values: of the seeds that have one, finite.
-        lost: how many have none.
-        threshold: that divides success from failure; None to look for two groups.
-
-    Raises:
-        ValueError: a value or the threshold is not finite.
+    ``threshold`` divides success from failure; None looks for two groups. Raises ValueError for what is not finite.
     """
     if not all(map(math.isfinite, [*values, 0.0 if threshold is None else threshold])):
         raise ValueError(f"values={list(values)!r}, threshold={threshold!r}: they take finite numbers")
@@ -126,7 +115,7 @@ def _separations_of_normal(num: int) -> tuple[float, ...]:
     return tuple(split.separation for split in splits if split)
 
 
-def _best_of(values: Sequence[float], lost: int, k: int, line: Line | None) -> BestOf:
+def _best_of(values: Sequence[float], lost: int, k: int, line: Line | None) -> _BestOf:
     filled = [*values, *([max(values)] * lost)]
     success = model = math.nan
     value = expected_min_interval(filled, k) if k <= len(filled) else Interval(math.nan, math.nan, math.nan)
@@ -137,4 +126,4 @@ def _best_of(values: Sequence[float], lost: int, k: int, line: Line | None) -> B
         # Where one kind was never seen, the nearest that can be said of it: a success is at the line, a failure is no
         # better than the worst.
         model = best_of_k(values, lost, k, line.value, line.value, fmean(bad) if bad else max(filled))
-    return BestOf(k, value, success, model)
+    return _BestOf(k, value, success, model)

@@ -12,10 +12,8 @@ class Racer:
     """One seed.
 
     Attributes:
-        seed: its number.
         at_gates: best value so far at each gate that it reached; None where it was lost.
         best: best value of all, None if it never had one.
-        best_step: where that was.
         steps: optimiser steps spent on it.
         status: stopped, completed, parked, diverged or failed.
         passed: gates passed.
@@ -39,12 +37,9 @@ class Race:
     """All seeds of one config.
 
     Attributes:
-        run, family, config: names.
-        objective, unit: what is minimised or maximised, and in what; the unit may be empty.
-        mode: ``min`` or ``max``: what is better.
+        unit: of the objective; may be empty.
         gates: steps, the last is the end of the race.
         keep: how many seeds pass each gate before the end.
-        racers: in any order.
         success: the value that a seed must reach to succeed, None where none was given.
         seconds, steps: slot seconds and optimiser steps spent on all.
     """

@@ -18,8 +18,8 @@ from analysis.reports.race.facts import Race, Racer
 from analysis.reports.tables import (
     NONE,
     counted,
+    ends,
     escaped,
-    interval,
     markdown_table,
     number,
     write_csv,
@@ -99,7 +99,7 @@ def _best_of_table(race: Race, seeds: Seeds) -> list[str]:
         cells = [str(row.k), f"needs {row.k} seeds", NONE]
         if math.isfinite(row.value.value):
             best = row.value.times(sign)
-            cells = [str(row.k), number(best.value, places), interval(best.low, best.high, places)]
+            cells = [str(row.k), number(best.value, places), ends(best, places)]
         if seeds.line:
             cells += [f"{row.success:.2f}", number(sign * row.model, places)]
         rows.append(cells)

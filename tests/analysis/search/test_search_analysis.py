@@ -266,13 +266,15 @@ def test_a_finisher_is_held_against_the_control_at_equal_steps(tmp_path: Path, m
     stages = [{"until_step": 80, "num_seeds": 3}]
     simulate(tmp_path / "run", metrics, mode=mode, num_candidates=1, stages=stages)
     (found,) = matched_steps(read_run(tmp_path / "run"))
-    assert (found.candidate, found.control) == ("c0001", "c0000")
-    assert found.steps == (10, 20, 30, 40, 50, 60, 70, 80)
-    assert found.num_pairs == (3,) * 8
-    assert found.difference == pytest.approx([-0.02 * sign * (step - 35) for step in found.steps])
+    assert found.candidate == "c0001"
+    steps = [10, 20, 30, 40, 50, 60, 70, 80]
+    assert [point.step for point in found.points] == steps
+    assert [len(point.differences) for point in found.points] == [3] * 8
+    means = [point.mean for point in found.points]
+    assert [mean.value for mean in means] == pytest.approx([-0.02 * sign * (step - 35) for step in steps])
     half = 4.302653 * 0.1 / math.sqrt(3)
-    assert [h - d for h, d in zip(found.high, found.difference, strict=True)] == pytest.approx([half] * 8)
-    assert [d - low for low, d in zip(found.low, found.difference, strict=True)] == pytest.approx([half] * 8)
+    assert [mean.high - mean.value for mean in means] == pytest.approx([half] * 8)
+    assert [mean.value - mean.low for mean in means] == pytest.approx([half] * 8)
     assert found.ahead_from == 40
     assert found.clear_from == 50  # from there 0.02 (step - 35) is more than the half width, 0.248
 
@@ -281,8 +283,8 @@ def test_lost_seeds_leave_their_pairs_and_one_pair_has_no_interval(tmp_path: Pat
     fates = {(1, 7): ("diverge", 60), (1, 42): ("fail", 50)}
     simulate(tmp_path / "run", curve, fates=fates, num_candidates=1, stages=[{"until_step": 80, "num_seeds": 3}])
     (found,) = matched_steps(read_run(tmp_path / "run"))
-    assert found.num_pairs == (3, 3, 3, 3, 2, 1, 1, 1)
-    assert math.isnan(found.low[-1])
+    assert [len(point.differences) for point in found.points] == [3, 3, 3, 3, 2, 1, 1, 1]
+    assert math.isnan(found.points[-1].mean.low)
     assert found.clear_from is None
 
 

@@ -12,10 +12,11 @@ from scipy import stats
 
 from analysis.diagnose.api import Diagnostic
 from analysis.diagnose.findings import from_json, to_json
+from analysis.search.best_so_far import BestSoFar
 from analysis.shared_moe import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
 from analysis.shared_moe.aux_tradeoff import effective_coefficient
-from analysis.shared_moe.finishers import Curve, matched, over_seeds, reached
-from analysis.stats.interval import Interval
+from analysis.shared_moe.finishers import matched, reached
+from analysis.stats.interval import Interval, mean_interval
 from analysis.view import Run
 from tests.analysis.run_folders import read_run, simulate, write_run
 from tests.analysis.shared_moe.moe_folders import (
@@ -215,7 +216,7 @@ def test_what_they_find_survives_the_way_to_disk(tmp_path: Path) -> None:
 
 
 def test_curves_are_straight_between_reports_and_end_where_they_end() -> None:
-    whole, stopped = Curve((10.0, 20.0), (3.0, 1.0), keeps=False), Curve((10.0,), (2.0,), keeps=True)
+    whole, stopped = BestSoFar((10.0, 20.0), (3.0, 1.0), keeps=False), BestSoFar((10.0,), (2.0,), keeps=True)
     assert [whole.at(place) for place in (10.0, 15.0, 20.0)] == [3.0, 2.0, 1.0]
     assert math.isnan(whole.at(9.0))
     assert math.isnan(whole.at(21.0))
@@ -234,8 +235,8 @@ def test_curves_are_straight_between_reports_and_end_where_they_end() -> None:
 def test_intervals_over_seeds_are_students() -> None:
     values = [0.3, -0.2, 0.9, 0.4]
     low, high = stats.t.interval(0.95, 3, loc=sum(values) / 4, scale=stats.sem(values))
-    found = over_seeds(values)
+    found = mean_interval(values)
     assert (found.low, found.high) == pytest.approx((low, high))
-    assert math.isnan(over_seeds([1.0]).low)
-    assert math.isnan(over_seeds([]).value)
-    assert math.isnan(over_seeds([1.0, math.nan]).value)
+    assert math.isnan(mean_interval([1.0]).low)
+    assert math.isnan(mean_interval([]).value)
+    assert math.isnan(mean_interval([1.0, math.nan]).value)

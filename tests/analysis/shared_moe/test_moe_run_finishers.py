@@ -71,11 +71,10 @@ def test_experts_and_dense_are_compared_at_equal_steps_and_at_equal_tokens(tmp_p
 def test_on_the_clock_of_steps_pairs_are_those_of_matched_steps(tmp_path: Path) -> None:
     run = moe_run(tmp_path / "run", {"quick": aux(0.02), "dense": LARGER}, falling)
     for row in matched_steps(run):
-        same = paired(run.candidates[row.candidate], run.candidates[row.control], "steps")
+        same = paired(run.candidates[row.candidate], run.candidates["c0000"], "steps")
         assert same is not None
-        assert same.place == row.steps[-1]
-        last = (row.difference[-1], row.low[-1], row.high[-1])
-        assert (same.difference.value, same.difference.low, same.difference.high) == pytest.approx(last)
+        assert same.place == row.points[-1].step
+        assert same.difference == pytest.approx(row.points[-1].mean)
 
 
 @pytest.mark.parametrize(

@@ -287,9 +287,9 @@ def test_a_split_is_scored_from_what_lies_before_it(letters: dict[str, TextData]
 
 def test_large_sets_are_thinned_and_say_so(letters: dict[str, TextData], monkeypatch: pytest.MonkeyPatch) -> None:
     letters["letters"] = written(chain(2_000, 0), chain(500, 1), chain(1_000, 2))
-    monkeypatch.setattr(baselines, "MAX_TOKENS", 1_000)
-    monkeypatch.setattr(baselines, "MAX_TARGETS", 500)
-    monkeypatch.setattr(baselines, "MAX_XZ_BYTES", 1_250)
+    monkeypatch.setattr(baselines, "_MAX_TOKENS", 1_000)
+    monkeypatch.setattr(baselines, "_MAX_TARGETS", 500)
+    monkeypatch.setattr(baselines, "_MAX_XZ_BYTES", 1_250)
     notes = {row.name: row.note for row in baselines.baselines("letters", Path())}
     some = "of 2,500 tokens (whole documents, evenly spread) below"
     assert notes["bigram"].startswith(f"modified Kneser-Ney on 1,000 {some}; scored on 500 of 1,000 tokens")
