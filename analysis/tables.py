@@ -1,6 +1,6 @@
 """A run as tidy pandas tables, each made when it is first looked at.
 
-Works on runs that are being written, that lost everybody, and on races and comparisons; what is not there yet is NaN or
+Works on runs that are being written, that lost all members, on races and comparisons; what is not there yet is NaN or
 an empty table with its columns. Values are in the objective's own sign. Not here: what follows from the numbers
 (`analysis.search.importance`, `analysis.search.gate_regret` and their neighbours take the `analysis.view.Run`).
 """
@@ -103,7 +103,7 @@ class RunTables:
 
     @cached_property
     def gates(self) -> pd.DataFrame:
-        """One row for everybody at a gate, best first; in a race ``seed`` says which member."""
+        """One row for each candidate at a gate, best first; in a race ``seed`` says which member."""
         rows = [
             {
                 **{name: getattr(e, name) for name in (*_GATES, *_GATES_END) if hasattr(e, name)},
@@ -134,7 +134,7 @@ class RunTables:
         """Findings by member, those about the whole run under an empty name; unreadable files with a warning."""
         root = self.run.root
         files = {name: root / "members" / name / "findings.json" for name in self.run.members}
-        found = {}
+        found: dict[str, list[Finding]] = {}
         for name, path in {**files, "": root / "report" / "findings.json"}.items():
             if not path.is_file():
                 continue

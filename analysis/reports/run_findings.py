@@ -24,10 +24,10 @@ _LABEL = 40  # characters of a config
 
 
 def renewed(new: Iterable[Finding], old: Iterable[Finding]) -> list[Finding]:
-    """``new``, and of ``old`` what no new one replaces: findings of another version, or put there by somebody."""
-    found = list(new)
-    names = {finding.name for finding in found}
-    return [*found, *(finding for finding in old if finding.name not in names)]
+    """``new``, and of ``old`` what no new one replaces: findings of another version, or put there by hand."""
+    current = list(new)
+    names = {finding.name for finding in current}
+    return [*current, *(finding for finding in old if finding.name not in names)]
 
 
 def keep(folder: Path, findings: Sequence[Finding], seconds: Mapping[str, float]) -> Path:
@@ -88,8 +88,8 @@ def _limits(limits: Mapping[str, float], alone: Mapping[str, Value]) -> str:
             candidate, dot, quantity = name.partition(".")
             of = candidate if dot else ""
             by_name.setdefault(f"{_words(quantity if dot else name)} {limit:g}", []).append(of)
-    told = [f"{text} ({', '.join(of)})" if any(of) else text for text, of in by_name.items()]
-    return f"Held against: {'; '.join(told)}." if told else ""
+    texts = [f"{text} ({', '.join(of)})" if any(of) else text for text, of in by_name.items()]
+    return f"Held against: {'; '.join(texts)}." if texts else ""
 
 
 def _words(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether the gates stopped somebody who would have won: rank correlations between gates, and what follows from them.
+"""Whether the gates stopped a candidate that would have won, by the rank correlations between gates.
 
 What it is: an estimate from those that went on, and what an audit saw of those that did not. Scores at consecutive
 gates are taken as a chain of bivariate normal copulas (so that only ranks matter). For each correlation on a grid, runs
@@ -108,8 +108,8 @@ def gate_regret(run: Run, seed: int = 0) -> Regret:
     cautious: list[_Link] = []
     corrected: list[_Link] = []
     for gate in range(len(entries) - 1):
-        found, links = _gate(run, by_merit[gate], by_merit[gate + 1], gate, corrected, seed + gate)
-        gates.append(found)
+        row, links = _gate(run, by_merit[gate], by_merit[gate + 1], gate, corrected, seed + gate)
+        gates.append(row)
         if links is not None:
             cautious.append(links[0])
             corrected.append(links[1])
@@ -166,7 +166,7 @@ def _gate(
         few = f"{len(both)} have a score at both gates; it takes {_MIN_PAIRS}, with scores that differ"
         return make(note=few if spearman is None else "nothing is known about the gate before"), None
     (cautious, corrected), chances = _links(spearman.value, len(here), len(both), before, seed)
-    found = make(
+    row = make(
         spearman=spearman,
         correlation=cautious.interval(cautious.grid),
         corrected=corrected.interval(corrected.grid),
@@ -174,7 +174,7 @@ def _gate(
         chance_cut_corrected=corrected.interval(chances),
         note=f"from {len(both)} that went on" + (", hardly enough" if len(both) < _MIN_RESAMPLED else ""),
     )
-    return found, (cautious, corrected)
+    return row, (cautious, corrected)
 
 
 def _spearman(x: Sequence[float], y: Sequence[float], seed: int) -> Interval | None:
@@ -250,7 +250,7 @@ def _likelihood(later: Any, observed: float) -> float:
 
 
 def _chance_in_all(links: Sequence[_Link], seed: int) -> Interval:
-    """Chance that whoever would have been best at the end was cut at any gate."""
+    """Chance that the candidate which would have been best at the end was cut at any gate."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -290,7 +290,7 @@ def _audit(run: Run, entries: list[list[Entry]]) -> Audit | None:
 
 def _note(gates: Sequence[GateRegret], complete: bool) -> str:
     if not gates:
-        return "One stage: there was no gate that could have stopped anybody."
+        return "One stage: there was no gate that could have stopped a candidate."
     if not complete:
         few = [f"{g.from_step:,}" for g in gates if g.correlation is None]
         where = f"gate{'s' if few[1:] else ''} at step{'s' if few[1:] else ''} {' and '.join(few)}"

@@ -87,14 +87,14 @@ def importance(run: Run, seed: int = 0) -> Importance:
     num_best = min(num_best, len(entries) // 2)
     scores = [run.sign * e.score for e in entries]
     study = _study(run, entries)
-    found = _divergences(study, scores, num_best)
-    total = math.fsum(found.values())
+    divergences = _divergences(study, scores, num_best)
+    total = math.fsum(divergences.values())
     if not total:
         return Importance((), gate, until, len(entries), num_best, "No importance: no parameter sets the best apart.")
     rng = random.Random(seed)
     shuffled = [_divergences(study, rng.sample(scores, len(scores)), num_best) for _ in range(_SHUFFLES)]
-    p_values = _p_values(found, shuffled)
-    shares = [Share(name, value / total, p_values[name]) for name, value in found.items()]
+    p_values = _p_values(divergences, shuffled)
+    shares = [Share(name, value / total, p_values[name]) for name, value in divergences.items()]
     shares.sort(key=lambda s: (-s.share, s.name))
     note = (
         f"PED-ANOVA over {len(entries)} candidates scored at step {until} (gate {gate + 1} of {len(usable)}): what "
@@ -110,13 +110,13 @@ def _is_usable(run: Run, entry: Entry) -> bool:
     return bool(candidate.params) and entry.seed is None and math.isfinite(entry.score)
 
 
-def _p_values(found: Mapping[str, float], shuffled: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    average = {name: fmean(values[name] for values in shuffled) for name in found}
-    varying = [name for name in found if average[name] > 0.0]
+def _p_values(divergences: Mapping[str, float], shuffled: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    average = {name: fmean(values[name] for values in shuffled) for name in divergences}
+    varying = [name for name in divergences if average[name] > 0.0]
     largest = [max((values[name] / average[name] for name in varying), default=0.0) for values in shuffled]
-    p_values = dict.fromkeys(found, 1.0)
+    p_values = dict.fromkeys(divergences, 1.0)
     for name in varying:
-        p_values[name] = (1 + sum(x >= found[name] / average[name] for x in largest)) / (1 + len(largest))
+        p_values[name] = (1 + sum(x >= divergences[name] / average[name] for x in largest)) / (1 + len(largest))
     return p_values
 
 

@@ -36,8 +36,8 @@ def matched_steps(run: Run) -> list[MatchedSteps]:
     if control is None:
         return []
     finishers = [run.candidates[e.candidate] for e in run.gates[-1] if e.candidate != control.id]
-    found = [_compare(run, candidate, control) for candidate in finishers]
-    return [one for one in found if one is not None]
+    compared = [_compare(run, candidate, control) for candidate in finishers]
+    return [one for one in compared if one is not None]
 
 
 def _compare(run: Run, candidate: Candidate, control: Candidate) -> MatchedSteps | None:

@@ -128,7 +128,7 @@ def _judge(points: list[_Point], free: list[_Point], control: Candidate, step: f
         values |= dict(_values(point, reference))
     summary = (
         f"{len(points)} candidates differ in nothing but balance, with mean coefficients from {min(xs):.3g} to "
-        f"{max(xs):.3g} over {step:,.0f} steps. {_said(verdict, cost, len(seeds), balanced)} "
+        f"{max(xs):.3g} over {step:,.0f} steps. {_meaning(verdict, cost, len(seeds), balanced)} "
         f"{_lowest(points)}{_bought(values)}"
         f"{lost_text(point.candidate for point in (*points, *free))}{ONE_LOOK}."
     )
@@ -235,7 +235,7 @@ def _values(point: _Point, control: _Point | None) -> Iterator[tuple[str, Value]
         yield value_of(point.candidate, quantity), estimate
 
 
-def _said(verdict: Verdict, cost: Interval, num_seeds: int, balanced: bool) -> str:
+def _meaning(verdict: Verdict, cost: Interval, num_seeds: int, balanced: bool) -> str:
     """What the verdict means; ``balanced``: whether a stronger coefficient visibly raised the balance."""
     seeds = f"{num_seeds} seeds" if num_seeds > 1 else "one seed"
     size = f"from the weakest to the strongest the loss changes by {shown(cost)} nats per token in {seeds}"

@@ -1,11 +1,11 @@
-"""Who buys low loss most cheaply: the frontier of loss against speed, compute and size.
+"""Which candidates buy low loss most cheaply: the frontier of loss against speed, compute and size.
 
-What it is: everybody that was trained to the end with its loss at equal tokens, its tokens per second of training, the
-matrix entries that a token is multiplied by and all its parameters; and for each of these three costs who is on the
-Pareto frontier, as far as the seeds can tell. Another one *clearly* beats a candidate if it costs no more, by intervals
-that do not overlap where the cost is measured, and has a lower loss by an interval (paired by seed) that does not reach
-zero; it *may* beat it where an interval leaves that open. On the frontier is whom nobody may beat, off it whom somebody
-clearly beats; the others may be on it.
+What it is: all that were trained to the end, each with its loss at equal tokens, its tokens per second of training, the
+matrix entries that a token is multiplied by and all its parameters; and for each of these three costs the Pareto
+frontier, as far as the seeds can tell. Another one *clearly* beats a candidate if it costs no more, by intervals that
+do not overlap where the cost is measured, and has a lower loss by an interval (paired by seed) that does not reach
+zero; it *may* beat it where an interval leaves that open. On the frontier are those that no other may beat, off it
+those that another clearly beats; the rest may be on it.
 
 What it is not: a benchmark. Tokens per second are wall-clock figures of the run's machines, which other work may have
 shared: the median over a member's reports, evaluation left out. No claim either: with m candidates there are up to
@@ -73,7 +73,7 @@ def efficiency(run: Run) -> Finding:
     in millions ``matmul_parameters`` (entries that a token is multiplied by) and ``parameters``; ``frontier_by_speed``,
     ``frontier_by_compute``, ``frontier_by_size``: 1 on the frontier, 0.5 may be on it, 0 off it.
     ``millions_of_tokens``: where losses are compared. ``pass`` where every place is clear, ``warn`` where seeds leave
-    one open: it never fails, for nobody has to be cheap.
+    one open: it never fails, for no model has to be cheap.
     """
     there = finished(run)
     place, rows = _priced(there)
@@ -85,26 +85,26 @@ def efficiency(run: Run) -> Finding:
     for row in rows:
         values |= dict(_values(row, known))
     is_open = any(place == _MAYBE for places in known.values() for place in places.values())
-    said = [_said(cost, places, rows) for cost, places in known.items()]
+    sentences = [_sentence(cost, places, rows) for cost, places in known.items()]
     if known:
-        said.append("In the table 1 is on a frontier, 0.5 perhaps, 0 off it.")
+        sentences.append("In the table 1 is on a frontier, 0.5 perhaps, 0 off it.")
     if _SPEED in known:
-        said.append("Tokens per second are wall-clock figures of machines that other work may have shared.")
+        sentences.append("Tokens per second are wall-clock figures of machines that other work may have shared.")
     else:
-        said.append("Nobody has reported tokens per second.")
+        sentences.append("No candidate has reported tokens per second.")
     plots = tuple(_plot(cost, places, rows) for cost, places in known.items())
-    return answer("warn" if is_open else "pass", " ".join([*said, closing(there)]), values, {}, plots)
+    return answer("warn" if is_open else "pass", " ".join([*sentences, closing(there)]), values, {}, plots)
 
 
 def _priced(there: Finished) -> tuple[float, list[_Priced]]:
-    """Everybody with a readable config, at the place in tokens that all have reached."""
-    found = {c.id: curves(c, "tokens") for c in there.candidates if settings(c) is not None}
-    every = [curve for side in found.values() for curve in side.values()]
+    """All with a readable config, at the place in tokens that they all have reached."""
+    by_candidate = {c.id: curves(c, "tokens") for c in there.candidates if settings(c) is not None}
+    every = [curve for side in by_candidate.values() for curve in side.values()]
     if not every:
         return math.nan, []
     place, rows = furthest(every), []
     for candidate in there.candidates:
-        side, config = found.get(candidate.id), settings(candidate)
+        side, config = by_candidate.get(candidate.id), settings(candidate)
         if not side or config is None:
             continue
         exact = {_COMPUTE: matmul_params(config) / MILLION, _SIZE: count_params(config) / MILLION}
@@ -132,14 +132,14 @@ def _frontier(rows: list[_Priced], cost: str) -> dict[str, float]:
 
 
 def _place(row: _Priced, others: list[_Priced], cost: str) -> float:
-    found = _ON
+    place = _ON
     for other in others:
         cheaper, better = _no_dearer(other.costs[cost], row.costs[cost], cost), _better(other, row)
         if cheaper == better == "clearly":
             return _OFF
         if "no" not in (cheaper, better):
-            found = _MAYBE
-    return found
+            place = _MAYBE
+    return place
 
 
 def _no_dearer(one: Interval, other: Interval, cost: str) -> str:
@@ -170,10 +170,10 @@ def _values(row: _Priced, known: Mapping[str, Mapping[str, float]]) -> Iterator[
             yield value_of(row.candidate, f"frontier_by_{_SHORT[cost]}"), places[row.candidate.id]
 
 
-def _said(cost: str, places: Mapping[str, float], rows: list[_Priced]) -> str:
+def _sentence(cost: str, places: Mapping[str, float], rows: list[_Priced]) -> str:
     named = {row.candidate.id: name(row.candidate) for row in rows}
     on, maybe, off = ([named[who] for who, its in places.items() if its == place] for place in (_ON, _MAYBE, _OFF))
-    text = f"On the frontier by {_NAMES[cost]}: {listed(on) if on else 'nobody for certain'}"
+    text = f"On the frontier by {_NAMES[cost]}: {listed(on) if on else 'none for certain'}"
     text += f"; perhaps: {listed(maybe)}" if maybe else ""
     return text + (f"; not: {listed(off)}." if off else ".")
 

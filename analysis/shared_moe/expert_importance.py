@@ -74,23 +74,23 @@ def judge(own: Array, costs: Array, none_left: Array, load: Array) -> Finding:
     worth = mean_interval(none_left, BLOCK)
     values: dict[str, Value] = {"idle_share": idle / num, "none_left": worth}
     threshold = {"idle_share": _MAX_IDLE_SHARE, "none_left": _MIN_WORTH}
-    found: dict[str, Verdict] = {
+    verdicts: dict[str, Verdict] = {
         "idle": "warn" if idle / num > _MAX_IDLE_SHARE else "pass",
         "worth": "pass" if verdict(worth, lambda value: value >= _MIN_WORTH) == "pass" else "warn",
     }
-    if found["worth"] == "pass" and idle < num:
+    if verdicts["worth"] == "pass" and idle < num:
         pairs = np.column_stack([none_left, costs.T])
         top = values["top_share"] = interval(_top_share, pairs, BLOCK)
         values["top_of_costs"] = interval(_top_of_costs, costs.T, BLOCK)
         if num >= _JUDGED_FROM:
             threshold["top_share"] = _MAX_TOP_SHARE
-            found["top"] = verdict(top, lambda value: value <= _MAX_TOP_SHARE)
+            verdicts["top"] = verdict(top, lambda value: value <= _MAX_TOP_SHARE)
     costliest = max(range(num), key=lambda expert: each[expert].value)
     return answer(
-        worst(found.values()),
+        worst(verdicts.values()),
         f"Without any of the {num} experts the loss changes by {shown(worth)} nats per token; without number "
         f"{costliest}, which is missed most, by {shown(each[costliest])}. {idle} can be taken away, one at a time, "
-        f"without a loss that shows: {_meaning(found)}.",
+        f"without a loss that shows: {_meaning(verdicts)}.",
         {**values, "nll": mean_interval(own, BLOCK), "sequences": float(len(own))},
         threshold,
         _plots(each, load),
@@ -150,12 +150,12 @@ def _top_of_costs(costs: Array) -> float:
     return float(means.max()) / total if total > 0.0 else 0.0
 
 
-def _meaning(found: Mapping[str, Verdict]) -> str:
+def _meaning(verdicts: Mapping[str, Verdict]) -> str:
     top = {"fail": ["one expert carries the model"], "warn": ["one expert may carry the model"]}
-    words = top.get(found.get("top", "pass"), [])
-    if found["worth"] == "warn":
+    words = top.get(verdicts.get("top", "pass"), [])
+    if verdicts["worth"] == "warn":
         words = [*words, "the experts together are worth next to nothing"]
-    elif found["idle"] == "warn":
+    elif verdicts["idle"] == "warn":
         words = [*words, "the model pays for experts that it does not use"]
     return ", and ".join(words) or "the work is shared"
 

@@ -102,9 +102,9 @@ def finished(run: Run) -> Finished:
     ended = tuple(run.candidates[entry.candidate] for entry in run.gates[-1])
     alive = tuple(c for c in ended if members(c))
     if not alive:
-        raise NoEvidence("Nobody has reached the end of the last stage with a finite loss.")
+        raise NoEvidence("No candidate has reached the end of the last stage with a finite loss.")
     if not any(curves(candidate, "tokens") for candidate in alive):
-        raise NoEvidence("Nobody who reached the end has reported on how many tokens it was trained.")
+        raise NoEvidence("No candidate that reached the end has reported on how many tokens it was trained.")
     return Finished(alive, ended, control, next((c for c in alive if _is_dense(c)), None))
 
 
@@ -131,24 +131,24 @@ def members(candidate: Candidate) -> dict[int, Member]:
 
 def lost_text(candidates: Iterable[Candidate]) -> str:
     """Which seeds diverged or failed, and therefore have no pair, as a sentence with a space behind; may be empty."""
-    told = []
+    counts = []
     for candidate in candidates:
         lost = sum(member.lost_stage is not None for member in candidate.members.values())
-        told += [f"{lost} of {len(candidate.members)} of {name(candidate)}"] if lost else []
-    return f"Seeds that were lost are left out: {', '.join(told)}. " if told else ""
+        counts += [f"{lost} of {len(candidate.members)} of {name(candidate)}"] if lost else []
+    return f"Seeds that were lost are left out: {', '.join(counts)}. " if counts else ""
 
 
 def closing(there: Finished) -> str:
     """What to keep in mind about comparisons at the end of a run."""
-    everybody = {c.id: c for c in (there.control, *there.scored)}
-    lost = lost_text(everybody[one] for one in sorted(everybody))
+    by_id = {c.id: c for c in (there.control, *there.scored)}
+    lost = lost_text(by_id[one] for one in sorted(by_id))
     return f"{lost}{ONE_LOOK}, and candidates were chosen for being good: no claim."
 
 
 def curves(candidate: Candidate, clock: Clock) -> dict[int, BestSoFar]:
     """Of the members that were not lost, by seed; without those that never reported on this clock."""
-    found = {seed: _curve(member, clock) for seed, member in members(candidate).items()}
-    return {seed: curve for seed, curve in found.items() if curve.places}
+    by_seed = {seed: _curve(member, clock) for seed, member in members(candidate).items()}
+    return {seed: curve for seed, curve in by_seed.items() if curve.places}
 
 
 def matched(sides: Sequence[Mapping[int, BestSoFar]]) -> tuple[float, list[int]]:
@@ -204,7 +204,7 @@ def doubted(estimate: Interval, passes: Callable[[float], bool]) -> Verdict:
 
 
 def name(candidate: Candidate) -> str:
-    """``c0003 (half-notes)``; the id alone of one that was drawn."""
+    """``c0003 (half-notes)``; the id alone of a drawn candidate."""
     return f"{candidate.id} ({candidate.label})" if candidate.label else candidate.id
 
 

@@ -1,6 +1,6 @@
 """At equal tokens, who is better: experts or a dense model?
 
-What it is: everybody that was trained to the end beside the control and beside the best dense model, at equal steps and
+What it is: all that were trained to the end beside the control and beside the best dense model, at equal steps and
 at equal tokens (batch sizes may differ), paired by seed; and after how many tokens and seconds of training each was as
 good as those two in the end. Judged is one difference: the best one with experts less the best dense one, at equal
 tokens. What it is not: a claim (see `analysis.shared_moe.finishers`), or a measure of equal compute
@@ -65,9 +65,9 @@ def _against(candidate: Candidate, goals: Mapping[str, Candidate]) -> Iterator[t
     for word, other in goals.items():
         if other is not candidate:
             for clock in _EQUAL:
-                found = paired(candidate, other, clock)
-                if found is not None:
-                    yield value_of(candidate, f"minus_{word}_at_equal_{clock}"), found.difference
+                beside = paired(candidate, other, clock)
+                if beside is not None:
+                    yield value_of(candidate, f"minus_{word}_at_equal_{clock}"), beside.difference
         tokens, seconds = (_to_goal(candidate, other, clock) for clock in _BILLS)
         yield value_of(candidate, f"millions_of_tokens_to_{word}"), tokens / MILLION
         yield value_of(candidate, f"seconds_to_{word}"), seconds
@@ -82,38 +82,38 @@ def _to_goal(candidate: Candidate, whose: Candidate, clock: Clock) -> float:
 
 
 def _judge(there: Finished) -> tuple[list[str], Verdict, dict[str, float]]:
-    """What is said of the best one with experts beside the best dense one."""
+    """What to say of the best one with experts beside the best dense one, the verdict, and what it is held against."""
     best, dense = there.best, there.dense
     if dense is None:
         return ["No dense model was trained to the end, so experts are held against none."], "no_evidence", {}
     if best is None:
         return ["Only dense models were trained to the end."], "no_evidence", {}
-    found = paired(best, dense, "tokens")
-    if found is None:
+    pair = paired(best, dense, "tokens")
+    if pair is None:
         return [f"{name(best)} and {name(dense)} have no seed in common."], "no_evidence", {}
-    verdict = doubted(found.difference, lambda value: value <= _AS_GOOD)
+    verdict = doubted(pair.difference, lambda value: value <= _AS_GOOD)
     words = {
         "pass": "experts are at least as good at the same tokens",
         "warn": "which of them is better at the same tokens cannot be told",
         "fail": "experts do not reach the dense model at the same tokens",
         "no_evidence": "the losses are not finite",
     }[verdict]
-    said = (
-        f"After {found.place / MILLION:.4g} million tokens {name(best)}, the best with experts, is "
-        f"{_better(found)} than {name(dense)}, the best dense one ({pairs_text(len(found.ours))}): {words}."
+    sentence = (
+        f"After {pair.place / MILLION:.4g} million tokens {name(best)}, the best with experts, is "
+        f"{_better(pair)} than {name(dense)}, the best dense one ({pairs_text(len(pair.ours))}): {words}."
     )
-    return [said], verdict, {value_of(best, "minus_dense_at_equal_tokens"): _AS_GOOD}
+    return [sentence], verdict, {value_of(best, "minus_dense_at_equal_tokens"): _AS_GOOD}
 
 
 def _against_control(there: Finished) -> list[str]:
     """The best one at equal tokens beside the control."""
     if not there.others:
-        return ["Nobody but the control was trained to the end."]
+        return ["No candidate but the control was trained to the end."]
     best = there.others[0]
-    if best is there.dense or not (found := paired(best, there.control, "tokens")):
+    if best is there.dense or not (pair := paired(best, there.control, "tokens")):
         return []
     whose = f"the best of {len(there.others)}, {name(best)}," if there.others[1:] else name(best)
-    return [f"Beside the control, {name(there.control)}, {whose} is {_better(found)} ({pairs_text(len(found.ours))})."]
+    return [f"Beside the control, {name(there.control)}, {whose} is {_better(pair)} ({pairs_text(len(pair.ours))})."]
 
 
 def _sooner(there: Finished, values: dict[str, Value]) -> Iterator[str]:
@@ -128,10 +128,10 @@ def _sooner(there: Finished, values: dict[str, Value]) -> Iterator[str]:
         yield f"It was as good as the dense one in the end after {ours / theirs:.2f} of its tokens."
 
 
-def _better(found: Paired) -> str:
+def _better(pair: Paired) -> str:
     """``0.021 (0.018 to 0.024) nats per token better``."""
-    word = "better" if found.difference.value < 0.0 else "worse"
-    return f"{shown(found.difference.size)} nats per token {word}"
+    word = "better" if pair.difference.value < 0.0 else "worse"
+    return f"{shown(pair.difference.size)} nats per token {word}"
 
 
 def _plots(there: Finished) -> tuple[Plot, ...]:

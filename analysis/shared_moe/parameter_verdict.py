@@ -1,6 +1,6 @@
 """What do fewer parameters cost in loss at the same tokens?
 
-What it is: everybody that was trained to the end beside the control at equal tokens, paired by seed, as a percentage of
+What it is: all that were trained to the end beside the control at equal tokens, paired by seed, as a percentage of
 the control's loss, and the parameters beside it, all of them and those that a token is multiplied by, as shares of the
 control's. Judged is the best of those with clearly fewer parameters. What it is not: a comparison at equal compute; a
 smaller model mostly computes less as well, and then the gap is owed to both, which the finding says. No claim either
@@ -62,7 +62,7 @@ def parameter_verdict(run: Run) -> Finding:
     there = finished(run)
     rows = list(_beside(there.others, there.control))
     if not rows:
-        raise NoEvidence("Nobody but the control was trained to the end on a common seed.")
+        raise NoEvidence("No candidate but the control was trained to the end on a common seed.")
     smaller = sorted(
         (row for row in rows if row.params < _FEWER),
         key=lambda row: (math.isnan(row.percent.value), row.percent.value),
@@ -71,7 +71,7 @@ def parameter_verdict(run: Run) -> Finding:
     if not smaller:
         least = min(rows, key=lambda row: row.params)
         why = (
-            f"Nobody that was trained to the end has fewer than {_FEWER:g} of the control's parameters: "
+            f"No candidate that was trained to the end has fewer than {_FEWER:g} of the control's parameters: "
             f"{name(least.candidate)} has {least.params:.2f} of them."
         )
         return answer("no_evidence", why, values, {}, _plots(rows))
@@ -79,7 +79,7 @@ def parameter_verdict(run: Run) -> Finding:
     verdict, grade = _graded(best.percent)
     threshold = {value_of(row.candidate, "percent_above_control"): _GOOD for row in smaller}
     limits = {"excellent": _EXCELLENT, "good": _GOOD, "fair": _FAIR, "share_of_parameters": _FEWER}
-    summary = f"{_said(best, there.control, grade)} {_rest(smaller)}{closing(there)}"
+    summary = f"{_sentence(best, there.control, grade)} {_rest(smaller)}{closing(there)}"
     return answer(verdict, summary, values, {**threshold, **limits}, _plots(rows))
 
 
@@ -87,11 +87,11 @@ def _beside(others: list[Candidate], control: Candidate) -> Iterator[_Smaller]:
     """Those whose config can be read and who have a seed in common with the control."""
     reference = settings(control)
     for candidate in others:
-        config, found = settings(candidate), paired(candidate, control, "tokens")
-        if reference is None or config is None or found is None:
+        config, losses = settings(candidate), paired(candidate, control, "tokens")
+        if reference is None or config is None or losses is None:
             continue
         shares = (count(config) / count(reference) for count in (count_params, matmul_params))
-        yield _Smaller(candidate, found, *shares)
+        yield _Smaller(candidate, losses, *shares)
 
 
 def _graded(percent: Interval) -> tuple[Verdict, str]:
@@ -124,7 +124,7 @@ def _values(rows: list[_Smaller]) -> Iterator[tuple[str, Value]]:
         yield value_of(row.candidate, "millions_of_parameters"), count_params(settings(row.candidate)) / MILLION
 
 
-def _said(best: _Smaller, control: Candidate, grade: str) -> str:
+def _sentence(best: _Smaller, control: Candidate, grade: str) -> str:
     word = "below" if best.percent.value < 0.0 else "above"
     text = (
         f"With {best.params:.2f} of the parameters of {name(control)}, the control, {name(best.candidate)} ends "

@@ -60,7 +60,7 @@ def judge(counts: Counts, top_k: int, *, shared: bool, token_drop: float = 0.0) 
         "dead_share": _MAX_DEAD_SHARE,
     }
     values = _estimates((*limits, "balance_entropy_min", "load_top4"), counts, shared)
-    found = {
+    verdicts = {
         "balance_entropy": verdict(values["balance_entropy"], lambda value: value >= _MIN_ENTROPY),
         "max_vio": verdict(values["max_vio"], lambda value: value <= limits["max_vio"]),
         "dead_share": verdict(values["dead_share"], lambda value: value <= _MAX_DEAD_SHARE),
@@ -68,10 +68,10 @@ def judge(counts: Counts, top_k: int, *, shared: bool, token_drop: float = 0.0) 
     even = num ** values["balance_entropy"].value
     busiest, dead = (1.0 + values["max_vio"].value) / num, values["dead_share"].value
     return answer(
-        worst(found.values()),
+        worst(verdicts.values()),
         f"The {num} experts{'' if shared else ' of a depth'} share the work as {even:.1f} would that share it "
         f"evenly; the busiest gets {busiest:.1%} of the assignments (a fair share is {1.0 / num:.1%}), and "
-        f"{dead:.0%} of the experts get next to none: {_meaning(found)}.",
+        f"{dead:.0%} of the experts get next to none: {_meaning(verdicts)}.",
         {**values, "even_experts": even, "token_drop": token_drop},
         limits,
         _plots(counts, shared),
@@ -99,16 +99,16 @@ def _estimates(names: Sequence[str], counts: Counts, shared: bool) -> dict[str, 
     }
 
 
-def _meaning(found: dict[str, Verdict]) -> str:
+def _meaning(verdicts: dict[str, Verdict]) -> str:
     words = {
         "balance_entropy": "the load is spread too little",
         "max_vio": "one expert gets too much",
         "dead_share": "too many experts are idle",
     }
-    failed = [words[name] for name, judgement in found.items() if judgement == "fail"]
+    failed = [words[name] for name, judgement in verdicts.items() if judgement == "fail"]
     if failed:
         return f"the router has collapsed ({', '.join(failed)})"
-    if "warn" in found.values():
+    if "warn" in verdicts.values():
         return "close to what counts as a collapse"
     return "no collapse"
 

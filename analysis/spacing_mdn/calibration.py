@@ -45,13 +45,13 @@ def _judge(transformed: Array, scores: Array) -> Finding:
     number = len(transformed)
     ks, chance = ks_distance(transformed), float(kstwo.ppf(0.95, number))
     inside = [mean_interval((np.abs(transformed - 0.5) <= share / 2).astype(np.float64)) for share in (0.5, 0.9)]
-    found = verdict(ks, lambda value: value < _MAX_KS)
+    judgement = verdict(ks, lambda value: value < _MAX_KS)
     meaning = {
         "pass": "the densities are as wide as they should be",
         "fail": "the densities are wrong in width or place",
-    }.get(found, f"these targets cannot tell whether it is below {_MAX_KS}")
+    }.get(judgement, f"these targets cannot tell whether it is below {_MAX_KS}")
     return answer(
-        found,
+        judgement,
         f"Targets fall into the predicted densities unevenly by {shown(ks)} (KS distance; chance alone reaches "
         f"{chance:.3f} with {number} targets), and {100 * inside[0].value:.1f}% and {100 * inside[1].value:.1f}% "
         f"of them into central 50% and 90% intervals: {meaning}.",

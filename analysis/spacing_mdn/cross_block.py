@@ -52,15 +52,15 @@ def _judge(runs: list[Interval], heights: list[float], nll: Interval, num: int) 
     errors = np.array([run.half_width / NORMAL_95 for run in runs])
     std, chance = spread(means, errors)
     seen, reach = float(means.std(ddof=1)), float(np.ptp(means))
-    found: Verdict = verdict(std, lambda value: value < _MAX_STD)
-    if found == "pass" and reach > chance:
-        found = "warn"
+    judgement: Verdict = verdict(std, lambda value: value < _MAX_STD)
+    if judgement == "pass" and reach > chance:
+        judgement = "warn"
     by_chance = "no more" if reach <= chance else "more"
     meaning = "as good at every height" if std.value < _MAX_STD else "better at some heights than at others"
-    if found == "warn":
+    if judgement == "warn":
         meaning += ", as far as these targets tell"
     return answer(
-        found,
+        judgement,
         f"From the lowest to the highest of {RUNS} runs ({num} targets) the NLL differs by {reach:.3f} nats, "
         f"{by_chance} than chance explains ({chance:.3f}), with a standard deviation of {shown(std)} nats beyond "
         f"sampling error: the model is {meaning}.",

@@ -60,10 +60,10 @@ def prime_lines(subject: Any) -> Finding:
 
 def _judge(lines: _Lines, swept: Sweep, frequencies: Array) -> Finding:
     number, left = len(frequencies), lines.share_left
-    found = verdict(left, lambda value: value < _MAX_SHARE_LEFT)
+    judgement = verdict(left, lambda value: value < _MAX_SHARE_LEFT)
     meaning = "has learned part of them" if left.value < _MAX_SHARE_LEFT else "has learned next to nothing of them"
     return answer(
-        "warn" if found == "fail" else found,
+        "warn" if judgement == "fail" else judgement,
         f"The lines of the {number} lowest primes hold {100 * lines.of_spacings.value:.0f}% of the variance of the "
         f"spacings, and the model's predictions leave a share of {shown(left)} of that: it {meaning}.",
         {

@@ -61,7 +61,7 @@ def test_who_lost_a_seed_can_be_ahead_in_those_that_are_left(tmp_path: Path) -> 
     simulate(tmp_path / "run", by_seed(values), num_candidates=2, stages=ONE_STAGE, fates={(1, 42): ("diverge", 10)})
     said = first_screen(tmp_path / "run")
     assert "**Best**: c0000, the control" in said
-    assert "Nobody else who was scored at that step ranks above the control." in said
+    assert "No other candidate that was scored at that step ranks above the control." in said
     assert "In pairs of seeds the next, c0001, is ahead of it by 0.10" in said
     assert "where a lost seed counts as the worst value" in said
 

@@ -73,7 +73,7 @@ class Block(nn.Module):
         num_data: int,
         slot_mask: Bool[Tensor, "queries tokens"] | None = None,
     ) -> Float[Tensor, "batch queries width"]:
-        """The slots' part of `forward`: for the last block, after which the data's part is read by nobody."""
+        """The slots' part of `forward`: for the last block, after which the data's part is not read."""
         normed = self.attention_norm(x)
         width = x.shape[-1]
         query = self.heads(F.linear(normed[:, num_data:], self.qkv.weight[:width]))

@@ -273,7 +273,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 def _encode(staged: _Staged, tokenizer: Tokenizer, folder: Path, meter: _Meter) -> None:
     """Write the tokenizer, and tokens and starts of every split, and count tokens; an older side-car goes."""
-    # Documents are data: one that spells the end of text must not end.
+    # Documents are data: the end of text, spelt out in a document, must not end it.
     tokenizer.encode_special_tokens = True
     dtype, end = token_dtype(tokenizer.get_vocab_size()), _end_of_text(tokenizer)
     with ExitStack() as stack:

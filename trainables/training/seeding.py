@@ -4,7 +4,7 @@ Two kinds. `make_generator` gives a `torch.Generator` that its owner passes to e
 a generator be passed (drawing windows, permuting slots). `RngStream` is for code that can only draw from torch's
 global generator, which is what dropout does, fused attention's included: inside ``with stream:`` the global
 generator is the stream's own, and on leaving the caller's state is back as it was. So a task never disturbs, and is
-never disturbed by, anybody else's random numbers, and its dropout masks go on bit for bit after a resume.
+never disturbed by, the random numbers of other code, and its dropout masks go on bit for bit after a resume.
 
 Not here: Python's and numpy's generators. Nothing in training may draw from them.
 """

@@ -4,7 +4,7 @@ What it is not: a training loop. Who calls `OptimStep.take` how often, what is e
 elsewhere; batches and losses belong to the family's task.
 
 A non-finite loss or gradient is a result, not an error: the weights and the optimiser stay as they were, the step
-counts as taken (schedules go on), and the numbers are returned as they are for whoever judges the member.
+counts as taken (schedules go on), and the numbers are returned as they are, for the member to be judged by.
 """
 
 from __future__ import annotations

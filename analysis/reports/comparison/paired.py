@@ -17,7 +17,7 @@ Curve = Sequence[tuple[int, float]]
 
 POWER = 0.8
 MAX_PAIRS = 1000
-"""Beyond so many pairs a sample size says only that nobody will run it."""
+"""Beyond so many pairs a sample size says only that it will not be run."""
 
 
 def by_step(

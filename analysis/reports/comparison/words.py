@@ -119,7 +119,7 @@ def _verdict(comparison: Comparison) -> str:
     a, b = _named("A", comparison.a), _named("B", comparison.b)
     if not claim.num_pairs:
         return f"Undecided whether {b} is better or worse than {a}: no pair of seeds is in."
-    found = difference(comparison)
+    mean = difference(comparison)
     digits, level = places(comparison), f"{100.0 * (1.0 - comparison.alpha):g}%"
     words = {
         "better": f"{b} is better than {a}",
@@ -127,8 +127,8 @@ def _verdict(comparison: Comparison) -> str:
         "equivalent": f"{b} is equivalent to {a} within ±{with_unit(f'{comparison.region:g}', comparison.unit)}",
         "undecided": f"Undecided whether {b} is better or worse than {a}",
     }
-    size = with_unit(number(found.value, digits, signed=True), comparison.unit)
-    within = f"{level} interval {ends(found, digits)}, " if not math.isnan(found.low) else ""
+    size = with_unit(number(mean.value, digits, signed=True), comparison.unit)
+    within = f"{level} interval {ends(mean, digits)}, " if not math.isnan(mean.low) else ""
     return f"{words[claim.verdict]}: {size} ({within}{counted(claim.num_pairs, 'pair')}, {_p_value(comparison)})."
 
 

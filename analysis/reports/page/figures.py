@@ -149,17 +149,17 @@ def curves(facts: Facts) -> Picture:
 
 def matched(facts: Facts) -> Picture | None:
     """The best one minus the control at equal steps; None where they were not compared."""
-    found = next((m for m in facts.matched if facts.best is not None and m.candidate == facts.best.candidate), None)
-    if found is None:
+    row = next((m for m in facts.matched if facts.best is not None and m.candidate == facts.best.candidate), None)
+    if row is None:
         return None
 
     def fill(figure: Figure) -> None:
         axes = figure.subplots()
         axes.axhline(0.0, color=BLACK, linewidth=1.0)
-        means = [point.mean.value for point in found.points]
-        steps = [point.step for point in found.points]
+        means = [point.mean.value for point in row.points]
+        steps = [point.step for point in row.points]
         axes.plot(steps, means, color=BLUE, linewidth=2.0, marker="o", markersize=4, zorder=3)
-        band = [(point.step, *point.mean[1:]) for point in found.points if math.isfinite(point.mean.low)]
+        band = [(point.step, *point.mean[1:]) for point in row.points if math.isfinite(point.mean.low)]
         if band:
             steps, low, high = map(list, zip(*band, strict=True))
             axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
@@ -167,11 +167,11 @@ def matched(facts: Facts) -> Picture | None:
             margin = 0.05 * (max(ends) - min(ends)) or 1.0
             axes.set_ylim(min(ends) - margin, max(ends) + margin)
         axes.set_xlabel("optimiser steps")
-        axes.set_ylabel(axis_label(f"{found.candidate} - control", facts.unit))
+        axes.set_ylabel(axis_label(f"{row.candidate} - control", facts.unit))
         frame(axes)
 
     side = "below" if facts.run.sign > 0 else "above"
-    text = f"Best so far, {found.candidate} minus control, in pairs of seeds ({side} zero: better than the control); "
+    text = f"Best so far, {row.candidate} minus control, in pairs of seeds ({side} zero: better than the control); "
     return picture(fill, text + "band: 95% Student's t at each step.", height=HEIGHT * 0.8)
 
 

@@ -110,7 +110,7 @@ def _registered_first(facts: Facts, some: Iterable[Finding]) -> list[Finding]:
 
 
 def _title(facts: Facts, name: str) -> str:
-    """As the diagnostic calls itself; one that this version does not know keeps its name."""
+    """As the diagnostic calls itself; the name of a diagnostic that this version does not know."""
     known = _known(facts)
     return known[name].title if name in known else name
 
@@ -163,7 +163,7 @@ def _samples(facts: Facts, name: str, by_column: dict[str, list[Finding]]) -> li
     wanted = [facts.best.candidate] if facts.best is not None else []
     wanted += [control.id] if control is not None and control.id not in wanted else []
     wanted = [c for c in wanted if c in by_column] or list(by_column)[:1]
-    found = []
+    samples = []
     for candidate in wanted:
         record = facts.run.candidates[candidate]
         mine = [
@@ -171,8 +171,8 @@ def _samples(facts: Facts, name: str, by_column: dict[str, list[Finding]]) -> li
         ]
         if mine:
             seed, finding = min(mine, key=lambda pair: _ORDER.index(pair[1].verdict))
-            found.append((f"{candidate} ({record.name[:40]}), seed {seed}", finding))
-    return found
+            samples.append((f"{candidate} ({record.name[:40]}), seed {seed}", finding))
+    return samples
 
 
 def _values(mine: dict[str, list[Finding]]) -> Table:

@@ -104,12 +104,12 @@ def write(
 def _sections(facts: Facts, own: OwnReport | None = None) -> list[_Section]:
     """All parts but findings, candidates and provenance, in the order of the report; empty ones are left out."""
     kind = facts.run.kind
-    made = [_own_section(own)] if own is not None else []
+    shown = [_own_section(own)] if own is not None else []
     if kind == "search":
-        made += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
+        shown += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
     elif own is None:
-        made += [_Section("curves", "Curves", pictures=[figures.curves(facts)])]
-    return [part for part in made if part.words or part.pictures or part.tables]
+        shown += [_Section("curves", "Curves", pictures=[figures.curves(facts)])]
+    return [part for part in shown if part.words or part.pictures or part.tables]
 
 
 def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], found: Findings) -> str:
@@ -165,15 +165,15 @@ def _page(
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["coded"] = _coded
-    return made
+    environment.filters["coded"] = _coded
+    return environment
 
 
 def _coded(text: str) -> Markup:
@@ -218,31 +218,31 @@ def _baselines(facts: Facts) -> _Section:
 
 
 def _funnel(facts: Facts) -> _Section:
-    shown = [search_tables.funnel_table(facts)]
+    tables = [search_tables.funnel_table(facts)]
     if facts.regret.gates:
-        shown.append(search_tables.regret_table(facts))
+        tables.append(search_tables.regret_table(facts))
     if facts.seeds:
-        shown.append(search_tables.seeds_table(facts))
+        tables.append(search_tables.seeds_table(facts))
     audit = facts.regret.audit
     words = [facts.regret.note]
     if audit is not None:
         words.append(
             f"Audit: {len(audit.audited)} stopped candidates were run to the end, {len(audit.better)} of them were "
-            "better than everybody who got there by merit."
+            "better than all that got there by merit."
         )
-    return _Section("funnel", "Funnel and gates", words, [figures.funnel(facts)], shown)
+    return _Section("funnel", "Funnel and gates", words, [figures.funnel(facts)], tables)
 
 
 def _curves(facts: Facts) -> _Section:
     pictures = [figures.curves(facts), *_some(figures.matched(facts)), *_some(figures.quality(facts))]
-    shown = [search_tables.matched_table(facts)] if facts.matched else []
-    return _Section("curves", "Curves", (), pictures, shown)
+    tables = [search_tables.matched_table(facts)] if facts.matched else []
+    return _Section("curves", "Curves", (), pictures, tables)
 
 
 def _importance(facts: Facts) -> _Section:
-    shown = [search_tables.importance_table(facts)] if facts.importance.shares else []
+    tables = [search_tables.importance_table(facts)] if facts.importance.shares else []
     picture = figures.importance(facts)
-    return _Section("importance", "Which hyperparameters mattered", [facts.importance.note], _some(picture), shown)
+    return _Section("importance", "Which hyperparameters mattered", [facts.importance.note], _some(picture), tables)
 
 
 def _some(picture: Picture | None) -> list[Picture]:
@@ -250,10 +250,10 @@ def _some(picture: Picture | None) -> list[Picture]:
 
 
 def _last(facts: Facts) -> list[tuple[str, Table]]:
-    shown = [("All candidates", search_tables.candidates_table(facts))]
+    tables = [("All candidates", search_tables.candidates_table(facts))]
     if facts.run.kind != "search":
-        shown.append(("All members", search_tables.members_table(facts)))
-    return [*shown, ("Provenance", search_tables.provenance_table(facts))]
+        tables.append(("All members", search_tables.members_table(facts)))
+    return [*tables, ("Provenance", search_tables.provenance_table(facts))]
 
 
 def _prose(text: str) -> str:

@@ -112,7 +112,7 @@ def importance_table(facts: Facts) -> Table:
 
 
 def candidates_table(facts: Facts) -> Table:
-    """Everybody: those that came furthest first, then by score. Sortable."""
+    """All candidates: those that came furthest first, then by score. Sortable."""
     run = facts.run
     frame = facts.tables.candidates
     table = [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
@@ -196,19 +196,19 @@ def _fate(facts: Facts, candidate: Candidate) -> str:
 
 def provenance_table(facts: Facts) -> Table:
     """What the run was made with."""
-    run, made = facts.run, facts.tables.provenance
-    git, data, machine = (made.get(key) or {} for key in ("git", "data", "machine"))
+    run, provenance = facts.run, facts.tables.provenance
+    git, data, machine = (provenance.get(key) or {} for key in ("git", "data", "machine"))
     commit = git.get("commit", "")
     changed = git.get("changed_files", 0)
-    libraries = ", ".join(f"{k} {v}" for k, v in (made.get("libraries") or {}).items() if v)
+    libraries = ", ".join(f"{k} {v}" for k, v in (provenance.get("libraries") or {}).items() if v)
     pairs = [
         ("run", str(run.plan.get("name", run.root.name))),
         ("family", str(run.plan.get("family", ""))),
-        ("begun", str(made.get("created", ""))),
-        ("command", " ".join(map(str, made.get("command") or ()))),
-        ("tune-rh", str(made.get("tune_rh", ""))),
+        ("begun", str(provenance.get("created", ""))),
+        ("command", " ".join(map(str, provenance.get("command") or ()))),
+        ("tune-rh", str(provenance.get("tune_rh", ""))),
         ("code", f"{commit}{f', with {changed} files changed since' if changed else ''}" if commit else ""),
-        ("Python", str(made.get("python", ""))),
+        ("Python", str(provenance.get("python", ""))),
         ("libraries", libraries),
         ("machine", ", ".join(str(machine[k]) for k in ("processor", "cpu_cores", "system") if machine.get(k))),
         ("data", f"{data['name']}, SHA-256 {data.get('sha256', '')}" if data.get("name") else ""),

@@ -82,10 +82,10 @@ def _best(facts: Facts, best: Standing) -> str:
     beside = sum(candidate.origin == "reference" for candidate in run.candidates.values())
     num = counted(len(run.candidates) - beside, "candidate")
     among = f"{num} ({counted(beside, 'reference')} beside them)" if beside else num
-    where = "" if facts.is_end else f", ahead at step {best.entry.until_step:,} (nobody was scored at the end)"
+    where = "" if facts.is_end else f", ahead at step {best.entry.until_step:,} (no candidate was scored at the end)"
     text = f"{who}, of {among}{where}."
     if best.entry.is_control and facts.over_second is not None:
-        text += " Nobody else who was scored at that step ranks above the control."
+        text += " No other candidate that was scored at that step ranks above the control."
     return text
 
 
@@ -93,7 +93,7 @@ def _why_none(facts: Facts) -> str:
     if any(s.may_win for s in facts.standings):
         return why_no_best(facts.run.ranking)
     lost = sum(m.lost_stage is not None for m in facts.run.members.values())
-    text = "nobody has a score at any gate" + (" yet" if facts.state == "running" else "")
+    text = "no candidate has a score at any gate" + (" yet" if facts.state == "running" else "")
     return text + (f"; {counted(lost, 'member')} of {len(facts.run.members)} diverged or failed" if lost else "")
 
 
@@ -117,11 +117,11 @@ def _how_sure(facts: Facts, best: Standing) -> str:
     sentences = [f"{text}."]
     sentences += [f"{'In the mean ahead' if of_k else 'Ahead'} of {listed(ahead)}."] if ahead else []
     sentences += [_not_ahead(facts, who, lead) for who, lead in leads if not lead.ahead.value > 0.0]
-    return " ".join(sentences if leads else [*sentences, "Nobody else was scored at that step."])
+    return " ".join(sentences if leads else [*sentences, "No other candidate was scored at that step."])
 
 
 def _leads(facts: Facts) -> Iterator[tuple[str, Lead]]:
-    """Whom the best one is held against among those that compete, and its lead."""
+    """Those that the best one is held against among the ranked, and its lead over each."""
     if facts.over_second is not None:
         yield facts.over_second.other, facts.over_second
     if facts.over_control is not None:
@@ -190,8 +190,8 @@ def _cost(facts: Facts) -> str:
     if facts.run.kind == "search" and spent.ungated_steps:
         share = spent.steps / spent.ungated_steps
         text += (
-            f"; {share:.0%} of the {spent.ungated_steps:,} steps that it takes to bring everybody so far to the end "
-            f"with all seeds (about {duration(spent.ungated_slot_seconds)})"
+            f"; {share:.0%} of the {spent.ungated_steps:,} steps that it takes to bring all candidates so far to the "
+            f"end with all seeds (about {duration(spent.ungated_slot_seconds)})"
         )
     return text + "."
 
@@ -272,8 +272,8 @@ def _diagnosed(facts: Facts, best: Standing) -> str:
 
 
 def _about_run(facts: Facts) -> Iterator[str]:
-    found = facts.tables.found.get("", ())
-    bad = [(verbs, [f.name for f in found if f.verdict == word]) for word, verbs in _BAD_OF_RUN]
+    findings = facts.tables.found.get("", ())
+    bad = [(verbs, [f.name for f in findings if f.verdict == word]) for word, verbs in _BAD_OF_RUN]
     clauses = [f"{listed(names)} {verbs[len(names) > 1]}" for verbs, names in bad if names]
     if clauses:
         yield f"Of the questions about the whole run, {', and '.join(clauses)}."

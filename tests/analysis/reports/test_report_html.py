@@ -247,7 +247,7 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
 def test_a_run_that_lost_everybody_says_so(tmp_path: Path) -> None:
     fates = {(index, seed): ("diverge", 10) for index in range(6) for seed in (7, 42, 1337)}
     page = made(tmp_path / "run", fates=fates)
-    assert re.search(r"None: nobody has a score at any gate; \d+ members of \d+ diverged or failed", page.words)
+    assert re.search(r"None: no candidate has a score at any gate; \d+ members of \d+ diverged or failed", page.words)
     assert "all seeds lost" in page.words
 
 
@@ -266,7 +266,7 @@ def test_where_nobody_beats_the_control_it_is_the_best_and_that_is_said(tmp_path
 
     simulate(tmp_path / "run", worse, num_candidates=3, stages=STAGES)
     page = Page(write_page(tmp_path / "run"))
-    assert "Nobody else who was scored at that step ranks above the control." in page.words
+    assert "No other candidate that was scored at that step ranks above the control." in page.words
 
 
 def test_higher_is_better_turns_every_sign(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_a_frontier_that_seeds_tell_apart_passes_and_one_seed_leaves_it_open(tmp
     found = PRICE(moe_run(tmp_path / "one", configs, priced, stages=stages))
     assert found.verdict == "warn"
     assert [found.values[f"c000{i}.frontier_by_speed"] for i in range(3)] == [0.5] * 3
-    assert "On the frontier by tokens per second: nobody for certain; perhaps: c0002 (big)," in found.summary
+    assert "On the frontier by tokens per second: none for certain; perhaps: c0002 (big)," in found.summary
     # Sizes are known without seeds: nobody is smaller than the smallest.
     assert [found.values[f"c000{i}.frontier_by_size"] for i in range(3)] == [0.5, 1.0, 0.5]
 
@@ -255,7 +255,7 @@ def test_what_was_not_reported_is_said(tmp_path: Path) -> None:
         return {**priced(label, seed, step), "tokens_per_s": math.nan}
 
     found = PRICE(moe_run(tmp_path / "rate", PRICED, metrics))
-    assert "Nobody has reported tokens per second." in found.summary
+    assert "No candidate has reported tokens per second." in found.summary
     assert not [name for name in found.values if name.endswith("frontier_by_speed")]
     assert len(found.plots) == 2
     tokenless = moe_run(tmp_path / "none", PRICED, lambda *_: {"eval_loss": 4.0, "balance_entropy": 0.9})
