@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -153,21 +154,13 @@ class RunTables:
         import pandas as pd
 
         of_members = self.findings[self.findings["member"] != ""]
-        cells: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
-        for (candidate, diagnostic, name), group in of_members.groupby(
-            ["candidate", "diagnostic", "name"], sort=False, dropna=False
-        ):
-            values = group["value"].dropna()
-            counts = group["verdict"].value_counts()
-            cells.setdefault(candidate, {})[diagnostic, name] = {
-                "mean": values.mean(),
-                "std": values.std(),
-                "num_seeds": len(values),
-                "verdicts": ", ".join(f"{count} {verdict}" for verdict, count in counts.items()),
-            }
-        rows = list(dict.fromkeys(row for column in cells.values() for row in column))
-        index = pd.MultiIndex.from_tuples(rows, names=["diagnostic", "name"]) if rows else None
-        sides = {c: pd.DataFrame([column.get(row, {}) for row in rows], index=index) for c, column in cells.items()}
+        cells = of_members.groupby(["candidate", "diagnostic", "name"], sort=False).agg(
+            mean=("value", "mean"),
+            std=("value", "std"),
+            num_seeds=("value", "count"),
+            verdicts=("verdict", _counted),
+        )
+        sides = {candidate: cells.loc[candidate] for candidate in cells.index.unique(0)}
         return pd.concat(sides, axis=1, names=["candidate", ""]) if sides else pd.DataFrame()
 
     def _member_row(self, member: Member) -> dict[str, Any]:
@@ -203,6 +196,10 @@ class RunTables:
             self.run.test_metric: standing.test,
             "test_std": standing.test_std,
         }
+
+
+def _counted(verdicts: Iterable[str]) -> str:
+    return ", ".join(f"{num} {verdict}" for verdict, num in Counter(verdicts).most_common())
 
 
 def _finding_rows(finding: Finding) -> list[dict[str, Any]]:

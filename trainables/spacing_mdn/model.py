@@ -129,13 +129,8 @@ class SpacingModel(nn.Module):
 
     def _postfix(self, data: Tensor, control: SlotControl) -> Tensor:
         """Layout postfix: (batch, cuts * slots, width) states of the slots."""
-        assert self.slots is not None
         config, length = self.config, self.config.context
-        slots = self.slots(control).expand(config.query_cuts, -1, -1)
-        if config.query_cuts > 1:
-            # A group knows how far it sees by the position of the last spacing that it sees.
-            slots = slots + self.positions[[cut - 1 for cut in cut_positions(config)]].unsqueeze(1)
-        slots = self.dropout(slots.flatten(0, 1).expand(len(data), -1, -1))
+        slots = self.dropout(self.slot_vectors(control).expand(len(data), -1, -1))
         keep = None if control.keep is None else control.keep.repeat(1, config.query_cuts)
         x = torch.cat((data, _present(slots, keep)), dim=1)
         for block in self.blocks[:-1]:
@@ -145,6 +140,15 @@ class SpacingModel(nn.Module):
         last = self.blocks[-1]
         assert isinstance(last, Block)
         return _present(last.slots_only(x, length, self._slot_mask), keep)
+
+    def slot_vectors(self, control: SlotControl) -> Float[Tensor, "cuts_and_slots width"]:
+        """Layout postfix: the slots of every group, as they enter the first block."""
+        assert self.slots is not None
+        slots: Tensor = self.slots(control).expand(self.config.query_cuts, -1, -1)
+        if self.config.query_cuts > 1:
+            # A group knows how far it sees by the position of the last spacing that it sees.
+            slots = slots + self.positions[[cut - 1 for cut in cut_positions(self.config)]].unsqueeze(1)
+        return slots.flatten(0, 1)
 
     def _read_slots(self, states: Tensor, control: SlotControl) -> tuple[Tensor, Tensor, Tensor]:
         """Normed states by cut and slot, the readout's weights, and the states pooled by them."""

@@ -73,7 +73,7 @@ class _SharedData:
         predictions = []
         for start in range(0, len(controls), step):
             some = controls[start : start + step]
-            vectors = torch.stack([self._vectors(control) for control in some]).expand(number, -1, -1, -1)
+            vectors = torch.stack([self._model.slot_vectors(control) for control in some]).expand(number, -1, -1, -1)
             keep = torch.stack([self._keep(control, number) for control in some], dim=1)
             states = self._run(vectors, keep)
             predictions += [self._read(states[:, index], control) for index, control in enumerate(some)]
@@ -84,7 +84,7 @@ class _SharedData:
     ) -> Float[Tensor, "batch slots width"]:
         """Gradient of each window's own NLL (of its last prediction) with respect to the slots' vectors."""
         config, number = self._model.config, len(targets)
-        vectors = self._vectors(control).detach().expand(number, 1, -1, -1).clone().requires_grad_()
+        vectors = self._model.slot_vectors(control).detach().expand(number, 1, -1, -1).clone().requires_grad_()
         with torch.enable_grad():
             states = self._run(vectors, self._keep(control, number).unsqueeze(1))
             nll = mixture_nll(self._read(states[:, 0], control), targets)[:, -1]
@@ -92,16 +92,6 @@ class _SharedData:
         # Groups of slots do not see one another: the last prediction is the last group's.
         last: Tensor = gradient[:, 0, -config.n_slots :]
         return last
-
-    def _vectors(self, control: SlotControl) -> Tensor:
-        """(cuts * slots, width), as they enter the first block."""
-        model = self._model
-        assert model.slots is not None
-        vectors: Tensor = model.slots(control).expand(model.config.query_cuts, -1, -1)
-        if model.config.query_cuts > 1:
-            cuts = [cut - 1 for cut in cut_positions(model.config)]
-            vectors = vectors + model.positions[cuts].unsqueeze(1)
-        return vectors.flatten(0, 1)
 
     def _keep(self, control: SlotControl, number: int) -> Tensor:
         """(batch, cuts * slots, 1)."""

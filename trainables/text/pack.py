@@ -22,7 +22,7 @@ import numpy as np
 
 from trainables.api import Progress
 from trainables.errors import DataError
-from trainables.files import beside, replacing, write_atomic
+from trainables.files import beside, replacing, sha256, write_atomic
 from trainables.text.sidecar import (
     ARRAYS,
     FILES,
@@ -33,7 +33,6 @@ from trainables.text.sidecar import (
     Source,
     SplitCounts,
     SplitName,
-    file_digest,
 )
 
 if TYPE_CHECKING:
@@ -342,7 +341,7 @@ def _write_sidecar(folder: Path, name: str, staged: _Staged, tokenizer: Tokenize
         vocab_size=vocab_size,
         dtype="uint16" if token_dtype(vocab_size).itemsize == 2 else "uint32",
         end_of_text=_end_of_text(tokenizer),
-        files={file: file_digest(folder / file) for file in FILES},
+        files={file: sha256(folder / file) for file in FILES},
         splits={split: SplitCounts(**asdict(count)) for split, count in staged.splits.items()},
         duplicates=staged.duplicates,
         empty=staged.empty,

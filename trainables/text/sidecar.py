@@ -9,7 +9,6 @@ A set is a folder with, for each split, ``<split>.bin`` (tokens, each document f
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from trainables.config import FrozenConfig, canonical_digest
+from trainables.files import sha256
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -118,10 +118,4 @@ def difference(folder: Path, sidecar: Sidecar) -> str:
 
 @lru_cache(maxsize=256)
 def _remembered_digest(path: Path, mtime_ns: int, size: int) -> str:
-    return file_digest(path)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read piece by piece; raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)

@@ -6,7 +6,6 @@ A checkpoint is a folder ``step-<n>`` that appears by one rename, with the SHA-2
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -44,7 +43,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any], facts: Mapping[str, 
             with files.new_folder(target) as made:
                 save_file(weights, made / WEIGHTS)
                 torch.save(rest, made / STATE)
-                digests = {name: _sha256(made / name) for name in (WEIGHTS, STATE)}
+                digests = {name: files.sha256(made / name) for name in (WEIGHTS, STATE)}
                 index = {"schema": _CHECKPOINT_SCHEMA, "step": step, **facts, "sha256": digests}
                 (made / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -75,7 +74,7 @@ def load(path: Path, *, config_digest: str | None = None) -> tuple[dict[str, Any
         )
     for name, expected in index["sha256"].items():
         file = path / name
-        found = _sha256(file) if file.is_file() else "missing"
+        found = files.sha256(file) if file.is_file() else "missing"
         if found != expected:
             raise CheckpointCorrupt(f"{file}: digest {found[:12]}, recorded {expected[:12]}")
     state = torch.load(path / STATE, weights_only=True, map_location="cpu")
@@ -140,8 +139,3 @@ def prune(folder: Path, keep_steps: set[int], newest: int = 2) -> None:
     for path in paths:
         if path not in kept and int(path.name.removeprefix("step-")) not in keep_steps:
             shutil.rmtree(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

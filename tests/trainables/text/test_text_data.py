@@ -294,7 +294,7 @@ def test_a_sound_set_is_left_alone_and_hashed_once(mine: tuple[Path, str], monke
     before = [file.stat().st_mtime_ns for file in files]
     assert SOURCE.prepare("mine", data_dir) == data_dir / "text" / "mine"
     assert [file.stat().st_mtime_ns for file in files] == before
-    monkeypatch.setattr(text_sidecar, "file_digest", lambda path: pytest.fail(f"{path} is hashed twice"))
+    monkeypatch.setattr(text_sidecar, "sha256", lambda path: pytest.fail(f"{path} is hashed twice"))
     assert load("mine", data_dir).digest == digest
 
 

