@@ -13,6 +13,8 @@ from analysis.reports.plots import draw
 from tests.analysis.reports.test_report_html import STAGES
 from tests.analysis.run_folders import simulate, write_page
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 CONTROL, REFERENCE = 0, 1
 
 
@@ -39,6 +41,7 @@ def test_how_the_best_stands_to_a_reference(tmp_path: Path, level: float, said: 
     assert (doubt in first) == (level < 0.9)
 
 
+@pytest.mark.drawn
 def test_a_reference_stands_among_the_baselines_in_table_and_figure(tmp_path: Path) -> None:
     def losses(index: int, seed: int, step: int) -> dict[str, float]:
         return {"val_loss": 1.0 + index + 0.1 * (seed % 3), "test_loss": 1.0 + index + 0.1 * (seed % 3)}
@@ -54,6 +57,7 @@ def test_a_reference_stands_among_the_baselines_in_table_and_figure(tmp_path: Pa
     assert "control and references left out" in page
 
 
+@pytest.mark.drawn
 def test_small_numbers_on_a_logarithmic_axis_are_plain() -> None:
     plot = Plot("T", "x", "y", "line", (Series("one", (0.05, 0.2, 0.6), (1.0, 2.0, 3.0)),), log_x=True)
     text = list(ElementTree.fromstring(draw(plot).markup).itertext())
