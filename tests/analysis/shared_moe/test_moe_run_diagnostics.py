@@ -217,7 +217,7 @@ def test_what_they_find_survives_the_way_to_disk(tmp_path: Path) -> None:
 
 def test_curves_are_straight_between_reports_and_end_where_they_end() -> None:
     whole, stopped = BestSoFar((10.0, 20.0), (3.0, 1.0), keeps=False), BestSoFar((10.0,), (2.0,), keeps=True)
-    assert [whole.at(place) for place in (10.0, 15.0, 20.0)] == [3.0, 2.0, 1.0]
+    assert [whole.between(place) for place in (10.0, 15.0, 20.0)] == [3.0, 2.0, 1.0]
     assert math.isnan(whole.at(9.0))
     assert math.isnan(whole.at(21.0))
     assert stopped.at(1000.0) == 2.0
