@@ -1,8 +1,7 @@
 """A run as tidy pandas tables, each made when it is first looked at.
 
 Works on runs that are being written, that lost all members, on races and comparisons; what is not there yet is NaN or
-an empty table with its columns. Values are in the objective's own sign. Not here: what follows from the numbers
-(`analysis.search.importance`, `analysis.search.gate_regret` and their neighbours take the `analysis.view.Run`).
+an empty table with its columns. Values are in the objective's own sign.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """One run as plain data: what reports, tables and diagnostics of whole runs are handed. Standard library only.
 
-Values are in the objective's own sign. Not here: reading a run from disk, and what the numbers follow from; both are
-the search's own (`tune_rh.record.view`, `tune_rh.record.ranking`).
+Values are in the objective's own sign. `tune_rh.record.view` reads a run from disk.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a search space is: a function that draws one config from a trial. Standard library only.
 
-Not here: a sampler. A `Trial` is what Optuna gives (and what anything with its three methods gives); `ReplayTrial`
-answers from a config instead, to tell whether it lies inside a space, and `RandomTrial` draws from a seed, for tests.
+A `Trial` is what Optuna gives (and what anything with its three methods gives); `ReplayTrial` answers from a config
+instead, to tell whether it lies inside a space, and `RandomTrial` draws from a seed, for tests.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Constraints (as many parameters, as much compute as the control's) are met by solving for a field, not by drawing until
 it fits.
-
-What it is not: the configs' bounds (``trainables.shared_moe.config`` refuses what makes no sense), or presets.
 """
 
 from __future__ import annotations

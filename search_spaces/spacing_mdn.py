@@ -1,7 +1,4 @@
-"""What can be tried on `spacing_mdn`: functions that draw a config's fields, and the table of them.
-
-What it is not: the configs' bounds (``trainables.spacing_mdn.config`` refuses what makes no sense), or presets.
-"""
+"""What can be tried on `spacing_mdn`: functions that draw a config's fields, and the table of them."""
 
 from __future__ import annotations
 

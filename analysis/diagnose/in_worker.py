@@ -1,7 +1,6 @@
 """Diagnosis inside a search: what a worker does with the best checkpoint of a member that reached the last stage.
 
-The findings go to ``members/<id>/findings.json``, the verdicts to the journal. Not here: the diagnostics themselves
-(``analysis/<family>/``), nor when a member is diagnosed (`tune_rh.decide.halving`).
+The findings go to ``members/<id>/findings.json``, the verdicts to the journal.
 """
 
 from __future__ import annotations

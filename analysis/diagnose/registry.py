@@ -1,7 +1,6 @@
 """The diagnostics of a family by name, and how they are asked: `trainables.api.Family.diagnostics` lists them.
 
-Names are known without importing torch or a diagnostic. What diagnostics are is in `analysis.diagnose.api`; what they
-look at is in `analysis.diagnose.subject` and `analysis.view`.
+Names are known without importing torch or a diagnostic.
 """
 
 from __future__ import annotations

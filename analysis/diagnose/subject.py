@@ -1,7 +1,7 @@
 """What a diagnostic of a model is called with: the trained model, the data it knows, and a fixed sample to look at.
 
 Opened from one checkpoint, from a member of a run, or from an exported folder; the weights are checked against their
-digests. What it is not: a way to go on training. The optimiser's state is left where it is.
+digests. The optimiser's state is left where it is.
 """
 
 from __future__ import annotations

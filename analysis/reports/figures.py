@@ -1,7 +1,4 @@
-"""Figures of reports as PNG files: a difference, midpoints of a bisection, a race.
-
-Drawing only, with the colours and frames of `analysis.reports.plots`: nothing is computed here.
-"""
+"""Figures of reports as PNG files: a difference, midpoints of a bisection, a race."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Draws a diagnostic's `analysis.diagnose.api.Plot`, and writes figures as SVG or PNG that a page can hold inside
-itself.
+"""Draws a diagnostic's `analysis.diagnose.api.Plot`, and writes figures as SVG or PNG that a page holds inside itself.
 
-Drawing only: nothing is computed here, and no run is known. Okabe-Ito colours, and never colour alone: line styles and
-markers say the same, so that print and colour-blind readers lose nothing. Matplotlib is loaded when something is drawn;
-a bare `Figure` renders with Agg, without a display and without pyplot's global state.
+Okabe-Ito colours, and never colour alone: line styles and markers say the same, so that print and colour-blind readers
+lose nothing. Matplotlib is loaded when something is drawn; a bare `Figure` renders with Agg, without a display and
+without pyplot's global state.
 
 Source of the colours: M. Okabe and K. Ito, Color Universal Design (2008).
 """

@@ -1,8 +1,4 @@
-"""Findings about a whole run: what they say as tables with a row a candidate, and the file that they are kept in.
-
-What it is: ``report/findings.json`` read, renewed and laid out. What it is not: a judge, or what asks the diagnostics
-(`analysis.diagnose.registry.diagnose_run`).
-"""
+"""Findings about a whole run: ``report/findings.json`` read, renewed, and laid out with a row a candidate."""
 
 from __future__ import annotations
 

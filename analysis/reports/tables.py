@@ -1,6 +1,6 @@
 """Plain output of reports: numbers with the digits they have, Markdown tables, CSV, JSON, files written whole.
 
-What it is not: durable state. A report can be made again from its run, so a rename is enough and nothing is fsynced.
+A report can be made again from its run, so a rename is enough and nothing is fsynced.
 """
 
 from __future__ import annotations

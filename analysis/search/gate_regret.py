@@ -1,12 +1,12 @@
 """Whether the gates stopped a candidate that would have won, by the rank correlations between gates.
 
-What it is: an estimate from those that went on, and what an audit saw of those that did not. Scores at consecutive
-gates are taken as a chain of bivariate normal copulas (so that only ranks matter). For each correlation on a grid, runs
-with as many candidates are simulated and cut as the real one was; how often they show the rank correlation that was
-seen is its likelihood; before that, anything from none to perfect is as likely (a value that counts is the best so far,
-so that being better at one gate does not make worse at the next). What it is not: knowledge of the stopped. Those that
-went on were chosen by their score, which hides part of the correlation, so two figures are given: as if they had been
-chosen at random (the cautious one), and corrected, which simulates the choice as well.
+An estimate from those that went on, and what an audit saw of those that did not. Scores at consecutive gates are taken
+as a chain of bivariate normal copulas (so that only ranks matter). For each correlation on a grid, runs with as many
+candidates are simulated and cut as the real one was; how often they show the rank correlation that was seen is its
+likelihood; before that, anything from none to perfect is as likely (a value that counts is the best so far, so that
+being better at one gate does not make worse at the next). Those that went on were chosen by their score, which hides
+part of the correlation, so two figures are given: as if they had been chosen at random (the cautious one), and
+corrected, which simulates the choice as well.
 
 Sources: C. Spearman, Am. J. Psychol. 15 (1904), 72-101; R. L. Thorndike, Personnel Selection (1949), chapter 6
 (restriction of range); B. Efron, Ann. Statist. 7 (1979), 1-26 (bootstrap); D. B. Rubin, Ann. Statist. 12 (1984),

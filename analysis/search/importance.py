@@ -1,11 +1,11 @@
 """Which hyperparameters decided who did well: PED-ANOVA over a run's candidates, beside what chance would show.
 
-What it is: the share of each drawn parameter in telling the best candidates from all, at one gate. Shares add up to one
-whether or not anything matters, so each is held against the same analysis of shuffled scores. What it is not: the
-effect of changing one parameter (`tune-rh ab` measures that), nor a statement about values outside the space.
+The share of each drawn parameter in telling the best candidates from all, at one gate. Shares add up to one whether or
+not anything matters, so each is held against the same analysis of shuffled scores. They are not the effect of changing
+one parameter (`tune-rh ab` measures that).
 
-Sources: S. Watanabe, A. Bansal and F. Hutter, PED-ANOVA (IJCAI 2023), arXiv 2304.10255, as implemented by Optuna;
-P. H. Westfall and S. S. Young, Resampling-Based Multiple Testing (1993), chapter 2 (one level for all parameters).
+Sources: S. Watanabe, A. Bansal and F. Hutter, PED-ANOVA (IJCAI 2023), arXiv 2304.10255, as implemented by Optuna; P. H.
+Westfall and S. S. Young, Resampling-Based Multiple Testing (1993), chapter 2 (one level for all parameters).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Each finisher beside the control at equal steps, seed by seed: when did it pull ahead, and did it stay there?
 
-What it is: differences of the best value so far, paired by seed, with Student's t intervals over the pairs; a member
-that stopped early keeps its value. What it is not: a claim. Each interval has its coverage for one look at one step
-(`analysis.stats.claims` makes claims), and who is looked at was chosen for being good.
+Differences of the best value so far, paired by seed, with Student's t intervals over the pairs; a member that stopped
+early keeps its value. Each interval has its coverage for one look at one step, and who is looked at was chosen for
+being good (`analysis.stats.claims` makes claims).
 """
 
 from __future__ import annotations

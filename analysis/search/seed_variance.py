@@ -1,10 +1,9 @@
 """How much of the spread at a gate is between candidates, and how much between the seeds of one candidate.
 
-What it is: variance components of value = candidate + seed + rest, candidates drawn at random, seeds as blocks that
-they share, from the values that seeds brought to a gate; the interval of the share is exact for normal values and
-equal numbers of seeds, otherwise an approximation. (Without the blocks, what a seed does to all of them would count as
-noise between candidates, which it is not.) What it is not: a test. Lost seeds are left out and counted; the control
-is left out.
+Variance components of value = candidate + seed + rest, candidates drawn at random, seeds as blocks that they share,
+from the values that seeds brought to a gate; the interval of the share is exact for normal values and equal numbers of
+seeds, otherwise an approximation. (Without the blocks, what a seed does to all of them would count as noise between
+candidates, which it is not.) Lost seeds are left out and counted; the control is left out.
 
 Source: S. R. Searle, G. Casella and C. E. McCulloch, Variance Components (1992), sections 3.6 and 4.3.
 """

@@ -1,12 +1,11 @@
 """What the diagnostics of whole runs of `shared_moe` share: who finished, and curves that are compared at equal places.
 
-What it is: the best loss so far of each member along one of three clocks (optimiser steps, tokens, seconds of
-training), and differences between two candidates at a place that both have reached, paired by seed, with Student's t
-intervals. Batch sizes may differ, and then reports stand at other tokens: between two reports a curve is a straight
-line. A member that stopped early keeps its value, and a lost one leaves its pair; the findings say how many were lost.
+The best loss so far of each member along one of three clocks (optimiser steps, tokens, seconds of training), and
+differences between two candidates at a place that both have reached, paired by seed, with Student's t intervals. Batch
+sizes may differ, and then reports stand at other tokens: between two reports a curve is a straight line. A member that
+stopped early keeps its value, and a lost one leaves its pair; the findings say how many were lost.
 
-What it is not: a claim. Each interval has its coverage for one look, and those who are looked at were chosen for being
-good (`analysis.stats.claims`).
+Each interval has its coverage for one look, and those who are looked at were chosen for being good: no claims.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Modified Kneser-Ney n-grams over a stream of tokens, all orders at once, by sorting instead of dictionaries.
 
-What it is: interpolated modified Kneser-Ney as S. F. Chen and J. Goodman define it (An empirical study of smoothing
-techniques for language modeling, 1998, section 3), whose unigrams are interpolated with the uniform distribution, so
-that the probabilities of all tokens sum to one after any context. What it is not: a trained model of any kind, or aware
-of documents: an n-gram may begin in one document and end in the next, as a sequence of training may.
+Interpolated, as S. F. Chen and J. Goodman define it (An empirical study of smoothing techniques for language modeling,
+1998, section 3); unigrams are interpolated with the uniform distribution, so that the probabilities of all tokens sum
+to one after any context. An n-gram may begin in one document and end in the next, as a sequence of training may.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What routers do with sampled sequences, kept sequence by sequence: the piece that diagnostics of experts share.
-
-What it is not: a measure, a threshold or a verdict. Those are each diagnostic's.
-"""
+"""What routers do with sampled sequences, kept sequence by sequence: the piece that diagnostics of experts share."""
 
 from __future__ import annotations
 

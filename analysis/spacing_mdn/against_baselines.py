@@ -1,8 +1,7 @@
 """O: does the model beat predictors that learn nothing, or only a linear filter?
 
-What it is: the family's baselines on the split that the model is looked at on, and the model beside them. It is judged
-against the least-squares AR(64) on the same targets, difference by difference, so that hard targets weigh on both
-alike. What it is not: a test between candidates (`analysis.stats.claims`).
+The family's baselines on the split that the model is looked at on, and the model beside them. It is judged against the
+least-squares AR(64) on the same targets, difference by difference, so that hard targets weigh on both alike.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a learned density of the next spacing has to beat, measured on the run's own data.
 
-What it is: predictors without learned networks, each a closed form or a least-squares fit, each scored by the mean
-negative log density (nats per spacing) of every spacing of one split. What it is not: a bound. The last ones show how
-far plain adaptation goes, and nothing says that a better linear form does not exist.
+Predictors without learned networks, each a closed form or a least-squares fit, each scored by the mean negative log
+density (nats per spacing) of every spacing of one split. None is a bound: nothing says that a better linear form does
+not exist.
 
 Fitted baselines see only what lies below the split in height, and every prediction uses true values before it, across
 the split's lower edge as well.

@@ -1,7 +1,7 @@
 """F: how long are the slots' vectors?
 
-What it is: norms of contents, IDs and their sum, as learned. What it is not: a measure of use: every block normalises
-what it reads, so length matters only beside what blocks add. Reported; a slot next to nothing gives a warning.
+Norms of contents, IDs and their sum, as learned. Every block normalises what it reads, so length matters only beside
+what blocks add. Reported; a slot next to nothing gives a warning.
 """
 
 from __future__ import annotations

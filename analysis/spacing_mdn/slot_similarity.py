@@ -1,8 +1,7 @@
 """B: are the slots different from one another?
 
-What it is: _cosines between slots, of their vectors (content + ID, as they enter the model) and, under ``postfix``, of
-their states where they are read out. What it is not: a test of what they are good for (`slot_ablation`,
-`slot_effect`). Reported; only slots that are all but the same give a warning.
+Cosines between slots, of their vectors (content + ID, as they enter the model) and, under ``postfix``, of their states
+where they are read out. Reported; only slots that are all but the same give a warning.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One-step-ahead predictions along a split: what a model says of long contiguous stretches from its bottom to its top.
 
-What it is: the evidence of the diagnostics that 256 sampled windows are too few for. It is made once for a model and
-kept for the next one that asks. What it is not: the evaluation, whose windows lie at a stride.
+The evidence of the diagnostics that 256 sampled windows are too few for, made once for a model and kept for the next
+one that asks. The evaluation's windows lie at a stride; these do not.
 
 The split is cut into 8 runs by height. Every window counts that the budget allows; where there are more, each run gives
 the contiguous windows in its middle. The budget is counted in parameters times positions, and is smaller on a CPU: a

@@ -1,6 +1,6 @@
 """The best of k seeds: its expectation, the chance that one of them succeeds, and the line between good and bad seeds.
 
-Pure functions of numbers, standard library only; lower is better.
+Standard library only; lower is better.
 
 Source: N. Otsu, IEEE Trans. SMC 9 (1979), 62-66 (the split).
 """

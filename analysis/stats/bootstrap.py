@@ -1,9 +1,8 @@
 """Intervals of means and other statistics over sampled windows, by a block bootstrap.
 
-What it is: percentile intervals from a circular block bootstrap. Windows are in order of height and neighbours read
-overlapping stretches of spacings, so runs of adjacent windows are drawn together, and every window is drawn equally
-often. What it is not: a test between candidates (`analysis.stats.claims`), or an interval over seeds: it says how far a
-figure of one checkpoint would move with other windows, and nothing about another training.
+Percentile intervals from a circular block bootstrap. Windows are in order of height and neighbours read overlapping
+stretches of spacings, so runs of adjacent windows are drawn together, and every window is drawn equally often. They say
+how far a figure of one checkpoint would move with other windows, and nothing about another training.
 
 Percentile intervals of few blocks are somewhat too narrow: with 32 blocks of 8 they cover a mean in about 94%.
 

@@ -1,7 +1,6 @@
 """Scores of candidates over their seeds at one gate: what is learnt from all of them, and what follows for each.
 
-Lower is better. A lost seed counts as the worst value seen at the gate. Not here: the order of candidates and who has
-gone on, nor the formulas (`analysis.stats.seeds`, `analysis.stats.best_of_k`).
+Lower is better. A lost seed counts as the worst value seen at the gate.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Language models whose depth shares one mixture of experts: the family's name, metrics, presets and health.
 
-What it is not: anything that imports torch, numpy or pydantic. Those load with the parts named below.
+Nothing here imports torch, numpy or pydantic: those load with the parts named below.
 """
 
 from __future__ import annotations

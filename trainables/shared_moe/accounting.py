@@ -1,6 +1,6 @@
 """How many parameters a config has, and how many of them a token meets: closed forms, standard library only.
 
-What it is not: a count of floating point operations of attention's scores, which grow with the context.
+Attention's scores, whose operations grow with the context, are not in them.
 """
 
 from __future__ import annotations

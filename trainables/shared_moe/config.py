@@ -1,7 +1,4 @@
-"""Every hyperparameter of `shared_moe`, its bounds, and which of them make sense together.
-
-What it is not: facts of a run. The seed, the device, the data folder and when to stop early are given elsewhere.
-"""
+"""Every hyperparameter of `shared_moe`, its bounds, and which of them make sense together."""
 
 from __future__ import annotations
 

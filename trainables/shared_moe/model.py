@@ -1,7 +1,6 @@
 """The model: embeddings, one block applied over and over (or a block for each depth), a head.
 
-Pre-norm residual blocks of causal attention and a feed-forward part that is a mixture of experts or dense. What it is
-not: the choice of experts (`routing`), their computation (`dispatch`) or any loss.
+Pre-norm residual blocks of causal attention and a feed-forward part that is a mixture of experts or dense.
 """
 
 from __future__ import annotations

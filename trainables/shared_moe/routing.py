@@ -1,7 +1,7 @@
 """Who goes to which expert, what the router is charged for it, and how evenly the load is spread.
 
-Definitions, with E experts, k of them chosen for each token: ``load`` is an expert's share of all assignments,
-``importance`` its mean probability under the softmax over all experts. What it is not: the experts (`dispatch`).
+With E experts, k of them chosen for each token: ``load`` is an expert's share of all assignments, ``importance`` its
+mean probability under the softmax over all experts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Sampled sequences: the same sequences of one split for every model of the same data and context.
-
-What a diagnostic looks at. What it is not: the evaluation, which takes more of them (``eval_sequences``).
-"""
+"""Sampled sequences, for diagnostics: the same of one split for every model of the same data and context."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Sequences of tokens out of one packed split: which ones, and in what order.
 
-What it is not: the packing (`trainables.text.source`). Training takes sequences that follow one upon the other, each
-once in an epoch, in an order and from an offset that are the epoch's own: an epoch leaves out less than two windows at
-the ends, and over epochs no token is favoured. Where training stands is the seed and a count.
+Training takes sequences that follow one upon the other, each once in an epoch, in an order and from an offset that are
+the epoch's own: an epoch leaves out less than two windows at the ends, and over epochs no token is favoured. Where
+training stands is the seed and a count.
 """
 
 from __future__ import annotations

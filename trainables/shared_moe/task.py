@@ -1,7 +1,7 @@
 """Training and evaluation of `shared_moe`: the family's `TrainTask`.
 
-What it is not: a loop. It takes one step, or evaluates, when it is told to, and keeps no file and no clock. It draws
-no random numbers but the initial weights and the order of the data, which follow from the seed.
+It takes one step, or evaluates, when it is told to, and keeps no file and no clock. It draws no random numbers but the
+initial weights and the order of the data, which follow from the seed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Mixture density networks over the spacings of the zeta zeros: the family's name, metrics and presets.
 
-What it is not: anything that imports torch, numpy or pydantic. Those load with the parts named below.
+Nothing here imports torch, numpy or pydantic: those load with the parts named below.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Eight statistics of a window of spacings, which slots may be asked to know: M0..M7.
-
-What it is not: a summary of the data set. The statistics are training targets, z-scored by the training split.
-"""
+"""Eight statistics of a window of spacings, which slots may be asked to know: M0..M7, z-scored by the training split."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 A pre-norm GPT block (self-attention, then a GELU MLP four times as wide) without biases. Dropout acts on what a block
 adds to the stream, not on attention weights: that keeps attention in one fused kernel.
-
-Not here: where slots come from (`slots`) and what is read out (`model`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Every hyperparameter of `spacing_mdn`, its bounds, which of them make sense together, and what they cost.
-
-What it is not: facts of a run. The seed, the device, the data folder and when to stop early are given elsewhere.
-"""
+"""Every hyperparameter of `spacing_mdn`, its bounds, which of them make sense together, and what they cost."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
 """Linear prediction of a spacing from those before it: least-squares autoregressions, plain or varying with height.
 
-What it is: one fit and one predictor over a contiguous series, in numpy. The baselines measure it, and the model may
-take its predictions as input features. What it is not: a time-series package. There is no order selection and no
-recursion; every prediction is one step ahead from true values.
+One fit and one predictor over a contiguous series, in numpy. The baselines measure it, and the model may take its
+predictions as input features. Every prediction is one step ahead from true values.
 
-The fit is the covariance method: ordinary least squares over every position that has a whole past
-(Hamilton, Time Series Analysis, 1994, section 5.2, the conditional likelihood of a Gaussian AR(p)).
+The fit is the covariance method: ordinary least squares over every position that has a whole past (Hamilton, Time
+Series Analysis, 1994, section 5.2, the conditional likelihood of a Gaussian AR(p)).
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Losses of the family, as pure functions of a prediction and what came.
 
-What it is not: their weights and ramps (`task`), or scores that only evaluation uses (CRPS, calibration).
 Densities are computed in the prediction's type, float32 in training whatever the blocks' precision.
 """
 

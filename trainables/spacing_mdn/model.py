@@ -1,9 +1,9 @@
 """The mixture density network: window of inputs in, Gaussian mixtures for the next spacings out.
 
-Input channels of each position t of a window (`features` makes them): s[t] - 1; with ``ar_features`` twice the linear
+Input channels of each position t of a window (`windows` makes them): s[t] - 1; with ``ar_features`` twice the linear
 predictor's residual at t and its prediction of s[t + 1], minus 1; with ``height_input`` the standardised log height.
 
-Not here: losses (`loss`), random choices (`task`: permutations and dropped slots arrive as a `SlotControl`), data.
+Nothing is random here: permutations and dropped slots arrive as a `SlotControl`.
 """
 
 from __future__ import annotations

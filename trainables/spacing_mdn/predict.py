@@ -1,7 +1,4 @@
-"""Use a trained model: the density of the next spacing after a series of spacings. Needs the model, not its data set.
-
-What it is not: evaluation, which scores windows of a split (`task`).
-"""
+"""Use a trained model: the density of the next spacing after a series of spacings. Needs the model, not its data set."""
 
 from __future__ import annotations
 

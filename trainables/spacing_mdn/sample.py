@@ -1,7 +1,4 @@
-"""Sampled windows: a fixed, seeded sample of one split, the same for every model that reads windows of the same length.
-
-What a diagnostic looks at. What it is not: the evaluation (`task.target_nll` scores a whole split at a stride).
-"""
+"""Sampled windows, for diagnostics: the same of one split for every model that reads windows of the same length."""
 
 from __future__ import annotations
 

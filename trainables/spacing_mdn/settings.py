@@ -2,9 +2,8 @@
 
 In layout ``postfix`` data never sees slots, so keys and values of the data are the same under every `SlotControl`. They
 are computed once and kept as long as the sampled windows are; a further setting then costs the slots' own share, about
-one part in thirty at 256 spacings and 8 slots. Float32 throughout: autocast is not entered.
-
-What it is not: another model. It runs the modules of `model.SpacingModel`, and a test holds it to the same numbers.
+one part in thirty at 256 spacings and 8 slots. Float32 throughout: autocast is not entered. The modules are those of
+`model.SpacingModel`, and a test holds both to the same numbers.
 """
 
 from __future__ import annotations

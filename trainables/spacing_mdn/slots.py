@@ -2,8 +2,6 @@
 
 A slot's vector is its content plus an ID. Both are learned; under a permutation, content i carries ID ``order[i]``.
 Slots have no positions of their own, so that permuted IDs leave nothing else to tell one slot from another by.
-
-Not here: who draws permutations and dropped slots (`task`), and how slots attend (`blocks`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Training and evaluation of `spacing_mdn`: the family's `TrainTask`.
 
-What it is not: a loop. It takes one step, or evaluates, when it is told to, and keeps no file and no clock. All its
-random choices come from generators of its own: window starts, permutations of slot IDs and dropped slots from
-`torch.Generator`s, dropout from an `RngStream` that is entered for the length of a step.
+It takes one step, or evaluates, when it is told to, and keeps no file and no clock. All its random choices come from
+generators of its own: window starts, permutations of slot IDs and dropped slots from `torch.Generator`s, dropout from
+an `RngStream` that is entered for the length of a step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """From a split to a model's inputs and targets: channels for each spacing, and windows cut out of them.
 
-What it is not: random. Where training windows start is drawn by the task; those of evaluation lie at a
-fixed stride, the same at every call.
+The task draws where training windows start; those of evaluation lie at a fixed stride, the same at every call.
 """
 
 from __future__ import annotations

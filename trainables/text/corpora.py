@@ -1,8 +1,6 @@
-"""The built-in corpora: what each is, under which licence, where it comes from, and its documents.
+"""The built-in corpora: what each is, under which licence, where it comes from, and its documents as (key, text) pairs.
 
-What it is: a table, and the documents behind a row of it as (key, text) pairs. Nothing is shipped with this package; a
-corpus is fetched at the user's command.
-What it is not: fetching (`fetch`), formats (`readers`), or splits, tokens and files (`pack`).
+Nothing is shipped with this package; a corpus is fetched at the user's command.
 """
 
 from __future__ import annotations

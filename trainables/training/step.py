@@ -1,8 +1,5 @@
 """One optimiser step, for every family: accumulation, mixed precision, clipping, schedule, non-finite values.
 
-What it is not: a training loop. Who calls `OptimStep.take` how often, what is evaluated and when to stop is decided
-elsewhere; batches and losses belong to the family's task.
-
 A non-finite loss or gradient is a result, not an error: the weights and the optimiser stay as they were, the step
 counts as taken (schedules go on), and the numbers are returned as they are, for the member to be judged by.
 """

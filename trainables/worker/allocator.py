@@ -1,7 +1,7 @@
 """The C library's allocator, told to keep what is freed: training asks for the same blocks again at every step.
 
 By default glibc gives large blocks back to the kernel as they are freed, and each comes back as pages that have to be
-zeroed: on a CPU a sixth of a small model's step. What it is not: torch's caching of a GPU's memory.
+zeroed: on a CPU a sixth of a small model's step.
 """
 
 from __future__ import annotations

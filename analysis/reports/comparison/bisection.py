@@ -1,7 +1,4 @@
-"""The part of a comparison's report that names guilty keys: causes, midpoints, and what is left in doubt.
-
-What it is: words and tables for a search that is over or out of midpoints. What it is not: the search.
-"""
+"""The part of a comparison's report that names guilty keys: causes, midpoints, and what is left in doubt."""
 
 from __future__ import annotations
 

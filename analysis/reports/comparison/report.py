@@ -1,7 +1,6 @@
 """The report of a comparison: is B better or worse than A over paired seeds, and which keys make it so.
 
-What it is: words, tables and figures for a verdict of `analysis.stats.claims` and for a bisection that is over or ran
-out of midpoints. What it is not: a test. Values are in the objective's own sign and unit; only the claim is of the
+The verdict is `analysis.stats.claims`'. Values are in the objective's own sign and unit; only the claim is of the
 minimised difference, and is turned back here.
 """
 

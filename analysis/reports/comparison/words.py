@@ -1,6 +1,6 @@
 """What a comparison says, in plain sentences: the verdict, the chance of a win, the cost, and what stays in doubt.
 
-What it is not: Markdown, or a judgement of its own. The verdict is the claim's; doubts repeat what its numbers show.
+The verdict is the claim's; doubts repeat what its numbers show.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a report of a run is made from: who leads, by how much, and every analysis of the run, computed once.
 
-What it is not: words (`analysis.reports.page.words`) or a test. Leads are paired by seed with Student's t
-intervals, over candidates that were chosen for being good; `analysis.stats.claims` makes claims. Values are in the
-objective's own sign and unit.
+Leads are paired by seed with Student's t intervals, over candidates that were chosen for being good: no claims
+(`analysis.stats.claims` makes those). Values are in the objective's own sign and unit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The figures of a report of a search: baselines, funnel, curves, matched steps, importance, quality against cost.
 
-What it is: drawing only, from `analysis.reports.page.facts`. What it is not: a place that computes more than
-the means and ranges over seeds that it draws.
+Nothing is computed here but the means and ranges over seeds that are drawn.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Findings side by side: a row a diagnostic, a verdict a candidate over its seeds, and pictures of one seed of each.
 
-What it is: rows for pages and Markdown from the findings that a run has on disk, those about the whole run apart. What
-it is not: a judge; verdicts are the diagnostics' own.
+They are those that a run has on disk; verdicts are the diagnostics' own. Those about the whole run stand apart.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The report of a run: one page that holds everything inside itself, the same as Markdown, and its tables as CSV.
 
-What it is: order and assembly. It works while a search runs, after one that lost all its members, and for races and
-comparisons, whose own reports it takes in. What it is not: words, tables or figures (`words`, `tables`, `figures`,
-`findings`).
+It works while a search runs, after one that lost all its members, and for races and comparisons, whose own reports it
+takes in.
 """
 
 from __future__ import annotations

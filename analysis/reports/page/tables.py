@@ -1,7 +1,4 @@
-"""The tables of a report of a run, for HTML, Markdown and CSV alike; no markup in them.
-
-What it is not: a place that computes (`analysis.reports.page.facts`).
-"""
+"""The tables of a report of a run, for HTML, Markdown and CSV alike; no markup in them."""
 
 from __future__ import annotations
 

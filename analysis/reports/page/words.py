@@ -1,7 +1,6 @@
 """What a report says first: the best config, how sure that is, what it beat, what it cost, and what to doubt.
 
-What it is: plain sentences over `analysis.reports.page.facts`, short enough for a first screen. What it is not: HTML
-or Markdown.
+Plain sentences, short enough for a first screen.
 """
 
 from __future__ import annotations

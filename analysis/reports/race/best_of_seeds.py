@@ -1,8 +1,7 @@
 """What seeds of one config are worth: how often they succeed, and the expected best of k. Pure; lower is better.
 
-What it is: the estimates of `analysis.stats` for one set of seeds at one step, k from 1 to 8, with their limits.
-What it is not: a score to promote by (that compares candidates), nor a promise for k beyond the seeds at hand: those
-rows hold only the success model, where a line between good and bad seeds is known at all.
+For k from 1 to 8; rows for k beyond the seeds at hand hold only the success model, where a line between good and bad
+seeds is known at all. No score to promote by (that compares candidates).
 """
 
 from __future__ import annotations

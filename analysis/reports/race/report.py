@@ -1,7 +1,6 @@
 """The report of a race: many seeds of one config, of which the best go on at each gate.
 
-What it is: what every seed came to, how often seeds succeed, and what the best of k seeds is worth. What it is not: a
-claim about the config against another one. Values are in the objective's own sign and unit.
+Values are in the objective's own sign and unit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a race says, in plain sentences: the best seed, the rate of success, the worth of one more, the gate's order.
-
-What it is not: Markdown, or an estimate of its own (`analysis.reports.race.best_of_seeds` has those).
-"""
+"""What a race says, in plain sentences: the best seed, the rate of success, the worth of one more, the gate's order."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """The control set: bulk spacings of random Hermitian matrices (GUE), which repel as zeta zeros do and know no primes.
 
-What it is: a seeded sampler. What it is not: an approximation to the sine kernel at infinite size; the matrices have
-2,048 eigenvalues, of which the middle 1,025 are used, where the local density is nearly constant.
+The matrices have 2,048 eigenvalues, of which the middle 1,025 are used, where the local density is nearly constant;
+nothing approximates the sine kernel at infinite size.
 
 Sources: I. Dumitriu and A. Edelman, Matrix models for beta ensembles, J. Math. Phys. 43 (2002): a tridiagonal matrix
-with normal diagonal and chi off-diagonal has the eigenvalues of a full GUE matrix, at O(n^2) instead of O(n^3);
-M. L. Mehta, Random Matrices (2004), section 4.2, for the semicircle by which they are unfolded.
+with normal diagonal and chi off-diagonal has the eigenvalues of a full GUE matrix, at O(n^2) instead of O(n^3); M. L.
+Mehta, Random Matrices (2004), section 4.2, for the semicircle by which they are unfolded.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The data sets of the family: named, split by height, checked on every load.
 
-What it is: the files under ``data_dir/spacing_mdn`` and the splits over them. A set is one ``.npy`` file with a record
-for each block of 256 spacings, and a JSON side-car with its SHA-256, its size and how it was made.
-What it is not: the solver (`riemann_siegel`), the chunk cache (`zeros`), the random matrices (`gue`), or anything that
-shuffles, normalises or batches.
-
-Sets: ``first100k`` and ``full`` are unfolded spacings of zeta zeros, ``gue`` is the control without primes. Train is
-the lowest stretch, val and test lie above it, so a split asks a model to carry on upwards.
+A set is one ``.npy`` file under ``data_dir/spacing_mdn`` with a record for each block of 256 spacings, and a JSON
+side-car with its SHA-256, its size and how it was made. ``first100k`` and ``full`` are unfolded spacings of zeta zeros,
+``gue`` is the control without primes. Train is the lowest stretch, val and test lie above it, so a split asks a model
+to carry on upwards.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Ordinates of the first zeta zeros on disk, made chunk by chunk, and their unfolded spacings.
 
-What it is: the cache around `riemann_siegel`. Every chunk is written atomically and ends with its own SHA-256, so
-that making them can be cut off anywhere and goes on at the next missing chunk; whatever is damaged is made again.
-Zeros below `riemann_siegel.FIRST_ZERO` come from flint, certified.
-What it is not: the data sets and their splits (`data`).
+The cache around `riemann_siegel`. Every chunk is written atomically and ends with its own SHA-256, so that making them
+can be cut off anywhere and goes on at the next missing chunk; whatever is damaged is made again. Zeros below
+`riemann_siegel.FIRST_ZERO` come from flint, certified.
 """
 
 from __future__ import annotations
