@@ -122,7 +122,7 @@ class RunTables:
         A finding without values has one row that says its verdict; ``member`` is empty for findings about the run.
         """
         rows: list[dict[str, Any]] = []
-        for name, findings in self.found.items():
+        for name, findings in self.by_member.items():
             member = self.run.members.get(name)
             of = {"member": name, "candidate": member.candidate if member else "", "seed": member and member.seed}
             for finding in findings:
@@ -130,19 +130,19 @@ class RunTables:
         return _frame(rows, (*_FINDINGS, "summary"))
 
     @cached_property
-    def found(self) -> dict[str, list[Finding]]:
+    def by_member(self) -> dict[str, list[Finding]]:
         """Findings by member, those about the whole run under an empty name; unreadable files with a warning."""
         root = self.run.root
         files = {name: root / "members" / name / "findings.json" for name in self.run.members}
-        found: dict[str, list[Finding]] = {}
+        by_member: dict[str, list[Finding]] = {}
         for name, path in {**files, "": root / "report" / "findings.json"}.items():
             if not path.is_file():
                 continue
             try:
-                found[name] = from_json(path.read_text())
+                by_member[name] = from_json(path.read_text())
             except (OSError, ValueError) as error:
                 warnings.warn(f"{path}: passed over: {error}", stacklevel=2)
-        return found
+        return by_member
 
     def findings_table(self) -> pd.DataFrame:
         """Diagnostics side by side: rows (diagnostic, name), columns (candidate, mean | std | num_seeds | verdicts).

@@ -43,10 +43,12 @@ def get_diagnostic(family: str, name: str, needs: Needs | None = None) -> Diagno
     if name not in known:
         names = ", ".join(known) or "none"
         raise UnknownDiagnostic(f"diagnostic = {name!r}: {family} has no such diagnostic; known: {names}")
-    found = known[name]
-    if needs is not None and found.needs != needs:
-        raise UnknownDiagnostic(f"diagnostic = {name!r}: looks at {_LOOKS_AT[found.needs]}, not {_LOOKS_AT[needs]}")
-    return found
+    diagnostic = known[name]
+    if needs is not None and diagnostic.needs != needs:
+        raise UnknownDiagnostic(
+            f"diagnostic = {name!r}: looks at {_LOOKS_AT[diagnostic.needs]}, not {_LOOKS_AT[needs]}"
+        )
+    return diagnostic
 
 
 def diagnose(subject: Any, names: Sequence[str] | None = None, done: _Done | None = None) -> list[Finding]:

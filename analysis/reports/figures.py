@@ -277,11 +277,11 @@ def _frame_race(axes: Axes, race: Race, seeds: Seeds) -> None:
     from_step = 0.0 if not race.gates else race.gates[0] if len(race.gates) > 1 else 0.5 * race.gates[0]
     sound = [racer for racer in race.racers if racer.status not in LOST]
     points = [(step, sign * v) for racer in sound or race.racers for step, v in racer.curve if math.isfinite(v)]
-    shown = [v for step, v in points if step >= from_step] or [v for _, v in points]
-    if not shown:
+    values = [v for step, v in points if step >= from_step] or [v for _, v in points]
+    if not values:
         _empty(axes, "no seed has a value")
         return
-    ends = [*shown, seeds.line.value] if seeds.line else shown
+    ends = [*values, seeds.line.value] if seeds.line else values
     width = (max(ends) - min(ends)) or 1.0
     axes.set_ylim(*sorted((sign * (min(ends) - 0.06 * width), sign * (max(ends) + 0.4 * width))))
 

@@ -169,13 +169,13 @@ def _inline(svg: str, caption: str) -> str:
 
 
 def _series(axes: Axes, plot: Plot) -> None:
-    shown = [s for s in plot.series if any(map(math.isfinite, s.y))]
-    if not shown:
+    finite = [s for s in plot.series if any(map(math.isfinite, s.y))]
+    if not finite:
         nothing(axes, "nothing finite to show")
         return
     drawn = {"line": _line, "bar": _bars, "points": _points}[plot.kind]
-    for i, series in enumerate(shown):
-        drawn(axes, series, i, len(shown))
+    for i, series in enumerate(finite):
+        drawn(axes, series, i, len(finite))
     for i, (label, y) in enumerate(plot.lines.items()):
         if math.isfinite(y):
             style = ("--", ":", "-.")[i % 3]

@@ -56,22 +56,22 @@ def tables(facts: Facts, findings: Sequence[Finding]) -> list[Table]:
             by_candidate.setdefault(candidate, {})[quantity] = value
         else:
             alone[name] = value
-    made = []
+    laid_out = []
     if by_candidate:
-        made.append(_of_candidates(facts, by_candidate, _limits(limits, alone)))
+        laid_out.append(_of_candidates(facts, by_candidate, _limits(limits, alone)))
     if alone:
         rows = [[Cell(_words(name)), _cell(value), _cell(limits.get(name, math.nan))] for name, value in alone.items()]
-        made.append(Table(("value", "run (95% interval)", "held against"), rows, 1))
-    return made
+        laid_out.append(Table(("value", "run (95% interval)", "held against"), rows, 1))
+    return laid_out
 
 
-def _of_candidates(facts: Facts, found: Mapping[str, Mapping[str, Value]], caption: str) -> Table:
-    quantities = list(dict.fromkeys(quantity for mine in found.values() for quantity in mine))
+def _of_candidates(facts: Facts, values: Mapping[str, Mapping[str, Value]], caption: str) -> Table:
+    quantities = list(dict.fromkeys(quantity for mine in values.values() for quantity in mine))
     rows = []
-    for name in sorted(found):
+    for name in sorted(values):
         candidate = facts.run.candidates[name]
         control = " (control)" if candidate is facts.run.control else ""
-        cells = [_cell(found[name].get(quantity, math.nan)) for quantity in quantities]
+        cells = [_cell(values[name].get(quantity, math.nan)) for quantity in quantities]
         rows.append([Cell(name), Cell(candidate.name[:_LABEL] + control), *cells])
     return Table(("candidate", "config", *map(_words, quantities)), rows, 2, caption)
 

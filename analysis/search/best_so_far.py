@@ -73,7 +73,7 @@ def differences(pairs: Sequence[tuple[BestSoFar, BestSoFar]], steps: Iterable[in
     """The first of each pair less the second, at every step at which some pair has both."""
     points = []
     for step in steps:
-        found = tuple(d for one, other in pairs if not math.isnan(d := one.at(step) - other.at(step)))
-        if found:
-            points.append(Point(step, found, mean_interval(found, level)))
+        values = tuple(d for one, other in pairs if not math.isnan(d := one.at(step) - other.at(step)))
+        if values:
+            points.append(Point(step, values, mean_interval(values, level)))
     return points

@@ -127,8 +127,8 @@ def _divergences(study: optuna.Study, scores: Sequence[float], num_best: int) ->
     evaluator = PedAnovaImportanceEvaluator(target_quantile=num_best / len(scores))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PedAnova.* low `target` values")  # low is what they are to be
-        found: dict[str, float] = evaluator.evaluate(study, target=lambda trial: scores[trial.number])
-    return {name: value if math.isfinite(value) else 0.0 for name, value in found.items()}
+        divergences: dict[str, float] = evaluator.evaluate(study, target=lambda trial: scores[trial.number])
+    return {name: value if math.isfinite(value) else 0.0 for name, value in divergences.items()}
 
 
 def _study(run: Run, entries: Sequence[Entry]) -> optuna.Study:

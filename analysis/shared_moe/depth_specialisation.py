@@ -56,11 +56,11 @@ def depth_specialisation(subject: Any) -> Finding:
 
 def judge(counts: Counts) -> Finding:
     """The finding on (sequences, depth, experts) assignments."""
-    found = interval(lambda drawn: float(distances(drawn).mean()), counts, BLOCK, _RESAMPLES)
+    overall = interval(lambda drawn: float(distances(drawn).mean()), counts, BLOCK, _RESAMPLES)
     moved = interval(_moved_share, counts, BLOCK, _RESAMPLES)
     each, shuffled = distances(counts), shuffled_distances(counts)
     by_chance, of_one = (float(np.quantile(null, 1.0 - _CHANCE)) for null in (shuffled.mean(axis=1), shuffled))
-    above = found.value > by_chance
+    above = overall.value > by_chance
     meaning = (
         "depths send tokens to different experts"
         if above
@@ -68,11 +68,11 @@ def judge(counts: Counts) -> Finding:
     )
     return answer(
         "pass" if above else "warn",
-        f"The load of a depth is {shown(found)} away from the mean load (0 is equal, 1 is disjoint; chance alone "
+        f"The load of a depth is {shown(overall)} away from the mean load (0 is equal, 1 is disjoint; chance alone "
         f"hardly exceeds {by_chance:.3f}), and {moved.value:.1%} of the assignments would have to go elsewhere for "
         f"all depths to be alike: {meaning}.",
         {
-            "depth_specialisation": found,
+            "depth_specialisation": overall,
             "by_chance": by_chance,
             "moved_share": moved,
             **{f"depth_{depth}": float(distance) for depth, distance in enumerate(each)},

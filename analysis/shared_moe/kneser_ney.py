@@ -93,14 +93,14 @@ class NGrams:
         rows = rows.astype(np.int64)
         context = np.zeros(rows.shape, dtype=np.int64)  # of the n - 1 tokens before; -1: never seen, or not there
         lower = np.full(rows.shape, 1.0 / self.vocab_size)
-        found = []
+        probabilities = []
         for order in self.orders:
             number = _find(order.keys, np.where(context < 0, -1, context * self.vocab_size + rows))
-            found.append(_interpolated(order.raw, context, number, lower)[:, 1:])
+            probabilities.append(_interpolated(order.raw, context, number, lower)[:, 1:])
             if order.continuation is not None:
                 lower = _interpolated(order.continuation, context, number, lower)
                 context = np.concatenate([np.full((len(rows), 1), -1), number[:, :-1]], axis=1)
-        return found
+        return probabilities
 
 
 def discounts(counts: _Ints) -> tuple[float, float, float]:
@@ -112,8 +112,9 @@ def discounts(counts: _Ints) -> tuple[float, float, float]:
     if not (n1 and n2 and n3 and n4):
         return FALLBACK
     y = n1 / (n1 + 2.0 * n2)
-    found = (1.0 - 2.0 * y * n2 / n1, 2.0 - 3.0 * y * n3 / n2, 3.0 - 4.0 * y * n4 / n3)
-    return found if all(0.0 <= taken <= most for taken, most in zip(found, (1.0, 2.0, 3.0), strict=True)) else FALLBACK
+    estimates = (1.0 - 2.0 * y * n2 / n1, 2.0 - 3.0 * y * n3 / n2, 3.0 - 4.0 * y * n4 / n3)
+    sound = all(0.0 <= taken <= most for taken, most in zip(estimates, (1.0, 2.0, 3.0), strict=True))
+    return estimates if sound else FALLBACK
 
 
 def _level(counts: _Ints, contexts: _Ints, num_contexts: int) -> _Level:

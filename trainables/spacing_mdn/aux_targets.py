@@ -1,4 +1,4 @@
-"""Eight statistics of a window of spacings, which slots may be asked to know: M0..M7, z-scored by the training split."""
+"""Eight statistics of a window of spacings that slots may be asked to know: M0..M7, z-scored by the training split."""
 
 from __future__ import annotations
 

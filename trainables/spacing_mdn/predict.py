@@ -1,4 +1,4 @@
-"""Use a trained model: the density of the next spacing after a series of spacings. Needs the model, not its data set."""
+"""Use a trained model: the density of the next spacing after a series. Needs the model, not its data set."""
 
 from __future__ import annotations
 

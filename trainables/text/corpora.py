@@ -232,10 +232,10 @@ def parse_set_name(name: str) -> tuple[Corpus, int] | None:
     """
     if name in CORPORA:
         return CORPORA[name], CORPORA[name].vocab_size
-    found = re.fullmatch(r"(.+)-([0-9]+)", name)
-    if found is None or found[1] not in CORPORA:
+    parts = re.fullmatch(r"(.+)-([0-9]+)", name)
+    if parts is None or parts[1] not in CORPORA:
         return None
-    corpus, vocab_size = CORPORA[found[1]], int(found[2])
+    corpus, vocab_size = CORPORA[parts[1]], int(parts[2])
     if set_name(corpus, vocab_size) != name:
         raise DataError(f"data set {name!r}: is {set_name(corpus, vocab_size)!r}; one set has one name")
     return corpus, vocab_size

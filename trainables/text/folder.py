@@ -40,17 +40,17 @@ def documents(folder: Path, text_field: str) -> Iterator[Document]:
 
 def _paths(folder: Path) -> list[Path]:
     """The files to read. A folder or a link that cannot be followed is an error: a set without it would be another."""
-    found = []
+    paths = []
     try:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")
         for at, folders, names in os.walk(folder, onerror=_unreadable):
             folders[:] = [name for name in folders if not name.startswith(".")]
             visible = (Path(at, name) for name in names if not name.startswith("."))
-            found += [path for path in visible if path.suffix.lower() in _KINDS and _holds_text(path)]
+            paths += [path for path in visible if path.suffix.lower() in _KINDS and _holds_text(path)]
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read ({error})") from error
-    return sorted(found)
+    return sorted(paths)
 
 
 def _unreadable(error: OSError) -> None:

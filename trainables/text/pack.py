@@ -138,10 +138,10 @@ def _stage(documents: Iterable[Document], path: Path, name: str) -> _Staged:
                 counts[split].bytes += len(text.encode())
                 file.write(json.dumps([split, text], ensure_ascii=False) + "\n")
     if not all(count.documents for count in counts.values()):
-        found = ", ".join(f"{split} {count.documents}" for split, count in counts.items())
+        have = ", ".join(f"{split} {count.documents}" for split, count in counts.items())
         raise DataError(
             f"data set {name!r}: a split by document needs documents in each of train, val and test, but {len(seen)} "
-            f"different ones gave {found}; add documents (about 100 are enough)"
+            f"different ones gave {have}; add documents (about 100 are enough)"
         )
     return _Staged(path, counts, duplicates, empty)
 
@@ -154,8 +154,8 @@ def pieces(text: str, size: int) -> Iterator[str]:
     """
     start = 0
     while start < len(text):
-        found = _BETWEEN_WORDS.search(text, start + size)
-        end = found.start() if found else len(text)
+        blank = _BETWEEN_WORDS.search(text, start + size)
+        end = blank.start() if blank else len(text)
         yield text[start:end]
         start = end
 
@@ -180,11 +180,9 @@ def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    found = tokenizer.get_vocab_size()
-    if found != vocab_size:
-        raise DataError(
-            f"vocab_size = {vocab_size}: the training split gives {found} tokens and no more; ask for fewer"
-        )
+    size = tokenizer.get_vocab_size()
+    if size != vocab_size:
+        raise DataError(f"vocab_size = {vocab_size}: the training split gives {size} tokens and no more; ask for fewer")
     return tokenizer
 
 
@@ -254,11 +252,11 @@ def pack(
 
 
 def _check_bytes(staged: _Staged, name: str, about: About) -> None:
-    found = sum(count.bytes for count in staged.splits.values())
-    if found < about.least_bytes:
+    size = sum(count.bytes for count in staged.splits.values())
+    if size < about.least_bytes:
         missing = "".join(f"\n  without {part}: {why}" for part, why in about.missing.items())
         raise DataError(
-            f"data set {name!r}: {found / 1e6:.1f} MB of different text came together, {about.least_bytes / 1e6:g} MB "
+            f"data set {name!r}: {size / 1e6:.1f} MB of different text came together, {about.least_bytes / 1e6:g} MB "
             f"are needed{missing}"
         )
 

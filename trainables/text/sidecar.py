@@ -106,11 +106,11 @@ def difference(folder: Path, sidecar: Sidecar) -> str:
     for name, recorded in sidecar.files.items():
         try:
             state = (folder / name).stat()
-            found = _remembered_digest(folder / name, state.st_mtime_ns, state.st_size)
+            digest = _remembered_digest(folder / name, state.st_mtime_ns, state.st_size)
         except FileNotFoundError:
             return f"{folder / name} is missing"
-        if found != recorded:
-            return f"{folder / name} has SHA-256 {found}, its side-car says {recorded}"
+        if digest != recorded:
+            return f"{folder / name} has SHA-256 {digest}, its side-car says {recorded}"
     return ""
 
 

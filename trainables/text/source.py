@@ -219,9 +219,9 @@ class _TextSource:
 
     def sets(self, data_dir: Path) -> tuple[DataSetInfo, ...]:
         """The built-in corpora, then what else was made in ``data_dir``. Digests are not checked."""
-        made = [path.parent.name for path in sorted((data_dir / "text").glob(f"*/{text_sidecar.SIDECAR}"))]
+        names = [path.parent.name for path in sorted((data_dir / "text").glob(f"*/{text_sidecar.SIDECAR}"))]
         infos = []
-        for name in dict.fromkeys((*CORPORA, *made)):
+        for name in dict.fromkeys((*CORPORA, *names)):
             with _on_disk(name, data_dir):
                 infos.append(_info(name, data_dir))
         return tuple(infos)

@@ -63,10 +63,10 @@ def articles(rows: Iterable[str]) -> Iterator[Document]:
     """
     title, lines, after_empty = "", list[str](), True
     for row in rows:
-        found = _TITLE.fullmatch(row) if after_empty else None
-        if found:
+        heading = _TITLE.fullmatch(row) if after_empty else None
+        if heading:
             yield from _article(title, lines)
-            title, lines = found[1], []
+            title, lines = heading[1], []
         lines.append(row.rstrip("\n"))
         after_empty = not row.strip()
     yield from _article(title, lines)

@@ -96,15 +96,15 @@ class Facts:
 
     def verdicts(self, candidate: str) -> dict[str, Counter[str]]:
         """Diagnostic -> how many of the candidate's seeds got each verdict."""
-        found: dict[str, Counter[str]] = {}
+        counts: dict[str, Counter[str]] = {}
         for finding in self.findings(candidate):
-            found.setdefault(finding.name, Counter())[finding.verdict] += 1
-        return found
+            counts.setdefault(finding.name, Counter())[finding.verdict] += 1
+        return counts
 
     def findings(self, candidate: str) -> list[Finding]:
         """Of all seeds of a candidate, one seed after the other."""
         members = self.run.candidates[candidate].members.values()
-        return [finding for member in members for finding in self.tables.found.get(member.id, ())]
+        return [finding for member in members for finding in self.tables.by_member.get(member.id, ())]
 
 
 def gather(

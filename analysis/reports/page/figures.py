@@ -106,23 +106,23 @@ def funnel(facts: Facts) -> Picture:
 
 def curves(facts: Facts) -> Picture:
     """Means over seeds of the best few and the control with bands from the worst to the best seed; others grey."""
-    shown = _shown(facts)
-    ids = {candidate.id for candidate in shown}
+    followed = _shown(facts)
+    ids = {candidate.id for candidate in followed}
     rest = [m for m in facts.run.members.values() if m.candidate not in ids and _points(m)]
 
     gates = [stage["until_step"] for stage in facts.run.stages[:-1]]
-    members = [m for c in shown for m in c.members.values()]
+    members = [m for c in followed for m in c.members.values()]
     zooms = bool(gates) and any(m.steps > gates[-1] for m in members)
 
     def fill(figure: Figure) -> None:
-        if not shown and not rest:
+        if not followed and not rest:
             nothing(figure.subplots(), "nothing finite was reported")
             return
         panels = figure.subplots(1, 2, width_ratios=(1.5, 1.0), squeeze=False)[0] if zooms else [figure.subplots()]
         starts = [0.5 * facts.run.stages[0]["until_step"], gates[-1] if zooms else 0.0]
         for axes, from_step in zip(panels, starts, strict=False):
             _grey(axes, rest)
-            for candidate, style in zip(shown, _styles(facts, shown), strict=True):
+            for candidate, style in zip(followed, _styles(facts, followed), strict=True):
                 _band(axes, facts, candidate, style)
             for gate in gates:
                 label = "gate" if gate == gates[0] else None
@@ -231,24 +231,24 @@ def _shown(facts: Facts) -> list[Candidate]:
     names = [s.candidate for s in facts.standings if not s.entry.is_control and math.isfinite(s.val)][:_MAX_SHOWN]
     if not names:
         names = [name for name in run.candidates if control is None or name != control.id][:_MAX_SHOWN]
-    found = [run.candidates[name] for name in names]
-    found = [*found, *([control] if control is not None else [])]
-    return [c for c in found if any(_points(m) for m in c.members.values())]
+    candidates = [run.candidates[name] for name in names]
+    candidates = [*candidates, *([control] if control is not None else [])]
+    return [c for c in candidates if any(_points(m) for m in c.members.values())]
 
 
-def _styles(facts: Facts, shown: Sequence[Candidate]) -> list[tuple[str, Any]]:
+def _styles(facts: Facts, candidates: Sequence[Candidate]) -> list[tuple[str, Any]]:
     """The control is black and dashed, the others as they come."""
     others = [(colour, style) for colour, style, _ in STYLES if colour != BLACK]
     control = facts.run.control
-    made: list[tuple[str, Any]] = []
+    styles: list[tuple[str, Any]] = []
     i = 0
-    for candidate in shown:
+    for candidate in candidates:
         if candidate is control:
-            made.append((BLACK, (0, (8, 2))))
+            styles.append((BLACK, (0, (8, 2))))
         else:
-            made.append(others[i % len(others)])
+            styles.append(others[i % len(others)])
             i += 1
-    return made
+    return styles
 
 
 def _points(member: Member) -> list[tuple[int, float]]:
@@ -286,9 +286,11 @@ def _band(axes: Axes, facts: Facts, candidate: Candidate, style: tuple[str, Any]
     axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
 
 
-def _frame_curves(axes: Axes, facts: Facts, shown: Sequence[Member], rest: Sequence[Member], from_step: float) -> None:
+def _frame_curves(
+    axes: Axes, facts: Facts, members: Sequence[Member], rest: Sequence[Member], from_step: float
+) -> None:
     """From the best of all to the worst shown from a step on: the descent before it would flatten the rest."""
-    points = [point for m in shown or rest for point in _points(m)]
+    points = [point for m in members or rest for point in _points(m)]
     values = [v for step, v in points if step >= from_step] or [v for _, v in points]
     others = [v for m in rest for step, v in _points(m) if step >= from_step]
     best = min if facts.run.sign > 0 else max

@@ -63,10 +63,10 @@ class Findings:
 
 def findings(facts: Facts) -> Findings:
     """Everything that diagnostics have said about a run; without findings about models a note says why not."""
-    found = facts.tables.found
+    by_member = facts.tables.by_member
     budget = iter(range(_MAX_PICTURES))
-    run = [_run_row(facts, finding, budget) for finding in _registered_first(facts, found.get("", []))]
-    members = [name for name, some in found.items() if some and name]
+    run = [_run_row(facts, finding, budget) for finding in _registered_first(facts, by_member.get("", []))]
+    members = [name for name, some in by_member.items() if some and name]
     candidates = list(dict.fromkeys(facts.run.members[name].candidate for name in members))
     if not candidates:
         return Findings((), (), run, (_none(facts),))
@@ -116,13 +116,13 @@ def _title(facts: Facts, name: str) -> str:
 
 def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: Iterator[int]) -> _Row:
     mine = {column: [f for f in some if f.name == name] for column, some in by_column.items()}
-    shown = _samples(facts, name, by_column)
-    captions = [(plot, f"{label}: {plot.title}") for label, finding in shown for plot in finding.plots]
+    samples = _samples(facts, name, by_column)
+    captions = [(plot, f"{label}: {plot.title}") for label, finding in samples for plot in finding.plots]
     return _Row(
         name=name,
         title=_title(facts, name),
         cells=[_judged(some) for some in mine.values()],
-        summaries=[f"{label}: {finding.summary}" for label, finding in shown],
+        summaries=[f"{label}: {finding.summary}" for label, finding in samples],
         tables=[_values(mine)],
         pictures=_drawn(captions, budget),
     )
@@ -166,7 +166,7 @@ def _samples(facts: Facts, name: str, by_column: dict[str, list[Finding]]) -> li
     for candidate in wanted:
         record = facts.run.candidates[candidate]
         mine = [
-            (m.seed, f) for m in record.members.values() for f in facts.tables.found.get(m.id, ()) if f.name == name
+            (m.seed, f) for m in record.members.values() for f in facts.tables.by_member.get(m.id, ()) if f.name == name
         ]
         if mine:
             seed, finding = min(mine, key=lambda pair: _ORDER.index(pair[1].verdict))

@@ -79,40 +79,40 @@ def write(
     tables = RunTables(run)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found_now = renewed(about_run, tables.found.get("", ()))  # unreadable findings warn when first looked at
-    if found_now:
-        tables.found[""] = found_now
+        current = renewed(about_run, tables.by_member.get("", ()))  # unreadable findings warn when first looked at
+    if current:
+        tables.by_member[""] = current
     texts = [*notes, *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
     sentences = [f"{text.removeprefix(f'{run.root}/')}." for text in texts]
     facts = gather(tables, _state(run, writing), unit, baselines, baselines_note, sentences)
-    found = findings(facts)
+    verdicts = findings(facts)
     first = answers(facts) if own is None else [Answer("", line) for line in (*own.lines, *facts.notes)]
     parts = _sections(facts, own)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, _page(facts, first, parts, found, ()))
+        write_text(out, _page(facts, first, parts, verdicts, ()))
         return out
     folder = run.root / "report"
     folder.mkdir(parents=True, exist_ok=True)
     files = [_TEXT, *search_tables.write_csvs(facts, folder)]
     files += [own.file] if own is not None else []
-    write_text(folder / _TEXT, _markdown(facts, first, parts, found))
-    write_text(folder / _PAGE, _page(facts, first, parts, found, files))
+    write_text(folder / _TEXT, _markdown(facts, first, parts, verdicts))
+    write_text(folder / _PAGE, _page(facts, first, parts, verdicts, files))
     return folder / _PAGE
 
 
 def _sections(facts: Facts, own: OwnReport | None = None) -> list[_Section]:
     """All parts but findings, candidates and provenance, in the order of the report; empty ones are left out."""
     kind = facts.run.kind
-    shown = [_own_section(own)] if own is not None else []
+    sections = [_own_section(own)] if own is not None else []
     if kind == "search":
-        shown += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
+        sections += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
     elif own is None:
-        shown += [_Section("curves", "Curves", pictures=[figures.curves(facts)])]
-    return [part for part in shown if part.words or part.pictures or part.tables]
+        sections += [_Section("curves", "Curves", pictures=[figures.curves(facts)])]
+    return [part for part in sections if part.words or part.pictures or part.tables]
 
 
-def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], found: Findings) -> str:
+def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], verdicts: Findings) -> str:
     """The report without its pictures."""
     text = [f"# {escaped(_title(facts))}", "", f"**{_prose(state_line(facts))}**", ""]
     for answer in first:
@@ -125,15 +125,15 @@ def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], 
             text += [_prose(words), ""]
         text += _markdown_tables(part.tables)
     text += ["## Findings", ""]
-    for row in found.run:
+    for row in verdicts.run:
         text += [f"### {escaped(row.title)}: {row.cells[0].text}", "", *map(escaped, row.summaries), ""]
         text += _markdown_tables(row.tables)
-    for words in found.notes:
+    for words in verdicts.notes:
         text += [_prose(words), ""]
-    if found.rows:
-        rows = [[escaped(row.title), *(cell.text for cell in row.cells)] for row in found.rows]
-        text += [*markdown_table(["diagnostic", *found.columns], rows, len(found.columns) + 1), ""]
-        for row in found.rows:
+    if verdicts.rows:
+        rows = [[escaped(row.title), *(cell.text for cell in row.cells)] for row in verdicts.rows]
+        text += [*markdown_table(["diagnostic", *verdicts.columns], rows, len(verdicts.columns) + 1), ""]
+        for row in verdicts.rows:
             text += [f"### {escaped(row.title)}", "", *(f"- {escaped(words)}" for words in row.summaries), ""]
             text += _markdown_tables(row.tables)
     for title, table in _last(facts):
@@ -142,7 +142,7 @@ def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], 
 
 
 def _page(
-    facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], found: Findings, files: Sequence[str]
+    facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], verdicts: Findings, files: Sequence[str]
 ) -> str:
     return (
         _environment()
@@ -154,7 +154,7 @@ def _page(
             written=datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00"),
             answers=first,
             sections=parts,
-            found=found,
+            verdicts=verdicts,
             last=_last(facts),
             plan=(facts.run.root / "plan.toml").read_text(),
             files=files,

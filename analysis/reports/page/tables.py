@@ -79,9 +79,9 @@ def regret_table(facts: Facts) -> Table:
     for gate in facts.regret.gates:
         cells = [Cell(f"{gate.from_step:,} to {gate.to_step:,}"), Cell(gate.note)]
         cells += map(_count, (gate.num_scored, gate.num_passed, gate.num_pairs))
-        for found in (gate.spearman, gate.chance_cut, gate.chance_cut_corrected):
-            text = NONE if found is None else f"{found.value:.2f} ({ends(found, 2)})"
-            cells.append(Cell(text, math.nan if found is None else found.value))
+        for estimate in (gate.spearman, gate.chance_cut, gate.chance_cut_corrected):
+            text = NONE if estimate is None else f"{estimate.value:.2f} ({ends(estimate, 2)})"
+            cells.append(Cell(text, math.nan if estimate is None else estimate.value))
         rows.append(cells)
     head = ("gate", "from", "scored", "passed", "pairs", "rank correlation", "best was cut", "the same, corrected")
     return Table(head, rows, 2)

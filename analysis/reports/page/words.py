@@ -271,7 +271,7 @@ def _diagnosed(facts: Facts, best: Standing) -> str:
 
 
 def _about_run(facts: Facts) -> Iterator[str]:
-    findings = facts.tables.found.get("", ())
+    findings = facts.tables.by_member.get("", ())
     bad = [(verbs, [f.name for f in findings if f.verdict == word]) for word, verbs in _BAD_OF_RUN]
     clauses = [f"{listed(names)} {verbs[len(names) > 1]}" for verbs, names in bad if names]
     if clauses:

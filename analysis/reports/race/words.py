@@ -187,9 +187,9 @@ def _order(race: Race) -> str:
         [r.seed for r in sorted(_finishers(race), key=lambda r: (sign * (at_gate(r, gate) or 0.0), r.seed))]
         for gate in (0, last)
     ]
-    shown = [", ".join(map(str, order)) for order in orders]
+    texts = [", ".join(map(str, order)) for order in orders]
     held = "held" if not swapped else f"did not hold: {swapped} of {counted(pairs, 'pair')} changed places"
-    return f"Order of the finishers at the first gate: {shown[0]}; at the end: {shown[1]}. It {held}."
+    return f"Order of the finishers at the first gate: {texts[0]}; at the end: {texts[1]}. It {held}."
 
 
 def _cost(race: Race) -> str:
