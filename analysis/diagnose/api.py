@@ -18,9 +18,9 @@ from trainables.registry import resolve
 Needs = Literal["checkpoint", "records"]
 """What a diagnostic is called with: an `analysis.diagnose.subject.Subject`, or an `analysis.view.Run`."""
 Verdict = Literal["pass", "warn", "fail", "no_evidence"]
-Number = int | float
+_Number = int | float
 """Named in full, so that findings that are read again have the integers that were written."""
-Value = Interval | Number
+Value = Interval | _Number
 """What was measured, with its interval where it has one."""
 
 
@@ -29,10 +29,10 @@ class Series:
     """One line, set of bars or set of points of a plot; ``low`` and ``high`` draw a band or error bars."""
 
     label: str
-    x: Sequence[Number]
-    y: Sequence[Number]
-    low: Sequence[Number] = ()
-    high: Sequence[Number] = ()
+    x: Sequence[_Number]
+    y: Sequence[_Number]
+    low: Sequence[_Number] = ()
+    high: Sequence[_Number] = ()
 
     @classmethod
     def of(cls, label: str, estimates: Sequence[Interval], x: Sequence[float] | None = None) -> Series:
@@ -57,8 +57,8 @@ class Plot:
     y_label: str
     kind: Literal["line", "bar", "points", "heat"] = "line"
     series: tuple[Series, ...] = ()
-    grid: Sequence[Sequence[Number]] = ()
-    lines: Mapping[str, Number] = field(default_factory=dict)
+    grid: Sequence[Sequence[_Number]] = ()
+    lines: Mapping[str, _Number] = field(default_factory=dict)
     x_ticks: Sequence[str] = ()
     log_x: bool = False
     log_y: bool = False
@@ -95,7 +95,7 @@ class Finding:
     verdict: Verdict
     summary: str
     values: Mapping[str, Value] = field(default_factory=dict)
-    threshold: Mapping[str, Number] = field(default_factory=dict)
+    threshold: Mapping[str, _Number] = field(default_factory=dict)
     plots: tuple[Plot, ...] = ()
 
 

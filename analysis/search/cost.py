@@ -16,7 +16,7 @@ _HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)
-class StageSpent:
+class _StageSpent:
     """Steps and slot seconds of the members on their way to the end of one stage (readings of test left out)."""
 
     until_step: int
@@ -38,7 +38,7 @@ class Ledger:
     gpu_hours: float
     price_per_hour: float | None
     money: float | None
-    stages: tuple[StageSpent, ...]
+    stages: tuple[_StageSpent, ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def quality_against_cost(run: Run) -> list[QualityPoint]:
     return points
 
 
-def _by_stage(run: Run) -> Iterator[StageSpent]:
+def _by_stage(run: Run) -> Iterator[_StageSpent]:
     steps = [0] * len(run.stages)
     seconds = [0.0] * len(run.stages)
     for member in run.members.values():
@@ -88,7 +88,7 @@ def _by_stage(run: Run) -> Iterator[StageSpent]:
             seconds[report.stage] += report.member_s - spent
             before, spent = report.step, report.member_s
     for stage, num, took in zip(run.stages, steps, seconds, strict=True):
-        yield StageSpent(stage["until_step"], num, took)
+        yield _StageSpent(stage["until_step"], num, took)
 
 
 def _in_order(run: Run) -> list[tuple[Member, Report]]:

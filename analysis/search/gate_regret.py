@@ -36,7 +36,7 @@ _DRAWS, _RUNS_A_DRAW = 200, 100
 
 
 @dataclass(frozen=True)
-class GateRegret:
+class _GateRegret:
     """One gate against the next.
 
     Attributes:
@@ -64,7 +64,7 @@ class GateRegret:
 
 
 @dataclass(frozen=True)
-class Audit:
+class _Audit:
     """Stopped candidates that were run to the end all the same.
 
     Attributes:
@@ -90,10 +90,10 @@ class Regret:
         note: how far to trust it.
     """
 
-    gates: tuple[GateRegret, ...]
+    gates: tuple[_GateRegret, ...]
     chance_cut: Interval | None
     chance_cut_corrected: Interval | None
-    audit: Audit | None
+    audit: _Audit | None
     note: str
 
 
@@ -104,7 +104,7 @@ def gate_regret(run: Run, seed: int = 0) -> Regret:
     for arrived in entries:
         by_merit.append([e for e in arrived if e.candidate not in audited])
         audited |= {e.candidate for e in arrived if e.reason == AUDIT}
-    gates: list[GateRegret] = []
+    gates: list[_GateRegret] = []
     cautious: list[_Link] = []
     corrected: list[_Link] = []
     for gate in range(len(entries) - 1):
@@ -146,14 +146,14 @@ class _Link:
 
 def _gate(
     run: Run, here: list[Entry], later: list[Entry], gate: int, before: list[_Link], seed: int
-) -> tuple[GateRegret, tuple[_Link, _Link] | None]:
+) -> tuple[_GateRegret, tuple[_Link, _Link] | None]:
     steps = [stage["until_step"] for stage in run.stages[gate : gate + 2]]
     merit = {(e.candidate, e.seed) for e in here if e.promoted and e.reason != AUDIT}
     next_score = {(e.candidate, e.seed): run.sign * e.score for e in later}
     both = [e for e in here if (e.candidate, e.seed) in merit and (e.candidate, e.seed) in next_score]
     scores = [run.sign * e.score for e in both], [next_score[e.candidate, e.seed] for e in both]
     make = partial(
-        GateRegret,
+        _GateRegret,
         gate=gate,
         from_step=steps[0],
         to_step=steps[1],
@@ -270,7 +270,7 @@ def _chance_in_all(links: Sequence[_Link], seed: int) -> Interval:
     return Interval(float(chances.mean()), float(low), float(high))
 
 
-def _audit(run: Run, entries: list[list[Entry]]) -> Audit | None:
+def _audit(run: Run, entries: list[list[Entry]]) -> _Audit | None:
     audited = tuple(c.id for c in run.candidates.values() if c.audited)
     if not audited:
         return None
@@ -279,7 +279,7 @@ def _audit(run: Run, entries: list[list[Entry]]) -> Audit | None:
     winner = min((score for name, score in at_end.items() if name not in ran), default=math.nan)
     better = tuple(name for name, score in ran.items() if score < winner)
     best = min(ran.values(), default=math.nan)
-    return Audit(
+    return _Audit(
         tuple(ran),
         better,
         proportion_interval(len(better), len(ran)),
@@ -288,7 +288,7 @@ def _audit(run: Run, entries: list[list[Entry]]) -> Audit | None:
     )
 
 
-def _note(gates: Sequence[GateRegret], complete: bool) -> str:
+def _note(gates: Sequence[_GateRegret], complete: bool) -> str:
     if not gates:
         return "One stage: there was no gate that could have stopped a candidate."
     if not complete:

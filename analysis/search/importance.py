@@ -32,7 +32,7 @@ _ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Share:
+class _Share:
     """One parameter.
 
     Attributes:
@@ -61,7 +61,7 @@ class Importance:
         note: in words what it was made of, or what was missing.
     """
 
-    shares: tuple[Share, ...]
+    shares: tuple[_Share, ...]
     gate: int | None
     until_step: int
     num_candidates: int
@@ -94,7 +94,7 @@ def importance(run: Run, seed: int = 0) -> Importance:
     rng = random.Random(seed)
     shuffled = [_divergences(study, rng.sample(scores, len(scores)), num_best) for _ in range(_SHUFFLES)]
     p_values = _p_values(divergences, shuffled)
-    shares = [Share(name, value / total, p_values[name]) for name, value in divergences.items()]
+    shares = [_Share(name, value / total, p_values[name]) for name, value in divergences.items()]
     shares.sort(key=lambda s: (-s.share, s.name))
     note = (
         f"PED-ANOVA over {len(entries)} candidates scored at step {until} (gate {gate + 1} of {len(usable)}): what "

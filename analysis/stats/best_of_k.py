@@ -62,7 +62,7 @@ has 0.64, a uniform one 0.75. Few values need more: four normal draws fall apart
 sixteen in 7%."""
 
 
-class Split(NamedTuple):
+class _Split(NamedTuple):
     """Two classes of values.
 
     Attributes:
@@ -74,7 +74,7 @@ class Split(NamedTuple):
     separation: float
 
 
-def otsu(values: Sequence[float]) -> Split | None:
+def otsu(values: Sequence[float]) -> _Split | None:
     """The cut with the largest between-class variance (Otsu 1979), over all cuts between different values.
 
     The lowest of equal ones. None for fewer than four values, or if all are equal. O(n log n).
@@ -95,7 +95,7 @@ def otsu(values: Sequence[float]) -> Split | None:
             best, cut = between, i
     left, right = ordered[cut - 1], ordered[cut]
     middle = left + 0.5 * (right - left)
-    return Split(middle if middle < right else left, min(1.0, best / total))
+    return _Split(middle if middle < right else left, min(1.0, best / total))
 
 
 def best_of_k(

@@ -35,7 +35,7 @@ from analysis.stats.interval import Interval, mean_interval, proportion_interval
 from analysis.stats.seeds import Prior, moderated
 from analysis.stats.student import t_cdf, t_quantile
 
-Verdict = Literal["better", "worse", "equivalent", "undecided"]
+_Verdict = Literal["better", "worse", "equivalent", "undecided"]
 """Of B against A."""
 Test = Literal["sign_flip", "t", "e_process"]
 
@@ -63,7 +63,7 @@ class Claim:
         reason: why, in one sentence.
     """
 
-    verdict: Verdict
+    verdict: _Verdict
     num_pairs: int
     num_max: int
     difference: Interval
@@ -75,7 +75,7 @@ class Claim:
 
 
 class _Outcome(NamedTuple):
-    verdict: Verdict
+    verdict: _Verdict
     decided: bool
     reason: str
     p_value: float
@@ -217,7 +217,7 @@ def _fixed(differences: Sequence[float], num_max: int, test: Test, alpha: float,
     if _is_inside(differences, alpha, region):
         return _Outcome("equivalent", True, _inside(n, alpha, region), p_value)
     if p_value <= alpha:
-        verdict: Verdict = "better" if below < above else "worse"
+        verdict: _Verdict = "better" if below < above else "worse"
         return _Outcome(verdict, True, f"{name} p = {p_value:.3g} <= {alpha:g} at {n} pairs", p_value)
     if not can_decide(num_max, test, alpha):
         return _Outcome("undecided", True, f"a {name} test of {n} pairs cannot reach alpha = {alpha:g}", p_value)
@@ -276,7 +276,7 @@ def _e_process(
         seen = differences[:count]
         e = e_value(seen, prior)
         if count >= _FIRST_LOOK and e >= 1.0 / alpha and not _is_inside(seen, alpha, region):
-            verdict: Verdict = "better" if math.fsum(seen) < 0.0 else "worse"
+            verdict: _Verdict = "better" if math.fsum(seen) < 0.0 else "worse"
             return _Outcome(verdict, True, f"E = {e:.3g} >= {1.0 / alpha:g} at {count} pairs", min(1.0, 1.0 / e), e)
     p_value = min(1.0, 1.0 / e)
     if n < num_max:

@@ -10,7 +10,6 @@ from trainables.api import Footprint, Preflight
 from trainables.config import require
 from trainables.training.fields import Count, Positive, TrainingFields, Weight
 
-Layout = Literal["none", "prefix", "postfix"]
 SlotIdMode = Literal["fixed", "off", "permute_per_batch"]
 NUM_STATISTICS = 8
 """Auxiliary statistics M0..M7 of a window (`aux_targets`)."""
@@ -28,7 +27,7 @@ class SpacingConfig(TrainingFields):
     data: Literal["first100k", "full", "gue"] = "full"
 
     # Sequence
-    layout: Layout = "none"
+    layout: Literal["none", "prefix", "postfix"] = "none"
     context: Annotated[int, Field(ge=4, le=4096)] = 256
     """Spacings in a window: the longest past a prediction sees."""
     query_cuts: Annotated[int, Field(ge=1, le=64)] = 1

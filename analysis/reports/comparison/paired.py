@@ -12,7 +12,7 @@ from analysis.search.best_so_far import BestSoFar, Point, differences
 from analysis.stats.interval import Interval
 from analysis.stats.student import t_quantile
 
-Curve = Sequence[tuple[int, float]]
+_Curve = Sequence[tuple[int, float]]
 """(step, value as reported)."""
 
 POWER = 0.8
@@ -21,7 +21,7 @@ MAX_PAIRS = 1000
 
 
 def by_step(
-    a: Mapping[int, Curve], b: Mapping[int, Curve], seeds: Sequence[int], mode: str, alpha: float
+    a: Mapping[int, _Curve], b: Mapping[int, _Curve], seeds: Sequence[int], mode: str, alpha: float
 ) -> list[Point]:
     """Differences b - a of the best so far, from the first step at which all pairs have a value.
 
@@ -36,7 +36,7 @@ def by_step(
     return [point for point in differences(sides, steps, 1.0 - alpha) if len(point.differences) == len(sides)]
 
 
-def _finite(curve: Curve) -> Curve:
+def _finite(curve: _Curve) -> _Curve:
     return [(step, value) for step, value in sorted(curve) if math.isfinite(value)]
 
 

@@ -49,10 +49,6 @@ _GRAM_MARGIN = 24  # Gram points kept on each side to find a good one; bad runs 
 _FINEST = 1 << 16  # subdivisions of a Gram interval before a block is called deficient
 
 
-class CountError(ArithmeticError):
-    """A Gram block does not show its exact number of zeros: a bug, or heights where Rosser's rule fails."""
-
-
 def solve(first: int, count: int) -> Array:
     """Ordinates of ``count`` consecutive zeros from number ``first`` (counted from 1), ascending.
 
@@ -61,7 +57,7 @@ def solve(first: int, count: int) -> Array:
 
     Raises:
         ValueError: the range starts below `FIRST_ZERO` or ends above `_MAX_HEIGHT`.
-        CountError: a Gram block does not hold its exact count.
+        ArithmeticError: a Gram block does not hold its exact count: a bug, or heights where Rosser's rule fails.
     """
     if first < FIRST_ZERO or count < 1:
         raise ValueError(f"zeros {first}..{first + count - 1}: solve starts at zero {FIRST_ZERO} and takes at least 1")
@@ -75,7 +71,7 @@ def solve(first: int, count: int) -> Array:
     below = np.flatnonzero(good & (numbers <= first - 2))
     above = np.flatnonzero(good & (numbers >= first + count - 2))
     if not len(below) or not len(above):
-        raise CountError(f"no good Gram point within {_GRAM_MARGIN} of zeros {first}..{first + count - 1}")
+        raise ArithmeticError(f"no good Gram point within {_GRAM_MARGIN} of zeros {first}..{first + count - 1}")
     inside = slice(below[-1], above[0] + 1)
     low, width = _brackets(z, gram[inside], good[inside])
     roots = np.sort(low + _polish(z, low, width))
@@ -272,14 +268,16 @@ def _brackets(z: ZSeries, gram: Array, good: NDArray[np.bool_]) -> tuple[Array, 
     while len(pending):
         if pieces > _FINEST:
             where = gram[pending[0]]
-            raise CountError(f"the Gram block near {where:.6f} shows fewer zeros than its length {_FINEST} times finer")
+            raise ArithmeticError(
+                f"the Gram block near {where:.6f} shows fewer zeros than its length {_FINEST} times finer"
+            )
         grid = np.linspace(gram[pending], gram[pending + 1], pieces + 1, axis=1)
         sign = np.signbit(z(grid.ravel())).reshape(grid.shape)
         change = sign[:, 1:] != sign[:, :-1]
         found = np.bincount(block[pending], weights=change.sum(axis=1), minlength=len(expected)).astype(np.int64)
         if (found > expected).any():
             where = gram[np.flatnonzero(block == np.argmax(found - expected))[0]]
-            raise CountError(f"the Gram block at {where:.6f} shows more zeros than its length")
+            raise ArithmeticError(f"the Gram block at {where:.6f} shows more zeros than its length")
         full = (found == expected)[block[pending]]
         chosen = change & full[:, None]
         lows.append(grid[:, :-1][chosen])
