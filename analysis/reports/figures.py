@@ -30,6 +30,7 @@ from analysis.reports.race.words import LOST
 from analysis.reports.tables import write_bytes
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -59,9 +60,8 @@ def draw_midpoints(midpoints: Sequence[Midpoint], path: Path) -> None:
     """Positions of midpoints between A (0) and B (1), in the order in which they were run, from the top."""
     with _png(path, 9.0, 1.5 + 0.32 * len(midpoints)) as figure:
         axes = figure.subplots()
-        seen: set[str] = set()
         for row, midpoint in enumerate(midpoints):
-            _midpoint(axes, row, midpoint, seen)
+            _midpoint(axes, row, midpoint)
         axes.axvline(0.5, color=BLACK, linewidth=0.9, linestyle="--", zorder=1)
         for end in (0.0, 1.0):
             axes.axvline(end, color=GREY, linewidth=0.9, zorder=1)
@@ -72,8 +72,7 @@ def draw_midpoints(midpoints: Sequence[Midpoint], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         title = "A with some keys taken from B: where that lies (hollow: not decided by a test)"
         figure.suptitle(title, x=0.02, ha="left")
-        if seen:
-            figure.legend(loc="outside lower right", ncols=3, frameon=False)
+        figure.legend(*_kinds(axes), loc="outside lower right", ncols=3, frameon=False)
 
 
 def draw_race(race: Race, seeds: Seeds, path: Path) -> None:
@@ -95,17 +94,17 @@ def _png(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 
 def _legend(axes: Axes, columns: int) -> None:
-    """Below the axes; none where nothing has a label."""
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=columns, frameon=False)
+    """Below the axes; an empty one would still take room."""
+    handles, labels = _kinds(axes)
+    if labels:
+        axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=columns, frameon=False)
 
 
-def _once(seen: set[str], label: str) -> str | None:
-    """The label the first time, so that a legend names each kind once."""
-    if label in seen:
-        return None
-    seen.add(label)
-    return label
+def _kinds(axes: Axes) -> tuple[list[Artist], list[str]]:
+    """Handles and labels for a legend, which names each kind once."""
+    handles, labels = axes.get_legend_handles_labels()
+    kinds = dict(zip(labels, handles, strict=True))
+    return list(kinds.values()), list(kinds)
 
 
 def _empty(axes: Axes, why: str) -> None:
@@ -123,14 +122,13 @@ def _pairs(axes: Axes, comparison: Comparison) -> None:
     finite = [value for column in columns for value in column if value is not None]
     spread = (max(finite) - min(finite) if finite else 0.0) or 1.0
     worst = sign * (max((sign * value for value in finite), default=0.0) + 0.12 * spread)
-    seen: set[str] = set()
     for a, b in zip(*columns, strict=True):
         if a is not None and b is not None:
             better = sign * (b - a) < 0.0
             label = "B better" if better else "B worse" if a != b else "tie"
             style = "-" if better else "--" if a != b else ":"
             colour = GREEN if better else BLACK
-            axes.plot([0, 1], [a, b], style, color=colour, linewidth=1.2, zorder=2, label=_once(seen, label))
+            axes.plot([0, 1], [a, b], style, color=colour, linewidth=1.2, zorder=2, label=label)
         else:
             ends = [worst if value is None else value for value in (a, b)]
             axes.plot([0, 1], ends, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
@@ -174,8 +172,8 @@ def _by_step(axes: Axes, comparison: Comparison, points: Sequence[Point]) -> Non
             axes.axhline(end, color=ORANGE, linewidth=1.3, linestyle="--", zorder=2)
     steps = [point.step for point in points]
     if points:
-        for i, differences in enumerate(zip(*(point.differences for point in points), strict=True)):
-            axes.plot(steps, differences, color=GREY, linewidth=0.7, label=None if i else "one pair", zorder=1)
+        for differences in zip(*(point.differences for point in points), strict=True):
+            axes.plot(steps, differences, color=GREY, linewidth=0.7, label="one pair", zorder=1)
         level = f"{100.0 * (1.0 - comparison.alpha):g}%, pointwise"
         low, high = [point.mean.low for point in points], [point.mean.high for point in points]
         if all(map(math.isfinite, low)):
@@ -201,7 +199,7 @@ def _frame_late(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_ylim(min(ends) - margin, max(ends) + margin)
 
 
-def _midpoint(axes: Axes, row: int, midpoint: Midpoint, seen: set[str]) -> None:
+def _midpoint(axes: Axes, row: int, midpoint: Midpoint) -> None:
     styles = {"carries": (RED, "o", "carries the difference"), "clean": (BLUE, "s", "clean")}
     colour, marker, label = styles.get(midpoint.outcome or "", (ORANGE, "D", "not decided"))
     if midpoint.outcome == "invalid" or not math.isfinite(midpoint.position.value):
@@ -218,8 +216,7 @@ def _midpoint(axes: Axes, row: int, midpoint: Midpoint, seen: set[str]) -> None:
         if midpoint.position.high > high:
             axes.plot([high], [row], ">", color=colour, markersize=6, zorder=2)
     at, face = min(max(midpoint.position.value, low), high), colour if midpoint.sure else "white"
-    label_once = _once(seen, label)
-    axes.plot([at], [row], marker, color=colour, markerfacecolor=face, markersize=7, zorder=3, label=label_once)
+    axes.plot([at], [row], marker, color=colour, markerfacecolor=face, markersize=7, zorder=3, label=label)
 
 
 def _keys_label(keys: Sequence[str]) -> str:
@@ -234,14 +231,13 @@ def _keys_label(keys: Sequence[str]) -> str:
 def _curves(axes: Axes, race: Race, seeds: Seeds) -> None:
     sign = race.sign
     bold = _leaders(race)
-    seen: set[str] = set()
     for racer in race.racers:
         points = [(step, value) for step, value in sorted(racer.curve) if math.isfinite(value)]
         if racer in bold or not points:
             continue
         is_lost = racer.status in LOST
         style, label = ("--", "lost") if is_lost else ("-", "did not go on" if len(race.gates) > 1 else "other seeds")
-        axes.plot(*zip(*points, strict=True), color=GREY, linestyle=style, linewidth=1.0, label=_once(seen, label))
+        axes.plot(*zip(*points, strict=True), color=GREY, linestyle=style, linewidth=1.0, label=label)
         axes.plot(*points[-1], "x" if is_lost else "|", color=GREY, markersize=7, markeredgewidth=1.6)
     for racer, (colour, style, marker) in zip(bold, STYLES, strict=False):
         points = [(step, value) for step, value in sorted(racer.curve) if math.isfinite(value)]
@@ -251,7 +247,7 @@ def _curves(axes: Axes, race: Race, seeds: Seeds) -> None:
             top = min(points, key=lambda point: sign * point[1])
             axes.plot(*top, marker, color=colour, markersize=8, markeredgecolor="white", zorder=4)
     for gate in race.gates[:-1]:
-        axes.axvline(gate, color=BLACK, linewidth=1.0, linestyle=":", label=_once(seen, "gate"), zorder=1)
+        axes.axvline(gate, color=BLACK, linewidth=1.0, linestyle=":", label="gate", zorder=1)
     if seeds.line:
         label = f"success line, {seeds.line.source}"
         axes.axhline(sign * seeds.line.value, color=BLACK, linewidth=1.1, linestyle=(0, (6, 3)), label=label, zorder=2)
