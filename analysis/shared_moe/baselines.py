@@ -1,8 +1,8 @@
 """What a language model has to beat on the next token, measured on the run's own packed text.
 
-What it is: predictors without gradients (counts and a compressor), each scored in nats per token. N-grams
-and the cache see what the model sees: the packed tokens before the target, ends of text included. What it is not: a
-bound, or a match in compute: a 5-gram that wins says that the model is still small or young.
+Predictors without gradients (counts and a compressor), each scored in nats per token. N-grams and the cache see what
+the model sees: the packed tokens before the target, ends of text included. Compute is not matched: a 5-gram that wins
+says that the model is still small or young.
 
 Fitted baselines see only the splits before the scored one: train for val, train and val for test. Targets are all
 tokens of the split but its first; given a config, those of the very sequences that its models are evaluated on, with no

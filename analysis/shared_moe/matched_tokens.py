@@ -1,10 +1,8 @@
 """At equal tokens, who is better: experts or a dense model?
 
-What it is: all that were trained to the end beside the control and beside the best dense model, at equal steps and
-at equal tokens (batch sizes may differ), paired by seed; and after how many tokens and seconds of training each was as
-good as those two in the end. Judged is one difference: the best one with experts less the best dense one, at equal
-tokens. What it is not: a claim (see `analysis.shared_moe.finishers`), or a measure of equal compute
-(`analysis.shared_moe.efficiency`). The course of each lead over the control is the report's table of matched steps.
+All that were trained to the end beside the control and beside the best dense model, at equal steps and at equal tokens
+(batch sizes may differ), paired by seed; and after how many tokens and seconds of training each was as good as those
+two in the end. Judged is one difference: the best one with experts less the best dense one, at equal tokens.
 """
 
 from __future__ import annotations

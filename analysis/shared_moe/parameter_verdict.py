@@ -1,10 +1,9 @@
 """What do fewer parameters cost in loss at the same tokens?
 
-What it is: all that were trained to the end beside the control at equal tokens, paired by seed, as a percentage of
-the control's loss, and the parameters beside it, all of them and those that a token is multiplied by, as shares of the
-control's. Judged is the best of those with clearly fewer parameters. What it is not: a comparison at equal compute; a
-smaller model mostly computes less as well, and then the gap is owed to both, which the finding says. No claim either
-(see `analysis.shared_moe.finishers`).
+All that were trained to the end beside the control at equal tokens, paired by seed, as a percentage of the control's
+loss, and the parameters beside it, all of them and those that a token is multiplied by, as shares of the control's.
+Judged is the best of those with clearly fewer parameters. A smaller model mostly computes less as well, and then the
+gap is owed to both, which the finding says.
 
 The grades of the relative loss, in percent: below 3 is excellent, from 3 and below 7 good, from 7 to 10 fair, above 10
 weak.

@@ -1,10 +1,9 @@
 """I: do slots look at different parts of the window?
 
-What it is: where each slot's attention lies over the window's positions, as a centre of mass in positions (0 is the
-oldest spacing), averaged over heads and sampled windows; and how far the slots' centres are spread. Attention to other
-slots is left out. The last block is judged, since what it gathers is what is read out; the mean of the last three
-blocks and of all blocks are reported beside it.
-What it is not: attribution. A slot may look at a place and take nothing from it.
+Where each slot's attention lies over the window's positions, as a centre of mass in positions (0 is the oldest
+spacing), averaged over heads and sampled windows; and how far the slots' centres are spread. Attention to other slots
+is left out. The last block is judged, since what it gathers is what is read out; the mean of the last three blocks and
+of all blocks are reported beside it. No attribution: a slot may look at a place and take nothing from it.
 """
 
 from __future__ import annotations

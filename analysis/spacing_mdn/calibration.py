@@ -1,11 +1,11 @@
 """N: are the predicted densities as wide as the truth is spread?
 
-What it is: the probability integral transform (PIT) of each target under its predicted mixture, which is uniform if the
-densities are right; how far its distribution is from uniform; what share of targets central intervals hold; and the
-continuous ranked probability score (CRPS). What it is not: sharpness. A marginal density is calibrated, and useless.
+The probability integral transform (PIT) of each target under its predicted mixture, which is uniform if the densities
+are right; how far its distribution is from uniform; what share of targets central intervals hold; and the continuous
+ranked probability score (CRPS). Not sharpness: a marginal density is calibrated, and useless.
 
-Sources: A. P. Dawid, JRSS A 147 (1984), 278-292 (PIT); E. P. Grimit, T. Gneiting, V. J. Berrocal, N. A. Johnson,
-Quart. J. Roy. Meteorol. Soc. 132 (2006), 2925-2942, equations 5 and 6 (CRPS of a mixture of Gaussians).
+Sources: A. P. Dawid, JRSS A 147 (1984), 278-292 (PIT); E. P. Grimit, T. Gneiting, V. J. Berrocal, N. A. Johnson, Quart.
+J. Roy. Meteorol. Soc. 132 (2006), 2925-2942, equations 5 and 6 (CRPS of a mixture of Gaussians).
 """
 
 from __future__ import annotations

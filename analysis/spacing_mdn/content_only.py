@@ -1,7 +1,7 @@
 """M: how much of what the model knows hangs on the slots' IDs?
 
-What it is: the rise of the NLL when all IDs are taken away, as a share of what the model gains over AR(1), the linear
-predictor from the last spacing alone. What it is not: `permutation`, where every slot has some ID.
+The rise of the NLL when all IDs are taken away, as a share of what the model gains over AR(1), the linear predictor
+from the last spacing alone.
 """
 
 from __future__ import annotations

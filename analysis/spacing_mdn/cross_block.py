@@ -1,8 +1,8 @@
 """H: is the model as good higher up as lower down?
 
-What it is: the NLL of 8 runs of the split by height, how far they differ, and how far sampling alone would make them
-differ. A model that has learned what holds at one height drifts as the lines of the primes move with log height.
-What it is not: judged by the coefficient of variation, which is reported: it divides by a mean that passes through 0.
+The NLL of 8 runs of the split by height, how far they differ, and how far sampling alone would make them differ. A
+model that has learned what holds at one height drifts as the lines of the primes move with log height. The coefficient
+of variation is reported and not judged: it divides by a mean that passes through 0.
 
 The spread of the runs' means contains their sampling error, which with a hundred targets a run is larger than the
 threshold. So the variance of that error is taken off (the method of moments of a one-way layout with random effects:

@@ -1,9 +1,8 @@
 """K: do the slots pull in different directions, or is one direction enough for all of them?
 
-What it is: the effective rank of the slots' gradients. For each sampled window the gradient of its NLL is taken with
-respect to each slot's vector; over all windows, the principal components (about zero, so that a gradient common to all
-slots counts as one direction) that hold 90% of the squared gradients are counted, and divided by the number of slots.
-What it is not: the rank of the slots themselves, or pairwise correlations of their gradients.
+The effective rank of the slots' gradients. For each sampled window the gradient of its NLL is taken with respect to
+each slot's vector; over all windows, the principal components (about zero, so that a gradient common to all slots
+counts as one direction) that hold 90% of the squared gradients are counted, and divided by the number of slots.
 """
 
 from __future__ import annotations

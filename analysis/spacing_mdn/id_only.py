@@ -1,7 +1,6 @@
 """L: do the slots' learned contents matter, or would their IDs do alone?
 
-What it is: the change of the NLL when all contents are zeroed and only IDs are left. What it is not: an ablation, in
-which slots disappear; here all of them stay and still read the data.
+The change of the NLL when all contents are zeroed and only IDs are left: all slots stay and still read the data.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """J: does the prediction depend on which ID each slot carries?
 
-What it is: the change of the NLL when the slots' IDs are shuffled over their contents, over 50 seeded permutations.
-Roles that are bound to IDs make a model worse under other IDs; roles that contents carry do not.
-What it is not: `id_only` and `content_only`, which take one of the two away.
+The change of the NLL when the slots' IDs are shuffled over their contents, over 50 seeded permutations. Roles that are
+bound to IDs make a model worse under other IDs; roles that contents carry do not.
 """
 
 from __future__ import annotations

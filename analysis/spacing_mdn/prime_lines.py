@@ -1,10 +1,10 @@
 """P: how much of what the primes write into the spacings has the model left unexplained?
 
-What it is: the variance at the lines of the primes, in the spacings and in what is left of them after the predicted
-mean is taken off, and the ratio of the two. Along the zeros a prime p makes a line at ln p / ln(t / 2 pi) cycles per
-spacing, from the explicit formula (H. M. Edwards, Riemann's Zeta Function, 1974, section 3.2). A model that has learned
-the primes leaves nothing there; one that has only learned repulsion leaves all. What it is not: a search for lines, or
-a count of powers of primes, whose lines are weaker.
+The variance at the lines of the primes, in the spacings and in what is left of them after the predicted mean is taken
+off, and the ratio of the two. Along the zeros a prime p makes a line at ln p / ln(t / 2 pi) cycles per spacing, from
+the explicit formula (H. M. Edwards, Riemann's Zeta Function, 1974, section 3.2). A model that has learned the primes
+leaves nothing there; one that has only learned repulsion leaves all. Powers of primes, whose lines are weaker, are left
+out.
 
 The frequency falls as t rises, so the lines are fitted along the height instead: at g(n) ln p, where g(n) is the height
 at which the smooth count of zeros is n. All primes are fitted together by least squares, and what as many sines would

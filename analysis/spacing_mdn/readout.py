@@ -1,7 +1,7 @@
 """D: which slots are read?
 
-What it is: the weights by which slots' states are pooled, and their entropy. What it is not: what a slot contributes
-(`slot_effect`): a slot may be read much and say nothing. Reported; only a readout of one slot alone gives a warning.
+The weights by which slots' states are pooled, and their entropy. A slot may be read much and say nothing
+(`slot_effect`). Reported; only a readout of one slot alone gives a warning.
 """
 
 from __future__ import annotations

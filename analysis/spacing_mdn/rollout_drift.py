@@ -1,12 +1,13 @@
 """G: does the model stay sane when it goes on from its own predictions?
 
-What it is: from evenly spread sampled windows the model predicts 200 spacings in a row, each time feeding the mean of
-its mixture back as if it were the next spacing, all inputs recomputed from the series so far. Reported is the mean
-absolute error of the spacing 1, 10, 50 and 200 steps ahead, judged the slope of its logarithm on the logarithm of the
-horizon. The mean, and not a draw, is fed back: nothing is random, and the error of one step is the model's own.
-What it is not: a forecast that is expected to be good. Spacings are a stationary series with a short memory, so a sound
-model's error rises to that of always predicting 1 and stays there (a slope near 0); one that amplifies its own errors
-leaves it behind. A density so sharp that its error grew tenfold and more up to that level would fail as well.
+From evenly spread sampled windows the model predicts 200 spacings in a row, each time feeding the mean of its mixture
+back as if it were the next spacing, all inputs recomputed from the series so far. Reported is the mean absolute error
+of the spacing 1, 10, 50 and 200 steps ahead, judged the slope of its logarithm on the logarithm of the horizon. The
+mean, and not a draw, is fed back: nothing is random, and the error of one step is the model's own.
+
+No good forecast is expected. Spacings are a stationary series with a short memory, so a sound model's error rises to
+that of always predicting 1 and stays there (a slope near 0); one that amplifies its own errors leaves it behind. A
+density so sharp that its error grew tenfold and more up to that level would fail as well.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A: what does the model lose when slots are taken away?
 
-What it is: the change of the NLL with slots absent: zero in front of every block and without a share in the readout.
-One by one, then together: the k most important by themselves, and k at random, in the mean over a few seeded draws.
-What it is not: `slot_effect`, which asks how far predictions move, be it for better or worse.
+The change of the NLL with slots absent: zero in front of every block and without a share in the readout. One by one,
+then together: the k most important by themselves, and k at random, in the mean over a few seeded draws.
 
 Without any slot nothing of the data reaches a ``postfix`` model's mixture, so that this costs much says nothing about
 the slots: it is reported and not judged. Under ``prefix`` the data go past the slots, and it is judged as well. A model

@@ -1,7 +1,7 @@
 """E: is the prediction spread over the slots, or does one of them make it?
 
-What it is: how far the predicted mean moves when one slot is absent (root mean square over windows), and each slot's
-share of the sum of these. What it is not: `slot_ablation`, which asks whether the score suffers.
+How far the predicted mean moves when one slot is absent, for better or worse (root mean square over windows), and each
+slot's share of the sum of these.
 """
 
 from __future__ import annotations

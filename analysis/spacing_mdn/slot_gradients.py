@@ -1,9 +1,9 @@
 """C: does training pull the slots in different directions?
 
-What it is: correlation over the width between two slots' gradients of the same window's NLL, absolute, in the mean over
-pairs and windows. The gradient is that with respect to a slot's vector as it enters the first block, which is the
-gradient of its content and of its ID at once; every ID is at its own slot, and to number the slots otherwise permutes
-pairs and leaves their mean alone. What it is not: `gradient_rank`, which counts directions over all windows together.
+Correlation over the width between two slots' gradients of the same window's NLL, absolute, in the mean over pairs and
+windows. The gradient is that with respect to a slot's vector as it enters the first block, which is the gradient of its
+content and of its ID at once; every ID is at its own slot, and to number the slots otherwise permutes pairs and leaves
+their mean alone.
 """
 
 from __future__ import annotations
