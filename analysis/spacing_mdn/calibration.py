@@ -82,6 +82,7 @@ def crps(swept: Sweep) -> Array:
     parts = []
     for start in range(0, len(swept.targets), rows):
         some = slice(start, start + rows)
+        # The score is a small difference of two sums of distances, so float64 from here on.
         weights = np.exp(swept.log_pi[some], dtype=np.float64)
         mu, sigma = swept.mu[some].astype(np.float64), swept.sigma[some].astype(np.float64)
         to_target = _mean_distance(swept.targets[some, None] - mu, sigma)

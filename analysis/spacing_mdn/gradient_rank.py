@@ -62,7 +62,7 @@ def gradient_rank(subject: Any) -> Finding:
 
 def gradient_products(sample: Sample) -> Array:
     """(windows, slots, slots): for each window the inner products of its NLL's gradients with respect to each slot."""
-    gradients = slot_gradients(sample).double()
+    gradients = slot_gradients(sample).double()  # the smallest components are lost in products of float32
     products: Array = (gradients @ gradients.transpose(1, 2)).cpu().numpy()
     return products
 

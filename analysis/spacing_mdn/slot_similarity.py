@@ -69,7 +69,7 @@ def slot_similarity(subject: Any) -> Finding:
 
 
 def _cosines(vectors: Tensor) -> Array:
-    """(..., slots, slots) float64 _cosines of (..., slots, width)."""
+    """(..., slots, slots) float64 cosines of (..., slots, width)."""
     directions = vectors.detach().double()
     directions = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     table: Array = (directions @ directions.transpose(-1, -2)).cpu().numpy()

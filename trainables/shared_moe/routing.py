@@ -58,7 +58,7 @@ class Routing:
 
 
 class Router(nn.Module):
-    """A linear layer over the experts, always in float32.
+    """A linear layer over the experts, always in float32: in bfloat16 near ties would be decided by rounding.
 
     ``shift`` is added to the logits for the choice alone: not to the probabilities, and without a gradient.
     """
@@ -116,7 +116,7 @@ def balance_metrics(counts: Int[Tensor, "depth experts"], *, shared: bool) -> di
     Where depths do not use the same experts (``shared``), each has its own, and what is said of experts is the mean
     over depths (``dead_experts``: their sum).
     """
-    load = counts.double() / counts.sum(dim=1, keepdim=True)
+    load = counts.double() / counts.sum(dim=1, keepdim=True)  # float32 has no odd counts above 2^24
     num = load.shape[1]
     banks = load.mean(dim=0, keepdim=True) if shared else load
     entropy = _entropy(banks) / math.log(num)

@@ -121,7 +121,7 @@ class SharedMoETask:
                 output = self.model(rows[:, :-1], dropped)
             losses.append(_cross_entropy(output.logits, rows[:, 1:]).view(len(rows), -1).double())
             if output.routing is not None:
-                share = len(rows) / len(sequences)
+                share = len(rows) / len(sequences)  # batches differ in size: counts add up, means are weighted
                 counts.append(output.routing.counts.long())
                 importance.append(output.routing.importance.double() * share)
                 squares.append(output.routing.squared_logsumexp.double() * share)

@@ -114,7 +114,7 @@ class SpacingTask:
                 nll = mixture_nll(self.model(windows.inputs(starts), setting), windows.targets(starts))
             scores.append((nll if self.config.layout == "postfix" else nll[:, -tail:]).flatten())
         self.model.train(training)
-        return torch.cat(scores).double()
+        return torch.cat(scores).double()  # so that means of many of them add no rounding of their own
 
     @torch.inference_mode()
     def predict(self, inputs: Float[Tensor, "batch context channels"], control: SlotControl = PLAIN) -> Prediction:

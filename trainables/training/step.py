@@ -91,7 +91,8 @@ class OptimStep:
         total, parts = self._backward(micro_loss)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        # The only wait for the device in a step: everything that is reported comes over in one copy.
+        # The only wait for the device in a step: everything that is reported comes over in one copy, and in float64,
+        # which holds losses and norms of any type as they are.
         names = ("train_loss", "grad_norm", *parts)
         values = torch.stack([value.detach().double() for value in (total, norm, *parts.values())]).tolist()
         report = dict(zip(names, values, strict=True))
