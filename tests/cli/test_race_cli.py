@@ -88,7 +88,7 @@ def test_a_race_whose_test_cannot_be_read_says_so_and_exits_4(desk: Desk, monkey
     monkeypatch.setattr(ScriptedTask, "evaluate", only_val)
     code, out, err = desk("race", FAMILY, "--preset", "a.toml", *RACE, "--runner", "local")
     assert (code, err) == (4, "")
-    assert re.search(r"warning: reading test failed for c0000-s\d+, c0000-s\d+; journal.jsonl says why", out)
+    assert re.search(r"warning: reading test failed for c0000-s\d+, c0000-s\d+: RuntimeError: no test here \(", out)
     assert "Best: seed" in out
     assert (desk.folder / "runs" / "a-race" / "best" / "README.md").is_file()
 

@@ -56,13 +56,17 @@ def test_a_signal_to_a_child_that_a_task_has_forked_ends_the_child_alone(
         return read(task, split)
 
     monkeypatch.setattr(ScriptedTask, "evaluate", evaluate)
-    # The interpreter's own handler raises KeyboardInterrupt; the others have none.
-    before = signal.getsignal(number)
-    plan = resolve_plan(plans.fields(name="run", **SMALL))
-    run = api.search(plan, runs_dir=tmp_path, data_dir=tmp_path, runner="local")
+    # What a fresh process has: a handler of the interpreter for SIGINT alone. Ray leaves one in a process that it was in.
+    own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    of_others = signal.signal(number, own)
+    try:
+        plan = resolve_plan(plans.fields(name="run", **SMALL))
+        run = api.search(plan, runs_dir=tmp_path, data_dir=tmp_path, runner="local")
+        assert signal.getsignal(number) == own
+    finally:
+        signal.signal(number, of_others)
     assert codes == [1 if number == signal.SIGINT else -number]
     assert run.run.ended == "finished"
-    assert signal.getsignal(number) == before
 
 
 def test_a_stop_file_made_by_another_hand_ends_the_session_once(
