@@ -56,7 +56,7 @@ def test_a_signal_to_a_child_that_a_task_has_forked_ends_the_child_alone(
         return read(task, split)
 
     monkeypatch.setattr(ScriptedTask, "evaluate", evaluate)
-    # What a fresh process has: a handler of the interpreter for SIGINT alone. Ray leaves one in a process that it was in.
+    # What a fresh process has; Ray leaves a handler of its own in a process that it was in.
     own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     of_others = signal.signal(number, own)
     try:
