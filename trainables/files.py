@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+_HIDDEN = re.compile(r"\..+\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
 
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
@@ -27,13 +31,15 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     temporary = beside(path)
     try:
         with temporary.open("xb") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
         if durable:
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -45,13 +51,14 @@ def new_folder(path: Path) -> Iterator[Path]:
     ``path`` may be an empty folder. Raises OSError.
     """
     temporary = beside(path)
-    temporary.mkdir(parents=True)
+    make_folder(path.parent)
+    temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.iterdir():
-            _sync(file)
+        for file in (*temporary.iterdir(), temporary):
+            sync(file)
         os.rename(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -62,12 +69,48 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, so that their names survive a power cut; raises OSError."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that readers see it whole or not at all; raises OSError."""
+    hidden = beside(path)
+    os.rename(path, hidden)
+    shutil.rmtree(hidden)
+
+
 def beside(path: Path) -> Path:
-    """A hidden name in the folder of ``path`` that no other process or thread uses; sweepers know it by ``.tmp``."""
+    """A hidden name in the folder of ``path`` that no other process or thread uses; `sweep` knows it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
-def _sync(path: Path) -> None:
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left in ``folder`` beside ``name``: folders, and files that nothing is writing."""
+    for path in folder.glob(f".{name}.*.tmp"):
+        if _HIDDEN.fullmatch(path.name) and not _is_written(path):
+            with suppress(OSError):  # what cannot be removed is in nobody's way
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _is_written(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def sync(path: Path) -> None:
     """Wait until a file, or which names a folder holds, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

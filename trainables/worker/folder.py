@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import CheckpointError, CheckpointMismatch, LeaseLost
+from trainables.files import make_folder
 from trainables.worker import checkpoint
 from trainables.worker.job import MemberJob
 from trainables.worker.state import MemberState
@@ -19,7 +20,7 @@ class MemberFolder:
         self._job = job
         self._path = Path(job.folder)
         self._checkpoints = self._path / "checkpoints"
-        self._path.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path)
         (self._path / "lease").write_text(job.lease)
 
     def check_lease(self) -> None:
