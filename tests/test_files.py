@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from trainables.errors import CheckpointError
 from trainables.files import new_folder, replacing, write_atomic
-from tune_rh.errors import StorageFull, storage_full
+from tune_rh.errors import StorageError, storage, storage_problem
 
 
 def full(_descriptor: int) -> None:
@@ -122,13 +123,34 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.parent.iterdir()) == [path, other]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_said_with_what_to_do(number: int) -> None:
-    message = r"^runs/one: the disk is full; nothing that was written before is lost\. Free some space, then resume it$"
-    with pytest.raises(StorageFull, match=message), storage_full(Path("runs/one"), "resume it"):
-        raise OSError(number, os.strerror(number))
+PROBLEMS = {
+    errno.ENOSPC: "the disk is full; nothing that was written before is lost. Free some space",
+    errno.EDQUOT: "the disk quota is used up; nothing that was written before is lost. Free some space",
+    errno.EIO: "input/output error; nothing that was written before is lost. Mend the file system",
+    errno.EROFS: "read-only file system; nothing that was written before is lost. Mend the file system",
+    errno.ESTALE: "stale file handle; nothing that was written before is lost. Mend the file system",
+}
 
 
-def test_another_error_of_the_disk_is_not_called_full() -> None:
-    with pytest.raises(PermissionError), storage_full(Path("runs/one"), "resume it"):
+@pytest.mark.parametrize("number", PROBLEMS)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_error_of_the_storage_is_said_with_what_to_do(number: int, wrapped: bool) -> None:
+    error: Exception = OSError(number, os.strerror(number), "some/file")
+    if wrapped:
+        error, error.__cause__ = CheckpointError("some/file: cannot be written"), error
+    with pytest.raises(StorageError) as caught, storage(Path("runs/one"), "resume it"):
+        raise error
+    assert str(caught.value) == f"runs/one: {PROBLEMS[number]}, then resume it"
+    assert caught.value.exit_code == 5
+
+
+def test_the_text_of_a_library_keeps_the_number() -> None:
+    told = "safetensors.SafetensorError: Error while serializing: I/O error: No space left on device (os error 28)"
+    assert storage_problem(told) == "the disk is full"
+    assert storage_problem("FileNotFoundError: [Errno 2] No such file or directory: 'x'") is None
+    assert storage_problem("RuntimeError: 28 steps, error 5") is None
+
+
+def test_another_error_of_a_file_is_its_own() -> None:
+    with pytest.raises(PermissionError), storage(Path("runs/one"), "resume it"):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

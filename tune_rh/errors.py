@@ -8,8 +8,8 @@
     |   +-- RunNotFound             5   no run of that name is on disk
     |   +-- RunLocked               5   another process is writing it
     |   +-- RunMismatch             5   plan, data or schema are not those that the run began with
-    |   +-- JournalCorrupt          5   the frozen plan, or a line inside the journal (not the last one), cannot be read
-    |   +-- StorageFull             5   the disk is full; what was written before is safe
+    |   +-- JournalCorrupt          5   the frozen plan or a line of the journal is not what was written
+    |   +-- StorageError            5   the disk is full or the file system failed; what was written before is safe
     +-- ExportError                 2   there is nothing to export, or the folder is taken
     trainables.errors.TrainableError   2   data or checkpoints (see its own tree)
     OSError                            2   a file or folder that was named cannot be read or written
@@ -19,6 +19,9 @@ Two outcomes of a search are no exceptions: some members failed (exit code 4), a
 from __future__ import annotations
 
 import errno
+import os
+import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,21 +74,44 @@ class RunMismatch(RunError):
 
 
 class JournalCorrupt(RunError):
-    """The frozen plan, or a line inside the journal, cannot be read."""
+    """The frozen plan, or a line of the journal, is not what was written."""
 
 
-class StorageFull(RunError):
-    """The disk is full; what was written before is safe."""
+class StorageError(RunError):
+    """The disk is full or the file system failed; what was written before is safe."""
+
+
+FULL = "the disk is full"
+_FULL = {errno.ENOSPC: FULL, errno.EDQUOT: "the disk quota is used up"}
+_FAILED = {number: os.strerror(number).lower() for number in (errno.EIO, errno.EROFS, errno.ESTALE, errno.EFBIG)}
+_NUMBER = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")
+
+
+def storage_problem(error: BaseException | str) -> str | None:
+    """What the file system refused, in words, where that is behind ``error`` (or the text of a traceback); else None.
+
+    A worker's error arrives as text, and libraries wrap the error of the system: its number is what all texts keep.
+    """
+    text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
+    numbers = [int(python or rust) for python, rust in _NUMBER.findall(text)]
+    return next((_FULL.get(n) or _FAILED[n] for n in numbers if n in _FULL or n in _FAILED), None)
+
+
+def storage_error(path: Path, problem: str, then: str) -> StorageError:
+    """The error that says what `storage_problem` found at ``path``, and ``then`` what to do next."""
+    mend = "Free some space" if problem.endswith(tuple(_FULL.values())) else "Mend the file system"
+    return StorageError(f"{path}: {problem}; nothing that was written before is lost. {mend}, then {then}")
 
 
 @contextmanager
-def storage_full(path: Path, then: str) -> Iterator[None]:
-    """Raise `StorageFull` naming ``path`` where the block runs into a full disk; ``then`` is what to do next."""
+def storage(path: Path, then: str) -> Iterator[None]:
+    """Raise `StorageError` naming ``path`` where the block fails of its file system; ``then`` is what to do next."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                f"{path}: the disk is full; nothing that was written before is lost. Free some space, then {then}"
-            ) from error
+    except RunError:
         raise
+    except Exception as error:
+        problem = storage_problem(error)
+        if problem is None:
+            raise
+        raise storage_error(path, problem, then) from error

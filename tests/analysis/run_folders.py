@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.reports.page import page
 from analysis.view import Run
+from tests.worlds import journals
 from tests.worlds.plans import plan
 from tests.worlds.scripted import Metrics, Simulation
 from tune_rh.plan.schema import Plan
@@ -23,7 +24,7 @@ def write_run(folder: Path, of: Plan, events: Iterable[Event]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.toml").write_text(of.toml())
     (folder / "provenance.json").write_text(json.dumps({"tune_rh": "test"}))
-    (folder / "journal.jsonl").write_text("".join(encode(event) + "\n" for event in events))
+    journals.write(folder / "journal.jsonl", map(encode, events))
     return folder
 
 

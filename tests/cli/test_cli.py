@@ -341,9 +341,7 @@ def test_a_signal_saves_and_says_how_to_resume(shell: Shell, number: signal.Sign
     assert driver.wait() == 130
     assert "tune-rh resume scripted" in rest
     journal = (shell.folder / "runs" / "scripted" / "journal.jsonl").read_text().splitlines()
-    assert json.loads(journal[-1]) | {"at_s": 0} == {
-        "event": "SessionEnded", "session": 1, "at_s": 0, "reason": "interrupted",
-    }  # fmt: skip
+    assert json.loads(journal[-1]).items() >= {"event": "SessionEnded", "session": 1, "reason": "interrupted"}.items()
     code, out, err = shell("resume", "scripted", "--runner", "local")
     assert code == 0, err
     assert "Best: c" in out

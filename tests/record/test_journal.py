@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from tests.record.test_events import BAD, EVENTS, same
-from tune_rh.errors import JournalCorrupt, RunLocked, StorageFull
+from tune_rh.errors import JournalCorrupt, RunLocked, StorageError
 from tune_rh.record import journal as journal_module
-from tune_rh.record.events import Event, SpaceExhausted
-from tune_rh.record.journal import Journal, RunPaths, locked, read
+from tune_rh.record.events import Event, SpaceExhausted, encode
+from tune_rh.record.journal import Chain, Journal, RunPaths, locked, read
 
 
 @pytest.fixture
@@ -81,6 +81,88 @@ def test_a_bad_line_in_the_middle_is_refused_by_number(path: Path, bad: bytes, n
     with pytest.raises(JournalCorrupt, match=f"line {number} of {len(EVENTS)}: "):
         read_all(path, repair=True)
     assert path.read_bytes() == before
+
+
+def changed(lines: list[bytes], how: str, number: int) -> list[bytes]:
+    """The lines of a journal with one mistake at line ``number``."""
+    before, line, after = lines[: number - 1], lines[number - 1], lines[number:]
+    match how:
+        case "removed":
+            return [*before, *after]
+        case "repeated":
+            return [*before, line, line, *after]
+        case "moved":
+            return [*before, after[0], line, *after[1:]]
+        case "from another run":
+            chain = Chain()
+            others = [chain.seal(encode(SpaceExhausted(draws))) for draws in range(number)]
+            return [*before, others[-1], *after]
+        case _:
+            return [*before, line.replace(b'"checksum":', b'"nothing":'), *after]
+
+
+@pytest.mark.parametrize(
+    ("how", "at"), [("removed", 0), ("repeated", 1), ("moved", 0), ("from another run", 0), ("unsealed", 0)]
+)
+@pytest.mark.parametrize("number", [1, 2, 9, len(EVENTS) - 1])
+def test_a_line_that_does_not_follow_is_refused_by_number(path: Path, how: str, at: int, number: int) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    mistaken = changed(lines, how, number)
+    path.write_bytes(b"".join(mistaken))
+    if how == "from another run" and number == 1:
+        at = 1  # the first line of another run is sound; what comes after it does not fit
+    with pytest.raises(JournalCorrupt, match=f"journal\\.jsonl, line {number + at} of {len(mistaken)}: "):
+        read_all(path, repair=True)
+    assert path.read_bytes() == b"".join(mistaken)
+
+
+def test_no_changed_bit_goes_unnoticed(path: Path) -> None:
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        content = bytearray(whole)
+        content[position] ^= 1 << position % 8
+        path.write_bytes(content)
+        number = whole[:position].count(b"\n") + 1
+        # Only the very last newline may pass for a write that was cut off.
+        noticed = JournalCorrupt if position < len(whole) - 1 else UserWarning
+        with pytest.raises(noticed, match=f"line {number} of" if noticed is JournalCorrupt else "torn last line"):
+            read_all(path)
+
+
+def test_the_last_line_is_no_exception_where_it_is_whole(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"at_s":4.5', b'"at_s":4.6'))
+    with pytest.raises(JournalCorrupt, match=f"line {len(EVENTS)} of {len(EVENTS)}: does not fit its checksum"):
+        read_all(path, repair=True)
+
+
+def test_a_second_writer_is_noticed_before_it_does_damage(path: Path) -> None:
+    """As on a file system without locks."""
+    first, second = Journal(path), Journal(path)
+    first.append(SpaceExhausted(1))
+    with pytest.raises(RunLocked, match=r"journal\.jsonl: another process is writing it"):
+        second.append(SpaceExhausted(2))
+    first.append(SpaceExhausted(3))
+    assert [repr(event) for event in read_all(path)[-2:]] == [repr(SpaceExhausted(1)), repr(SpaceExhausted(3))]
+
+
+def test_nothing_is_written_behind_a_half_line_that_cannot_be_taken_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(path)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module.os, "fsync", fail)
+        patch.setattr(journal_module.os, "ftruncate", fail)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="input/output error"):
+                journal.append(SpaceExhausted(1))
+    assert len(path.read_bytes().splitlines()) == len(EVENTS) + 1
+    journal.append(SpaceExhausted(2))
+    assert repr(read_all(path)[len(EVENTS) :]) == repr([SpaceExhausted(2)])
 
 
 HOLDER = """
@@ -150,7 +232,7 @@ def test_a_limit_reached_inside_a_line_leaves_no_half_line(path: Path) -> None:
         "journal.append(SpaceExhausted(2))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout == "StorageFull True\nStorageFull True\n"
+    assert done.stdout == "StorageError True\nStorageError True\n"
     assert [repr(e) for e in read_all(path)] == [repr(e) for e in [*EVENTS, SpaceExhausted(2)]]
 
 
@@ -175,7 +257,7 @@ def test_a_full_disk_is_said_and_the_journal_works_again_afterwards(path: Path, 
     full = FullFile(path, "ab")
     full.room = room
     journal._file = full
-    with pytest.raises(StorageFull, match=r"journal\.jsonl: the disk is full; nothing that was written before is lost"):
+    with pytest.raises(StorageError, match=r"journal\.jsonl: the disk is full; nothing that was written before"):
         journal.append(SpaceExhausted(1))
     assert path.read_bytes() == before
     full.room = 1000
@@ -185,7 +267,7 @@ def test_a_full_disk_is_said_and_the_journal_works_again_afterwards(path: Path, 
     assert len(read_all(path)) == len(EVENTS) + 1
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE])
 def test_a_line_that_did_not_reach_the_disk_is_taken_back(
     path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -197,7 +279,7 @@ def test_a_line_that_did_not_reach_the_disk_is_taken_back(
 
     with monkeypatch.context() as patch:
         patch.setattr(journal_module.os, "fsync", fsync)
-        with pytest.raises(OSError if number == errno.EIO else StorageFull):
+        with pytest.raises(StorageError, match=r"journal\.jsonl: .*; nothing that was written before is lost\."):
             journal.append(SpaceExhausted(1))
     assert path.read_bytes() == before
     journal.append(SpaceExhausted(1))

@@ -28,6 +28,7 @@ from tests.analysis.shared_moe.moe_folders import CONTROL, aux, moe_run, told
 from tests.decide.test_policy_laws import WORLDS, World, drawn, searches
 from tests.decide.test_policy_required import search
 from tests.decide.test_policy_seeds import close, scored
+from tests.worlds import journals
 from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import Simulation, curve, fates_by_seed
 from tune_rh.cli import conclude as conclusions
@@ -324,7 +325,7 @@ def test_a_run_that_is_being_written_is_shown_with_a_torn_line_and_unknown_event
 ) -> None:
     history = simulate(tmp_path / "run", curve, num_candidates=3)
     path = tmp_path / "run" / "journal.jsonl"
-    path.write_text('{"event":"Invented","what":1}\n' + path.read_text() + '{"event":"Eval')
+    journals.write(path, ['{"event":"Invented","what":1}', *journals.texts(path)], '{"event":"Eval')
     with pytest.warns(UserWarning, match="passed over events|torn last line") as caught:
         run = read_run(path.parent)
     assert len(caught) == 2

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.analysis.run_folders import read_run, simulate, write_run
+from tests.worlds import journals
 from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import SEEDS, Simulation, curve, fates_by_seed
 from tune_rh.errors import JournalCorrupt
@@ -167,8 +168,7 @@ def test_a_reading_or_a_diagnosis_that_failed_loses_no_member(tmp_path: Path) ->
     ]
     folder = write_run(tmp_path / "run", of, events)
     before = read_run(folder).members[str(looked_at)]
-    with (folder / "journal.jsonl").open("a") as file:
-        file.writelines(json.dumps(event) + "\n" for event in extra)
+    journals.extend(folder / "journal.jsonl", map(json.dumps, extra))
     run = read_run(folder)
     member = run.members[str(looked_at)]
     assert (member.status, member.lost_stage, member.verdicts) == ("completed", None, {"id_only": "pass"})
@@ -188,7 +188,7 @@ def test_a_torn_last_line_is_dropped_with_a_warning(tmp_path: Path) -> None:
 def test_unknown_events_are_passed_over_with_one_warning(tmp_path: Path) -> None:
     simulate(tmp_path / "run", curve, num_candidates=1)
     path = tmp_path / "run" / "journal.jsonl"
-    path.write_text('{"event":"Invented","what":1}\n' * 2 + path.read_text())
+    journals.write(path, ['{"event":"Invented","what":1}'] * 2 + journals.texts(path))
     with pytest.warns(UserWarning, match="does not know: Invented") as caught:
         assert read_run(path.parent).is_finished
     assert len(caught) == 1
@@ -203,7 +203,7 @@ def test_unknown_events_are_passed_over_with_one_warning(tmp_path: Path) -> None
         (lambda run: (run / "journal.jsonl").write_text("{\n{}\n"), "line 1 of 2"),
         (lambda run: (run / "journal.jsonl").write_text('[]\n{"event":"SpaceExhausted"}\n'), "line 1 of 2"),
         (
-            lambda run: (run / "journal.jsonl").write_text(encode(Promoted("c9", 0, "quota", 0.5, 0, 1)) + "\n"),
+            lambda run: journals.write(run / "journal.jsonl", [encode(Promoted("c9", 0, "quota", 0.5, 0, 1))]),
             "event 1: Promoted does not follow from those before it",
         ),
     ],
@@ -249,8 +249,7 @@ def test_an_audit_is_counted_apart(tmp_path: Path) -> None:
     stopped = next(c for c in ("c0001", "c0002", "c0003") if c not in went_on)
     folder = write_run(tmp_path / "run", of, events)
     audit = {"event": "Promoted", "candidate": stopped, "gate": 0, "reason": "audit"}
-    with (folder / "journal.jsonl").open("a") as file:
-        file.write(json.dumps({**audit, "score": 1.0, "rank": 3, "num_scored": 4}) + "\n")
+    journals.extend(folder / "journal.jsonl", [json.dumps({**audit, "score": 1.0, "rank": 3, "num_scored": 4})])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = read_run(folder)

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 import pytest
 
+from tests.worlds import journals
 from tests.worlds.records import SMALL, NoMirror, decided, events, finish, make, of, open_search
 from tune_rh.errors import JournalCorrupt, RunExists, RunMismatch, RunNotFound
 from tune_rh.record.events import Evaluated, Event, SessionEnded, SessionStarted
@@ -207,7 +208,7 @@ def test_changed_data_is_refused_by_name(begun: RunPaths) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("journal_schema", 0, "the journal is of another version of tune-rh: was 0, is 3"),
+        ("journal_schema", 0, "the journal is of another version of tune-rh: was 0, is 4"),
         (
             "config_schema",
             "abc",
@@ -216,8 +217,8 @@ def test_changed_data_is_refused_by_name(begun: RunPaths) -> None:
     ],
 )
 def test_a_changed_schema_is_refused_by_name(begun: RunPaths, field: str, value: Any, said: str) -> None:
-    first, *rest = begun.journal.read_text().splitlines(keepends=True)
-    begun.journal.write_text(json.dumps({**json.loads(first), field: value}) + "\n" + "".join(rest))
+    first, *rest = journals.texts(begun.journal)
+    journals.write(begun.journal, [json.dumps({**json.loads(first), field: value}), *rest])
     before = begun.journal.read_bytes()
     with pytest.raises(RunMismatch) as caught:
         runs.open_run(begun, begun.root.parent)

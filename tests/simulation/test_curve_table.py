@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.worlds import journals
 from tests.worlds.records import SMALL, NoMirror, finish, make, of
 from tune_rh.errors import PlanError
 from tune_rh.record.events import Evaluated, JobEnded
@@ -374,10 +375,10 @@ def test_a_repeated_step_counts_once_and_its_second_time_not_at_all(searched: Ru
     root = tmp_path / "run"
     root.mkdir()
     (root / "plan.toml").write_text(searched.plan.read_text())
-    lines = searched.journal.read_text().splitlines(keepends=True)
+    lines = journals.texts(searched.journal)
     at = next(i for i, line in enumerate(lines) if '"Evaluated"' in line)
     again = lines[at].replace('"train_s":', '"train_s":1000').replace('"val_loss":', '"val_loss":7')
-    (root / "journal.jsonl").write_text("".join([*lines[: at + 1], again, *lines[at + 1 :]]))
+    journals.write(root / "journal.jsonl", [*lines[: at + 1], again, *lines[at + 1 :]])
     assert same(record_of(RunPaths(root)), record_of(searched))
 
 

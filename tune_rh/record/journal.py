@@ -1,25 +1,32 @@
 """One run on disk: the only place that knows file names, and the only writer of the journal.
 
-The journal is append-only; each line is flushed to the disk before anything acts on it. Reading drops a torn last
-line with a warning (a process died while writing it, or is writing it) and refuses a bad line anywhere else.
+The journal is append-only; each line is flushed to the disk before anything acts on it. A line carries its number and
+a checksum over itself and all lines before it. Reading drops a torn last line with a warning (a process died while
+writing it, or is writing it) and refuses anything else that is not what was written.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
+import re
 import socket
+import struct
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
+from typing import IO
 
-from tune_rh.errors import JournalCorrupt, RunLocked, storage_full
+from tune_rh.errors import JournalCorrupt, RunLocked, storage
 from tune_rh.record.events import KINDS, Event, MemberId, decode, encode
 
-JOURNAL_SCHEMA = 3
+JOURNAL_SCHEMA = 4
 
 
 class RunPaths:
@@ -33,6 +40,7 @@ class RunPaths:
         self.study = root / "study.db"  # of Optuna; made again from the journal if it is lost
         self.lock = root / "lock"  # held by the one process that writes the run
         self.stop_request = root / "stop-requested"  # workers that see it hand their member back at the next step
+        self.members = root / "members"
         self.ray = root / "ray"  # Ray Tune's own files
         self.best = root / "best"  # the exported best candidate
         self.tensorboard = root / "tensorboard"
@@ -40,34 +48,109 @@ class RunPaths:
 
     def member(self, member: MemberId | str) -> Path:
         """The folder of one member (`trainables.worker.folder` writes it)."""
-        return self.root / "members" / str(member)
+        return self.members / str(member)
+
+
+class Chain:
+    """Seals the lines of a journal one after another, and checks that lines are sealed so.
+
+    A line is the event's own JSON with ``seq`` and ``checksum`` before it. The checksum covers the one before, so that
+    a line which is changed, removed, repeated, moved or taken from another run does not fit.
+    """
+
+    _LINE = re.compile(rb'\{"seq":(\d{1,18}),"checksum":"([0-9a-f]{16})",(.+)\}\n', re.DOTALL)
+
+    def __init__(self, seq: int = 0, checksum: bytes = b"") -> None:
+        self.seq = seq
+        self._checksum = checksum
+
+    @classmethod
+    def after(cls, line: bytes) -> Chain:
+        """The chain as it goes on after the last line of a journal that was read; empty: from the start."""
+        seq, checksum, _ = cls._parts(line) if line else (0, b"", b"")
+        return cls(seq, checksum)
+
+    def seal(self, event: str) -> bytes:
+        """The line of the next event, given as `encode` writes it; with its newline."""
+        fields = event[1:-1].encode()
+        self._step(fields)
+        return b'{"seq":%d,"checksum":"%s",%s}\n' % (self.seq, self._checksum, fields)
+
+    def open(self, line: bytes) -> bytes:
+        """The JSON of the event in the next line; raises ValueError if that line was never written here."""
+        seq, checksum, fields = self._parts(line)
+        if seq != self.seq + 1:
+            raise ValueError(f"numbered {seq}, where {self.seq + 1} follows: lines are missing, repeated or moved")
+        self._step(fields)
+        if checksum != self._checksum:
+            raise ValueError("does not fit its checksum")
+        return b"{%s}" % fields
+
+    @classmethod
+    def _parts(cls, line: bytes) -> tuple[int, bytes, bytes]:
+        parts = cls._LINE.fullmatch(line)
+        if parts is None:
+            raise ValueError("no line of a journal: seq, checksum and the event")
+        seq, checksum, fields = parts.groups()
+        return int(seq), checksum, fields
+
+    def _step(self, fields: bytes) -> None:
+        self.seq += 1
+        covered = b"%s %d %s" % (self._checksum, self.seq, fields)
+        self._checksum = hashlib.sha256(covered).hexdigest()[:16].encode()
 
 
 class Journal:
-    """Appends events, one fsynced line each."""
+    """Appends events, one fsynced line each, to a journal that is whole (`read` repairs one)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         # Unbuffered, so that a failed write leaves nothing behind that a later one would flush.
         self._file = path.open("ab", buffering=0)
+        content = path.read_bytes()
+        self._chain = Chain.after(content[content.rfind(b"\n", 0, -1) + 1 :])
+        self._size = len(content)
+        self._is_torn = False
+
+    @property
+    def num_events(self) -> int:
+        """How many events it holds."""
+        return self._chain.seq
 
     def append(self, event: Event) -> None:
-        """Write ``event`` so that it survives a power cut; raises `StorageFull` and leaves no half line behind."""
-        line = encode(event).encode() + b"\n"
-        size = os.fstat(self._file.fileno()).st_size
-        with storage_full(self._path, "resume the run"):
+        """Write ``event`` so that it survives a power cut.
+
+        Raises:
+            StorageError: it cannot be written; no half line is left behind.
+            RunLocked: another process has written to the journal.
+        """
+        chain = copy(self._chain)
+        line = chain.seal(encode(event))
+        with storage(self._path, "resume the run"):
+            if self._is_torn:
+                self._cut()
+            if os.fstat(self._file.fileno()).st_size != self._size:
+                raise RunLocked(f"{self._path}: another process is writing it; this one stops before it writes more")
             try:
                 written = self._file.write(line)
                 if written < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._file.fileno())
             except OSError:
-                os.truncate(self._path, size)
+                self._is_torn = True
+                self._cut()
                 raise
+        self._chain = chain
+        self._size += len(line)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _cut(self) -> None:
+        """Take back what a failed write has left. Until that succeeds nothing more is written: it would be damage."""
+        os.ftruncate(self._file.fileno(), self._size)
+        self._is_torn = False
 
 
 def read(path: Path, *, repair: bool = False, tolerant: bool = False) -> Iterator[Event]:
@@ -79,37 +162,46 @@ def read(path: Path, *, repair: bool = False, tolerant: bool = False) -> Iterato
         tolerant: pass over kinds of events that are not known here, with one warning; for those who only look.
 
     Raises:
-        JournalCorrupt: a line before the last cannot be read.
+        JournalCorrupt: a whole line is not what was written.
     """
     if not path.exists():
         return
     position = 0
     unknown: set[str] = set()
-    with path.open("rb") as file:
-        lines = file.readlines()
+    chain, lines = Chain(), _lines(path)
     for number, line in enumerate(lines, start=1):
-        try:
-            if not line.endswith(b"\n"):
-                raise ValueError("no newline at its end")
-            event = decode(line)
-        except ValueError as error:
-            if tolerant and (kind := _unknown_kind(line)):
-                unknown.add(kind)
-                continue
-            if number < len(lines):
-                raise JournalCorrupt(
-                    f"{path}, line {number} of {len(lines)}: {error}. The journal was changed by something else; "
-                    "restore it from a copy, or start a new run"
-                ) from error
+        if number == len(lines) and _is_torn(line):
             warnings.warn(f"{path}: dropped a torn last line ({len(line)} bytes)", stacklevel=2)
             if repair:
                 os.truncate(path, position)
             break
         position += len(line)
+        fields = b""
+        try:
+            fields = chain.open(line)
+            event = decode(fields)
+        except ValueError as error:
+            if tolerant and (kind := _unknown_kind(fields)):
+                unknown.add(kind)
+                continue
+            raise JournalCorrupt(
+                f"{path}, line {number} of {len(lines)}: {error}. The journal was changed by something else; "
+                "restore it from a copy, or start a new run"
+            ) from error
         yield event
     if unknown:
         kinds = ", ".join(sorted(unknown))
         warnings.warn(f"{path}: passed over events that this version does not know: {kinds}", stacklevel=2)
+
+
+def _lines(path: Path) -> list[bytes]:
+    with path.open("rb") as file:
+        return file.readlines()
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a last line was cut off while it was written, or holds what a power cut left of a page: zeros."""
+    return not line.endswith(b"\n") or b"\0" in line
 
 
 def _unknown_kind(line: bytes) -> str | None:
@@ -123,19 +215,28 @@ def _unknown_kind(line: bytes) -> str | None:
 
 @contextmanager
 def locked(paths: RunPaths) -> Iterator[None]:
-    """Be the one writer of a run while the block runs: an flock that the kernel releases even after kill -9."""
-    with paths.lock.open("a+") as file:
+    """Be the one writer of a run while the block runs: a lock that the kernel releases even after kill -9."""
+    with paths.lock.open("a+b", buffering=0) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take_lock(file)
         except OSError as error:
-            file.seek(0)
-            raise RunLocked(
-                f"{paths.root}: another process is writing this run ({file.read().strip() or 'unknown'}). "
-                "Wait for it to end or stop it with Ctrl-C there"
-            ) from error
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        file.flush()
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                file.seek(0)
+                raise RunLocked(
+                    f"{paths.root}: another process is writing this run "
+                    f"({file.read().decode(errors='replace').strip() or 'unknown'}). "
+                    "Wait for it to end or stop it with Ctrl-C there"
+                ) from error
+            if error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(
+                f"{paths.root}: this file system has no locks ({error.strerror}), so nothing keeps a second process "
+                "from this run: start one at a time",
+                stacklevel=4,
+            )
+        with suppress(OSError):  # who holds the lock is a help, not the lock
+            file.truncate(0)
+            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         yield
 
 
@@ -143,9 +244,35 @@ def is_locked(paths: RunPaths) -> bool:
     """Whether some process is writing the run right now; leaves no trace, and works where nothing can be written."""
     try:
         with paths.lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return _is_lock_held(file)
     except OSError:
         return False  # never locked, or on a file system without locks
-    return False
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+if sys.platform == "linux":
+    # A lock of the open file, as flock's is, and other than flock's it can be asked for without being taken: who only
+    # looks must not refuse the run to a writer that starts at that moment.
+
+    def _take_lock(file: IO[bytes]) -> None:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
+
+    def _is_lock_held(file: IO[bytes]) -> bool:
+        answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
+        return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
+
+    def _whole_file(kind: int) -> bytes:
+        return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)  # struct flock
+
+else:
+
+    def _take_lock(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _is_lock_held(file: IO[bytes]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

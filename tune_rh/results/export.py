@@ -26,7 +26,7 @@ from trainables.spelling import for_toml
 from trainables.trust import signature
 from trainables.worker import checkpoint
 from trainables.worker.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
-from tune_rh.errors import ExportError, storage_full
+from tune_rh.errors import ExportError, storage
 from tune_rh.record.events import MemberId
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
@@ -61,7 +61,7 @@ def export(
         raise ExportError(f"{checkpoints}: the best checkpoint of {member} is not there")
     added = history.candidates[chosen.candidate].added
     checkpoint.load(best, config_digest=added.config_digest)  # digests are checked before anything is copied
-    with storage_full(out, "export again"), new_folder(out) as folder:
+    with storage(out, "export again"), new_folder(out) as folder:
         _fill(folder, paths, history, chosen, member, best, baselines, tuple(companions))
         for name, source in companions.items():
             shutil.copyfile(source, folder / name)

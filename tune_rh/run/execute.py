@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import threading
 import warnings
@@ -20,9 +19,10 @@ from typing import Any, Literal, Protocol
 
 from trainables.api import Family, Progress
 from trainables.errors import DataMissing
+from trainables.files import make_folder, remove_folder
 from trainables.registry import get_family
 from tune_rh.decide.scheduler import Finish, scheduler_of
-from tune_rh.errors import PlanError, PreflightRefused
+from tune_rh.errors import PlanError, PreflightRefused, storage
 from tune_rh.plan.cost import expected
 from tune_rh.plan.schema import Plan
 from tune_rh.preflight.environment import Env, survey
@@ -123,7 +123,7 @@ def launch(
     for warning in preflight.check_plan(plan):
         audience.say(f"warning: {warning}")
     try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(runs_dir.absolute())
     except OSError as error:
         raise PlanError(f"--runs-dir {runs_dir}: cannot be made ({error.strerror})") from error
     found = preflight.check_machine(plan, place.survey(plan, runs_dir), strict=precautions.strict)
@@ -137,7 +137,7 @@ def launch(
         return paths, execute(paths, place, audience, conclude, precautions)
     except PreflightRefused:
         # What a cluster can give is known once it is joined; a run in which nothing began would only be in the way.
-        shutil.rmtree(paths.root)
+        remove_folder(paths.root)
         raise
 
 
@@ -154,8 +154,10 @@ def execute(
     Raises:
         PreflightRefused: it cannot or should not run here, or go on here.
         PlanError: ``overrides`` change what may not change once a run has begun.
+        StorageError: the disk is full or the file system failed.
     """
-    with locked(paths):
+    with storage(paths.root, "resume the run"), locked(paths):
+        runs.clear_strays(paths)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             run = open_run(paths, place.data_dir)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from typing import Protocol
 
 from trainables.worker.job import MemberJob
 from tune_rh.decide.scheduler import RunMember
-from tune_rh.errors import StorageFull
+from tune_rh.errors import FULL, storage_error, storage_problem
 from tune_rh.record.events import Event, MemberId, SessionEnded
 from tune_rh.run.family_source import family_source
 from tune_rh.run.runs import OpenRun
@@ -33,16 +34,21 @@ def start_session(run: OpenRun, *, runner: str, slots: int) -> Session:
     """A session that writes the run's journal and keeps its study.db; closing it closes the journal."""
     paths = run.paths
     paths.stop_request.unlink(missing_ok=True)
+
+    def ask_workers() -> None:
+        with suppress(OSError):  # without the file a worker hands its member back at its next report
+            paths.stop_request.touch()
+
     mirror = StudyMirror(paths.study, run.plan.name, run.history)
 
     def sink(event: Event) -> None:
         run.journal.append(event)
         if isinstance(event, SessionEnded):
             run.journal.close()
-            paths.stop_request.unlink(missing_ok=True)
+            with suppress(OSError):  # the next session removes it first
+                paths.stop_request.unlink(missing_ok=True)
 
     source = family_source(run.plan)
-    ask_workers = paths.stop_request.touch
     session = Session(
         run.plan, run.history, sink, source, time.time, runner=runner, slots=slots, tell_workers=ask_workers
     )
@@ -81,17 +87,16 @@ def member_job(run: OpenRun, job: RunMember) -> MemberJob:
 
 
 def record_failure(run: OpenRun, session: Session, member: MemberId, error: str) -> None:
-    """Record a job that was given up after its retries.
+    """Record a job that was given up after its retries; ``error`` is its traceback.
 
     Raises:
-        StorageFull: the disk is, which is no fault of the member: it is interrupted.
+        StorageError: the storage failed, which is no fault of the member: it is interrupted.
     """
-    free = shutil.disk_usage(run.paths.root).free
-    if free >= _MIN_FREE_BYTES:
+    problem = storage_problem(error)
+    if problem is None and shutil.disk_usage(run.paths.root).free < _MIN_FREE_BYTES:
+        problem = FULL  # not every library says why it could not write
+    if problem is None:
         session.on_failure(member, error)
         return
-    session.on_interruption(member, "disk full")
-    raise StorageFull(
-        f"{run.paths.root}: the disk is full ({free // 2**20} MiB free), and {member} could not save. "
-        "Nothing that was recorded is lost. Free some space, then resume the run"
-    )
+    session.on_interruption(member, problem)
+    raise storage_error(run.paths.root, f"{member} could not go on: {problem}", "resume the run")

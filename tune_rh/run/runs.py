@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from trainables.api import Accompanied, DataSource, Family
 from trainables.config import canonical_digest
-from trainables.files import write_atomic
+from trainables.files import new_folder, remove_folder, sweep, write_atomic
 from trainables.registry import get_family, resolve
 from trainables.trust import signature
-from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, RunNotFound, storage_full
+from trainables.worker import checkpoint
+from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, RunNotFound, storage
 from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import load_frozen, load_plan
 from tune_rh.plan.schema import Plan
 from tune_rh.record import provenance
-from tune_rh.record.events import RunCreated
+from tune_rh.record.events import RunCreated, encode
 from tune_rh.record.history import History
-from tune_rh.record.journal import JOURNAL_SCHEMA, Journal, RunPaths, read
+from tune_rh.record.journal import JOURNAL_SCHEMA, Chain, Journal, RunPaths, read
 
 
 def default_data_dir() -> Path:
@@ -62,7 +67,7 @@ class OpenRun:
 
 
 def create(plan: Plan, root: Path, data_dir: Path) -> RunPaths:
-    """Freeze ``plan`` into the new folder ``root``.
+    """Freeze ``plan`` into the new folder ``root``, which is there with its first event or not at all.
 
     Raises:
         RunExists: ``root`` is there already.
@@ -70,30 +75,60 @@ def create(plan: Plan, root: Path, data_dir: Path) -> RunPaths:
     """
     check_free(root)
     facts = _facts(plan, data_dir)
-    paths = RunPaths(root)
-    root.mkdir(parents=True)
-    for folder in (paths.root / "members", paths.ray):
-        folder.mkdir()
     data = {"name": dataset(plan), "sha256": facts.data_digest, "folder": str(data_dir)}
-    with storage_full(root, "remove this folder and start again"):
-        write_atomic(paths.plan, plan.toml())
-        facts_of_making = provenance.collect(data)
-        if plan.from_outside:
-            facts_of_making["signature"] = signature(plan.from_outside)
-        write_atomic(paths.provenance, json.dumps(facts_of_making, indent=1))
-    journal = Journal(paths.journal)
-    journal.append(facts)
-    journal.close()
-    return paths
+    facts_of_making = provenance.collect(data)
+    if plan.from_outside:
+        facts_of_making["signature"] = signature(plan.from_outside)
+    with storage(root, "start again"):
+        if root.exists():
+            remove_folder(root)
+        try:
+            with new_folder(root) as folder:
+                _fill(RunPaths(folder), plan, facts, facts_of_making)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                check_free(root)  # another process was quicker
+            raise
+    sweep(root.parent, glob.escape(root.name))
+    return RunPaths(root)
+
+
+def _fill(paths: RunPaths, plan: Plan, facts: RunCreated, facts_of_making: Mapping[str, Any]) -> None:
+    for folder in (paths.members, paths.ray):
+        folder.mkdir()
+    write_atomic(paths.plan, plan.toml())
+    write_atomic(paths.provenance, json.dumps(facts_of_making, indent=1))
+    write_atomic(paths.journal, Chain().seal(encode(facts)))
 
 
 def check_free(root: Path) -> None:
-    """Raise `RunExists` if something is at ``root``."""
-    if root.exists():
-        raise RunExists(
-            f"run {root.name!r} exists in {root.parent}: go on with `{resume_command(RunPaths(root))}`, "
-            "or choose another name with --name"
-        )
+    """Raise `RunExists` if something is at ``root``, other than a folder of a run in which nothing began."""
+    if not os.path.lexists(root) or _nothing_began(root):
+        return
+    if root.is_dir() and not (root / "journal.jsonl").exists():
+        raise RunExists(f"{root}: is there, and holds no run; choose another name with --name")
+    raise RunExists(
+        f"run {root.name!r} exists in {root.parent}: go on with `{resume_command(RunPaths(root))}`, "
+        "or choose another name with --name"
+    )
+
+
+def _nothing_began(root: Path) -> bool:
+    """Whether ``root`` is empty, or holds nothing but what a run has before the first line of its journal."""
+    paths = RunPaths(root)
+    if not root.is_dir() or root.is_symlink():
+        return False
+    if not set(root.iterdir()) <= {paths.plan, paths.provenance, paths.journal, paths.lock, paths.members, paths.ray}:
+        return False
+    if any(folder.is_dir() and any(folder.iterdir()) for folder in (paths.members, paths.ray)):
+        return False
+    return not paths.journal.is_file() or b"\n" not in paths.journal.read_bytes()
+
+
+def clear_strays(paths: RunPaths) -> None:
+    """Remove what killed processes left half-made in the run, and `create` beside it; for who holds the lock."""
+    for folder in (paths.root, paths.report, *paths.members.glob("*"), *paths.members.glob("*/checkpoints")):
+        sweep(folder)
 
 
 def find(name: str, runs_dir: Path) -> RunPaths:
@@ -101,7 +136,7 @@ def find(name: str, runs_dir: Path) -> RunPaths:
     for root in (runs_dir / name, Path(name)):
         if (root / "journal.jsonl").is_file():
             return RunPaths(root.absolute())
-    known = sorted(p.parent.name for p in runs_dir.glob("*/journal.jsonl"))
+    known = sorted(p.parent.name for p in runs_dir.glob("[!.]*/journal.jsonl"))
     raise RunNotFound(f"run {name!r}: not found in {runs_dir}; there: {', '.join(known) or 'none'}")
 
 
@@ -158,7 +193,30 @@ def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:
     ]
     if differing:
         raise RunMismatch(f"run {paths.root.name!r} cannot go on as it was:\n  " + "\n  ".join(differing))
+    _set_aside_unknown(paths, history)
     return OpenRun(paths, plan, history, Journal(paths.journal), data_dir)
+
+
+def _set_aside_unknown(paths: RunPaths, history: History) -> None:
+    """Set aside checkpoints that the journal cannot have led to: it has lost lines, and they are trained again.
+
+    A worker may be ahead of the journal by the one report that it saved and that was not heard.
+    """
+    every, lost = history.plan.eval_every, []
+    heard = {str(m.id): m.step for c in history.candidates.values() for m in c.members.values()}
+    for folder in sorted(paths.members.glob("*/checkpoints")):
+        name = folder.parent.name
+        step = heard.get(name, -every)
+        steps = checkpoint.set_aside_after(folder, step - step % every + every)
+        if steps:
+            lost.append(f"{name} stood at step {max(steps)}; the journal has it at {max(step, 0)}")
+    if lost:
+        warnings.warn(
+            f"{paths.journal}: is behind the checkpoints of {len(lost)} members, so it has lost lines ({lost[0]}"
+            f"{'; ...' if len(lost) > 1 else ''}). What it does not know is trained again; those checkpoints are kept "
+            "as ahead-*",
+            stacklevel=2,
+        )
 
 
 def dataset(plan: Plan) -> str:

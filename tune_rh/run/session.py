@@ -130,7 +130,9 @@ class Session:
             return False
         verdict = self._scheduler.verdict(self.history, member)
         if isinstance(verdict, Continue):
-            return True
+            if self._stopping:
+                self._end(member, "interrupted", "stop requested")
+            return not self._stopping
         # The job ends before the next is asked for: only then has the member arrived at its gate, and may start again.
         self._end(member, "parked" if isinstance(verdict, Park) else verdict.outcome, verdict.reason)
         return self._goes_on(member)

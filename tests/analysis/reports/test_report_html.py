@@ -21,6 +21,7 @@ from analysis.stats.interval import Interval
 from tests.analysis.reports.report_files import tokens
 from tests.analysis.run_folders import simulate, write_page, write_run
 from tests.decide.test_policy_required import search as required
+from tests.worlds import journals
 from tests.worlds import records as on_disk
 from tests.worlds.plans import plan
 from tune_rh.errors import JournalCorrupt
@@ -211,7 +212,7 @@ def test_candidates_can_be_sorted_by_numbers(tmp_path: Path) -> None:
 
 def cut(folder: Path, keep: Callable[[list[str]], list[str]], torn: str = "") -> None:
     journal = folder / "journal.jsonl"
-    journal.write_text("".join(f"{line}\n" for line in keep(journal.read_text().splitlines())) + torn)
+    journals.write(journal, keep(journals.texts(journal)), torn)
 
 
 @pytest.mark.parametrize("num", [0, 1, 20, 45])

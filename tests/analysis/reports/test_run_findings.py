@@ -25,6 +25,7 @@ from tests.analysis.reports.report_files import tokens
 from tests.analysis.reports.test_report_html import Page
 from tests.analysis.run_folders import simulate
 from tests.analysis.shared_moe.moe_folders import CONTROL, LARGER, SMALLER, aux, moe_run, told
+from tests.worlds import journals
 from tests.worlds.scripted import curve
 from tune_rh.api import load
 from tune_rh.cli import conclude as conclusions
@@ -182,8 +183,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 def untested(paths: RunPaths) -> None:
     """Nobody has reached the last stage any more."""
-    lines = [line for line in paths.journal.read_text().splitlines(keepends=True) if '"Tested"' not in line]
-    paths.journal.write_text("".join(lines))
+    journals.write(paths.journal, [text for text in journals.texts(paths.journal) if '"Tested"' not in text])
 
 
 def test_a_question_about_the_run_opens_no_model_and_is_not_kept(shell: Shell, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from analysis.search.matched_steps import matched_steps
 from analysis.search.seed_variance import seed_variance
 from analysis.view import Run
 from tests.analysis.run_folders import read_run, simulate, write_run
+from tests.worlds import journals
 from tests.worlds.plans import plan
 from tests.worlds.scripted import Metrics, Simulation, curve
 from tune_rh.record import ranking
@@ -174,19 +175,18 @@ def test_an_audit_shows_who_would_have_won(tmp_path: Path) -> None:
 
     done = Simulation(of, metrics).run()
     folder = write_run(tmp_path / "run", of, [e for e in done.events if not isinstance(e, SessionEnded)])
-    with (folder / "journal.jsonl").open("a") as file:
-        for name in ("c0004", "c0005"):
-            index = int(name[1:])
-            member = {"member": f"{name}-s7"}
-            promoted = {"candidate": name, "gate": 0, "reason": "audit", "score": 9.0, "rank": 5, "num_scored": 6}
-            report = {"step": 60, "metrics": metrics(index, 7, 60), "train_s": 1.0, "eval_s": 0.0, "diverged": False}
-            for event in (
-                {"event": "Promoted", **promoted},
-                {"event": "JobStarted", **member, "stage": 1, "until_step": 60, "at_s": 0.0, "purpose": "train"},
-                {"event": "Evaluated", **member, **report},
-                {"event": "JobEnded", **member, "outcome": "completed", "reason": "", "at_s": 0.0},
-            ):
-                file.write(json.dumps(event) + "\n")
+    for name in ("c0004", "c0005"):
+        index = int(name[1:])
+        member = {"member": f"{name}-s7"}
+        promoted = {"candidate": name, "gate": 0, "reason": "audit", "score": 9.0, "rank": 5, "num_scored": 6}
+        report = {"step": 60, "metrics": metrics(index, 7, 60), "train_s": 1.0, "eval_s": 0.0, "diverged": False}
+        more: list[dict[str, Any]] = [
+            {"event": "Promoted", **promoted},
+            {"event": "JobStarted", **member, "stage": 1, "until_step": 60, "at_s": 0.0, "purpose": "train"},
+            {"event": "Evaluated", **member, **report},
+            {"event": "JobEnded", **member, "outcome": "completed", "reason": "", "at_s": 0.0},
+        ]
+        journals.extend(folder / "journal.jsonl", map(json.dumps, more))
     audit = gate_regret(read_run(folder)).audit
     assert audit is not None
     assert (audit.audited, audit.better) == (("c0004", "c0005"), ("c0005",))
