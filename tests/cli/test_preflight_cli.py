@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -102,9 +103,11 @@ def test_what_lies_in_the_place_of_the_run_is_said(
     preflight: Callable[..., tuple[int, str]], tmp_path: Path, copy_run: Callable[[Path], Path]
 ) -> None:
     (tmp_path / "runs" / "scripted").mkdir(parents=True)
+    assert preflight(fields(num_candidates=3))[0] == 0  # nothing began in it
+    (tmp_path / "runs" / "scripted" / "notes.txt").touch()
     code, said = preflight(fields(num_candidates=3))
     assert (code, listed(said)) == (3, ["refused: P40"])
-    (tmp_path / "runs" / "scripted").rmdir()
+    shutil.rmtree(tmp_path / "runs" / "scripted")
     copy_run(tmp_path / "runs")
     code, said = preflight(fields(num_candidates=3))
     assert (code, listed(said)) == (3, ["refused: P41"])

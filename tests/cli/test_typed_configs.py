@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from tests.worlds import plans
+from tests.worlds import journals, plans
 from tests.worlds.typed import FAMILY
 from trainables.registry import build_config
 from trainables.spelling import equal, read_config, spelt
@@ -88,7 +88,7 @@ def test_a_candidate_that_is_another_config_now_is_refused(
     journal = tmp_path / "scripted" / "journal.jsonl"
     digest = build_config(FAMILY, preset="unclipped").digest()
     assert digest in journal.read_text()
-    journal.write_text(journal.read_text().replace(digest, "0" * 64))
+    journals.write(journal, [text.replace(digest, "0" * 64) for text in journals.texts(journal)])
     with pytest.raises(PlanError, match=r"scripted/c0001: is read as another config .* recorded 000000000000"):
         given("scripted/c0001", None, tmp_path)
 

@@ -18,6 +18,7 @@ from analysis.spacing_mdn import baselines
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.run_folders import read_run
 from tests.worlds import records as on_disk
+from trainables.config import canonical_digest
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, UnknownFamily
 from trainables.spacing_mdn import task as task_module
 from trainables.spacing_mdn.data.source import SpacingData
@@ -88,6 +89,12 @@ def test_a_checkpoint_is_the_model_that_was_saved(saved: tuple[Path, Mapping[str
     assert subject.data_dir.is_absolute()
 
 
+def write_index(folder: Path, facts: dict[str, Any]) -> None:
+    """Write the index of a checkpoint, with the digest that belongs to it."""
+    content = {key: value for key, value in facts.items() if key != "digest"}
+    (folder / checkpoint.INDEX).write_text(json.dumps({**content, "digest": canonical_digest(content)}))
+
+
 def test_what_does_not_fit_says_what_and_where(saved: tuple[Path, Mapping[str, Any]]) -> None:
     folder, config = saved
     with pytest.raises(CheckpointMismatch, match=r"is of family 'spacing_mdn', not 'tests.worlds.family:FAMILY'"):
@@ -99,13 +106,13 @@ def test_what_does_not_fit_says_what_and_where(saved: tuple[Path, Mapping[str, A
     with pytest.raises(CheckpointCorrupt, match="cannot be read"):
         opened(folder.with_name("nowhere"), config)
     index = json.loads((folder / checkpoint.INDEX).read_text())
-    (folder / checkpoint.INDEX).write_text(json.dumps({**index, "schema": 99}))
+    write_index(folder, {**index, "schema": 99})
     with pytest.raises(CheckpointMismatch, match="schema 99"):
         opened(folder, config)
-    (folder / checkpoint.INDEX).write_text(json.dumps({**index, "family": "unheard-of"}))
+    write_index(folder, {**index, "family": "unheard-of"})
     with pytest.raises(UnknownFamily, match="unheard-of"):
         opened(folder, config, "unheard-of")
-    (folder / checkpoint.INDEX).write_text(json.dumps(index))
+    write_index(folder, index)
     with (folder / checkpoint.WEIGHTS).open("ab") as file:
         file.write(b"x")
     with pytest.raises(CheckpointCorrupt, match="digest"):
