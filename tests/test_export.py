@@ -17,12 +17,13 @@ from trainables.errors import CheckpointCorrupt
 from trainables.spacing_mdn import task as task_module
 from trainables.spacing_mdn.data.source import BLOCK, Part, SpacingData
 from trainables.worker import exported
-from tune_rh.errors import ExportError
+from tune_rh.errors import ExportError, PlanError
 from tune_rh.plan.file import resolve_plan
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.ranking import ranking
 from tune_rh.results.export import export
 from tune_rh.run import runs
+from tune_rh.run.given import given
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.run.runner import start_session
 
@@ -126,6 +127,17 @@ def test_a_changed_export_is_refused(finished: tuple[runs.OpenRun, Path], name: 
     path.write_bytes(content.replace(b"lr = ", b"lr = 1") if name == "config.toml" else content[:-1] + b"\x01")
     with pytest.raises(CheckpointCorrupt):
         trainables.load(folder / "out")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"schema": 1, "family": ["shared_moe"]}'])
+def test_an_index_that_is_none_is_refused(finished: tuple[runs.OpenRun, Path], content: str) -> None:
+    run, folder = finished
+    export(run.paths, run.history, folder / "out")
+    (folder / "out" / "export.json").write_text(content)
+    with pytest.raises(CheckpointCorrupt, match=r"out: is no exported config of this version"):
+        trainables.load(folder / "out")
+    with pytest.raises(PlanError, match=r"out: is no exported config of this version"):
+        given(str(folder / "out"), None, folder)
 
 
 def test_a_corrupt_checkpoint_is_not_exported_and_leaves_no_folder(finished: tuple[runs.OpenRun, Path]) -> None:

@@ -6,8 +6,6 @@ digests. The optimiser's state is left where it is.
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,12 +93,10 @@ def open_member(run: Run, member: str, data_dir: str | Path, device: str = "cpu"
 
 def open_export(folder: str | Path, data_dir: str | Path, device: str = "cpu") -> Subject:
     """The model that ``tune-rh export`` wrote; raises as `open_checkpoint`."""
-    path = Path(folder)
-    weights = exported.load(path).state_dict()  # checks every file that is read below
-    index = json.loads((path / exported.INDEX).read_text())
-    fields = tomllib.loads((path / exported.CONFIG).read_text())
-    built = _config(path, index["family"], fields)
-    return _subject(index["member"], index["family"], built, index["seed"], weights, data_dir, device, path)
+    found = exported.read(folder)
+    index, weights = found.index, exported.weights(found)
+    member, family, seed = index["member"], index["family"], index["seed"]
+    return _subject(member, family, found.config, seed, weights, data_dir, device, found.folder)
 
 
 def _config(path: Path, family: str, fields: Mapping[str, Any]) -> Any:

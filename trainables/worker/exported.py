@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ from trainables.trust import trust_signed
 
 EXPORT_SCHEMA = 1
 WEIGHTS, CONFIG, INDEX, CARD = "model.safetensors", "config.toml", "export.json", "README.md"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exported folder says of itself: its index, and its config as it is written and as its family built it."""
+
+    folder: Path
+    index: Mapping[str, Any]
+    fields: dict[str, Any]
+    config: Any
 
 
 def load(folder: str | Path, trust: str | None = None) -> Any:
@@ -33,10 +44,9 @@ def load(folder: str | Path, trust: str | None = None) -> Any:
         CheckpointCorrupt: a file is missing or its digest differs.
         Untrusted: the export names a family from outside.
     """
-    path = Path(folder)
-    index, config = _read(path, trust)
-    model = resolve(get_family(index["family"]).model)(config)
-    model.load_state_dict(_weights(path))
+    found = read(folder, trust)
+    model = resolve(get_family(found.index["family"]).model)(found.config)
+    model.load_state_dict(weights(found))
     return model.eval()
 
 
@@ -53,12 +63,12 @@ def evaluate(
     """
     import torch
 
-    path = Path(folder)
-    index, config = _read(path, trust)
+    found = read(folder, trust)
+    index = found.index
     task = resolve(get_family(index["family"]).task)(
-        config, seed=index["seed"], device="cpu", data_dir=Path(data_dir).absolute()
+        found.config, seed=index["seed"], device="cpu", data_dir=Path(data_dir).absolute()
     )
-    task.model.load_state_dict(_weights(path))
+    task.model.load_state_dict(weights(found))
     threads = torch.get_num_threads()
     # The order of a parallel sum depends on the number of threads.
     torch.set_num_threads(index["threads"])
@@ -69,31 +79,33 @@ def evaluate(
     return metrics
 
 
-def _read(path: Path, trusted: str | None) -> tuple[dict[str, Any], Any]:
+def read(folder: str | Path, trust: str | None = None) -> Exported:
+    """Read what an exported folder says of itself; arguments and errors as for `load`, the weights left unread."""
+    path = Path(folder)
     try:
-        index = json.loads((path / INDEX).read_text())
+        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
         if index["schema"] != EXPORT_SCHEMA:
             raise CheckpointCorrupt(f"{path / INDEX}: schema {index['schema']}; this version reads {EXPORT_SCHEMA}")
-        if trusted is not None:
-            trust_module(trusted)
+        if trust is not None:
+            trust_module(trust)
         trust_signed((index["family"],), index.get("signature"))
-        config = build_config(
-            get_family(index["family"]), written=[tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))]
-        )
-    except (OSError, ValueError, KeyError) as error:
+        fields = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
+        config = build_config(get_family(index["family"]), written=[fields])
+        recorded = index["config_digest"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointCorrupt(f"{path}: is no exported config of this version ({error})") from error
-    if config.digest() != index["config_digest"]:
-        raise CheckpointCorrupt(f"{path / CONFIG}: was changed: digest {config.digest()}, not {index['config_digest']}")
-    return index, config
+    if config.digest() != recorded:
+        raise CheckpointCorrupt(f"{path / CONFIG}: was changed: digest {config.digest()}, not {recorded}")
+    return Exported(path, index, fields, config)
 
 
-def _weights(path: Path) -> Any:
+def weights(export: Exported) -> Mapping[str, Any]:
+    """The weights by name; raises `CheckpointCorrupt` if they are not those that were exported."""
     import hashlib
 
     from safetensors.torch import load as load_bytes
 
-    data = (path / WEIGHTS).read_bytes()
-    expected = json.loads((path / INDEX).read_text())["weights_sha256"]
+    data, expected = (export.folder / WEIGHTS).read_bytes(), export.index["weights_sha256"]
     if hashlib.sha256(data).hexdigest() != expected:
-        raise CheckpointCorrupt(f"{path / WEIGHTS}: digest differs from {expected}; export again")
+        raise CheckpointCorrupt(f"{export.folder / WEIGHTS}: digest differs from {expected}; export again")
     return load_bytes(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trainables.errors import CheckpointCorrupt
 from trainables.registry import FAMILIES, build_config, get_family, resolve
-from trainables.trust import check_trusted, trust, trust_signed
-from trainables.worker.exported import CONFIG, INDEX
+from trainables.trust import trust
+from trainables.worker import exported
+from trainables.worker.exported import INDEX
 from tune_rh.errors import PlanError
 from tune_rh.plan.file import explain
 from tune_rh.plan.schema import Variant
@@ -76,14 +77,10 @@ def given(text: str, family: str | None, runs_dir: Path) -> Given:
 
 def _exported(path: Path) -> Given:
     try:
-        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
-        trust_signed((index["family"],), index.get("signature"))
-        check_trusted((index["family"],) if ":" in index["family"] else ())
-        fields = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
-        made = Given(index["family"], path.resolve().name, Variant(fields=fields))
-        return _checked(made, str(path), index["config_digest"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PlanError(f"{path}: is no sound export: {error!r}") from error
+        found = exported.read(path)
+    except CheckpointCorrupt as error:
+        raise PlanError(str(error)) from error
+    return Given(found.index["family"], path.resolve().name, Variant(fields=found.fields))
 
 
 def _from_file(path: Path, family: str | None) -> Given:
@@ -109,7 +106,6 @@ def _from_file(path: Path, family: str | None) -> Given:
 
 def _of_run(run: str, member: str, runs_dir: Path) -> Given:
     plan, history = runs.replay(runs.find(run, runs_dir))
-    check_trusted(plan.from_outside)
     name, _, seed = member.partition("-s")
     candidate = history.candidates.get(name)
     if candidate is not None and seed and int(seed) not in candidate.members:
