@@ -48,6 +48,8 @@ class Launch(TypedDict, total=False):
     address: str
     on_event: OnEvent | None
     say: Say | None
+    accept: Collection[str]
+    strict: bool
 
 
 class Run(RunTables):
@@ -265,9 +267,7 @@ def resume(
     """
     from tune_rh.run.execute import Precautions, execute
 
-    if trust is not None:
-        trust_modules(trust)
-    paths = runs.find(str(run), Path(runs_dir).absolute())
+    paths = _find(run, runs_dir, trust)
     place = _place(data_dir or runs.recorded_data_dir(paths), runner, address)
     precautions = Precautions(frozenset(accept), strict)
     execute(paths, place, _Callbacks(on_event, say), _no_conclusion, precautions, overrides)
@@ -286,9 +286,7 @@ def load(run: str | Path, runs_dir: str | Path = "runs", trust: str | None = Non
         RunNotFound: with the names there are.
         JournalCorrupt: its plan or journal are damaged.
     """
-    if trust is not None:
-        trust_modules(trust)
-    return Run(read(runs.find(str(run), Path(runs_dir).absolute())))
+    return Run(read(_find(run, runs_dir, trust)))
 
 
 def simulate(
@@ -335,6 +333,12 @@ class _Callbacks:
     def follow(self, history: History, slots: int) -> Iterator[Callable[[Event], object]]:
         on_event = self._on_event
         yield lambda event: None if on_event is None else on_event(event, history)
+
+
+def _find(run: str | Path, runs_dir: str | Path, trust: str | None) -> RunPaths:
+    if trust is not None:
+        trust_modules(trust)
+    return runs.find(str(run), Path(runs_dir).absolute())
 
 
 def _given(config: str | Path, family: str | None, launch: Launch) -> Given:

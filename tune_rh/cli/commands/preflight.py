@@ -32,12 +32,12 @@ def run(args: argparse.Namespace) -> int:
     wrong = preflight.find_in_plan(plan)
     here = preflight.find_here(plan, env, args.runs_dir.absolute(), place.data_dir, strict=precautions.strict)
     if needs := preflight.needs(plan, env):
-        console.print(needs, soft_wrap=True, markup=False)
+        console.print(needs, soft_wrap=True)
     refused = [f for f in (*wrong, *here) if f.level == "refuse" and (f in wrong or f.id not in precautions.accept)]
     for finding in sorted((*wrong, *here), key=lambda finding: finding.id):
         word = "warning" if finding.level == "warn" else "refused" if finding in refused else "accepted"
-        console.print(f"{word}: {finding}", soft_wrap=True, markup=False)
-    console.print(f"{plan.name}: {len(refused)} of {len(wrong) + len(here)} findings refuse a launch.", markup=False)
+        console.print(f"{word}: {finding}", soft_wrap=True)
+    console.print(f"{plan.name}: {len(refused)} of {len(wrong) + len(here)} findings refuse a launch.")
     if any(finding in wrong for finding in refused):
         return PlanError.exit_code
     return PreflightRefused.exit_code if refused else DONE
