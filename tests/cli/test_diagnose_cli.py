@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from analysis.diagnose.findings import from_json
+from tests.worlds.checkpoints import rewrite
 from tests.worlds.plans import plan
 from tests.worlds.records import SMALL, finish, open_search
 from tests.worlds.records import make as make_scripted
-from trainables.config import canonical_digest
 from tune_rh.cli.main import main
 from tune_rh.record.journal import RunPaths
 from tune_rh.results.export import export
@@ -117,9 +117,7 @@ def test_a_checkpoint_of_another_config_family_or_schema_is_refused(shell: Shell
     (index,) = [p for p in lone.glob("*.json") if "schema" in json.loads(p.read_text())]
     facts: dict[str, Any] = json.loads(index.read_text())
     for changes, expected in (({"family": "other"}, "is of family 'other'"), ({"schema": 99}, "schema 99")):
-        changed = {**facts, **changes}
-        changed["digest"] = canonical_digest({key: value for key, value in changed.items() if key != "digest"})
-        index.write_text(json.dumps(changed))
+        rewrite(lone, **{**facts, **changes})
         code, _, err = shell("diagnose", str(lone), "--config", "done/c0000")
         assert (code, expected in err) == (2, True), err
     code, _, err = shell("diagnose", str(tmp_path / "nowhere"), "--config", "cpu-e0")

@@ -1,6 +1,6 @@
 """Findings side by side: a row a diagnostic, a verdict a candidate over its seeds, and pictures of one seed of each.
 
-They are those that a run has on disk; verdicts are the diagnostics' own. Those about the whole run stand apart.
+The run's own findings, read from disk; verdicts are the diagnostics' own. Findings about the whole run stand apart.
 """
 
 from __future__ import annotations

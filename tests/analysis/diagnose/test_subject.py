@@ -18,7 +18,7 @@ from analysis.spacing_mdn import baselines
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.run_folders import read_run
 from tests.worlds import records as on_disk
-from trainables.config import canonical_digest
+from tests.worlds.checkpoints import rewrite
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, UnknownFamily
 from trainables.spacing_mdn import task as task_module
 from trainables.spacing_mdn.data.source import SpacingData
@@ -89,12 +89,6 @@ def test_a_checkpoint_is_the_model_that_was_saved(saved: tuple[Path, Mapping[str
     assert subject.data_dir.is_absolute()
 
 
-def write_index(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the index of a checkpoint, with the digest that belongs to it."""
-    content = {key: value for key, value in facts.items() if key != "digest"}
-    (folder / checkpoint.INDEX).write_text(json.dumps({**content, "digest": canonical_digest(content)}))
-
-
 def test_what_does_not_fit_says_what_and_where(saved: tuple[Path, Mapping[str, Any]]) -> None:
     folder, config = saved
     with pytest.raises(CheckpointMismatch, match=r"is of family 'spacing_mdn', not 'tests.worlds.family:FAMILY'"):
@@ -106,13 +100,13 @@ def test_what_does_not_fit_says_what_and_where(saved: tuple[Path, Mapping[str, A
     with pytest.raises(CheckpointCorrupt, match="cannot be read"):
         opened(folder.with_name("nowhere"), config)
     index = json.loads((folder / checkpoint.INDEX).read_text())
-    write_index(folder, {**index, "schema": 99})
+    rewrite(folder, schema=99)
     with pytest.raises(CheckpointMismatch, match="schema 99"):
         opened(folder, config)
-    write_index(folder, {**index, "family": "unheard-of"})
+    rewrite(folder, **{**index, "family": "unheard-of"})
     with pytest.raises(UnknownFamily, match="unheard-of"):
         opened(folder, config, "unheard-of")
-    write_index(folder, index)
+    rewrite(folder, **index)
     with (folder / checkpoint.WEIGHTS).open("ab") as file:
         file.write(b"x")
     with pytest.raises(CheckpointCorrupt, match="digest"):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.config import canonical_digest
+from tests.worlds.checkpoints import rewrite
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
 from trainables.worker.checkpoint import (
     INDEX,
@@ -50,12 +50,6 @@ def damage(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-
-
-def rewrite(path: Path, **changes: Any) -> None:
-    """Change an index as only this code can: with its digest."""
-    index = {**read_index(path), **changes}
-    (path / INDEX).write_text(json.dumps({**index, "digest": canonical_digest(index)}))
 
 
 def no_warning(folder: Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
