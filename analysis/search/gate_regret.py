@@ -179,24 +179,27 @@ def _gate(
 
 def _spearman(x: Sequence[float], y: Sequence[float], seed: int) -> Interval | None:
     import numpy as np
-    from scipy.stats import rankdata
 
     if len(x) < _MIN_PAIRS or len(set(x)) < 2 or len(set(y)) < 2:
         return None
-
-    def rho(values: Any) -> Any:
-        ranks = rankdata(values, axis=-1)
-        ranks -= ranks.mean(axis=-1, keepdims=True)
-        norms = np.sqrt((ranks**2).sum(axis=-1)).prod(axis=0)
-        with np.errstate(invalid="ignore"):
-            return np.clip((ranks[0] * ranks[1]).sum(axis=-1) / norms, -1.0, 1.0)
-
     pairs = np.array([x, y])
     if len(x) < _MIN_RESAMPLED:
-        return Interval(float(rho(pairs)), math.nan, math.nan)
+        return Interval(float(rank_correlation(pairs)), math.nan, math.nan)
     drawn = np.random.default_rng(seed).integers(len(x), size=(_RESAMPLES, len(x)))
-    low, high = np.nanquantile(rho(pairs[:, drawn]), [0.025, 0.975])
-    return Interval(float(rho(pairs)), float(low), float(high))
+    low, high = np.nanquantile(rank_correlation(pairs[:, drawn]), [0.025, 0.975])
+    return Interval(float(rank_correlation(pairs)), float(low), float(high))
+
+
+def rank_correlation(pairs: Any) -> Any:
+    """Spearman's along the last axis of two arrays; NaN where one of them is all ties."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    ranks = rankdata(pairs, axis=-1)
+    ranks -= ranks.mean(axis=-1, keepdims=True)
+    norms = np.sqrt((ranks**2).sum(axis=-1).prod(axis=0))
+    with np.errstate(invalid="ignore"):
+        return np.clip((ranks[0] * ranks[1]).sum(axis=-1) / norms, -1.0, 1.0)
 
 
 def _links(

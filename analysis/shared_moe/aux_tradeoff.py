@@ -29,6 +29,7 @@ import numpy as np
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown
 from analysis.search.best_so_far import BestSoFar
+from analysis.search.gate_regret import rank_correlation
 from analysis.shared_moe.finishers import (
     LOSS,
     ONE_LOOK,
@@ -44,7 +45,6 @@ from analysis.shared_moe.finishers import (
 from analysis.stats.bootstrap import interval
 from analysis.stats.interval import Interval, mean_interval
 from analysis.view import Candidate, Run
-from trainables.arrays import Array
 
 NEARLY_FREE = 0.01
 """Nats per token that the strongest coefficient may cost more than the weakest."""
@@ -207,21 +207,9 @@ def _change(points: list[_Point], values: list[dict[int, float]], seeds: list[in
 
 
 def _rank_correlation(points: list[_Point], seeds: list[int]) -> Interval:
-    ranks = _ranks(np.array([point.coefficient for point in points]))
+    coefficients = [point.coefficient for point in points]
     losses = np.array([[point.losses[seed] for point in points] for seed in seeds])
-
-    def correlation(rows: Array) -> float:
-        means = _ranks(rows.mean(axis=0))
-        return float(np.corrcoef(ranks, means)[0, 1]) if np.ptp(means) else math.nan
-
-    return interval(correlation, losses, block=1)
-
-
-def _ranks(values: Array) -> Array:
-    """Mean ranks, so that ties share one."""
-    below, ties = values[:, None] > values, values[:, None] == values
-    ranks: Array = below.sum(axis=1) + 0.5 * ties.sum(axis=1)
-    return ranks
+    return interval(lambda rows: float(rank_correlation([coefficients, rows.mean(axis=0)])), losses, block=1)
 
 
 def _values(point: _Point, control: _Point | None) -> Iterator[tuple[str, Value]]:
