@@ -172,7 +172,7 @@ def _values(row: _Priced, known: Mapping[str, Mapping[str, float]]) -> Iterator[
 
 def _sentence(cost: str, places: Mapping[str, float], rows: list[_Priced]) -> str:
     named = {row.candidate.id: name(row.candidate) for row in rows}
-    on, maybe, off = ([named[who] for who, its in places.items() if its == place] for place in (_ON, _MAYBE, _OFF))
+    on, maybe, off = ([named[one] for one in places if places[one] == place] for place in (_ON, _MAYBE, _OFF))
     text = f"On the frontier by {_NAMES[cost]}: {listed(on) if on else 'none for certain'}"
     text += f"; perhaps: {listed(maybe)}" if maybe else ""
     return text + (f"; not: {listed(off)}." if off else ".")

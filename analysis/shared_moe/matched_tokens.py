@@ -71,8 +71,8 @@ def _against(candidate: Candidate, goals: Mapping[str, Candidate]) -> Iterator[t
         yield value_of(candidate, f"seconds_to_{word}"), seconds
 
 
-def _to_goal(candidate: Candidate, whose: Candidate, clock: Clock) -> float:
-    ours, theirs = curves(candidate, clock), curves(whose, clock)
+def _to_goal(candidate: Candidate, goal: Candidate, clock: Clock) -> float:
+    ours, theirs = curves(candidate, clock), curves(goal, clock)
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return math.nan
@@ -110,8 +110,8 @@ def _against_control(there: Finished) -> list[str]:
     best = there.others[0]
     if best is there.dense or not (pair := paired(best, there.control, "tokens")):
         return []
-    whose = f"the best of {len(there.others)}, {name(best)}," if there.others[1:] else name(best)
-    return [f"Beside the control, {name(there.control)}, {whose} is {_better(pair)} ({pairs_text(len(pair.ours))})."]
+    first = f"the best of {len(there.others)}, {name(best)}," if there.others[1:] else name(best)
+    return [f"Beside the control, {name(there.control)}, {first} is {_better(pair)} ({pairs_text(len(pair.ours))})."]
 
 
 def _sooner(there: Finished, values: dict[str, Value]) -> Iterator[str]:

@@ -77,12 +77,12 @@ def _unbeaten(facts: Facts, best: Standing) -> tuple[list[str], list[str]]:
 def _best(facts: Facts, best: Standing) -> str:
     run = facts.run
     name = run.candidates[best.candidate].name
-    who = f"{best.candidate}, the control {name}" if best.entry.is_control else f"{best.candidate}: {name}"
+    title = f"{best.candidate}, the control {name}" if best.entry.is_control else f"{best.candidate}: {name}"
     beside = sum(candidate.origin == "reference" for candidate in run.candidates.values())
     num = counted(len(run.candidates) - beside, "candidate")
     among = f"{num} ({counted(beside, 'reference')} beside them)" if beside else num
     where = "" if facts.is_end else f", ahead at step {best.entry.until_step:,} (no candidate was scored at the end)"
-    text = f"{who}, of {among}{where}."
+    text = f"{title}, of {among}{where}."
     if best.entry.is_control and facts.over_second is not None:
         text += " No other candidate that was scored at that step ranks above the control."
     return text
@@ -109,13 +109,13 @@ def _how_sure(facts: Facts, best: Standing) -> str:
     leads = list(_leads(facts))
     places = facts.places
     ahead = [
-        f"{_next(who)} by {_lead_text(lead.ahead, lead.num_pairs, places)}"
-        for who, lead in leads
+        f"{_next(other)} by {_lead_text(lead.ahead, lead.num_pairs, places)}"
+        for other, lead in leads
         if lead.ahead.value > 0.0
     ]
     sentences = [f"{text}."]
     sentences += [f"{'In the mean ahead' if of_k else 'Ahead'} of {listed(ahead)}."] if ahead else []
-    sentences += [_not_ahead(facts, who, lead) for who, lead in leads if not lead.ahead.value > 0.0]
+    sentences += [_not_ahead(facts, other, lead) for other, lead in leads if not lead.ahead.value > 0.0]
     return " ".join(sentences if leads else [*sentences, "No other candidate was scored at that step."])
 
 
@@ -127,20 +127,20 @@ def _leads(facts: Facts) -> Iterator[tuple[str, Lead]]:
         yield _CONTROL, facts.over_control
 
 
-def _next(who: str) -> str:
-    return who if who == _CONTROL else f"the next, {who},"
+def _next(other: str) -> str:
+    return other if other == _CONTROL else f"the next, {other},"
 
 
-def _not_ahead(facts: Facts, who: str, lead: Lead) -> str:
+def _not_ahead(facts: Facts, other: str, lead: Lead) -> str:
     """Places go by score; in pairs of seeds that came through it can be otherwise."""
     if not lead.num_pairs:
-        return f"How far it is from {who} is unknown: no seed came through in both."
+        return f"How far it is from {other} is unknown: no seed came through in both."
     behind = lead.ahead.times(-1.0)
     by = f" by {_lead_text(behind, lead.num_pairs, facts.places)}" if behind.value else ""
-    text = f"In pairs of seeds {_next(who)} is {f'ahead of it{by}' if by else 'level with it'}"
-    other = next(s for s in facts.standings if s.candidate == lead.other)
-    if other.failed:
-        return f"{text}, but fails {listed(other.failed)}."
+    text = f"In pairs of seeds {_next(other)} is {f'ahead of it{by}' if by else 'level with it'}"
+    standing = next(s for s in facts.standings if s.candidate == lead.other)
+    if standing.failed:
+        return f"{text}, but fails {listed(standing.failed)}."
     if _of_k(facts):
         return f"{text}: what ranks is the value of the best of {_of_k(facts)}."
     return (
@@ -171,10 +171,10 @@ def _beside(facts: Facts) -> Iterator[str]:
     """How it stands to each reference, on val."""
     for lead in facts.over_references:
         label = facts.run.candidates[lead.other].name
-        who = f"the reference {lead.other}" + (f" ({label})" if label != lead.other else "")
+        reference = f"reference {lead.other}" + (f" ({label})" if label != lead.other else "")
         is_ahead = lead.ahead.value > 0.0
         by = _lead_text(lead.ahead if is_ahead else lead.ahead.times(-1.0), lead.num_pairs, facts.places)
-        yield f"It is ahead of {who} by {by}." if is_ahead else f"{who[0].upper()}{who[1:]} is ahead of it by {by}."
+        yield f"It is ahead of the {reference} by {by}." if is_ahead else f"The {reference} is ahead of it by {by}."
 
 
 def _cost(facts: Facts) -> str:
@@ -222,9 +222,9 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
     if passed_over:
         yield f"Passed over because they fail what the plan requires: {listed(passed_over)}."
     yield _diagnosed(facts, best)
-    for who, lead in _leads(facts):
+    for other, lead in _leads(facts):
         if not lead.ahead.low > 0.0:
-            yield _doubted_lead(who, lead)
+            yield _doubted_lead(other, lead)
     behind = [lead.other for lead in facts.over_references if not lead.ahead.value > 0.0]
     if behind:
         yield f"What the plan compares it with is at least as good in the mean: {listed(behind)}."
@@ -247,13 +247,13 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
         yield f"A tie on test, within its own spread: {listed(tied)}."
 
 
-def _doubted_lead(who: str, lead: Lead) -> str:
+def _doubted_lead(other: str, lead: Lead) -> str:
     if not lead.num_pairs:
-        return f"It cannot be held against {who}: no seed came through in both."
+        return f"It cannot be held against {other}: no seed came through in both."
     if not lead.ahead.value > 0.0:
-        return f"In pairs of seeds it is not ahead of {who}."
+        return f"In pairs of seeds it is not ahead of {other}."
     why = "the interval reaches zero" if lead.num_pairs > 1 else "it rests on one pair of seeds"
-    return f"Its lead over {who} may be chance: {why}."
+    return f"Its lead over {other} may be chance: {why}."
 
 
 def _diagnosed(facts: Facts, best: Standing) -> str:
