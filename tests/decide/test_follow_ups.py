@@ -130,7 +130,7 @@ SEARCH: dict[str, Any] = {
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
-    monkeypatch.setattr("tune_rh.run.runner.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.watch.study.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 

@@ -56,7 +56,7 @@ def test_looking_leaves_no_trace(tmp_path: Path) -> None:
 def test_a_file_system_without_locks_is_said_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr("tune_rh.run.runner.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.watch.study.StudyMirror", NoMirror)
     whole, paths = make(tmp_path / "whole", **SMALL), make(tmp_path / "run", **SMALL)
     finish(whole)
     monkeypatch.setattr(journal_module, "_take_lock", refuse(number))

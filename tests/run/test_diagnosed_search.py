@@ -55,7 +55,7 @@ SHORT: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
-    monkeypatch.setattr("tune_rh.run.runner.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.watch.study.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 

@@ -25,7 +25,7 @@ from tune_rh.run import runs
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
-    monkeypatch.setattr("tune_rh.run.runner.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.watch.study.StudyMirror", NoMirror)
 
 
 # --- made whole or not at all ----------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
     """A search that nothing disturbed."""
     paths = make(tmp_path_factory.mktemp("whole") / "run", **SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune_rh.run.runner.StudyMirror", NoMirror)
+        patch.setattr("tune_rh.watch.study.StudyMirror", NoMirror)
         finish(paths)
     return paths
 

@@ -22,6 +22,7 @@ from tune_rh.record.events import Tested as ReadOfTest
 from tune_rh.record.journal import RunPaths
 from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
+from tune_rh.watch.follower import Follower
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -29,7 +30,7 @@ CHECKOUT = Path(__file__).parents[2]
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
-    monkeypatch.setattr("tune_rh.run.runner.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.watch.study.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
@@ -70,6 +71,11 @@ def cut(paths: RunPaths, kill_after: int) -> None:
     with pytest.raises(Killed):
         LocalRunner(run).run(search)
     run.journal.close()
+    follower = search.watchers[0]
+    assert isinstance(follower, Follower)
+    follower._events.put(None)  # its thread would have gone with the process
+    if follower._has_begun:
+        follower._thread.join()
 
 
 def check_nothing_ran_twice(paths: RunPaths) -> None:

@@ -293,7 +293,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
     """A small search, with a preset that diverges at step 5 and one that fails there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune_rh.run.runner.StudyMirror", NoMirror)
+        patch.setattr("tune_rh.watch.study.StudyMirror", NoMirror)
         patch.setattr("os.fsync", lambda _descriptor: None)
         changes = {**SMALL, "presets": ["good", "diverging", "failing"], "num_candidates": 5}
         paths = make(tmp_path_factory.mktemp("runs") / "run", **changes)
@@ -350,7 +350,7 @@ def test_configs_of_presets_outside_the_space_are_the_fields_that_differ(searche
 
 
 def test_configs_that_were_all_drawn_are_what_was_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune_rh.run.runner.StudyMirror", NoMirror)
+    monkeypatch.setattr("tune_rh.watch.study.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
     paths = make(tmp_path / "run", **{**SMALL, "presets": [], "fixed": {}})
     finish(paths)

@@ -56,6 +56,9 @@ class Message:
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
 
+_MEMBER = re.compile(r"(c\d{4,9})-s(\d{1,19})", re.ASCII)  # it becomes the name of a folder
+
+
 class MemberId(NamedTuple):
     """A candidate with one seed; written ``c0007-s42``."""
 
@@ -68,7 +71,7 @@ class MemberId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> MemberId:
         """The inverse of ``str``; raises ValueError on anything else."""
-        match = re.fullmatch(r"(c\d{4,9})-s(\d{1,19})", text, re.ASCII)  # it becomes the name of a folder
+        match = _MEMBER.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is no member: it is written c0007-s42")
         return cls(match[1], int(match[2]))

@@ -76,7 +76,7 @@ class _OptunaSampler:
         with warnings.catch_warnings():
             # Optuna marks grouped, multivariate TPE as experimental at each construction.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.create_study(sampler=self._make(seed), direction="minimize")
+            return _empty_study(self._make(seed))
 
     def _make(self, seed: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler with that seed."""
@@ -162,7 +162,7 @@ def inside(settings: kinds.Sampler, space: Space, config: Mapping[str, Any]) -> 
         return None
     if settings.name == "grid":
         return None
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study = _empty_study(optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(params)
     return _ask(study, space)
 
@@ -201,6 +201,11 @@ def intermediate_values(candidate: Candidate, history: History) -> dict[int, flo
 def parse_distributions(distributions: Mapping[str, str]) -> dict[str, BaseDistribution]:
     """Optuna's distributions from their JSON."""
     return {name: json_to_distribution(text) for name, text in distributions.items()}
+
+
+def _empty_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it tells of each
+    return optuna.create_study(sampler=sampler, direction="minimize")
 
 
 def _ask(study: optuna.Study, space: Space) -> Draw:

@@ -10,7 +10,7 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -31,10 +31,10 @@ from tune_rh.record.extend import extend
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import preflight, runs
-from tune_rh.run.runner import Runner, start_session
+from tune_rh.run.runner import Runner, start_session, study_view
 from tune_rh.run.runs import OpenRun, data_source, dataset, open_run
 from tune_rh.run.session import Session, Watcher
-from tune_rh.watch.tensorboard import TensorBoard
+from tune_rh.watch.follower import OpenView, catch_up
 
 Conclude = Callable[[RunPaths, History], object]
 
@@ -166,6 +166,7 @@ def execute(
         run = _extended(run, overrides, audience)
         if isinstance(scheduler_of(run.plan).next(run.history), Finish):
             audience.say(f"Run {paths.root.name} is finished already.")
+            catch_up(run.history, views(run), audience.say)
         else:
             _check(run, place, audience, precautions)
             try:
@@ -248,8 +249,7 @@ def _run(run: OpenRun, place: Place, audience: Audience) -> bool:
 
 
 def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
-    session = start_session(run, runner=runner.name, slots=runner.slots)
-    session.watchers.append(TensorBoard(run.paths, run.history))
+    session = start_session(run, runner=runner.name, slots=runner.slots, views=views(run), say=audience.say)
     try:
         with _clean_stop(session, audience), audience.follow(session.history, runner.slots) as watcher:
             session.watchers.append(watcher)
@@ -263,6 +263,17 @@ def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
         raise
     session.close("interrupted" if session.stopping else "finished")
     return session.stopping
+
+
+def views(run: OpenRun) -> Mapping[str, OpenView]:
+    """What follows a run beside its session, by name."""
+
+    def board(history: History) -> Watcher:
+        from tune_rh.watch.tensorboard import TensorBoard  # which loads torch, and no first job waits for that
+
+        return TensorBoard(run.paths, history)
+
+    return {**study_view(run), "tensorboard/": board}
 
 
 @contextmanager

@@ -25,9 +25,6 @@ class LocalRunner:
 
     def run(self, session: Session) -> None:
         """See `tune_rh.run.runner.Runner`."""
-        import torch
-
-        torch.set_num_threads(session.plan.resources.cpu)
         last: MemberId | None = None
         while True:
             job = session.next_job(prefer=last)
@@ -38,6 +35,9 @@ class LocalRunner:
             self._run_job(session, member_job(self._run, job))
 
     def _run_job(self, session: Session, job: MemberJob) -> None:
+        import torch
+
+        torch.set_num_threads(session.plan.resources.cpu)
         failures = 0
         run: MemberRun | None = None
         while True:

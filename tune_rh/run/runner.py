@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -11,10 +12,11 @@ from trainables.worker.job import MemberJob
 from tune_rh.decide.scheduler import RunMember
 from tune_rh.errors import FULL, storage_error, storage_problem
 from tune_rh.record.events import Event, MemberId, SessionEnded
+from tune_rh.record.history import History
 from tune_rh.run.family_source import family_source
 from tune_rh.run.runs import OpenRun
 from tune_rh.run.session import Session
-from tune_rh.watch.study import StudyMirror
+from tune_rh.watch.follower import Follower, OpenView
 
 _MIN_FREE_BYTES = 16 * 2**20
 
@@ -30,16 +32,21 @@ class Runner(Protocol):
         ...
 
 
-def start_session(run: OpenRun, *, runner: str, slots: int) -> Session:
-    """A session that writes the run's journal and keeps its study.db; closing it closes the journal."""
+def start_session(
+    run: OpenRun,
+    *,
+    runner: str,
+    slots: int,
+    views: Mapping[str, OpenView] | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> Session:
+    """A session that writes the run's journal and keeps ``views`` (None: study.db); closing it closes the journal."""
     paths = run.paths
     paths.stop_request.unlink(missing_ok=True)
 
     def ask_workers() -> None:
         with suppress(OSError):  # without the file a worker hands its member back at its next report
             paths.stop_request.touch()
-
-    mirror = StudyMirror(paths.study, run.plan.name, run.history)
 
     def sink(event: Event) -> None:
         run.journal.append(event)
@@ -52,8 +59,20 @@ def start_session(run: OpenRun, *, runner: str, slots: int) -> Session:
     session = Session(
         run.plan, run.history, sink, source, time.time, runner=runner, slots=slots, tell_workers=ask_workers
     )
-    session.watchers.append(mirror)
+    views = study_view(run) if views is None else views
+    session.watchers.append(Follower(paths, run.journal.num_events, views, say))
     return session
+
+
+def study_view(run: OpenRun) -> Mapping[str, OpenView]:
+    """The run's study.db, as a view."""
+
+    def opened(history: History) -> Callable[[Event], object]:
+        from tune_rh.watch.study import StudyMirror
+
+        return StudyMirror(run.paths.study, run.plan.name, history)
+
+    return {"study.db": opened}
 
 
 def member_job(run: OpenRun, job: RunMember) -> MemberJob:

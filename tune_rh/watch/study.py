@@ -23,6 +23,8 @@ from tune_rh.record.events import CandidateAdded, Event, JobEnded, Promoted, See
 from tune_rh.record.history import History
 from tune_rh.record.members import Candidate
 
+_LOCK_WAIT_S = 5.0
+
 
 class StudyMirror:
     """Keeps ``study.db`` equal to the history; a watcher of `tune_rh.run.session.Session`."""
@@ -30,24 +32,36 @@ class StudyMirror:
     def __init__(self, path: Path, name: str, history: History) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        self._history = history
+        self._path, self._name, self._history = path, name, history
         try:
-            self._open(path, name)
+            self._open()
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if not _is_damaged(error):
                 raise
-            aside = path.with_name(f"damaged-{path.name}")
-            os.replace(path, aside)
-            warnings.warn(
-                f"{path}: is damaged; it is made again from the journal ({aside.name}: as it was)", stacklevel=2
-            )
-            self._open(path, name)
+            self._make_again("damaged")
+        if not all(map(self._is_of_history, self._trials)):
+            self._make_again("outdated")
+        self.sync(finished=history.ended == "finished")
 
-    def _open(self, path: Path, name: str) -> None:
-        history = self._history
+    def _make_again(self, why: str) -> None:
+        """Set the file aside for another one that is made from the history."""
+        aside = self._path.with_name(f"{why}-{self._path.name}")
+        os.replace(self._path, aside)
+        for unfinished in ("-journal", "-wal", "-shm"):  # these belong to the file that went
+            self._path.with_name(self._path.name + unfinished).unlink(missing_ok=True)
+        if why == "damaged":
+            warnings.warn(
+                f"{self._path}: is damaged; it is made again from the journal ({aside.name}: as it was)", stacklevel=3
+            )
+        self._open()
+
+    def _open(self) -> None:
+        path, name, history = self._path, self._name, self._history
         self._study = optuna.create_study(
             study_name=name,
-            storage=f"sqlite:///{path}",
+            storage=optuna.storages.RDBStorage(
+                f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _LOCK_WAIT_S}}
+            ),
             direction="minimize" if history.plan.mode == "min" else "maximize",
             sampler=optuna.samplers.RandomSampler(seed=0),
             load_if_exists=True,
@@ -63,7 +77,13 @@ class StudyMirror:
             self._reported[candidate] = set(frozen.intermediate_values)
             if frozen.state.is_finished():
                 self._settled.add(candidate)
-        self.sync()
+
+    def _is_of_history(self, name: str) -> bool:
+        """Whether the file says nothing of a candidate that the journal does not, which may have lost lines."""
+        candidate = self._history.candidates.get(name)
+        if candidate is None or meant(candidate.added.params) != self._trials[name].params:
+            return False
+        return self._reported[name] <= intermediate_values(candidate, self._history).keys()
 
     def __call__(self, event: Event) -> None:
         """Bring up to date what ``event`` has changed."""
@@ -82,11 +102,14 @@ class StudyMirror:
 
     def update(self, candidate: Candidate, *, finished: bool = False) -> None:
         """Bring one candidate up to date."""
-        if candidate.id in self._settled:
-            return
-        trial = self._trials.get(candidate.id) or self._add(candidate)
         history = self._history
         values = intermediate_values(candidate, history)
+        if candidate.id in self._settled:
+            if values.keys() > self._reported[candidate.id]:  # it goes on after all, in a run that was extended
+                self._make_again("outdated")
+                self.sync(finished=finished)
+            return
+        trial = self._trials.get(candidate.id) or self._add(candidate)
         for step, value in values.items():
             if step not in self._reported[candidate.id]:
                 trial.report(history.shown(value), step)

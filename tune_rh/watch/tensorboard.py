@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,12 @@ from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.members import Member
 
+_HEADER, _FOOTER_BYTES = struct.Struct("<QI"), 4  # of a record: its length with a checksum, a checksum after it
+
 
 class TensorBoard:
-    """Follows a search as a watcher of `tune_rh.run.session.Session`: journal and history have each event already.
-
-    What the history holds is written again when a session starts, so that a folder that was lost, or that a driver left
-    in the middle of an event, is made whole.
+    """One step of one member is one record; the curve of a member whose records are not those of ``history`` is
+    written again, so that a folder that was lost, or left in the middle of a record, is made whole.
     """
 
     def __init__(self, paths: RunPaths, history: History) -> None:
@@ -36,11 +38,13 @@ class TensorBoard:
         self._folder = paths.tensorboard
         self._history = history
         self._writers: dict[MemberId, EventsWriter] = {}
-        shutil.rmtree(self._folder, ignore_errors=True)
-        for candidate in history.candidates.values():
-            for member in candidate.members.values():
-                if member.curve.steps:
-                    self._rewrite(member)
+        members = {str(m.id): m for c in history.candidates.values() for m in c.members.values() if m.curve.steps}
+        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
+            if folder.name not in members or _num_records(folder) != _num_expected(members[folder.name]):
+                shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+        for name, member in members.items():
+            if not (self._folder / name).exists():
+                self._rewrite(member)
 
     def __call__(self, event: Event) -> None:
         """Write what ``event`` says."""
@@ -66,9 +70,8 @@ class TensorBoard:
 
     def _scalars(self, member: Member, step: int, metrics: Any, prefix: str = "") -> None:
         writer = self._writers.get(member.id) or self._open(member)
-        for name, value in metrics.items():
-            if name.startswith(prefix):
-                writer.write_event(Record(step=step, summary=scalar(name, value)))
+        values = [scalar(name, value) for name, value in metrics.items() if name.startswith(prefix)]
+        writer.write_event(Record(step=step, summary=_together(values)))
         writer.flush()
 
     def _open(self, member: Member) -> EventsWriter:
@@ -79,11 +82,32 @@ class TensorBoard:
         if first:
             added = self._history.candidates[member.id.candidate].added
             drawn = meant(added.params) or {"preset": added.label}
-            for summary in hparams({**drawn, "seed": member.id.seed}, {self._history.plan.objective: 0}):
-                assert isinstance(summary, Summary)
-                writer.write_event(Record(summary=summary))
+            summaries = hparams({**drawn, "seed": member.id.seed}, {self._history.plan.objective: 0})
+            writer.write_event(Record(summary=_together(summaries)))
         return writer
+
+
+def _together(summaries: Iterable[Any]) -> Any:
+    return Summary(value=[value for summary in summaries for value in summary.value])
 
 
 def _count(folder: Path) -> int:
     return sum(1 for _ in folder.iterdir())
+
+
+def _num_expected(member: Member) -> int:
+    """How many records a member has: its hyperparameters, a step each, its reading of test."""
+    return 1 + len(member.curve.steps) + (member.tested is not None)
+
+
+def _num_records(folder: Path) -> int:
+    """How many records lie in a member's files; -1 if one is cut off, or is no folder of files."""
+    num = 0
+    for path in folder.iterdir() if folder.is_dir() else [folder]:
+        content, at = path.read_bytes(), 0
+        while at + _HEADER.size <= len(content):
+            at += _HEADER.size + _HEADER.unpack_from(content, at)[0] + _FOOTER_BYTES
+            num += 1
+        if at != len(content) or folder == path:
+            return -1
+    return num - sum(1 for _ in folder.iterdir())  # each file begins with its version
