@@ -24,9 +24,9 @@ _WORDS: Mapping[str, float | None] = {NONE: None, **_NUMBERS}
 _LOOKS_LIKE_NONE = {"none", "null", "nil"}
 
 
-def spelt(config: BaseModel) -> dict[str, Any]:
+def spelt(config: BaseModel, *, only: str | None = None) -> dict[str, Any]:
     """The fields of a config as JSON holds them: strict JSON, None included; the same in every process."""
-    names = set(type(config).model_fields)
+    names = set(type(config).model_fields) if only is None else {only}
     dumped, values = config.model_dump(mode="json", include=names), config.model_dump(include=names)
     return {name: _spelt(dumped[name], values[name]) for name in dumped}
 

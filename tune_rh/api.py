@@ -50,6 +50,7 @@ class Launch(TypedDict, total=False):
     say: Say | None
     accept: Collection[str]
     strict: bool
+    trial: bool
 
 
 class Run(RunTables):
@@ -123,6 +124,7 @@ def search(
     say: Say | None = None,
     accept: Collection[str] = (),
     strict: bool = False,
+    trial: bool = True,
 ) -> Run:
     """Run a plan (of a search, a race or a comparison) in a new folder below ``runs_dir``; returns it as it ended.
 
@@ -139,6 +141,7 @@ def search(
         say: called with each line for people.
         accept: ids of findings of the checks before launch that it goes on despite, such as ``["P20"]``.
         strict: check any run as a long one on an accelerator.
+        trial: first take the control through one trial round trip, in seconds: build, step, evaluate, save, load.
 
     Raises:
         PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
@@ -151,7 +154,7 @@ def search(
         raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is a Plan already")
     trust_modules(*plan.from_outside)
     place = _place(data_dir or runs.default_data_dir(), runner, address)
-    precautions = Precautions(frozenset(accept), strict)
+    precautions = Precautions(frozenset(accept), strict, trial)
     paths, _ = launch(plan, Path(runs_dir), place, _Callbacks(on_event, say), _no_conclusion, precautions)
     return Run(read(paths))
 

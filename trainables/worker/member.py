@@ -28,6 +28,14 @@ from trainables.worker.state import MemberState
 _STOP_POLL_S = 0.5
 
 
+def import_all(family: str) -> None:
+    """Pay for imports before the first job: torch, the family, and what torch imports for its first optimiser."""
+    import torch
+
+    resolve(get_family(family).task)
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+
+
 class MemberRun:
     """A member that is being trained; `advance` is one evaluation interval."""
 

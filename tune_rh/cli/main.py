@@ -31,6 +31,7 @@ COMMANDS = {
     "diagnose": "what a run's survivors have learnt, and which wins are hollow",
     "export": "take the best config away, with its evidence",
     "data": "make the data set of a family",
+    "check": "try a family of models as before a search",
     "families": "families of models, with their presets and spaces",
 }
 

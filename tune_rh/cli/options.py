@@ -62,6 +62,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     parser.add_argument("--dry-run", action="store_true", help="print what would run and its cost in steps")
     add_precautions(parser)
+    add_no_trial(parser)
     add_runner(parser)
     add_places(parser)
 
@@ -84,11 +85,18 @@ def add_precautions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="check any run as a long one on an accelerator")
 
 
+def add_no_trial(parser: argparse.ArgumentParser) -> None:
+    """``--no-trial``."""
+    parser.add_argument(
+        "--no-trial", action="store_true", help="leave out the trial round trip of the control: build, step, save, load"
+    )
+
+
 def precautions(args: argparse.Namespace) -> Precautions:
-    """``--accept`` and ``--strict`` as they were given."""
+    """``--accept``, ``--strict`` and ``--no-trial`` as they were given."""
     from tune_rh.run.execute import Precautions
 
-    return Precautions(frozenset(args.accept), args.strict)
+    return Precautions(frozenset(args.accept), args.strict, not getattr(args, "no_trial", False))
 
 
 def overrides(args: argparse.Namespace) -> list[str]:

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from trainables.api import Family, Progress
+from trainables.api import Family, Finding, Progress
 from trainables.errors import DataMissing
 from trainables.files import make_folder, remove_folder
 from trainables.registry import get_family
@@ -95,10 +95,12 @@ class Precautions:
     Attributes:
         accept: ids of findings that the user wants to go on despite.
         strict: take any run for a long one.
+        trial: take the control through one trial round trip.
     """
 
     accept: frozenset[str] = frozenset()
     strict: bool = False
+    trial: bool = True
 
     def __post_init__(self) -> None:
         unknown = [name for name in sorted(self.accept) if not re.fullmatch(r"[A-Z]\d\d", name)]
@@ -131,7 +133,8 @@ def launch(
     root = runs_dir.absolute() / plan.name
     runs.check_free(root)
     prepare_data(plan, place.data_dir, audience)
-    paths = runs.create(plan, root, place.data_dir)
+    accepted = _try(plan, place, audience, precautions) if precautions.trial else []
+    paths = runs.create(plan, root, place.data_dir, accepted)
     audience.say(f"Run {plan.name} in {paths.root}")
     try:
         return paths, execute(paths, place, audience, conclude, precautions)
@@ -177,6 +180,15 @@ def execute(
                 return Outcome(run.history, "stopped")
         conclude(paths, run.history)
     return Outcome(run.history, "finished")
+
+
+def _try(plan: Plan, place: Place, audience: Audience, precautions: Precautions) -> list[Finding]:
+    """Take the control through a trial round trip; what the user accepts of its findings."""
+    found = preflight.try_control(plan, place.data_dir, here=place.runner == "local")
+    preflight.refuse(found, precautions.accept)
+    for finding in found:
+        audience.say(f"{'warning' if finding.level == 'warn' else 'accepted'}: {finding}")
+    return [finding for finding in found if finding.level == "refuse"]
 
 
 def _check(run: OpenRun, place: Place, audience: Audience, precautions: Precautions) -> None:

@@ -6,20 +6,20 @@ Everything wrong is said at once. Not here: the plan's own form (`tune_rh.plan.s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from search_spaces.api import RandomTrial, Space, Unsatisfiable
+from search_spaces.api import Space
 from search_spaces.registry import UnknownSpace, get_space
 from trainables.api import ConfigCheck, Finding, Preflight
-from trainables.config import FrozenConfig
-from trainables.errors import DataCorrupt, DataError, DataMissing, UnknownFamily
-from trainables.registry import FAMILIES, OPTIONAL, build_config, get_family, get_part, resolve
+from trainables.errors import DataCorrupt, DataError, DataMissing
+from trainables.registry import build_config, get_family, get_part, resolve
 from trainables.spelling import NONE, ambiguous
+from trainables.worker.member import import_all
 from tune_rh.decide.scheduler import scheduler_of
 from tune_rh.errors import PlanError, PreflightRefused, RunExists
 from tune_rh.plan.configs import named_config
@@ -31,10 +31,10 @@ from tune_rh.plan.schema import Plan
 from tune_rh.preflight.checks import Subject, check, job_bytes, num_slots
 from tune_rh.preflight.environment import Env, size
 from tune_rh.preflight.estimates import checkpoint_bytes, run_bytes
+from tune_rh.preflight.inputs import Drawn, check_config, check_family, check_space
+from tune_rh.preflight.trial import try_task
 from tune_rh.record.journal import RunPaths, is_locked
 from tune_rh.run.runs import check_free, data_source, dataset
-
-_DRAWS = 50
 
 
 def refuse(findings: Iterable[Finding], accepted: Collection[str] = ()) -> None:
@@ -64,7 +64,7 @@ def find_in_plan(plan: Plan) -> list[Finding]:
 
     A family may have ids of its own for its configs. Where the family is wrong nothing else is looked at.
     """
-    found = [_finding("P00", line) for line in _check_own_family(plan.family)]
+    found = list(check_family(plan.family))
     if found:
         return found
     try:
@@ -78,6 +78,11 @@ def find_in_plan(plan: Plan) -> list[Finding]:
         found.append(Finding("P00", "control", "missing; a search needs something that others must beat"))
     built = [_named(plan, name, found, data) for name, _ in plan.named if name]
     found += _same(plan, built)
+    found += _not_written(
+        (f"config {name!r}" if name in plan.configs else f"preset {name!r}", made[0])
+        for (name, _), made in zip(plan.named, built, strict=False)
+        if made is not None
+    )
     found += _unclear(plan)
     if isinstance(plan, Search) and plan.space:
         drawn = _check_space(plan, found, data)
@@ -108,7 +113,7 @@ def find_here(plan: Plan, env: Env, runs_dir: Path, data_dir: Path, *, strict: b
         strict: take any run for a long one.
     """
     found = [*_find_at(RunPaths(runs_dir / plan.name), plan)]
-    if not _check_own_family(plan.family):
+    if not any(check_family(plan.family)):
         found += [*_find_data(plan, data_dir), *check_machine(plan, env, strict=strict)]
     return found
 
@@ -193,6 +198,29 @@ def check_machine(plan: Plan, env: Env, *, strict: bool = False, left: float = 1
     return check(plan, subjects(plan), about, env, strict=strict, left=left)
 
 
+def try_control(plan: Plan, data_dir: Path, *, here: bool) -> list[Finding]:
+    """What one trial round trip of the control finds; its data set is made.
+
+    Args:
+        plan: that `check_plan` has passed.
+        data_dir: where data sets lie.
+        here: jobs will run in this process, so that what they import is imported before the trial, and once.
+    """
+    family, device = get_family(plan.family), "cuda" if plan.resources.gpu else "cpu"
+    if here:
+        import_all(plan.family)
+    if device == "cuda" and not _has_cuda():
+        return [Finding("T00", "task", "is not tried: jobs run on a GPU, and torch sees none here", "warn")]
+    wanted = [bound.metric for bound in plan.rules.health if bound.required]
+    return try_task(family, named_config(plan, plan.control)[0], data_dir, device=device, wanted=wanted)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def subjects(plan: Plan) -> Iterator[Subject]:
     """All valid configs that the plan names and draws from its space."""
     for name, origin in plan.named:
@@ -203,30 +231,8 @@ def subjects(plan: Plan) -> Iterator[Subject]:
     if isinstance(plan, Search) and plan.space:
         with suppress(UnknownSpace):
             space = get_space(plan.family, plan.space)
-            for seed in range(_DRAWS):
-                with suppress(ValidationError, Unsatisfiable):
-                    drawn = _draw(plan, space, space.suggest(RandomTrial(seed)))
-                    yield Subject(f"space {plan.space!r}", drawn, space.base)
-
-
-def _check_own_family(name: str) -> list[str]:
-    """What a family from outside (``"module:attr"``) lacks; those of this project are tested."""
-    if name in FAMILIES:
-        return []
-    family, problems, parts = get_family(name), [], {}
-    for part in ("config", "model", "task", "data", *OPTIONAL):
-        try:
-            parts[part] = get_part(name, part)
-        except UnknownFamily as error:
-            problems.append(str(error))
-    config = parts.get("config", FrozenConfig)
-    if not (isinstance(config, type) and issubclass(config, FrozenConfig)):
-        problems.append(f"family {name}: config = {family.config!r}: is no trainables.config.FrozenConfig")
-    elif "config" in parts and "data" not in config.model_fields:
-        problems.append(f"family {name}: config = {family.config!r}: has no field data, the name of its data set")
-    if family.objective.name not in {metric.name for metric in family.metrics}:
-        problems.append(f"family {name}: objective {family.objective.name!r} is not among its metrics")
-    return problems
+            for config in _drawn(plan, space).configs:
+                yield Subject(f"space {plan.space!r}", config, space.base)
 
 
 def _unclear(plan: Plan) -> list[Finding]:
@@ -291,35 +297,43 @@ def _finding(name: str, line: str) -> Finding:
     return Finding(name, part, message)
 
 
-def _check_space(plan: Search, found: list[Finding], data: dict[str, str]) -> set[str]:
-    """Fields that the space sets; notes draws that cannot be built."""
+def _check_space(plan: Search, found: list[Finding], data: dict[str, str]) -> Set[str]:
+    """Fields that the space sets; notes what is wrong with how it draws, and with what."""
     try:
         space = get_space(plan.family, plan.space)
     except UnknownSpace as error:
         found.append(_finding("P02", str(error)))
         return set()
-    asked, fields = set[str](), set[str]()
     where = f"space {plan.space!r}"
-    for seed in range(_DRAWS):
-        trial = RandomTrial(seed)
-        try:
-            drawn = space.suggest(trial)
-            asked |= trial.params.keys()
-            fields |= drawn.keys()
-            data[where] = _draw(plan, space, drawn).data
-        except ValidationError as error:
-            found += _of_config(plan, where + (" with fixed" if plan.fixed else ""), error)
-            return fields
-        except Unsatisfiable as error:
-            found.append(Finding("P02", where + (" with fixed" if plan.fixed else ""), str(error)))
-            return fields
-    if not asked:
-        found.append(Finding("P02", where, "draws nothing, so there is one config only; choose another space"))
-    return fields
+    drawn = _drawn(plan, space)
+    if not drawn.configs and isinstance(drawn.error, ValidationError):
+        found += _of_config(plan, where + (" with fixed" if plan.fixed else ""), drawn.error)
+    else:
+        found += drawn.findings
+    found += _not_written((where, config) for config in drawn.configs)
+    if drawn.configs:
+        data[where] = drawn.configs[0].data
+        if not drawn.asked:
+            found.append(Finding("P02", where, "draws nothing, so there is one config only; choose another space"))
+    return drawn.fields
 
 
-def _draw(plan: Plan, space: Space, drawn: Mapping[str, Any]) -> Any:
-    config = build_config(get_family(plan.family), drawn, preset=space.base, written=[plan.fixed])
-    if space.check is not None:
-        space.check(config.model_dump())
-    return config
+def _not_written(configs: Iterable[tuple[str, Any]]) -> Iterable[Finding]:
+    """T10 of each config, once a part."""
+    found: dict[str, Finding] = {}
+    for part, config in configs:
+        for finding in check_config(part, config):
+            found.setdefault(finding.part, finding)
+    return found.values()
+
+
+def _drawn(plan: Plan, space: Space) -> Drawn:
+    assert isinstance(plan, Search)
+
+    def build(fields: Mapping[str, Any]) -> Any:
+        config = build_config(get_family(plan.family), fields, preset=space.base, written=[plan.fixed])
+        if space.check is not None:
+            space.check(config.model_dump())
+        return config
+
+    return check_space(f"space {plan.space!r}", space, build)

@@ -16,10 +16,9 @@ from typing import Any
 from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.tune import Trainable
 
-from trainables.registry import get_family, resolve
 from trainables.trust import trust
 from trainables.worker.job import MemberJob
-from trainables.worker.member import MemberRun
+from trainables.worker.member import MemberRun, import_all
 from trainables.worker.report import REPORTS
 
 _WARM_POLL_S = 0.05
@@ -35,7 +34,8 @@ class MemberTrainable(Trainable):
         """Take a job; without one, only import what jobs need."""
         self._take(config)
         if self._job is None:
-            _import_all(config["family"])
+            trust(config["family"])  # the driver has decided
+            import_all(config["family"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another job: everything is built anew from its config, seed and checkpoint."""
@@ -76,15 +76,6 @@ class MemberTrainable(Trainable):
     def _take(self, config: dict[str, Any]) -> None:
         self._job = None if config["job"] is None else MemberJob.from_json(config["job"])
         self.run = None
-
-
-def _import_all(family: str) -> None:
-    """Pay for imports before the first job: torch, the family, and what torch imports for its first optimiser."""
-    import torch
-
-    trust(family)  # the driver has decided
-    resolve(get_family(family).task)
-    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 
 
 def _limit(job: MemberJob) -> None:

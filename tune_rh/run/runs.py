@@ -8,13 +8,13 @@ import json
 import os
 import shlex
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from trainables.api import Accompanied, DataSource, Family
+from trainables.api import Accompanied, DataSource, Family, Finding
 from trainables.config import canonical_digest
 from trainables.files import new_folder, remove_folder, sweep, write_atomic
 from trainables.registry import get_family, resolve
@@ -25,7 +25,7 @@ from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import load_frozen, load_plan
 from tune_rh.plan.schema import Plan
 from tune_rh.record import provenance
-from tune_rh.record.events import RunCreated, encode
+from tune_rh.record.events import Event, FindingAccepted, RunCreated, encode
 from tune_rh.record.history import History
 from tune_rh.record.journal import JOURNAL_SCHEMA, Chain, Journal, RunPaths, read
 
@@ -66,8 +66,14 @@ class OpenRun:
     leases: Iterator[int] = field(default_factory=lambda: count(1))
 
 
-def create(plan: Plan, root: Path, data_dir: Path) -> RunPaths:
-    """Freeze ``plan`` into the new folder ``root``, which is there with its first event or not at all.
+def create(plan: Plan, root: Path, data_dir: Path, accepted: Iterable[Finding] = ()) -> RunPaths:
+    """Freeze ``plan`` into the new folder ``root``, which is there with its first events or not at all.
+
+    Args:
+        plan: it.
+        root: does not exist yet.
+        data_dir: where data sets lie.
+        accepted: findings that the user goes on despite.
 
     Raises:
         RunExists: ``root`` is there already.
@@ -79,12 +85,13 @@ def create(plan: Plan, root: Path, data_dir: Path) -> RunPaths:
     facts_of_making = provenance.collect(data)
     if plan.from_outside:
         facts_of_making["signature"] = signature(plan.from_outside)
+    events: list[Event] = [facts, *(FindingAccepted(finding.id, finding.part, finding.message) for finding in accepted)]
     with storage(root, "start again"):
         if root.exists():
             remove_folder(root)
         try:
             with new_folder(root) as folder:
-                _fill(RunPaths(folder), plan, facts, facts_of_making)
+                _fill(RunPaths(folder), plan, events, facts_of_making)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                 check_free(root)  # another process was quicker
@@ -93,12 +100,13 @@ def create(plan: Plan, root: Path, data_dir: Path) -> RunPaths:
     return RunPaths(root)
 
 
-def _fill(paths: RunPaths, plan: Plan, facts: RunCreated, facts_of_making: Mapping[str, Any]) -> None:
+def _fill(paths: RunPaths, plan: Plan, events: Iterable[Event], facts_of_making: Mapping[str, Any]) -> None:
     for folder in (paths.members, paths.ray):
         folder.mkdir()
     write_atomic(paths.plan, plan.toml())
     write_atomic(paths.provenance, json.dumps(facts_of_making, indent=1))
-    write_atomic(paths.journal, Chain().seal(encode(facts)))
+    chain = Chain()
+    write_atomic(paths.journal, b"".join(chain.seal(encode(event)) for event in events))
 
 
 def check_free(root: Path) -> None:

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", help="a plan file, or the name of one that ships with tune-rh")
     options.add_plan(parser)
     options.add_precautions(parser)
+    options.add_no_trial(parser)
     options.add_runner(parser)
     options.add_places(parser)
 
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     env = place.survey(plan, args.runs_dir)
     wrong = preflight.find_in_plan(plan)
     here = preflight.find_here(plan, env, args.runs_dir.absolute(), place.data_dir, strict=precautions.strict)
+    if precautions.trial and not any(finding.level == "refuse" or finding.id == "P50" for finding in (*wrong, *here)):
+        here += preflight.try_control(plan, place.data_dir, here=args.runner == "local")
     if needs := preflight.needs(plan, env):
         console.print(needs, soft_wrap=True)
     refused = [f for f in (*wrong, *here) if f.level == "refuse" and (f in wrong or f.id not in precautions.accept)]

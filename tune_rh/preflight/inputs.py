@@ -1,0 +1,255 @@
+"""What configs and search spaces hand in, as it would fail later: a config that is lost when it is written down, a
+name that a space asks for in two ways, draws that are no config. Nothing heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from search_spaces.api import RandomTrial, Space, Unsatisfiable
+from trainables.api import Finding
+from trainables.config import FrozenConfig
+from trainables.errors import UnknownFamily
+from trainables.registry import FAMILIES, OPTIONAL, get_family, get_part
+from trainables.spelling import equal, for_toml, read_config, spelt
+from tune_rh.plan.file import explain
+from tune_rh.record.failure import headline
+
+NUM_DRAWS = 50
+_CHOICES = (type(None), bool, int, float, str)
+
+
+def check_config(part: str, config: Any) -> Iterator[Finding]:
+    """T10: a config comes back equal from JSON and from TOML, with the same digest.
+
+    Args:
+        part: where it comes from: ``preset 'e4'``.
+        config: it.
+    """
+    for way, travel in (("JSON", _by_json), ("TOML", _by_toml)):
+        try:
+            again = travel(spelt(config))
+            digests = config.digest(), read_config(type(config), again).digest()
+        except (ValueError, TypeError) as error:
+            yield from _lost_fields(part, config, way, travel, error)
+            return
+        read = read_config(type(config), again)
+        fields = type(config).model_fields
+        lost = [name for name in fields if not equal(getattr(read, name), getattr(config, name))]
+        for name in lost:
+            yield Finding("T10", f"{part}, {name}", _not_equal(getattr(config, name), getattr(read, name), way))
+        if not lost and digests[0] != digests[1]:
+            yield Finding("T10", part, f"has another digest once it comes back from {way}")
+        if lost:
+            return
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of `NUM_DRAWS` draws of a space.
+
+    Attributes:
+        findings: what is wrong with how it asks, and how many draws are no valid config.
+        configs: those that are valid.
+        asked: the names that it asks for.
+        fields: those that it sets.
+        error: why the first draw that is no config is none.
+    """
+
+    findings: Sequence[Finding]
+    configs: Sequence[Any]
+    asked: Set[str]
+    fields: Set[str]
+    error: Exception | None
+
+
+def check_space(part: str, space: Space, build: Callable[[Mapping[str, Any]], Any]) -> Drawn:
+    """T11, T12: what draws of a space ask for, and whether they are configs.
+
+    Args:
+        part: ``space 'wide'``.
+        space: it.
+        build: makes the config of what was drawn; raises pydantic.ValidationError or `Unsatisfiable`.
+    """
+    asked: dict[str, list[str]] = {}
+    found: dict[str, Finding] = {}
+    configs, fields, reasons, errors = [], set[str](), Counter[str](), list[Exception]()
+    for seed in range(NUM_DRAWS):
+        trial = _NotedTrial(seed, part, asked, found)
+        try:
+            drawn = space.suggest(trial)
+            if not isinstance(drawn, dict):
+                raise TypeError(f"suggest returns {type(drawn).__name__}: allowed is a dict of config fields")
+            fields |= drawn.keys()
+            configs.append(build(drawn))
+        except Exception as error:  # noqa: BLE001 - code of the user's: it becomes a finding
+            reasons[_reason(error)] += 1
+            errors.append(error)
+    for name, ways in asked.items():
+        if len(ways) > 1:
+            message = (
+                f"asks for {name} as {' and as '.join(ways)}: a sampler knows a name by one of them; use two names"
+            )
+            found.setdefault(name, Finding("T11", part, message))
+    if reasons and not found:  # what is asked wrongly cannot be answered
+        found[""] = _refused(part, reasons)
+    return Drawn([*found.values()], configs, asked.keys(), fields, errors[0] if errors else None)
+
+
+def check_family(name: str) -> Iterator[Finding]:
+    """P00: what a family from outside (``"module:attr"``) lacks; those of this project are tested."""
+    if name in FAMILIES:
+        return
+    family, part, parts = get_family(name), f"family {name}", dict[str, Any]()
+    for one in ("config", "model", "task", "data", *OPTIONAL):
+        try:
+            parts[one] = get_part(name, one)
+        except UnknownFamily as error:
+            yield Finding("P00", part, str(error).removeprefix(f"{part}: "))
+    config = parts.get("config", FrozenConfig)
+    if not (isinstance(config, type) and issubclass(config, FrozenConfig)):
+        yield Finding("P00", part, f"config = {family.config!r}: is no trainables.config.FrozenConfig")
+    elif "config" in parts and "data" not in config.model_fields:
+        yield Finding("P00", part, f"config = {family.config!r}: has no field data, the name of its data set")
+    if family.objective.name not in {metric.name for metric in family.metrics}:
+        yield Finding("P00", part, f"objective {family.objective.name!r} is not among its metrics")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return explain(error, "draw").removeprefix("draw: ").partition("\n")[0]
+    if isinstance(error, Unsatisfiable):
+        return str(error)
+    return headline("".join(traceback.format_exception(error)))
+
+
+def _refused(part: str, reasons: Counter[str]) -> Finding:
+    (why, _), num = reasons.most_common(1)[0], reasons.total()
+    if num == NUM_DRAWS:
+        return Finding("T12", part, why)
+    message = f"{num} of {NUM_DRAWS} draws are no valid config: {why}"
+    if 2 * num > NUM_DRAWS:
+        return Finding("T12", part, f"{message}; make them of what is valid")
+    return Finding("T12", part, f"{message}; such draws are passed over", "warn")
+
+
+class _NotedTrial(RandomTrial):
+    """Notes how each name is asked for, and what of it no sampler can answer."""
+
+    def __init__(self, seed: int, part: str, asked: dict[str, list[str]], found: dict[str, Finding]) -> None:
+        super().__init__(seed)
+        self._part, self._asked, self._found = part, asked, found
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        self._note(name, f"{low} to {high}{_options(step, log)}", _wrong_range(low, high, step, log))
+        return super().suggest_float(name, low, high, step=step, log=log)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        apart = None if step == 1 else step
+        whole = f"{low} to {high}{_options(apart, log)}, whole"
+        wrong = _wrong_range(low, high, apart, log)
+        if not all(isinstance(bound, int) for bound in (low, high, step)):
+            wrong = "bounds and step of a whole number are whole"
+        self._note(name, whole, wrong)
+        return super().suggest_int(name, low, high, step=step, log=log)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        self._note(name, f"one of [{', '.join(map(repr, choices))}]", _wrong_choices(choices))
+        return super().suggest_categorical(name, choices)
+
+    def _note(self, name: str, way: str, wrong: str) -> None:
+        if wrong:
+            self._found.setdefault(name, Finding("T11", self._part, f"asks for {name} as {way}: {wrong}"))
+        ways = self._asked.setdefault(name, [])
+        if way not in ways:
+            ways.append(way)
+
+
+def _options(step: float | None, log: bool) -> str:
+    return (f" in steps of {step}" if step is not None else "") + (" in the logarithm" if log else "")
+
+
+def _wrong_range(low: float, high: float, step: float | None, log: bool) -> str:
+    if not math.isfinite(low) or not math.isfinite(high):
+        return "bounds are finite"
+    if low > high:
+        return "the first bound is the lower one"
+    if step is not None and not step > 0:
+        return "a step is above 0"
+    if log and low <= 0:
+        return "a logarithm begins above 0"
+    return "a range in the logarithm has no steps" if log and step is not None else ""
+
+
+def _wrong_choices(choices: Sequence[Any]) -> str:
+    if not len(choices):
+        return "there is nothing to choose from"
+    for choice in choices:
+        if not isinstance(choice, _CHOICES):
+            return (
+                f"{choice!r} ({type(choice).__name__}) is no choice: allowed are text, numbers, True, False and None; "
+                "choose a name or a number, and make the rest of it in the space or in the config"
+            )
+        if isinstance(choice, float) and math.isnan(choice):
+            return "nan is no choice, for it is not equal to itself"
+    kinds = {
+        (type(a).__name__, type(b).__name__) for a in choices for b in choices if a == b and type(a) is not type(b)
+    }
+    return f"choices that are equal have one type, not {' and '.join(sorted(kinds)[0])}" if kinds else ""
+
+
+def _by_json(fields: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(fields, allow_nan=False, ensure_ascii=False).encode())
+
+
+def _by_toml(fields: Mapping[str, Any]) -> Any:
+    return tomllib.loads(tomli_w.dumps(for_toml(fields)).encode().decode())
+
+
+def _lost_fields(
+    part: str, config: Any, way: str, travel: Callable[[Mapping[str, Any]], Any], error: Exception
+) -> Iterator[Finding]:
+    """Which fields cannot be written, or not be read; else that the whole cannot."""
+    found = False
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        try:
+            alone = spelt(config, only=name)
+            travel(alone)
+        except (ValueError, TypeError) as why:
+            found = True
+            yield Finding("T10", f"{part}, {name}", f"{_shown(value)} cannot be written as {way} ({_first(why)})")
+    if isinstance(error, ValidationError):
+        found = True
+        for line in explain(error, "", type(config)).splitlines():
+            yield Finding("T10", part, f"does not come back from {way}{line}")
+    if not found:
+        yield Finding("T10", part, f"cannot be written as {way} ({_first(error)})")
+
+
+def _not_equal(was: Any, now: Any, way: str) -> str:
+    return (
+        f"{_shown(was)} comes back from {way} as {_shown(now)}: declare the field with its type (tuple[float, float], "
+        "an Enum, a model), so that it is read as one"
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 80 else f'{text[:80]}...'} ({type(value).__name__})"
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
