@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trainables.api import Family, Finding, Progress
 from trainables.errors import DataMissing
@@ -31,10 +31,12 @@ from tune_rh.record.extend import extend
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import preflight, runs
-from tune_rh.run.runner import Runner, start_session, study_view
 from tune_rh.run.runs import OpenRun, data_source, dataset, open_run
 from tune_rh.run.session import Session, Watcher
 from tune_rh.watch.follower import OpenView, catch_up
+
+if TYPE_CHECKING:
+    from tune_rh.run.runner import Runner
 
 Conclude = Callable[[RunPaths, History], object]
 
@@ -261,6 +263,8 @@ def _run(run: OpenRun, place: Place, audience: Audience) -> bool:
 
 
 def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
+    from tune_rh.run.runner import start_session  # which loads Optuna, and checks before a launch need none
+
     session = start_session(run, runner=runner.name, slots=runner.slots, views=views(run), say=audience.say)
     try:
         with _clean_stop(session, audience), audience.follow(session.history, runner.slots) as watcher:
@@ -279,6 +283,7 @@ def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
 
 def views(run: OpenRun) -> Mapping[str, OpenView]:
     """What follows a run beside its session, by name."""
+    from tune_rh.run.runner import study_view
 
     def board(history: History) -> Watcher:
         from tune_rh.watch.tensorboard import TensorBoard  # which loads torch, and no first job waits for that

@@ -11,7 +11,6 @@ Mehta, Random Matrices (2004), section 4.2, for the semicircle by which they are
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
 
 from trainables.api import Progress
 from trainables.arrays import Array
@@ -37,6 +36,8 @@ def spacings(count: int, seed: int, progress: Progress | None = None) -> Array:
 
 def _run(rng: np.random.Generator) -> Array:
     """`PER_MATRIX` unfolded spacings about the centre of one matrix with weight exp(-tr H^2 / 2)."""
+    from scipy.linalg import eigh_tridiagonal  # a quarter of a second, and a check of a plan needs no matrix
+
     diagonal = rng.normal(size=SIZE)
     # chi with 2k degrees of freedom over sqrt(2), whose square is Gamma(k)
     beside = np.sqrt(rng.gamma(np.arange(SIZE - 1, 0, -1, dtype=np.float64)))
