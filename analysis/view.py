@@ -40,6 +40,14 @@ class Report(NamedTuple):
     total_s: float
 
 
+class Alarm(NamedTuple):
+    """A rule of live health that a member broke at ``step``; ``bound`` stands for a bound of the plan's own."""
+
+    rule: str
+    step: int
+    message: str
+
+
 @dataclass(frozen=True)
 class Member:
     """A candidate with one seed.
@@ -54,6 +62,7 @@ class Member:
         tested: metrics of the one reading of the test split, empty where that failed.
         verdicts: by diagnostic, None before it was diagnosed, empty where that failed.
         seconds: slot seconds, repeated work included.
+        alarms: of live health, in order of steps.
     """
 
     id: str
@@ -69,6 +78,7 @@ class Member:
     tested: Mapping[str, float] | None
     verdicts: Mapping[str, str] | None
     seconds: float
+    alarms: Sequence[Alarm] = ()
 
     @property
     def steps(self) -> int:

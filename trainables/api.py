@@ -52,6 +52,7 @@ class HealthCheck:
         after_step: reports up to this step do not count.
         required: a report without the metric is out of bounds; otherwise it does not count (not every config has it).
         stops: a model that is out of bounds stops training at once.
+        id: of the rule of live health that this is, such as ``H20`` (``docs/preflight.md``).
     """
 
     metric: str
@@ -61,6 +62,7 @@ class HealthCheck:
     after_step: int = 0
     required: bool = True
     stops: bool = False
+    id: str = ""
 
 
 class TrainTask(Protocol):

@@ -47,7 +47,7 @@ _OF_EXPERTS = (
     Metric("depth_specialisation", "max", "1", "Mean Jensen-Shannon distance of a depth's load to the mean load."),
 )
 
-_COLLAPSE: dict[str, Any] = {"in_a_row": 3, "after_step": 500, "required": False, "stops": True}
+_COLLAPSE: dict[str, Any] = {"id": "H20", "in_a_row": 3, "after_step": 500, "required": False, "stops": True}
 _HEALTH = (
     HealthCheck("balance_entropy", at_least=0.6, **_COLLAPSE),
     HealthCheck("max_vio", at_most=7.0, **_COLLAPSE),  # the busiest expert has more than 8 / E of the load

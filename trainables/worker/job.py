@@ -27,6 +27,8 @@ class MemberJob(Message):
         objective, mode: which metric is best, and which way.
         eval_every: steps between evaluations.
         save_every: steps between checkpoints beside best and gates; None: none.
+        beat_every: steps between heartbeats; 0: none.
+        rules_off: rules of live health that are not looked at.
         gates: steps whose checkpoint is kept.
         patience_steps: for the log line only.
         stop_request: a file; when it appears the member is handed back at the next step.
@@ -51,6 +53,8 @@ class MemberJob(Message):
     stop_request: str
     lease: str
     save_every: int | None = None
+    beat_every: int = 0
+    rules_off: tuple[str, ...] = ()
     patience_steps: int | None = None
     device: str = "cpu"
     threads: int = 1

@@ -20,6 +20,7 @@ from trainables.registry import build_config, get_family, resolve
 from trainables.trust import trust
 from trainables.worker.allocator import keep_freed_memory
 from trainables.worker.folder import MemberFolder
+from trainables.worker.heartbeat import Heart
 from trainables.worker.job import MemberJob
 from trainables.worker.metrics import check_reported, counts_of, of_both_splits, taken
 from trainables.worker.report import Diagnosed, Evaluated, HandedBack, Report, Tested
@@ -56,6 +57,7 @@ class MemberRun:
             config, seed=job.member.seed, device=job.device, data_dir=Path(job.data_dir)
         )
         self._restore()
+        self._heart = Heart(job, self.state.health, {check.metric for check in family.health})
 
     @property
     def step(self) -> int:
@@ -84,6 +86,7 @@ class MemberRun:
         if job.purpose == "test" or self.step >= job.gates[-1]:
             return self._test()
         began = time.perf_counter()
+        self._heart.begin()
         outcome = self._train(self.step + job.eval_every - self.step % job.eval_every)
         self.state.interval.train_s += time.perf_counter() - began
         if outcome == "interrupted":
@@ -111,6 +114,7 @@ class MemberRun:
             metrics = taken(reported, "step()")
             check_reported(metrics, ("train_loss",), "step()")
             state.interval.add(metrics)
+            self._heart.on_step(state.step, metrics)
             if not math.isfinite(metrics["train_loss"]):
                 return "diverged"
         return "done"
@@ -125,13 +129,16 @@ class MemberRun:
             metrics.update(self._evaluated("val", job.objective))
             diverged = not math.isfinite(metrics[job.objective])
         eval_s = time.perf_counter() - began
+        self._heart.on_evaluation(metrics, eval_s)
         state.elapsed_s += interval.train_s + eval_s
         self._diverged = diverged
         if not diverged:
             state.note(metrics[job.objective], job.mode)
         self._folder.check_lease()
-        state.report = Evaluated(job.member, self.step, metrics, interval.train_s, eval_s, diverged)
-        self._folder.log(self._line(state.report))
+        found = state.health.take()
+        state.report = Evaluated(job.member, self.step, metrics, interval.train_s, eval_s, diverged, found)
+        said = [] if diverged else map(str, found)
+        self._folder.log("\n".join([*said, self._line(state.report)]))
         state.interval = interval.next(self._rates)
         due = job.save_every is not None and self.step % job.save_every == 0
         if due or state.best_step == self.step or self.step in job.gates:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,8 +86,23 @@ class MemberId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class HealthFinding(Message):
+    """A rule of live health was broken at ``step``; said once, until it holds again."""
+
+    rule: str
+    step: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.rule} at step {self.step}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated(Message):
-    """A member was trained to ``step`` and evaluated. A step repeated after a crash is kept, and counts once."""
+    """A member was trained to ``step`` and evaluated. A step repeated after a crash is kept, and counts once.
+
+    ``findings`` are those of live health since the report before.
+    """
 
     event: Literal["Evaluated"] = field(default="Evaluated", kw_only=True)
     member: MemberId
@@ -95,6 +111,7 @@ class Evaluated(Message):
     train_s: Number
     eval_s: Number
     diverged: bool = False
+    findings: Annotated[tuple[HealthFinding, ...], Field(exclude_if=operator.not_)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from trainables.api import Metric
+from trainables.worker.health import TrainingHealth
 from trainables.worker.report import Evaluated, Message, Number
 
 _AVERAGED = ("train_", "grad_norm")
@@ -61,6 +62,7 @@ class MemberState(Message):
         elapsed_s: seconds of training and evaluation, for the log.
         interval: what was trained since the last report.
         report: the last report. A worker that dies after saving and before its report is heard leaves it here.
+        health: what the rules of live health remember.
     """
 
     step: int = 0
@@ -69,6 +71,7 @@ class MemberState(Message):
     elapsed_s: Number = 0.0
     interval: Interval = field(default_factory=Interval)
     report: Evaluated | None = None
+    health: TrainingHealth = field(default_factory=TrainingHealth)
 
     def note(self, value: float, mode: Literal["min", "max"]) -> None:
         """Remember ``value`` if it is the best so far."""

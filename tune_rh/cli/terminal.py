@@ -19,7 +19,7 @@ from analysis.baselines import unbeaten
 from analysis.diagnose.api import Baseline
 from analysis.escape import printable
 from analysis.reports.tables import duration
-from analysis.view import FunnelRow, Standing, why_no_best
+from analysis.view import FunnelRow, Run, Standing, why_no_best
 from trainables.api import Progress as OnProgress
 from tune_rh.decide import comparison
 from tune_rh.plan.cost import StageCost, follow_up_steps, ungated_steps
@@ -126,6 +126,14 @@ def candidates_table(history: History, limit: int | None = None) -> Table:
     if limit is not None and len(rows) > limit:
         table.add_row("", f"... and {len(rows) - limit} more", "")
     return table
+
+
+def alarm_lines(run: Run) -> list[str]:
+    """What live health has found, the latest of each member last; so many lines as fit a screen."""
+    members = run.members.values()
+    lines = [f"{m.id}  {rule} at step {step}: {text}" for m in members for rule, step, text in m.alarms]
+    more = len(lines) - _ROWS
+    return lines if more <= 0 else [*lines[:_ROWS], f"... and {more} more; the report has all"]
 
 
 def passed_over(event: FollowUpSkipped) -> str:
@@ -271,7 +279,7 @@ def _line(history: History, event: Event) -> str:
             return (
                 f"{event.member}  step {event.step}: {history.plan.objective}={value:.4f} (best={best:.4f}) | "
                 f"train:{rate:.1f} steps/s | eval:{event.eval_s:.1f} s{f' | {sick}' if sick else ''}"
-            )
+            ) + "".join(f"\n{event.member}  {finding}" for finding in event.findings)
         case Promoted():
             who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
             return f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)})"

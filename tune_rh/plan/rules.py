@@ -6,7 +6,7 @@ and the scores that it ranks by (`tune_rh.plan.schema`).
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -110,6 +110,7 @@ class HealthBound(FrozenConfig):
     after_step: Annotated[int, Field(ge=0)] = 0
     required: bool = True
     stops: bool = False
+    id: str = ""
 
     @model_validator(mode="after")
     def _bounds(self) -> HealthBound:
@@ -135,12 +136,37 @@ class GapRule(FrozenConfig):
     widening: Annotated[float, Field(ge=0)] = 0.01
 
 
+LiveRule = Literal["H01", "H02", "H03", "H04", "H05"]
+
+
+class LiveRules(FrozenConfig):
+    """Live health: rules on every step and heartbeat of a member (`trainables.worker.health`).
+
+    Attributes:
+        beat_every: steps between heartbeats.
+        stop: rules that stop a member with its next report; the others warn.
+        off: rules that are not looked at.
+    """
+
+    beat_every: PositiveInt = 10
+    stop: tuple[LiveRule, ...] = ("H01",)
+    off: tuple[LiveRule, ...] = ()
+
+    @model_validator(mode="after")
+    def _apart(self) -> LiveRules:
+        both = [name for name in self.stop if name in self.off]
+        if both and "stop" in self.model_fields_set:
+            raise ValueError(f"{both[0]} is in stop and in off: a rule that is not looked at stops nothing")
+        return self
+
+
 class Rules(FrozenConfig):
-    """What stops a member, and what keeps a candidate from going on; all off by default."""
+    """What stops a member, and what keeps a candidate from going on; but for non-finite numbers all off by default."""
 
     stop: StopRule | None = None
     patience_steps: PositiveInt | None = None
     health: tuple[HealthBound, ...] = ()
+    live: LiveRules = LiveRules()
 
 
 class SearchRules(Rules):

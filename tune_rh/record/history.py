@@ -222,7 +222,7 @@ class History:
         member.diverged = event.diverged
         before = member.step
         value = self._sign * event.metrics.get(self.plan.objective, math.nan)
-        if member.curve.add(event.step, value, event.metrics):  # a step that was trained again is not spent again
+        if member.curve.add(event.step, value, event.metrics, event.findings):  # a repeated step is spent once
             self.steps_spent += event.step - before
             shown = self.shown(value) if math.isfinite(value) else math.nan
             of_event = (event.train_s, event.eval_s, event.diverged)

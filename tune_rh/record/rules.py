@@ -15,6 +15,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from analysis.stats.student import t_quantile
+from analysis.view import Alarm
+from trainables.worker.report import HealthFinding
 from tune_rh.plan.rules import GapRule, HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
 from tune_rh.plan.schema import Plan
 
@@ -22,25 +24,30 @@ from tune_rh.plan.schema import Plan
 class Curve:
     """What a member has reported: steps, objective (minimised), metrics; kept in order of steps.
 
-    A step reported twice counts once, as first seen. ``best`` is the lowest finite value so far, +inf if there is none.
+    A step reported twice counts once, as first seen. ``best`` is the lowest finite value so far, +inf if there is none;
+    ``findings`` are those of live health.
     """
 
-    __slots__ = ("best", "best_step", "metrics", "steps", "values")
+    __slots__ = ("best", "best_step", "findings", "metrics", "steps", "values")
 
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.values: list[float] = []
         self.metrics: list[Mapping[str, float]] = []
+        self.findings: list[HealthFinding] = []
         self.best = math.inf
         self.best_step = 0
 
-    def add(self, step: int, value: float, metrics: Mapping[str, float]) -> bool:
+    def add(
+        self, step: int, value: float, metrics: Mapping[str, float], findings: Iterable[HealthFinding] = ()
+    ) -> bool:
         """Append a report; False if this step (or a later one) is known already."""
         if self.steps and step <= self.steps[-1]:
             return False
         self.steps.append(step)
         self.values.append(value)
         self.metrics.append(metrics)
+        self.findings += findings
         if -math.inf < value < self.best:
             self.best, self.best_step = value, step
         return True
@@ -78,6 +85,9 @@ def stop_reason(rules: Rules, curve: Curve, patience_steps: int | None = None) -
     sick = out_of_bounds([bound for bound in rules.health if bound.stops], [curve])
     if sick is not None:
         return sick
+    broken = next((finding for finding in curve.findings if finding.rule in rules.live.stop), None)
+    if broken is not None:
+        return f"health: {broken}"
     if rules.stop is not None and plateau(rules.stop, curve):
         return (
             f"plateau: best improved less than {rules.stop.delta} over {rules.stop.window} evaluations, "
@@ -188,11 +198,30 @@ def out_of_bounds(bounds: Iterable[HealthBound], curves: Sequence[Curve]) -> str
     for bound in bounds:
         values = list(islice(_means(bound, curves), bound.in_a_row))
         if len(values) == bound.in_a_row and not any(_is_inside(bound, value) for value in values):
-            limits = (("at least", bound.at_least), ("at most", bound.at_most))
-            allowed = ", ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
-            times = "1 report" if bound.in_a_row == 1 else f"{bound.in_a_row} reports"
-            return f"health: {bound.metric} = {values[0]:.4g} for {times} ({allowed})"
+            return f"health: {_violation(bound, values[0])}"
     return None
+
+
+def alarms(rules: Rules, curve: Curve) -> list[Alarm]:
+    """What live health and the bounds have found on a member's curve, each once an episode, in order of steps."""
+    found = [Alarm(finding.rule, finding.step, finding.message) for finding in curve.findings]
+    for bound in rules.health:
+        outside = 0
+        for step, metrics in zip(curve.steps, curve.metrics, strict=True):
+            if step <= bound.after_step or not (bound.required or bound.metric in metrics):
+                continue
+            value = metrics.get(bound.metric, math.nan)
+            outside = 0 if _is_inside(bound, value) else outside + 1
+            if outside == bound.in_a_row:
+                found.append(Alarm(bound.id or "bound", step, _violation(bound, value)))
+    return sorted(found, key=lambda alarm: alarm.step)
+
+
+def _violation(bound: HealthBound, value: float) -> str:
+    limits = (("at least", bound.at_least), ("at most", bound.at_most))
+    allowed = ", ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+    times = "1 report" if bound.in_a_row == 1 else f"{bound.in_a_row} reports"
+    return f"{bound.metric} = {value:.4g} for {times} ({allowed})"
 
 
 def _means(bound: HealthBound, curves: Sequence[Curve]) -> Iterator[float]:

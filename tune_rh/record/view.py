@@ -12,6 +12,7 @@ from analysis.view import Candidate, Member, Run
 from trainables.spelling import meant
 from tune_rh.record import members, ranking
 from tune_rh.record.history import History
+from tune_rh.record.rules import alarms
 
 
 def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingProxyType({})) -> Run:
@@ -66,6 +67,7 @@ def _member(history: History, member: members.Member) -> Member:
         stage=member.stage,
         lost_stage=member.lost_stage,
         reports=tuple(member.reports),
+        alarms=tuple(alarms(history.plan.rules, member.curve)),
         best=math.nan if value is None else history.shown(value),
         best_step=None if value is None else member.curve.best_step,
         tested=None if member.tested is None else member.tested.metrics,

@@ -93,6 +93,8 @@ def member_job(run: OpenRun, job: RunMember) -> MemberJob:
         stop_request=str(run.paths.stop_request),
         lease=f"{run.history.session}.{next(run.leases)}",
         save_every=plan.save_every,
+        beat_every=plan.rules.live.beat_every,
+        rules_off=plan.rules.live.off,
         patience_steps=added.patience_steps or plan.rules.patience_steps,
         device="cuda" if plan.resources.gpu else "cpu",
         threads=plan.resources.cpu,

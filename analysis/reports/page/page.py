@@ -109,6 +109,10 @@ def _sections(facts: Facts, own: OwnReport | None = None) -> list[_Section]:
         sections += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
     elif own is None:
         sections += [_Section("curves", "Curves", pictures=[figures.curves(facts)])]
+    alarms = search_tables.alarms_table(facts)
+    if alarms.rows:
+        words = ["Rules that a member broke in training, each once until it held again (docs/preflight.md)."]
+        sections.append(_Section("health", "Live health", words, tables=[alarms]))
     return [part for part in sections if part.words or part.pictures or part.tables]
 
 

@@ -108,6 +108,16 @@ def importance_table(facts: Facts) -> Table:
     return Table(("parameter", "above chance", "share", "p over all parameters"), rows, 2)
 
 
+def alarms_table(facts: Facts) -> Table:
+    """What live health has found on each member, and how that ended."""
+    rows = [
+        [*map(Cell, (member.id, rule, message, member.status)), Cell(f"{step:,}", step)]
+        for member in facts.run.members.values()
+        for rule, step, message in member.alarms
+    ]
+    return Table(("member", "rule", "what was found", "the member now", "step"), rows, 4, sortable=True)
+
+
 def candidates_table(facts: Facts) -> Table:
     """All candidates: those that came furthest first, then by score. Sortable."""
     run = facts.run

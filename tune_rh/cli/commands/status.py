@@ -8,6 +8,7 @@ from contextlib import nullcontext, suppress
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from trainables.errors import UnknownFamily
 from tune_rh.cli import options
@@ -69,6 +70,7 @@ def _view(paths: RunPaths) -> tuple[Group, bool]:
     parts: list[RenderableType] = [head, display.candidates_table(history)]
     parts += [display.passed_over(event) for event in history.skipped]
     parts += about_draws(history)
+    parts += map(Text, display.alarm_lines(reading.run))
     if isinstance(plan, Comparison):
         parts.append(f"B against A: {comparison.claim(history).verdict}; {comparison.claim(history).reason}")
     elif not plan.members_compete:
