@@ -10,15 +10,16 @@ from types import SimpleNamespace
 import pytest
 
 import tune_rh
-from tests.worlds.plans import plan
+from tests.worlds.plans import fold, plan
 from trainables.api import Finding
+from trainables.registry import build_config, get_family
 from tune_rh.api import Run
 from tune_rh.errors import PlanError, PreflightRefused
 from tune_rh.plan.schema import Plan, Resources
 from tune_rh.preflight.environment import MIB, Node, survey
-from tune_rh.record.events import FindingAccepted
+from tune_rh.record.events import CandidateAdded, FindingAccepted
 from tune_rh.record.journal import RunPaths, read
-from tune_rh.run.preflight import check_machine, refuse
+from tune_rh.run.preflight import check_machine, check_pins, refuse
 
 
 def test_all_that_refuse_are_said_at_once_and_the_same_thing_once() -> None:
@@ -88,3 +89,17 @@ def test_a_refused_plan_leaves_nothing_and_an_accepted_finding_stands_in_the_jou
 def test_what_is_accepted_is_the_id_of_a_finding(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="--accept p21: is not the id of a finding, such as P20"):
         search(plan(), tmp_path, [], "p21")
+
+
+def test_a_config_that_is_built_otherwise_than_it_was_is_not_gone_on_with(tmp_path: Path) -> None:
+    config = build_config(get_family("tests.worlds.family:FAMILY"), preset="control")
+    fields = config.model_dump(mode="json")
+    pinned = [
+        CandidateAdded("c0000", fields, config.digest(), "control", "control"),
+        CandidateAdded("c0001", {**fields, "floor": 0.25}, config.digest(), "preset", "changed"),
+        CandidateAdded("c0002", {**fields, "floor": 99.0}, config.digest(), "preset", "no config"),
+    ]
+    changed, wrong = check_pins(fold(plan(), pinned))
+    other = build_config(get_family("tests.worlds.family:FAMILY"), {"floor": 0.25})
+    assert str(changed) == f"P42 c0001: its config was {config.digest()}, and is {other.digest()}"
+    assert "is no valid config: floor = 99.0" in str(wrong)

@@ -33,6 +33,7 @@ from tune_rh.preflight.environment import Env, size
 from tune_rh.preflight.estimates import checkpoint_bytes, run_bytes
 from tune_rh.preflight.inputs import Drawn, check_config, check_family, check_space
 from tune_rh.preflight.trial import try_task
+from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, is_locked
 from tune_rh.run.runs import check_free, data_source, dataset
 
@@ -219,6 +220,20 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def check_pins(history: History) -> list[Finding]:
+    """P42: each candidate's config, as it is built now, has the digest that it was recorded with."""
+    family, found = get_family(history.plan.family), []
+    for candidate in history.candidates.values():
+        added = candidate.added
+        try:
+            digest = build_config(family, written=[added.config]).digest()
+        except ValidationError as error:
+            digest = "no valid config: " + "; ".join(line for _, line in mistakes(error))
+        if digest != added.config_digest:
+            found.append(Finding("P42", added.candidate, f"its config was {added.config_digest}, and is {digest}"))
+    return found
 
 
 def subjects(plan: Plan) -> Iterator[Subject]:
