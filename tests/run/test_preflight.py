@@ -19,7 +19,7 @@ from tune_rh.plan.schema import Plan, Resources
 from tune_rh.preflight.environment import MIB, Node, survey
 from tune_rh.record.events import CandidateAdded, FindingAccepted
 from tune_rh.record.journal import RunPaths, read
-from tune_rh.run.preflight import check_machine, check_pins, refuse
+from tune_rh.run.preflight import check_machine, check_past, refuse
 
 
 def test_all_that_refuse_are_said_at_once_and_the_same_thing_once() -> None:
@@ -99,7 +99,7 @@ def test_a_config_that_is_built_otherwise_than_it_was_is_not_gone_on_with(tmp_pa
         CandidateAdded("c0001", {**fields, "floor": 0.25}, config.digest(), "preset", "changed"),
         CandidateAdded("c0002", {**fields, "floor": 99.0}, config.digest(), "preset", "no config"),
     ]
-    changed, wrong = check_pins(fold(plan(), pinned))
+    changed, wrong = check_past(fold(plan(), pinned))
     other = build_config(get_family("tests.worlds.family:FAMILY"), {"floor": 0.25})
     assert str(changed) == f"P42 c0001: its config was {config.digest()}, and is {other.digest()}"
     assert "is no valid config: floor = 99.0" in str(wrong)

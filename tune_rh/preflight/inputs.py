@@ -64,6 +64,7 @@ class Drawn:
         asked: the names that it asks for.
         fields: those that it sets.
         error: why the first draw that is no config is none.
+        ways: how it asks for each name.
     """
 
     findings: Sequence[Finding]
@@ -71,6 +72,7 @@ class Drawn:
     asked: Set[str]
     fields: Set[str]
     error: Exception | None
+    ways: Mapping[str, Sequence[str]]
 
 
 def check_space(part: str, space: Space, build: Callable[[Mapping[str, Any]], Any]) -> Drawn:
@@ -103,7 +105,7 @@ def check_space(part: str, space: Space, build: Callable[[Mapping[str, Any]], An
             found.setdefault(name, Finding("T11", part, message))
     if reasons and not found:  # what is asked wrongly cannot be answered
         found[""] = _refused(part, reasons)
-    return Drawn([*found.values()], configs, asked.keys(), fields, errors[0] if errors else None)
+    return Drawn([*found.values()], configs, asked.keys(), fields, errors[0] if errors else None, asked)
 
 
 def check_family(name: str) -> Iterator[Finding]:

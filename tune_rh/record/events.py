@@ -34,13 +34,17 @@ Reason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class RunCreated(Message):
-    """First line of every journal: what the run must still be when it is resumed."""
+    """First line of every journal: what the run must still be when it is resumed.
+
+    ``made_by`` says what else made it (`tune_rh.preflight.origin`): a change of that has to be accepted.
+    """
 
     event: Literal["RunCreated"] = field(default="RunCreated", kw_only=True)
     plan_fingerprint: str
     data_digest: str
     journal_schema: int
     config_schema: str
+    made_by: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

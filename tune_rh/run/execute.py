@@ -199,9 +199,9 @@ def _check(run: OpenRun, place: Place, audience: Audience, precautions: Precauti
     total = sum(row.steps for row in expected(run.plan))
     left = max(0.0, 1.0 - history.steps_spent / total) if total else 1.0
     env = place.survey(run.plan, run.paths.root)
-    findings = preflight.check_pins(history)
+    findings = preflight.check_past(history)
     findings += preflight.check_machine(run.plan, env, strict=precautions.strict, left=left)
-    before = {event.id for event in history.accepted}
+    before = {event.id for event in history.accepted} - preflight.OF_THE_PAST
     preflight.refuse(findings, before | precautions.accept)
     for finding in findings:
         if finding.level == "warn":

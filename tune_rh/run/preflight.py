@@ -32,6 +32,7 @@ from tune_rh.preflight.checks import Subject, check, job_bytes, num_slots
 from tune_rh.preflight.environment import Env, size
 from tune_rh.preflight.estimates import checkpoint_bytes, run_bytes
 from tune_rh.preflight.inputs import Drawn, check_config, check_family, check_space
+from tune_rh.preflight.origin import check_origin, made_by
 from tune_rh.preflight.trial import try_task
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, is_locked
@@ -222,8 +223,22 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def check_pins(history: History) -> list[Finding]:
-    """P42: each candidate's config, as it is built now, has the digest that it was recorded with."""
+OF_THE_PAST = frozenset({"P42", "P45", "P46", "P47"})
+"""Ids of what has changed since the run began: each change is accepted by itself."""
+
+
+def check_past(history: History) -> list[Finding]:
+    """P42, P45 to P47: what the run is made by, and each candidate's config as it is built now, are what they were.
+
+    A change that was accepted is none; what changes after it is one.
+    """
+    was = {} if history.created is None else history.created.made_by
+    found = [*check_origin(was, made_by(history.plan)), *_check_pins(history)]
+    accepted = {(event.id, event.part, event.message) for event in history.accepted}
+    return [finding for finding in found if (finding.id, finding.part, finding.message) not in accepted]
+
+
+def _check_pins(history: History) -> list[Finding]:
     family, found = get_family(history.plan.family), []
     for candidate in history.candidates.values():
         added = candidate.added

@@ -9,7 +9,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, Ru
 from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import load_frozen, load_plan
 from tune_rh.plan.schema import Plan
+from tune_rh.preflight.origin import made_by
 from tune_rh.record import provenance
 from tune_rh.record.events import Event, FindingAccepted, RunCreated, encode
 from tune_rh.record.history import History
@@ -80,7 +81,7 @@ def create(plan: Plan, root: Path, data_dir: Path, accepted: Iterable[Finding] =
         trainables.errors.DataError: the data set cannot be used.
     """
     check_free(root)
-    facts = _facts(plan, data_dir)
+    facts = replace(_facts(plan, data_dir), made_by=made_by(plan))
     data = {"name": dataset(plan), "sha256": facts.data_digest, "folder": str(data_dir)}
     facts_of_making = provenance.collect(data)
     if plan.from_outside:

@@ -1,0 +1,66 @@
+"""What a run is made by besides its plan and data: the bounds of its space, torch, and the source of its task. As texts
+by what they are of, so that a later session can say what has changed. Nothing heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from search_spaces.registry import get_space
+from trainables.api import Finding
+from trainables.registry import get_family
+from tune_rh.plan.kinds import Search
+from tune_rh.plan.schema import Plan
+from tune_rh.preflight.inputs import check_space
+
+_SOURCE = "source "
+_NOTHING = "nothing"
+
+
+def made_by(plan: Plan) -> dict[str, str]:
+    """How each name of the space is asked for, torch's version, and a digest of each source file of the family."""
+    found = {"torch": version("torch")}
+    if isinstance(plan, Search) and plan.space:
+        part = f"space {plan.space!r}"
+        ways = check_space(part, get_space(plan.family, plan.space), dict).ways
+        found |= {f"{part}, {name}": " and as ".join(asked) for name, asked in ways.items()}
+    return found | {f"{_SOURCE}{name}": digest for name, digest in _sources(plan.family)}
+
+
+def check_origin(was: Mapping[str, str], now: Mapping[str, str]) -> list[Finding]:
+    """P45 to P47: what differs from what the run began with; nothing where that is not known."""
+    if not was:
+        return []
+    changed = [part for part in {**was, **now} if was.get(part) != now.get(part)]
+    return [
+        Finding(_id_of(part), part, f"was {was.get(part, _NOTHING)}, is {now.get(part, _NOTHING)}") for part in changed
+    ]
+
+
+def _id_of(part: str) -> str:
+    return "P46" if part == "torch" else "P47" if part.startswith(_SOURCE) else "P45"
+
+
+def _sources(name: str) -> Iterator[tuple[str, str]]:
+    """Of the packages (or single modules) that hold the family's config, model and task, and of what all train with."""
+    family = get_family(name)
+    files: dict[str, Path] = {}
+    for module in (family.config, family.model, family.task, "trainables.training.step"):
+        spec = find_spec(module.partition(":")[0])
+        if spec is None or spec.origin is None:
+            continue
+        file, package = Path(spec.origin), spec.parent
+        if package:
+            files |= {_dotted(package, path, file.parent): path for path in sorted(file.parent.rglob("*.py"))}
+        else:
+            files[spec.name] = file
+    for dotted, path in files.items():
+        yield dotted, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _dotted(package: str, path: Path, folder: Path) -> str:
+    return ".".join((package, *path.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__")
