@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from trainables.api import Finding, Footprint, Preflight
 from trainables.registry import get_part
@@ -239,5 +240,7 @@ def test_this_machine_can_be_looked_at(tmp_path: Any) -> None:
     assert env.free_disk > 0
     assert env.nodes is not None
     assert env.nodes[0].cpus >= 1
+    asked = survey(Resources(gpu=1), tmp_path, environ={})
+    assert (asked.device, asked.nodes) == ("cuda", (Node(env.nodes[0].cpus, torch.cuda.device_count()),))
     elsewhere = survey(Resources(gpu=1), tmp_path, address="head:6379", environ={})
     assert elsewhere == Env("cuda", elsewhere.free_disk)

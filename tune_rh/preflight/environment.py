@@ -5,8 +5,11 @@ Not here: what a plan needs (`tune_rh.preflight.estimates`), nor whether that fi
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +18,16 @@ from typing import Any, Literal
 from tune_rh.plan.schema import Resources
 
 MIB, GIB = 2**20, 2**30
+# In a process of its own: asking for its memory takes some of a GPU for as long as the process that asked lives.
+_ASK_TORCH = """
+import json, torch
+facts = {"gpus": torch.cuda.device_count()}
+if facts["gpus"]:
+    facts["free_memory"], facts["memory"] = torch.cuda.mem_get_info()
+    facts["bf16"] = torch.cuda.is_bf16_supported(including_emulation=False)
+    facts["fused_attention"] = torch.backends.cuda.is_flash_attention_available()
+print(json.dumps(facts))
+"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class Env:
 def survey(
     resources: Resources, folder: Path, *, address: str = "local", environ: Mapping[str, str] = os.environ
 ) -> Env:
-    """Look at this machine. torch is loaded only where jobs ask for a GPU.
+    """Look at this machine. torch is loaded in another process, and only where jobs ask for a GPU.
 
     Args:
         resources: what a job asks for.
@@ -77,21 +90,25 @@ def survey(
         memory, free = _machine_memory()
         fields: dict[str, Any] = {"bf16": _cpu_has_bf16(), "fused_attention": True}
         return replace(env, memory=memory, free_memory=free, nodes=(Node(cores),), **fields)
-    import torch
-
-    gpus = torch.cuda.device_count()
-    env = replace(env, nodes=(Node(cores, float(gpus)),))
-    if not gpus:
-        return env
-    free, memory = torch.cuda.mem_get_info()
-    fused = torch.backends.cuda.is_flash_attention_available()
-    bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    return replace(env, memory=memory, free_memory=free, bf16=bf16, fused_attention=fused)
+    facts = _first_gpu()
+    return replace(env, nodes=(Node(cores, float(facts.pop("gpus", 0))),), **facts)
 
 
 def size(number: float) -> str:
     """Bytes in both units that sizes are spoken of in: ``1,536 MiB (1.50 GiB)``."""
     return f"{number / MIB:,.0f} MiB ({number / GIB:,.2f} GiB)"
+
+
+def _first_gpu() -> dict[str, Any]:
+    """How many GPUs torch sees, and what the first one has; empty where torch cannot be asked."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, check=True, timeout=120
+        )
+        facts: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return {}
+    return facts
 
 
 def _machine_memory() -> tuple[int | None, int | None]:
