@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from tune_rh.cli.main import main
 from tune_rh.decide.scheduler import Stop, scheduler_of
 from tune_rh.errors import PlanError
 from tune_rh.plan.schema import Plan
-from tune_rh.record.events import Evaluated, Event, JobEnded
-from tune_rh.record.journal import RunPaths, read
+from tune_rh.record.events import Evaluated, Event, JobEnded, JobStarted
+from tune_rh.record.journal import RunPaths, locked, read
 
 FOUND = "H02 at step 1001: the smoothed loss, 1, has not fallen by 0.005 for 1000 steps"
 
@@ -128,3 +129,17 @@ def test_the_command_line_says_a_finding_as_it_comes(tmp_path: Path, capsys: pyt
 def test_every_member_beats(stopped: tuple[Path, list[str]]) -> None:
     lines = (stopped[0] / "members" / "c0001-s7" / "heartbeat.jsonl").read_text().splitlines()
     assert len(lines) == 150
+
+
+def test_status_says_where_running_members_stand(
+    stopped: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(stopped[0], tmp_path / "scripted", symlinks=True))
+    journal = RunPaths(copy).journal
+    lines = journal.read_bytes().splitlines(keepends=True)
+    started = next(i for i, event in enumerate(events(copy)) if isinstance(event, JobStarted))
+    journal.write_bytes(b"".join(lines[: started + 1]))
+    with locked(RunPaths(copy)):
+        assert main(["status", "scripted", "--runs-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"c0000-s7  step 2000, [\d.]+ steps/s, loss 1\.0000; heard of \d+ s ago", said)

@@ -7,6 +7,7 @@ member's state and of its next report.
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import time
 from collections.abc import Collection, Mapping
@@ -20,6 +21,8 @@ from trainables.worker.job import MemberJob
 from trainables.worker.report import Message, Number
 
 _MIB = 2**20
+_FILE = "heartbeat.jsonl"
+_TAIL = 2**16  # bytes from the end that hold a whole line
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,17 @@ class Heartbeat(Message):
 _LINE = TypeAdapter(Heartbeat)
 
 
+def last_beat(folder: Path) -> Heartbeat | None:
+    """The newest whole line that the member of ``folder`` has written; None if there is none that can be read."""
+    try:
+        with (folder / _FILE).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read().split(b"\n")
+        return _LINE.validate_json(lines[-2])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 class Heart:
     """Watches one member in one process: hands every step to the rules, and beats every few of them.
 
@@ -87,7 +101,7 @@ class Heart:
     def __init__(self, job: MemberJob, health: TrainingHealth, names: Collection[str]) -> None:
         self._job, self._health, self._names = job, health, names
         self._monitor = Monitor(health, job.rules_off, job.device)
-        self._path = Path(job.folder) / "heartbeat.jsonl"
+        self._path = Path(job.folder) / _FILE
         self._refused = False
         self._last: dict[str, float] = {}
         self._began: float | None = None

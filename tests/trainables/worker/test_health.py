@@ -277,3 +277,17 @@ def test_without_heartbeats_the_rules_on_steps_go_on(tmp_path: Path) -> None:
     run = MemberRun(job(tmp_path, config=FLAT, eval_every=1500, gates=(1500,), beat_every=0))
     assert [finding.rule for finding in advance(run).findings] == ["H02"]
     assert not (tmp_path / "member" / "heartbeat.jsonl").exists()
+
+
+def test_the_last_beat_is_read_whatever_stands_behind_it(tmp_path: Path) -> None:
+    assert heartbeat.last_beat(tmp_path) is None
+    advance(MemberRun(job(tmp_path, beat_every=5)))
+    folder = tmp_path / "member"
+    beat = heartbeat.last_beat(folder)
+    assert beat is not None
+    assert (beat.step, beat.member) == (10, "c0001-s7")
+    with (folder / "heartbeat.jsonl").open("a") as file:
+        file.write('{"time": 1')  # a line that is being written
+    assert heartbeat.last_beat(folder) == beat
+    (folder / "heartbeat.jsonl").write_bytes(b"\xff\n")
+    assert heartbeat.last_beat(folder) is None

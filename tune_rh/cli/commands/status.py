@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from trainables.errors import UnknownFamily
+from trainables.worker.heartbeat import last_beat
 from tune_rh.cli import options
 from tune_rh.cli import terminal as display
 from tune_rh.decide import comparison
@@ -20,7 +22,7 @@ from tune_rh.plan.kinds import Comparison
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.ranking import about_draws, funnel, ranking
-from tune_rh.results.reading import read
+from tune_rh.results.reading import Reading, read
 from tune_rh.run import runs
 
 
@@ -67,7 +69,7 @@ def _view(paths: RunPaths) -> tuple[Group, bool]:
     state = "finished" if finished else "running" if reading.is_written else f"stopped: {runs.resume_command(paths)}"
     running = ", ".join(str(member) for member in history.running)
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
-    parts: list[RenderableType] = [head, display.candidates_table(history)]
+    parts: list[RenderableType] = [head, *_beats(reading), display.candidates_table(history)]
     parts += [display.passed_over(event) for event in history.skipped]
     parts += about_draws(history)
     parts += map(Text, display.alarm_lines(reading.run))
@@ -78,6 +80,18 @@ def _view(paths: RunPaths) -> tuple[Group, bool]:
         if finished:
             parts.append(display.ranking_table(plan, ranking(history)))
     return Group(*parts, display.cost_line(history)), finished
+
+
+def _beats(reading: Reading) -> Iterator[Text]:
+    """Where each running member stands between its reports."""
+    for member in reading.history.running if reading.is_written else ():
+        beat = last_beat(reading.paths.member(member))
+        if beat is not None:
+            rate = (
+                f"{beat.steps_per_s:.1f} steps/s" if beat.tokens_per_s is None else f"{beat.tokens_per_s:,.0f} tokens/s"
+            )
+            ago = max(0.0, time.time() - beat.time)
+            yield Text(f"{member}  step {beat.step}, {rate}, loss {beat.smoothed_loss:.4f}; heard of {ago:.0f} s ago")
 
 
 def _is_finished(history: History) -> bool:
