@@ -25,8 +25,8 @@ class Metric:
         mode: which direction is better.
         unit: what it is counted in, for tables and axes.
         description: one sentence.
-        rate_of: a reported count that only grows; this is its growth per second of training, which whoever trains the
-            task measures and adds, since a task has no clock. Empty: the task reports this metric.
+        rate_of: a reported count that only grows; this is its growth per second of training. The trainer measures
+            and adds it, since a task has no clock. Empty: the task reports this metric.
     """
 
     name: str

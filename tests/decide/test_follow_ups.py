@@ -52,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("no_drawing")
         ),
         (
             {"fixed": {"noise": 0.5}, "follow_ups": [{"after": 0, "changes": [{"noise": 0.1}]}]},
-            ["follow_ups[0]: noise is in [fixed], for everybody"],
+            ["follow_ups[0]: noise is in [fixed], so no candidate may change it"],
         ),
         (
             {"follow_ups": [{"after": 0, "changes": [{"data": "absent"}]}]},

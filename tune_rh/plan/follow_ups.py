@@ -51,7 +51,9 @@ def check_follow_ups(plan: Search, winners: Sequence[Named]) -> list[str]:
     for i, table in enumerate(plan.follow_ups):
         where, allowed = f"follow_ups[{i}]", list[Named]()
         for fields in table.changes:
-            problems += [f"{where}: {name} is in [fixed], for everybody" for name in fields if name in plan.fixed]
+            problems += [
+                f"{where}: {name} is in [fixed], so no candidate may change it" for name in fields if name in plan.fixed
+            ]
             configs, refused = _over(plan, bases, fields)
             other = {config.data for _, config in configs} - {config.data for _, config in winners}
             problems += [f"{where}: data = {name!r} is another data set than the plan's" for name in sorted(other)]
