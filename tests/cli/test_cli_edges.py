@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,11 +19,13 @@ from rich.console import Console
 from tests.worlds.plans import fields
 from tune_rh.cli.main import main
 from tune_rh.cli.terminal import Terminal
-from tune_rh.run.execute import _clean_stop
+from tune_rh.plan.file import load_plan
+from tune_rh.run.execute import Place, _clean_stop, launch
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
 ROOT = Path(__file__).parents[2]
+FULL = Path("/dev/full")
 
 
 @pytest.fixture
@@ -82,6 +85,72 @@ def test_a_search_whose_log_has_no_reader_stops_cleanly(place: Path) -> None:
     journal = (place / "runs" / "scripted" / "journal.jsonl").read_text().splitlines()
     assert json.loads(journal[-1])["reason"] == "interrupted"
     assert main(["resume", "scripted", "--runner", "local"]) == 0
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device here is always full")
+def test_a_search_goes_on_where_its_log_is_full(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with FULL.open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["search", "plan.toml", "--runner", "local"]) == 0
+    warning = "tune-rh: warning: some of the output is lost (No space left on device)"
+    assert capfd.readouterr().err.splitlines().count(warning) == 1
+    assert (place / "runs" / "scripted" / "best" / "export.json").exists()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device here is always full")
+def test_an_answer_that_cannot_be_written_is_an_error(
+    place: Path, copy_run: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy_run(place / "runs")
+    with FULL.open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["status", "scripted"]) == 5
+    assert "tune-rh: No space left on device" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [
+        ("tune_rh.cli.terminal.ranking_table", "the result"),
+        ("tune_rh.cli.conclude.run_baselines", "the comparison with baselines"),
+        ("tune_rh.cli.conclude.write", "the report"),
+    ],
+)
+def test_what_cannot_be_told_at_the_end_is_named_and_the_rest_is_there(
+    place: Path,
+    copy_run: Callable[[Path], Path],
+    broken: str,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = copy_run(place / "runs")
+    monkeypatch.setattr(broken, fail)
+    assert main(["resume", "scripted", "--runner", "local"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        f"warning: {what} cannot be made (ValueError: of a library); `tune-rh report {root.name}` makes it later" in out
+    )
+    assert "Exported to " in out
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_cannot_be_shown_does_not_end_a_search(
+    place: Path, is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune_rh.cli.terminal._progress", fail)
+    monkeypatch.setattr("tune_rh.cli.terminal._line", fail)
+    to = Console(file=io.StringIO(), force_terminal=is_terminal, highlight=False, width=140)
+    plan, here = load_plan(place / "plan.toml", []), Place(place, "local")
+    _, outcome = launch(plan, place / "runs", here, Terminal(to), lambda *_: None)
+    assert outcome.ending == "finished"
+    assert "warning: this cannot be shown (ValueError: of a library)" in to.file.getvalue()  # type: ignore[attr-defined]
+
+
+def fail(*_: object, **__: object) -> None:
+    raise ValueError("of a library\nwith a second line")
 
 
 def test_watching_ends_with_the_run_or_with_ctrl_c(

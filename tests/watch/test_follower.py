@@ -112,8 +112,8 @@ def test_a_view_that_cannot_be_written_is_said_and_caught_up_later(
     mend = fault(paths)
     name = "tensorboard/" if fault is break_tensorboard else "study.db"
     first, last = follow(paths).warnings
-    assert first.startswith(f"warning: {name} cannot be written (")
-    assert last.startswith(f"warning: {name} is behind the journal (")
+    assert first.startswith(f"warning: {name}: cannot be written (")
+    assert last.startswith(f"warning: {name}: behind the journal (")
     assert decided(paths) == decided(quiet)
     mend()
     assert follow(paths).warnings == []  # nothing is left to run: the views are brought up to date
@@ -203,7 +203,7 @@ def test_what_a_view_raises_is_said_once_and_it_misses_nothing(tmp_path: Path, e
     drive(paths, {"it": opened}, said.append)
     assert failures == 0
     told = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    assert said == [f"warning: it cannot be written ({told}); the search goes on, and it is caught up later"]
+    assert said == [f"warning: it: cannot be written ({told}); the search goes on, and it is caught up later"]
     assert seen[-1] == runs.replay(paths)[1].steps_spent
 
 
@@ -264,3 +264,20 @@ def test_a_view_that_hangs_does_not_hold_a_stop(
     assert not stuck.is_set()
     monkeypatch.undo()
     finish(paths)
+
+
+@pytest.mark.parametrize("what", ["hangs", "no thread"])
+def test_a_finished_search_ends_without_its_views(
+    tmp_path: Path, stuck: threading.Event, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    paths, said = make(tmp_path / "run", **SMALLER), list[str]()
+    monkeypatch.setattr(follower, "_CATCH_UP_S", 0.1)
+    if what == "no thread":
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+    drive(paths, {"it": lambda _history: lambda _event: stuck.wait(60)}, said.append)
+    assert runs.replay(paths)[1].ended == "finished"
+    why = "it takes too long" if what == "hangs" else "RuntimeError: can't start new thread"
+    assert said == [f"warning: it: behind the journal ({why}); `tune-rh resume` brings it up to date"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ class MemberFolder:
         self._job = job
         self._path = Path(job.folder)
         self._checkpoints = self._path / "checkpoints"
+        self._is_log_lost = False
         make_folder(self._path)
         (self._path / "lease").write_text(job.lease)
 
@@ -30,9 +32,17 @@ class MemberFolder:
             raise LeaseLost(f"{self._path}: taken over by {holder!r}; this worker ({self._job.lease!r}) gives up")
 
     def log(self, line: str) -> None:
-        """Append to ``train.log``, which is for people: it repeats what is trained again after a crash."""
-        with (self._path / "train.log").open("a") as log:
-            log.write(line + "\n")
+        """Append to ``train.log``, which is for people: it repeats what is trained again after a crash.
+
+        A line that cannot be written is lost, with a warning for the first: no member ends for that.
+        """
+        try:
+            with (self._path / "train.log").open("a", encoding="utf-8") as log:
+                log.write(line + "\n")
+        except OSError as error:
+            if not self._is_log_lost:
+                warnings.warn(f"{self._path / 'train.log'}: cannot be written ({error.strerror})", stacklevel=2)
+            self._is_log_lost = True
 
     def save(self, task: Mapping[str, Any], state: MemberState) -> None:
         """Write a checkpoint of the task at ``state``, point ``best`` at it if it is, drop those no longer kept."""

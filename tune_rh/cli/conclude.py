@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from tune_rh.results.reading import Reading, read_provenance
 from tune_rh.results.reporting import about_run, run_baselines, write
 from tune_rh.run.execute import Outcome, Place
 from tune_rh.run.runs import companions, recorded_data_dir, resume_command
+from tune_rh.watch.spared import spared
 
 
 def exit_code(paths: RunPaths, place: Place, outcome: Outcome, to: Console) -> int:
@@ -39,36 +41,46 @@ def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> 
     """Print what came of the run, by its kind, and leave its files."""
     reading = Reading(paths, history, is_written=True, provenance=read_provenance(paths))
     to.print()
-    own = own_report(reading.run, history)
-    if own is None:
+    if reading.run.kind == "search":
         _conclude_search(reading, data_dir, to)
     else:
-        report, facts = own
-        for line in report.lines(facts):
-            to.print(line, soft_wrap=True)
+        with _spared("the result", paths, to):
+            own = own_report(reading.run, history)
+            for line in own[0].lines(own[1]) if own is not None else ():
+                to.print(line, soft_wrap=True)
         if reading.run.kind == "race" and any(member.tested is not None for member in reading.run.members.values()):
             _export(reading, data_dir, to, ())
-    about = about_run(reading.run)
-    if about.findings:
-        to.print(terminal.findings_table("the whole run", about.findings))
-    to.print(f"Report: {write(reading, data_dir, about=about)}", soft_wrap=True)
+    with _spared("the report", paths, to):
+        about = about_run(reading.run)
+        if about.findings:
+            to.print(terminal.findings_table("the whole run", about.findings))
+        to.print(f"Report: {write(reading, data_dir, about=about)}", soft_wrap=True)
 
 
 def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
     history, run = reading.history, reading.run
-    to.print(terminal.funnel_table(history.plan, run.funnel))
-    to.print(terminal.ranking_table(history.plan, run.ranking))
-    to.print(terminal.cost_line(history), soft_wrap=True)
-    for sentence in run.about_draws:
-        to.print(sentence, soft_wrap=True)
+    with _spared("the result", reading.paths, to):
+        to.print(terminal.funnel_table(history.plan, run.funnel))
+        to.print(terminal.ranking_table(history.plan, run.ranking))
+        to.print(terminal.cost_line(history), soft_wrap=True)
+        for sentence in run.about_draws:
+            to.print(sentence, soft_wrap=True)
     if not any(row.may_win for row in run.ranking):
         to.print("No candidate finished with a finite score: nothing to export.")
         return
-    baselines, _ = run_baselines(reading, data_dir, keep=True)
-    if baselines:
-        to.print(terminal.baselines_table(baselines, run.best, run.sign))
-        to.print(terminal.baselines_line(baselines, run.ranking, run.best, run.sign), soft_wrap=True)
+    baselines: Sequence[Baseline] = ()
+    with _spared("the comparison with baselines", reading.paths, to):
+        baselines, _ = run_baselines(reading, data_dir, keep=True)
+        if baselines:
+            to.print(terminal.baselines_table(baselines, run.best, run.sign))
+            to.print(terminal.baselines_line(baselines, run.ranking, run.best, run.sign), soft_wrap=True)
     _export(reading, data_dir, to, baselines)
+
+
+def _spared(what: str, paths: RunPaths, to: Console) -> AbstractContextManager[None]:
+    """Say that ``what`` cannot be made where the block fails: the run is finished all the same."""
+    again = f"`tune-rh report {paths.root.name}` makes it later"
+    return spared(lambda why: to.print(f"warning: {what} cannot be made ({why}); {again}", soft_wrap=True))
 
 
 def _export(reading: Reading, data_dir: Path, to: Console, baselines: Sequence[Baseline]) -> None:

@@ -66,33 +66,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     with warnings.catch_warnings():
         warnings.showwarning = _plainly(warnings.showwarning)
-        return _guarded(module.run, args)
+        code = _guarded(module.run, args)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _tell(f"warning: some of the output is lost ({error.strerror})")
+        _drop_output()
+    return code
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     from trainables.errors import TrainableError
-    from tune_rh.errors import DONE, INTERRUPTED, TuneError
+    from tune_rh.errors import DONE, INTERRUPTED, RunError, TuneError, storage_problem
 
     try:
         return run(args)
     except (TuneError, TrainableError) as error:
-        print(f"tune-rh: {printable(str(error))}", file=sys.stderr)
+        _tell(str(error))
         return error.exit_code if isinstance(error, TuneError) else TuneError.exit_code
     except KeyboardInterrupt:
-        print("tune-rh: interrupted", file=sys.stderr)
+        _tell("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough. What is still buffered has nowhere to go.
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return DONE
     except OSError as error:
         # A path that was given cannot be read or written: its name is all that helps, a traceback nothing.
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"tune-rh: {printable(where)}{error.strerror or error}", file=sys.stderr)
-        return TuneError.exit_code
+        _tell(f"{where}{error.strerror or error}")
+        return RunError.exit_code if storage_problem(error) else TuneError.exit_code
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # where the log's disk is full as well
+        print(f"tune-rh: {printable(text)}", file=sys.stderr)
+
+
+def _drop_output() -> None:
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plainly(show: Callable[..., None]) -> Callable[..., None]:
@@ -102,7 +117,7 @@ def _plainly(show: Callable[..., None]) -> Callable[..., None]:
     def show_plainly(message: Warning | str, category: type[Warning], filename: str, *more: Any) -> None:
         path = Path(filename)
         if path.is_relative_to(here) and path.relative_to(here).parts[0] in _OURS:
-            print(f"tune-rh: warning: {printable(str(message))}", file=sys.stderr)
+            _tell(f"warning: {message}")
         else:
             show(message, category, filename, *more)
 

@@ -117,7 +117,7 @@ def launch(plan: Plan, args: argparse.Namespace) -> int:
     from tune_rh.plan import cost
     from tune_rh.run import preflight
 
-    console = terminal.console()
+    console = terminal.console(may_lose=not args.dry_run)
     if args.dry_run:
         preflight.check_plan(plan)
         with suppress(DataMissing):

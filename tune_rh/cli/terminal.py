@@ -43,12 +43,28 @@ from tune_rh.record.history import History
 from tune_rh.record.members import Member
 from tune_rh.record.ranking import describe, spent
 from tune_rh.record.rules import out_of_bounds
+from tune_rh.watch.spared import spared
 
 _ROWS = 16
 
 
 class _Console(Console):
-    """Prints text as it stands, without markup or control characters; raises BrokenPipeError where rich would exit."""
+    """Prints text as it stands, without markup or control characters; raises BrokenPipeError where rich would exit.
+
+    With ``may_lose`` output that cannot be written, say because the log's disk is full, is let go.
+    """
+
+    def __init__(self, *, may_lose: bool, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+        self._may_lose = may_lose
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) or not self._may_lose:
+                raise
+            self._buffer.clear()
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)
@@ -59,10 +75,13 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def console() -> Console:
-    """The console of this process; wide enough for its tables where output is a file."""
-    here = _Console(highlight=False, markup=False, emoji=False)
-    return here if here.is_terminal else _Console(highlight=False, markup=False, emoji=False, width=140)
+def console(*, may_lose: bool = False) -> Console:
+    """The console of this process, wide enough for its tables where output is a file.
+
+    A session lets output that cannot be written go (``may_lose``): it must not end for that.
+    """
+    here = _Console(may_lose=may_lose)
+    return here if here.is_terminal else _Console(may_lose=may_lose, width=140)
 
 
 class Terminal:
@@ -93,11 +112,19 @@ class Terminal:
         """A table that is kept up to date, on a terminal; elsewhere a line an event."""
         began = time.monotonic()
         if self._to.is_terminal:
-            render = partial(_progress, history, slots, began)
+            render = partial(_shown, _progress, history, slots, began)
             with Live(console=self._to, get_renderable=render, refresh_per_second=2):
                 yield lambda event: None
         else:
-            yield lambda event: self.say(line) if (line := _line(history, event)) else None
+            yield lambda event: self.say(line) if (line := _shown(_line, history, event)) else None
+
+
+def _shown(show: Callable[..., Any], *given: Any) -> Any:
+    """What ``show`` makes of what it is ``given``, or one line about why it cannot: the search goes on."""
+    lines: list[str] = []
+    with spared(lines.append):
+        return show(*given)
+    return f"warning: this cannot be shown ({lines[0]})"
 
 
 def _progress(history: History, slots: int, began: float) -> Group:

@@ -54,7 +54,7 @@ def connect(resources: Resources, address: str = "local", *, owner: Path = Path(
         shutil.rmtree(temporary, ignore_errors=True)
         context = ray.init(
             address="local",
-            include_dashboard=True,
+            include_dashboard=None,  # wanted, but a cluster without one will do
             dashboard_host="127.0.0.1",
             _node_ip_address=_LOOPBACK,
             _temp_dir=temporary,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -17,12 +18,14 @@ from tune_rh.plan.file import load_frozen
 from tune_rh.record.events import Event, JobStarted, SessionEnded
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, read
+from tune_rh.watch.spared import spared
 
 OpenView = Callable[[History], Callable[[Event], object]]
 """Opens a view and brings it up to date with a history; what it returns takes each event once that history has it."""
 _Say = Callable[[str], object]
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
-_LET_GO_S = 10.0
+_LET_GO_S, _CATCH_UP_S = 10.0, 300.0  # how long a session that was stopped, or is finished, waits for its views
+_LATER = "`tune-rh resume` brings it up to date"
 
 
 class Follower:
@@ -49,25 +52,34 @@ class Follower:
         is_finished = isinstance(event, SessionEnded) and event.reason == "finished"
         if not self._has_begun and (isinstance(event, JobStarted) or is_finished):
             self._has_begun = True
-            self._thread.start()
-        if isinstance(event, SessionEnded) and self._has_begun:
+            with self._spared():
+                self._thread.start()
+        if isinstance(event, SessionEnded) and self._thread.ident is not None:
             self._events.put(None)
-            self._thread.join(None if is_finished else _LET_GO_S)
+            self._thread.join(_CATCH_UP_S if is_finished else _LET_GO_S)
             self._is_left_alone = True
+            if self._thread.is_alive():
+                self._tell_behind("it takes too long")
         while not self._said.empty():
             self._say(self._said.get())
 
     def _follow(self) -> None:
         # A signal that this thread took would not wake the thread that has to act on it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-        try:
-            history = History(load_frozen(self._paths.plan))
-            for event in islice(read(self._paths.journal), self._num_events):
-                history.apply(event)
-        except Exception as error:  # noqa: BLE001 - it is said, and concerns no decision
-            names = " and ".join(view.name for view in self._views)
-            self._said.put(f"warning: {names}: left to a later session, for the journal cannot be read ({error})")
-            return
+        with self._spared():
+            self._keep_up()
+
+    def _spared(self) -> AbstractContextManager[None]:
+        return spared(self._tell_behind)
+
+    def _tell_behind(self, why: str) -> None:
+        names = " and ".join(view.name for view in self._views)
+        self._said.put(f"warning: {names}: behind the journal ({why}); {_LATER}")
+
+    def _keep_up(self) -> None:
+        history = History(load_frozen(self._paths.plan))
+        for event in islice(read(self._paths.journal), self._num_events):
+            history.apply(event)
         is_last = False
         while not is_last and not self._is_left_alone:
             try:
@@ -102,22 +114,19 @@ class _Guarded:
         """Show the view what is new: ``event``, or after an error everything."""
         if self._view is None and time.monotonic() < self._due and not is_last:
             return
-        try:
+        with spared(lambda why: self._put_off(why, is_last)):
             if self._view is None:
                 self._view = self._open(history)
                 self._pause_s = _FIRST_PAUSE_S
             elif event is not None:
                 self._view(event)
-        except Exception as error:  # noqa: BLE001 - a view may fail in any way, and never ends a search
-            self._view = None
-            self._due = time.monotonic() + self._pause_s
-            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-            self._tell(error, is_last)
 
-    def _tell(self, error: Exception, is_last: bool) -> None:
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
+    def _put_off(self, why: str, is_last: bool) -> None:
+        self._view = None
+        self._due = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         if is_last:
-            self._say(f"warning: {self.name} is behind the journal ({why}); `tune-rh resume` brings it up to date")
+            self._say(f"warning: {self.name}: behind the journal ({why}); {_LATER}")
         elif not self._is_told:
-            self._say(f"warning: {self.name} cannot be written ({why}); the search goes on, and it is caught up later")
+            self._say(f"warning: {self.name}: cannot be written ({why}); the search goes on, and it is caught up later")
         self._is_told = True
