@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from tune_rh.errors import PlanError
 from tune_rh.record.events import CandidateAdded, JobStarted, SessionEnded
 from tune_rh.record.events import Tested as ReadOfTest
 from tune_rh.record.journal import RunPaths
+from tune_rh.results.own_reports import own_report
+from tune_rh.results.reading import read
+from tune_rh.results.reporting import write
 from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.run.session import Session
@@ -198,6 +202,27 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No study, and no waiting for the disk: neither decides anything."""
     monkeypatch.setattr("tune_rh.watch.study.StudyMirror", NoMirror)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
+
+
+def raced(root: Path) -> RunPaths:
+    """A race of four seeds."""
+    stages = [{"until_step": 20, "num_seeds": 4, "top": 2}, {"until_step": 40, "num_seeds": 4}]
+    return make(root, unit="member", num_candidates=0, seeds=[7, 42, 1, 2], stages=stages, fixed={}, scoring={})
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize("making", [made, raced])
+def test_every_prefix_has_a_report(tmp_path: Path, making: Callable[[Path], RunPaths]) -> None:
+    paths = making(tmp_path / "run")
+    finish(paths)
+    lines = paths.journal.read_bytes().splitlines(keepends=True)
+    for num in range(len(lines)):
+        paths.journal.write_bytes(b"".join(lines[:num]))
+        reading = read(paths)
+        own = own_report(reading.run, reading.history)
+        assert own is None or own[0].lines(own[1])
+        if num < 8:
+            assert write(reading, tmp_path).exists()
 
 
 @pytest.mark.usefixtures("light")

@@ -30,11 +30,11 @@ def unit(family: str) -> str:
 
 
 def own_report(run: Run, history: History) -> tuple[Any, Any] | None:
-    """The module that reports a race or a comparison, and its facts; None for a search, or before A and B are there."""
+    """Module and facts of the report of a race or a comparison; None for a search, and before its sides are there."""
     from analysis.reports.comparison import report as comparison
     from analysis.reports.race import report as race
 
-    if run.kind == "race":
+    if run.kind == "race" and run.candidates:
         return race, _as_race(run)
     if run.kind == "comparison" and len(run.candidates) > 1:
         return comparison, _as_comparison(run, history)
