@@ -37,7 +37,7 @@ def kept(path: Path, digest: str, make: Callable[[], Sequence[Baseline]], *, kee
     New ones are written to ``path`` if ``keep``. An empty ``digest`` is never taken for that of the same data.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if digest and content["digest"] == digest and content["baselines"]:
             return [Baseline(str(r["name"]), float(r["value"]), str(r["note"])) for r in content["baselines"]]
     except (OSError, ValueError, KeyError, TypeError):

@@ -139,7 +139,7 @@ class RunTables:
             if not path.is_file():
                 continue
             try:
-                by_member[name] = from_json(path.read_text())
+                by_member[name] = from_json(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 warnings.warn(f"{path}: passed over: {error}", stacklevel=2)
         return by_member

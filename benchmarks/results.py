@@ -43,11 +43,11 @@ def record(title: str, command: str, machine: str, body: str, path: Path = RESUL
     """Print a section and put it into RESULTS.md, in the place of the one with the same title."""
     section = f"## {title}\n\n{machine}\n\n    {command}\n\n{body.strip()}\n"
     print(section, flush=True)
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     _, *old = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     sections = {part.partition("\n")[0]: part.strip() + "\n" for part in old}
     sections[f"## {title}"] = section
-    path.write_text("\n".join([_INTRODUCTION, *(sections[name] for name in sorted(sections))]))
+    path.write_text("\n".join([_INTRODUCTION, *(sections[name] for name in sorted(sections))]), encoding="utf-8")
 
 
 def _row(cells: Sequence[object]) -> str:
@@ -59,5 +59,7 @@ def _gpu() -> str:
     folder = Path("/proc/driver/nvidia/gpus")
     if not folder.is_dir():
         return "no GPU"
-    models = [re.search(r"Model:\s*(.+)", (gpu / "information").read_text()) for gpu in folder.iterdir()]
+    models = [
+        re.search(r"Model:\s*(.+)", (gpu / "information").read_text(encoding="utf-8")) for gpu in folder.iterdir()
+    ]
     return ", ".join(m.group(1) for m in models if m) or "GPU"

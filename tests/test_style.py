@@ -38,7 +38,7 @@ def test_there_is_something_to_look_at() -> None:
 
 @pytest.mark.parametrize("file", SOURCES, ids=shown)
 def test_a_source_is_short_and_says_what_it_is(file: Path) -> None:
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     tree = ast.parse(text)
     assert len(text.splitlines()) < MAX_LINES
     assert not text or ast.get_docstring(tree)

@@ -90,7 +90,7 @@ class FamilyConformance:
             "diagnose": [],
             "stages": [{"until_step": 2, "num_seeds": 2}, {"until_step": 4, "num_seeds": 2}],
         }
-        (folder / "plan.toml").write_text(tomli_w.dumps(plan))
+        (folder / "plan.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
         places = ["--runs-dir", str(folder), "--data-dir", str(prepared)]
         assert main(["search", str(folder / "plan.toml"), "--runner", "local", *places]) == 0
         return folder / "conformance"
@@ -173,7 +173,7 @@ class FamilyConformance:
     def test_baselines_are_finite_and_kept_with_the_report(self, run: Path) -> None:
         path = run / "report" / "baselines.json"
         assert path.exists() == bool(self._family().baselines)
-        for row in json.loads(path.read_text())["baselines"] if path.exists() else ():
+        for row in json.loads(path.read_text(encoding="utf-8"))["baselines"] if path.exists() else ():
             assert row["name"]
             assert math.isfinite(row["value"]), row["name"]
 
@@ -199,7 +199,7 @@ class FamilyConformance:
         _check(diagnose_run(read(RunPaths(run)).run), offered(self.family, "records"))
 
     def test_the_report_shows_what_is_said_of_the_run(self, run: Path) -> None:
-        page = (run / "report" / "index.html").read_text()
+        page = (run / "report" / "index.html").read_text(encoding="utf-8")
         known = diagnostics_of(self.family)
         assert [name for name in offered(self.family, "records") if escape(known[name].title) not in page] == []
 

@@ -33,7 +33,7 @@ def keep(folder: Path, findings: Sequence[Finding], seconds: Mapping[str, float]
     """
     path = folder / "findings.json"
     try:
-        old = from_json(path.read_text())
+        old = from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         old = []
     except (OSError, ValueError) as error:

@@ -108,8 +108,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`, UTF-8."""
-    write_bytes(path, text.encode())
+    """As `write_bytes`, UTF-8; a byte of a path that is no text is written as an escape."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

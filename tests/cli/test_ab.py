@@ -25,7 +25,7 @@ FAMILY = "tests.worlds.family:FAMILY"
 
 
 def written(path: Path, **values: Any) -> str:
-    path.write_text(tomli_w.dumps(values))
+    path.write_text(tomli_w.dumps(values), encoding="utf-8")
     return str(path)
 
 
@@ -97,7 +97,7 @@ def test_what_is_no_config_is_named(
     searched: RunPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, family: str | None, said: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("words.toml").write_text("floor is low")
+    Path("words.toml").write_text("floor is low", encoding="utf-8")
     Path("bytes.toml").write_bytes(b"\xff\xfe = 1")
     written(Path("orphan.toml"), noise=0.1)
     written(Path("other.toml"), family="spacing_mdn")

@@ -91,7 +91,7 @@ def test_a_search_whose_log_has_no_reader_stops_cleanly(place: Path) -> None:
 def test_a_search_goes_on_where_its_log_is_full(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with FULL.open("w") as full:
+    with FULL.open("w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert main(["search", "plan.toml", "--runner", "local"]) == 0
     warning = "tune-rh: warning: some of the output is lost (No space left on device)"
@@ -104,7 +104,7 @@ def test_an_answer_that_cannot_be_written_is_an_error(
     place: Path, copy_run: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     copy_run(place / "runs")
-    with FULL.open("w") as full:
+    with FULL.open("w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert main(["status", "scripted"]) == 5
     assert "tune-rh: No space left on device" in capfd.readouterr().err

@@ -124,7 +124,7 @@ def has_a_member(root: Path) -> None:
 
 
 def is_a_file(root: Path) -> None:
-    root.write_text("x")
+    root.write_text("x", encoding="utf-8")
 
 
 def is_a_link(root: Path) -> None:

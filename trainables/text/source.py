@@ -96,7 +96,7 @@ def tokenizer(name: str, data_dir: Path) -> Tokenizer:
     _verified(name, data_dir)
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(_folder(name, data_dir) / text_sidecar.TOKENIZER))
+    return Tokenizer.from_buffer((_folder(name, data_dir) / text_sidecar.TOKENIZER).read_bytes())
 
 
 def decode(name: str, data_dir: Path, ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:

@@ -52,7 +52,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any], facts: Mapping[str, 
                 digests = {name: files.sha256(made / name) for name in (WEIGHTS, STATE)}
                 index = {"schema": _CHECKPOINT_SCHEMA, "step": step, **facts, "sha256": digests}
                 index["digest"] = canonical_digest(index)
-                (made / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
+                (made / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True), encoding="utf-8")
         except (OSError, RuntimeError, SafetensorError) as error:
             # Neither safetensors nor torch says OSError when a disk is full.
             raise CheckpointError(
@@ -90,14 +90,25 @@ def _read_state(path: Path) -> dict[str, Any]:
 
     import torch
     from safetensors import SafetensorError
+    from safetensors.torch import load as load_bytes
     from safetensors.torch import load_file
 
     try:
         state: dict[str, Any] = torch.load(path / STATE, weights_only=True, map_location="cpu")
-        state["model"] = load_file(path / WEIGHTS)
+        weights = path / WEIGHTS
+        # safetensors maps only files whose path is UTF-8; any other is read as a whole.
+        state["model"] = load_file(weights) if _is_utf8(weights) else load_bytes(weights.read_bytes())
     except (pickle.UnpicklingError, RuntimeError, SafetensorError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot be loaded ({error})") from error
     return state
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read_index(path: Path) -> dict[str, Any]:

@@ -23,11 +23,11 @@ class MemberFolder:
         self._checkpoints = self._path / "checkpoints"
         self._is_log_lost = False
         make_folder(self._path)
-        (self._path / "lease").write_text(job.lease)
+        (self._path / "lease").write_text(job.lease, encoding="utf-8")
 
     def check_lease(self) -> None:
         """Raise `LeaseLost` if another worker has taken the member over."""
-        holder = (self._path / "lease").read_text()
+        holder = (self._path / "lease").read_text(encoding="utf-8")
         if holder != self._job.lease:
             raise LeaseLost(f"{self._path}: taken over by {holder!r}; this worker ({self._job.lease!r}) gives up")
 

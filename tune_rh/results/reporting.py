@@ -160,7 +160,7 @@ def _written_before(paths: RunPaths, kind: str) -> OwnReport | None:
     path = paths.report / f"{kind}.md"
     if not path.is_file():
         return None
-    head = path.read_text().partition("\n![")[0].splitlines()
+    head = path.read_text(encoding="utf-8").partition("\n![")[0].splitlines()
     lines = [line.removeprefix("- ").strip("*") for line in head if line.startswith(("- ", "**"))]
     return OwnReport([re.sub(r"\\(\W)", r"\1", line) for line in lines], _pictures(paths.report), path.name)
 

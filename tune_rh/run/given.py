@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from analysis.escape import printable
 from trainables.errors import CheckpointCorrupt
 from trainables.registry import FAMILIES, build_config, get_family, resolve
 from trainables.trust import trust
@@ -80,7 +81,7 @@ def _exported(path: Path) -> Given:
         found = exported.read(path)
     except CheckpointCorrupt as error:
         raise PlanError(str(error)) from error
-    return Given(found.index["family"], path.resolve().name, Variant(fields=found.fields))
+    return Given(found.index["family"], printable(path.resolve().name), Variant(fields=found.fields))
 
 
 def _from_file(path: Path, family: str | None) -> Given:
@@ -101,7 +102,7 @@ def _from_file(path: Path, family: str | None) -> Given:
         )
     except ValidationError as error:
         raise PlanError(explain(error, str(path))) from error
-    return Given(named, path.stem, variant)
+    return Given(named, printable(path.stem), variant)
 
 
 def _of_run(run: str, member: str, runs_dir: Path) -> Given:

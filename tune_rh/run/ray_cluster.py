@@ -42,8 +42,10 @@ def connect(resources: Resources, address: str = "local", *, owner: Path = Path(
     What a killed driver of the same ``owner`` left behind is cleared away.
 
     Raises:
-        PreflightRefused: nothing answers at ``address``, or it can never give what one job asks for.
+        PreflightRefused: nothing answers at ``address``, it can never give what one job asks for, or Ray cannot take
+            a path.
     """
+    _check_paths(owner)
     # Spinning OpenMP threads on a shared machine cost three to four times the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     temporary = None
@@ -69,6 +71,18 @@ def connect(resources: Resources, address: str = "local", *, owner: Path = Path(
         ray.shutdown()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_paths(owner: Path) -> None:
+    """Raise `PreflightRefused` if the run's folder, or one that modules come from, is no text."""
+    for path in (str(owner.absolute()), *sys.path):
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise PreflightRefused(
+                f"{path}: Ray takes only paths that can be read as {sys.getfilesystemencoding()}. Move it, set another "
+                "locale (PYTHONUTF8=1), or use --runner local"
+            ) from error
 
 
 def _join(address: str) -> Any:

@@ -210,7 +210,7 @@ class VerdictScheduler(FIFOScheduler):
         if trial.status != Trial.ERROR:
             # Not trial.get_error(): it reads a copy in the storage that is not there yet.
             file = Path(trial.error_file) if trial.error_file else None
-            text = file.read_text() if file and file.is_file() else "unknown error"
+            text = file.read_text(encoding="utf-8", errors="replace") if file and file.is_file() else "unknown error"
             self._bridge.failed(trial.trial_id, _COLOURS.sub("", text))
 
 

@@ -68,7 +68,7 @@ class MemberTrainable(Trainable):
         if self.run.job.purpose == "train" and self.run.step:
             self.run.save()
         note = {"member": str(self.run.job.member), "step": self.run.step}
-        (Path(checkpoint_dir) / "member.json").write_text(json.dumps(note))
+        (Path(checkpoint_dir) / "member.json").write_text(json.dumps(note), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing to do: the member's newest checkpoint is loaded with it, and may be newer than Ray's."""

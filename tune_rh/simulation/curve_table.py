@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from trainables.files import replacing
 from tune_rh.errors import PlanError
 
 Value = int | float | str | bool
@@ -267,7 +268,9 @@ def save(table: CurveTable, path: Path) -> None:
     columns = pa.Table.from_pylist(rows, schema=_COLUMNS).replace_schema_metadata(metadata)
     # Neighbouring readings share their high bytes: split by byte, they compress well and stay exact.
     split = ["values.list.element", "seconds.list.element"]
-    pq.write_table(columns, path, compression="zstd", use_dictionary=["config", "seed"], use_byte_stream_split=split)
+    kept = {"use_dictionary": ["config", "seed"], "use_byte_stream_split": split}
+    with replacing(path) as file:
+        pq.write_table(columns, file, compression="zstd", **kept)
 
 
 def load(path: Path) -> CurveTable:
@@ -277,7 +280,8 @@ def load(path: Path) -> CurveTable:
         PlanError: naming the file, the field, its value and what is allowed.
     """
     try:
-        columns = pq.read_table(path)
+        with path.open("rb") as file:  # pyarrow itself opens only files whose path is UTF-8
+            columns = pq.read_table(file)
     except (OSError, pa.ArrowInvalid) as error:
         raise PlanError(f"{path}: cannot be read as a Parquet file: {error}") from error
     metadata = (columns.schema.metadata or {}).get(_KEY)

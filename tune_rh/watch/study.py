@@ -11,6 +11,7 @@ import logging
 import os
 import sqlite3
 import warnings
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -59,9 +60,7 @@ class StudyMirror:
         path, name, history = self._path, self._name, self._history
         self._study = optuna.create_study(
             study_name=name,
-            storage=optuna.storages.RDBStorage(
-                f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _LOCK_WAIT_S}}
-            ),
+            storage=_storage(path),
             direction="minimize" if history.plan.mode == "min" else "maximize",
             sampler=optuna.samplers.RandomSampler(seed=0),
             load_if_exists=True,
@@ -139,6 +138,12 @@ class StudyMirror:
     def _settle(self, candidate: Candidate, state: TrialState, value: float | None) -> None:
         self._study.tell(self._trials[candidate.id].number, value, state=state)
         self._settled.add(candidate.id)
+
+
+def _storage(path: Path) -> optuna.storages.RDBStorage:
+    """The database at ``path``, which is opened as a file: in an URL some characters of a path mean something else."""
+    connect = partial(sqlite3.connect, path, timeout=_LOCK_WAIT_S, check_same_thread=False)
+    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
 
 
 def _is_damaged(error: BaseException | None) -> bool:

@@ -160,7 +160,7 @@ def _page(
             sections=parts,
             verdicts=verdicts,
             last=_last(facts),
-            plan=(facts.run.root / "plan.toml").read_text(),
+            plan=(facts.run.root / "plan.toml").read_text(encoding="utf-8"),
             files=files,
         )
     )

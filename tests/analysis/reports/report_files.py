@@ -13,7 +13,7 @@ from PIL import Image
 def tokens(path: Path) -> tuple[list[int], list[list[str]]]:
     """Columns of each table as a Markdown parser sees it, and the cells of all rows."""
     columns, rows = [], []
-    parsed = MarkdownIt("commonmark").enable("table").parse(path.read_text())
+    parsed = MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8"))
     for token in parsed:
         if token.type == "thead_open":
             columns.append(0)
@@ -33,7 +33,7 @@ def strict(path: Path) -> Any:
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is no JSON")
 
-    return json.loads(path.read_text(), parse_constant=refuse)
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
 def drawn(path: Path) -> tuple[int, int]:

@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.source = path.read_text()
+        self.source = path.read_text(encoding="utf-8")
         self.open: list[str] = []
         self.ids: Counter[str] = Counter()
         self.links: list[str] = []

@@ -123,7 +123,7 @@ def _verified(name: str, data_dir: Path) -> tuple[str, bytes]:
     _known_name(name)
     path = _path(name, data_dir)
     try:
-        recorded = json.loads(_sidecar(path).read_text())["sha256"]
+        recorded = json.loads(_sidecar(path).read_text(encoding="utf-8"))["sha256"]
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise DataMissing(f"data set {name!r} is not in {path.parent}; {_command(name)} makes it") from error

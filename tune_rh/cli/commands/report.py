@@ -18,9 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from tune_rh.cli import terminal
     from tune_rh.results.reading import read
     from tune_rh.results.reporting import write
 
     paths = runs.find(args.run, args.runs_dir.absolute())
-    print(f"Report: {write(read(paths), options.data_dir(args, paths), args.out)}")
+    written = write(read(paths), options.data_dir(args, paths), args.out)
+    terminal.console().print(f"Report: {written}", soft_wrap=True)
     return 0

@@ -130,7 +130,7 @@ def _facts(traces: Sequence[Trace]) -> str:
 def _write_csv(traces: Sequence[Trace], path: Path) -> None:
     """One line a point: repeat, virtual seconds, steps, regret (empty before there is an incumbent), busy workers."""
     options.check_writable(path.absolute().parent, "--csv")
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("repeat", "seconds", "steps", "regret", "busy"))
         for repeat, t in enumerate(traces):
