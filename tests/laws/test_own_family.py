@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tune_rh.cli.main import main
+from tune_rh.results.own_reports import unit
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
@@ -233,6 +234,7 @@ def test_search_export_load_and_what_there_is_not(place: Path, capsys: pytest.Ca
     import trainables
 
     assert trainables.load(place / "runs" / "toy" / "best").weight.shape == (1, 1)
+    assert unit("my_package:FAMILY") == ""  # the objective is a plain number
     assert main(["families", "my_package:FAMILY"]) == 0
     assert "Spaces" not in capsys.readouterr().out
     assert main(["diagnose", "toy"]) == 2

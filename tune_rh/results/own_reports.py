@@ -22,11 +22,12 @@ from tune_rh.record.members import Candidate
 
 
 def unit(family: str) -> str:
-    """Of the family's objective; empty for a family that is not there."""
+    """Of the family's objective; empty for a plain number (``1``), and for a family that is not there."""
     try:
-        return get_family(family).objective.unit
+        name = get_family(family).objective.unit
     except UnknownFamily:
         return ""
+    return "" if name == "1" else name
 
 
 def own_report(run: Run, history: History) -> tuple[Any, Any] | None:
