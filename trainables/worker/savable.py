@@ -6,15 +6,24 @@ import io
 import pickle
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
+_NUM_SHOWN = 5
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 def unsavable(state: object) -> Iterator[str]:
     """What of ``TrainTask.state_dict()`` a checkpoint cannot give back, each as ``state['key']: reason``; the reason
-    names the type.
+    names the type. The first few, and whether there is more.
     """
+    found = list(islice(_unsavable(state), _NUM_SHOWN + 1))
+    yield from found[:_NUM_SHOWN]
+    if len(found) > _NUM_SHOWN:
+        yield "state has more that a checkpoint cannot give back"
+
+
+def _unsavable(state: object) -> Iterator[str]:
     if not isinstance(state, Mapping):
         yield f"state_dict() returns {_kind(state)}: allowed is a mapping with the key 'model'"
         return
@@ -38,18 +47,23 @@ def _of_model(weights: object) -> Iterator[str]:
             yield f"state['model'][{name!r}] is {_kind(tensor)}: allowed is a tensor, under a name that is text"
 
 
-def _lost(value: object, where: str) -> Iterator[str]:
+def _lost(value: object, where: str, inside: tuple[int, ...] = ()) -> Iterator[str]:
+    """``inside``: what holds ``value``, by identity."""
     import torch
 
     if type(value) in _PLAIN or type(value) in (torch.Tensor, torch.nn.Parameter):
         return
+    if id(value) in inside:
+        yield f"{where} is a part of itself: a checkpoint holds what ends"
+        return
+    inside = (*inside, id(value))
     if type(value) in (dict, OrderedDict):
         for key, item in value.items():  # type: ignore[attr-defined]
-            yield from _lost(key, f"{where}, key {key!r}")
-            yield from _lost(item, f"{where}[{key!r}]")
+            yield from _lost(key, f"{where}, key {key!r}", inside)
+            yield from _lost(item, f"{where}[{key!r}]", inside)
     elif type(value) in (list, tuple):
         for index, item in enumerate(value):  # type: ignore[arg-type]
-            yield from _lost(item, f"{where}[{index}]")
+            yield from _lost(item, f"{where}[{index}]", inside)
     elif not _comes_back(value):
         yield (
             f"{where} is {_kind(value)}: a checkpoint holds tensors, numbers, text, lists and dicts (numpy: "

@@ -8,13 +8,10 @@ memory, no file. Not here: what needs no task (`tune_rh.preflight.inputs`).
 from __future__ import annotations
 
 import math
-import os
-import pickle
-import signal
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +21,7 @@ from trainables.registry import resolve
 from trainables.worker import checkpoint
 from trainables.worker.metrics import check_reported, counts_of, taken
 from trainables.worker.savable import unsavable
+from tune_rh.preflight.apart import apart
 from tune_rh.record.failure import headline
 
 T = TypeVar("T")
@@ -36,7 +34,7 @@ def try_task(
     data_dir: Path,
     *,
     device: str = "cpu",
-    wanted: Collection[str] = (),
+    wanted: Collection[str] | None = (),
     num_steps: int = 2,
 ) -> list[Finding]:
     """Everything that one trial round trip finds, in a process of its own where that can be.
@@ -46,7 +44,7 @@ def try_task(
         config: to build it from; its data set is made.
         data_dir: where data sets lie.
         device: ``cpu`` or ``cuda``.
-        wanted: metrics that a plan's rules need beside the objective.
+        wanted: metrics that a plan's rules need beside the objective; None: no plan, so all that the family declares.
         num_steps: before the state is saved, and after it.
     """
     trial = Trial(family, config, data_dir, device, wanted, num_steps)
@@ -57,7 +55,7 @@ def try_task(
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             with torch.random.fork_rng():
                 return trial.run()
-    return _apart(trial.run)
+    return apart(trial.run)
 
 
 class Trial:
@@ -69,7 +67,7 @@ class Trial:
         config: Any,
         data_dir: Path,
         device: str = "cpu",
-        wanted: Collection[str] = (),
+        wanted: Collection[str] | None = (),
         num_steps: int = 2,
     ) -> None:
         self._family, self._config, self._data_dir, self._device = family, config, data_dir, device
@@ -77,18 +75,17 @@ class Trial:
         self._found: list[Finding] = []
 
     def run(self) -> list[Finding]:
-        """Everything that is found, each with the part of the family that has to be mended."""
+        """Everything that is found, once each, with the part of the family that has to be mended."""
         task = self._tried("T01", "task", self._build, _SEED)
         if task is not None:
             steps = self._steps(task)
             self._evaluate(task, steps[-1].keys() if steps else ())
             state = self._save(task)
             if state is not None:
-                self._load(task, state)
                 self._tried("T06", "model", self._load_model, state)
             if steps is not None:
-                self._tried("T07", "task", self._again, steps)
-        return self._found
+                self._go_on(task, state, self._twin(steps))
+        return list(dict.fromkeys(self._found))
 
     def _build(self, seed: int) -> TrainTask:
         task: TrainTask = resolve(self._family.task)(
@@ -102,8 +99,16 @@ class Trial:
     def _steps(self, task: TrainTask) -> list[dict[str, float]] | None:
         reports = self._tried("T02", "task.step()", self._take_steps, task)
         if reports is not None:
-            rates = [metric for metric in self._family.metrics if metric.rate_of]
-            self._tried("T04", "task.step()", check_reported, reports[-1], ("train_loss", *counts_of(rates)), "it")
+            counts = counts_of(metric for metric in self._family.metrics if metric.rate_of)
+            self._tried("T04", "task.step()", check_reported, reports[-1], ("train_loss", *counts), "it")
+            for count in counts:
+                first, last = (report.get(count, math.nan) for report in (reports[0], reports[-1]))
+                if last <= first:
+                    message = (
+                        f"{count} is {first:g} after step 1 and {last:g} after step {self._num_steps}: a count behind "
+                        "a rate is of all steps so far"
+                    )
+                    self._note("T04", "task.step()", message, "warn" if last == first else "refuse")
             if not math.isfinite(reports[-1].get("train_loss", 0.0)):
                 self._note(
                     "T02", "task.step()", f"train_loss is {reports[-1]['train_loss']} at step {self._num_steps}", "warn"
@@ -113,29 +118,42 @@ class Trial:
     def _evaluate(self, task: TrainTask, trained: Collection[str]) -> None:
         before = self._tried("T05", "task.state_dict()", _snapshot, task)
         val, test = self._read(task, "val"), self._read(task, "test")
-        if before is not None and (val is not None or test is not None):
-            changed = next(_differences(before, _snapshot(task), "state"), None)
+        after = None if before is None else self._tried("T05", "task.state_dict()", _snapshot, task)
+        if before is not None and after is not None and (val is not None or test is not None):
+            changed = next(_differences(before, after, "state"), None)
             if changed is not None:
                 self._note("T03", "task.evaluate()", f"changes what training goes on from: {changed}")
-        objective, wanted = self._family.objective.name, test_metric(self._family.objective.name)
         if val is not None:
-            self._tried("T04", "task.evaluate('val')", check_reported, val, (objective,), "it")
-            if not math.isfinite(val.get(objective, 0.0)):
-                self._note(
-                    "T03", "task.evaluate('val')", f"{objective} is {val[objective]} at step {self._num_steps}", "warn"
-                )
-            absent = [name for name in self._wanted if name not in val and name not in trained]
+            self._check_val(val, trained)
+        if test is not None:
+            self._check_test(test, val or {})
+        twice = sorted({*trained} & {*(val or ()), *(test or ())})
+        if twice:
+            self._note("T04", "task.evaluate()", f"reports under a name of step(): {', '.join(twice)}", "warn")
+        if self._wanted is None and val is not None and test is not None:
+            declared = {metric.name for metric in self._family.metrics if not metric.rate_of}
+            absent = sorted(declared - {*val, *test, *trained, self._family.objective.name})
             if absent:
-                message = f"does not report {', '.join(absent)}, without which the plan's rules let no candidate pass"
-                self._note("T04", "task.evaluate('val')", message, "warn")
-        if test is None:
-            return
-        common = sorted(test.keys() & (val or {}).keys())
+                self._note("T04", "task", f"does not report {', '.join(absent)}, which its family declares", "warn")
+
+    def _check_val(self, val: Mapping[str, float], trained: Collection[str]) -> None:
+        part, objective = "task.evaluate('val')", self._family.objective.name
+        self._tried("T04", part, check_reported, val, (objective,), "it")
+        if not math.isfinite(val.get(objective, 0.0)):
+            self._note("T03", part, f"{objective} is {val[objective]} at step {self._num_steps}", "warn")
+        absent = [name for name in self._wanted or () if name not in val and name not in trained]
+        if absent:
+            message = f"does not report {', '.join(absent)}, without which the plan's rules let no candidate pass"
+            self._note("T04", part, message, "warn")
+
+    def _check_test(self, test: Mapping[str, float], val: Mapping[str, float]) -> None:
+        part, objective = "task.evaluate('test')", self._family.objective.name
+        common = sorted(test.keys() & val.keys())
         if common:
             names = ", ".join(f"{name} (wanted: {test_metric(name)})" for name in common)
-            self._note("T04", "task.evaluate('test')", f"reports under a name of val: {names}", "warn")
-        if wanted not in test and objective not in test:
-            self._tried("T04", "task.evaluate('test')", check_reported, test, (wanted,), "it")
+            self._note("T04", part, f"reports under a name of val: {names}", "warn")
+        if not {objective, test_metric(objective)} & test.keys():
+            self._tried("T04", part, check_reported, test, (test_metric(objective),), "it")
 
     def _read(self, task: TrainTask, split: Split) -> dict[str, float] | None:
         part = f"task.evaluate({split!r})"
@@ -149,51 +167,68 @@ class Trial:
 
     def _save(self, task: TrainTask) -> dict[str, Any] | None:
         """What comes back from a checkpoint."""
-        state = self._tried("T05", "task.state_dict()", task.state_dict)
-        if state is None:
-            return None
+        return self._tried("T05", "task.state_dict()", self._through_a_checkpoint, task)
+
+    def _through_a_checkpoint(self, task: TrainTask) -> dict[str, Any] | None:
+        state = task.state_dict()
         lost = list(unsavable(state))
         for line in lost:
             self._note("T05", "task.state_dict()", line)
         if lost:
             return None
+        with tempfile.TemporaryDirectory(prefix="tune-rh-trial-") as folder:
+            return checkpoint.load(checkpoint.save(Path(folder), self._num_steps, state, {}))[0]
 
-        def through_a_checkpoint() -> dict[str, Any]:
-            with tempfile.TemporaryDirectory(prefix="tune-rh-trial-") as folder:
-                return checkpoint.load(checkpoint.save(Path(folder), self._num_steps, state, {}))[0]
+    def _twin(self, steps: list[dict[str, float]]) -> TrainTask | None:
+        """Another task of the same seed, which is neither evaluated nor saved; None unless it takes the same steps."""
+        twin = self._tried("T01", "task", self._build, _SEED)
+        taken_by_twin = None if twin is None else self._tried("T02", "task.step()", self._take_steps, twin)
+        if taken_by_twin is None:
+            return None
+        change = next(_differences(steps, taken_by_twin, "steps"), None)
+        if change is not None:
+            self._unequal("T07", "task", f"built twice with the same seed it trains differently: {change}")
+            return None
+        return twin
 
-        return self._tried("T05", "task.state_dict()", through_a_checkpoint)
-
-    def _load(self, task: TrainTask, state: dict[str, Any]) -> None:
-        """A task of another seed, which has moved already, takes the state and goes on as the one that was saved."""
-        other = self._tried("T01", "task", self._build, _OTHER_SEED)
-        if other is None or self._tried("T02", "task.step()", other.step) is None:
+    def _go_on(self, task: TrainTask, state: dict[str, Any] | None, twin: TrainTask | None) -> None:
+        """What was evaluated and saved goes on as its twin does; so does a task of another seed that has loaded it."""
+        loaded, kept = (None, []) if state is None else self._loaded(state)
+        went, of_twin, of_loaded = (
+            None if one is None else self._tried("T02", "task.step()", self._take_steps, one)
+            for one in (task, twin, loaded)
+        )
+        if went is None:
             return
-        if self._tried("T05", "task.load_state_dict()", _take_state, other, state) is None:
+        moved = None if of_twin is None else next(_differences(of_twin, went, "steps"), None)
+        if moved is not None and not any(finding.id == "T03" for finding in self._found):
+            message = f"changes how training goes on, or saving does ({moved}); what it changes is not in the state"
+            self._unequal("T03", "task.evaluate()", message)
+        if loaded is None or of_loaded is None or (moved is not None and of_loaded == of_twin):
             return
-        # Now: a task may go on in the very tensors that it was given.
-        kept = list(_differences(state, _snapshot(other), "state"))
-        both = [self._tried("T02", "task.step()", self._take_steps, one) for one in (task, other)]
-        if both[0] is None or both[1] is None:
-            return
-        change = next(_differences(both[0], both[1], "steps"), None)
-        change = change or next(_differences(task.state_dict(), other.state_dict(), "state"), None)
+        change = next(_differences(went, of_loaded, "steps"), None)
+        if change is None:
+            a, b = (self._tried("T05", "task.state_dict()", _snapshot, one) for one in (task, loaded))
+            change = None if a is None or b is None else next(_differences(a, b, "state"), None)
         if change is not None:
             why = f"not restored: {'; '.join(kept[:3])}" if kept else "what else step() depends on is not in the state"
             message = f"a task of another seed does not go on bit for bit ({change}); {why}"
-            self._note("T05", "task.load_state_dict()", message, "warn" if self._device == "cuda" else "refuse")
+            self._unequal("T05", "task.load_state_dict()", message)
+
+    def _loaded(self, state: dict[str, Any]) -> tuple[TrainTask | None, list[str]]:
+        """A task of another seed, which has moved already, with the state; and what it has not taken of it."""
+        other = self._tried("T01", "task", self._build, _OTHER_SEED)
+        if other is None or self._tried("T02", "task.step()", other.step) is None:
+            return None, []
+        # A task may empty what it is given, or go on in its very tensors.
+        if self._tried("T05", "task.load_state_dict()", _take_state, other, deepcopy(state)) is None:
+            return None, []
+        has = self._tried("T05", "task.state_dict()", _snapshot, other)
+        return other, [] if has is None else list(_differences(state, has, "state"))
 
     def _load_model(self, state: Mapping[str, Any]) -> bool:
         model = resolve(self._family.model)(self._config)
         model.load_state_dict(state["model"])
-        return True
-
-    def _again(self, steps: list[dict[str, float]]) -> bool:
-        """The same seed gives the same steps."""
-        change = next(_differences(steps, self._take_steps(self._build(_SEED)), "steps"), None)
-        if change is not None:
-            level = "warn" if self._device == "cuda" else "refuse"
-            self._note("T07", "task", f"built twice with the same seed it trains differently: {change}", level)
         return True
 
     def _tried(self, name: str, part: str, call: Callable[..., T], *arguments: Any) -> T | None:
@@ -204,9 +239,13 @@ class Trial:
             self._note("T04", part, str(error).removeprefix("it "))
         except TrainableError as error:
             self._note(name, part, str(error))
-        except Exception:  # noqa: BLE001 - code of the user's: it becomes a finding
+        except (Exception, SystemExit):  # noqa: BLE001 - code of the user's: it becomes a finding
             self._note(name, part, f"fails: {headline(traceback.format_exc())}")
         return None
+
+    def _unequal(self, name: str, part: str, message: str) -> None:
+        """On a GPU the last bits of a sum may differ from one time to the next."""
+        self._note(name, part, message, "warn" if self._device == "cuda" else "refuse")
 
     def _note(self, name: str, part: str, message: str, level: Any = "refuse") -> None:
         self._found.append(Finding(name, part, message, level))
@@ -245,7 +284,12 @@ def _differences(a: Any, b: Any, where: str) -> Iterator[str]:
         for index, (one, other) in enumerate(zip(a, b, strict=True)):
             yield from _differences(one, other, f"{where}[{index}]")
     elif not (a == b or (a != a and b != b)):
-        yield f"{where} is {a!r}, then {b!r}"
+        yield f"{where} is {_short(a)}, then {_short(b)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -255,50 +299,3 @@ def _equal(a: Any, b: Any) -> bool:
     if torch.equal(a, b):
         return True
     return bool(a.is_floating_point() and torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True))
-
-
-def _apart(work: Callable[[], list[Finding]]) -> list[Finding]:
-    """What ``work`` returns, done in a forked process: it has the modules of this one, and leaves nothing in it."""
-    reading, writing = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        _answer(work, reading, writing)
-    os.close(writing)
-    try:
-        with os.fdopen(reading, "rb") as pipe:
-            answer = pipe.read()
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
-    finally:
-        _, status = os.waitpid(child, 0)
-    if status or not answer:
-        code = os.waitstatus_to_exitcode(status)
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return [Finding("T00", "task", f"ends the process that tries it ({how})")]
-    findings: list[Finding] = pickle.loads(answer)
-    return findings
-
-
-def _answer(work: Callable[[], list[Finding]], reading: int, writing: int) -> None:
-    """In the forked process, which ends here."""
-    code = 1
-    try:
-        import torch
-
-        os.close(reading)
-        torch.set_num_threads(1)  # a pool of threads does not survive a fork
-        answer = pickle.dumps(work())
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(answer)
-        code = 0
-    except KeyboardInterrupt:
-        pass
-    except BaseException:  # noqa: BLE001 - it is shown, and the process ends
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)

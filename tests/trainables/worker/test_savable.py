@@ -92,3 +92,17 @@ def test_everything_that_would_be_lost_is_named_at_once() -> None:
 )
 def test_a_state_of_another_form_is_refused(state: Any, said: str) -> None:
     assert next(unsavable(state)).startswith(said)
+
+
+def test_a_state_that_holds_itself_is_named() -> None:
+    ring: dict[str, Any] = {"list": []}
+    ring["list"].append(ring)
+    twice = {"once": [1.0]}
+    state = {"model": {}, "a": twice, "b": [twice, twice], "ring": ring}
+    assert list(unsavable(state)) == ["state['ring']['list'][0] is a part of itself: a checkpoint holds what ends"]
+
+
+def test_a_long_list_of_what_does_not_come_back_is_cut() -> None:
+    lines = list(unsavable({"model": {}, "buffer": [deque() for _ in range(10_000)]}))
+    assert [line.split(" is ")[0] for line in lines[:5]] == [f"state['buffer'][{i}]" for i in range(5)]
+    assert lines[5:] == ["state has more that a checkpoint cannot give back"]

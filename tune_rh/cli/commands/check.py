@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if not any(finding.level == "refuse" for finding in found):
         config, data_dir = build_config(family, preset=preset), options.data_dir(args)
         make_data(family, config.data, data_dir, terminal.Terminal(to))
-        found += try_task(family, config, data_dir, device=args.device)
+        found += try_task(family, config, data_dir, device=args.device, wanted=None)
     for finding in found:
         to.print(f"{'warning' if finding.level == 'warn' else 'wrong'}: {finding}", soft_wrap=True)
     wrong = sum(finding.level == "refuse" for finding in found)
