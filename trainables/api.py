@@ -52,7 +52,7 @@ class HealthCheck:
         after_step: reports up to this step do not count.
         required: a report without the metric is out of bounds; otherwise it does not count (not every config has it).
         stops: a model that is out of bounds stops training at once.
-        id: of the rule of live health that this is, such as ``H20`` (``docs/preflight.md``).
+        id: of the rule of live health that this is, such as ``H20`` (``docs/health.md``).
     """
 
     metric: str
@@ -75,7 +75,8 @@ class TrainTask(Protocol):
         """Take one optimiser step. Returns at least ``train_loss``; non-finite values are returned, not raised.
 
         Names that begin with ``train_`` or ``grad_norm`` are averaged over the steps that report them; of others the
-        last value of an interval is kept.
+        last value of an interval is kept. Live health reads ``lr``, ``grad_norm``, ``tokens`` (so far) and
+        ``fallbacks`` (of this step, from a kernel to a slower one) where they are there.
         """
         ...
 

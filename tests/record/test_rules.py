@@ -354,9 +354,9 @@ def test_a_value_that_is_not_finite_is_nobodys_best(odd: float) -> None:
 
 def test_a_bound_is_broken_once_an_episode() -> None:
     bound = HealthBound(metric="pulse", at_least=0.5, in_a_row=2, id="H20")
-    ill = pulse(0.1, 0.1, 0.1, 0.9, 0.1, 0.9, 0.1, 0.1)
+    ill = pulse(0.1, 0.1, 0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.9, 0.9, 0.9, 0.1, 0.1)
     found = alarms(Rules(health=(bound,)), ill)
-    assert [(alarm.rule, ill.steps.index(alarm.step)) for alarm in found] == [("H20", 1), ("H20", 7)]
+    assert [(alarm.rule, ill.steps.index(alarm.step)) for alarm in found] == [("H20", 1), ("H20", 16)]
     assert found[0].message == "pulse = 0.1 for 2 reports (at least 0.5)"
     named = HealthBound(metric="pulse", at_least=0.5)
     assert {alarm.rule for alarm in alarms(Rules(health=(named,)), ill)} == {"bound"}

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import shutil
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tune_rh
+from tests.worlds.family import FAMILY as SCRIPTED
 from tests.worlds.plans import fold, plan
+from trainables.api import HealthCheck
 from tune_rh.cli.main import main
 from tune_rh.decide.scheduler import Stop, scheduler_of
 from tune_rh.errors import PlanError
+from tune_rh.plan.file import resolve_plan
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import Evaluated, Event, JobEnded, JobStarted
 from tune_rh.record.journal import RunPaths, locked, read
@@ -21,10 +26,11 @@ from tune_rh.record.journal import RunPaths, locked, read
 FOUND = "H02 at step 1001: the smoothed loss, 1, has not fallen by 0.005 for 1000 steps"
 
 
-def flat_plan(**live: Any) -> Plan:
+def flat_plan(family: str = "tests.worlds.family:FAMILY", **live: Any) -> Plan:
     """A control and a candidate whose losses stay where they are, to step 2,000; the machine is not judged."""
     flat = {"span": 0.0, "floor": 1.0}
     return plan(
+        family=family,
         configs={"flat": {"fields": flat}, "flatter": {"fields": {**flat, "rate": 0.5}}},
         control="flat",
         presets=["flatter"],
@@ -77,8 +83,33 @@ def test_a_rule_that_is_off_finds_nothing(tmp_path: Path) -> None:
 def test_a_rule_cannot_stop_and_be_off() -> None:
     with pytest.raises(PlanError, match="H02 is in stop and in off"):
         flat_plan(stop=["H02"], off=["H02"])
-    with pytest.raises(PlanError, match=r"rules.live.stop.0 = 'H99'"):
+    with pytest.raises(PlanError, match=r"rules\.live\.stop\.0 = 'H99': known: H01, H02, H03, H04, H05, H06$"):
         flat_plan(stop=["H99"])
+    with pytest.raises(PlanError, match=r"rules\.live\.off\.3 = 'H20': known: H01, H02, H03, H04, H05, H06, H12$"):
+        flat_plan(family="tests.run.test_live_health:WATCHED", off=["H20"])
+
+
+WATCHED = replace(SCRIPTED, health=(HealthCheck("health", at_most=0.25, id="H12", stops=True),))
+OUT_OF_BOUNDS = "health = 0.5 for 1 report (at most 0.25)"
+
+
+@pytest.mark.parametrize(
+    ("live", "outcome", "alarms"),
+    [
+        ({}, "stopped", [("H12", 500, OUT_OF_BOUNDS)]),
+        ({"stop": ["H12"]}, "stopped", [("H12", 500, OUT_OF_BOUNDS)]),
+        ({"stop": []}, "completed", [("H12", 500, OUT_OF_BOUNDS), ("H02", 1001, FOUND.partition(": ")[2])]),
+        ({"off": ["H12", "H02"]}, "completed", []),
+    ],
+)
+def test_a_bound_of_the_family_is_a_rule_by_its_id(
+    tmp_path: Path, live: dict[str, Any], outcome: str, alarms: list[tuple[str, int, str]]
+) -> None:
+    watched = flat_plan(family="tests.run.test_live_health:WATCHED", **live)
+    assert resolve_plan(tomllib.loads(watched.toml())) == watched
+    tune_rh.search(watched, runs_dir=tmp_path, data_dir=tmp_path, runner="local")
+    member = tune_rh.load("scripted", tmp_path).run.members["c0001-s7"]
+    assert (member.status, [*member.alarms]) == (outcome, alarms)
 
 
 def test_the_decision_follows_from_the_journal_alone(stopped: tuple[Path, list[str]]) -> None:

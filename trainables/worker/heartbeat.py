@@ -44,7 +44,7 @@ class Heartbeat(Message):
         loss: of the step; ``smoothed_loss`` over the steps up to it.
         train_s, eval_s: seconds since the last beat.
         oom_retries: of the allocator, since the process began.
-        fallbacks: of the family, where it reports them.
+        fallbacks: of the step, where the family reports them.
         health: the family's health metrics, as they were last reported.
     """
 
@@ -166,7 +166,7 @@ class Heart:
             health={**self._last, **{name: metrics[name] for name in self._names if name in metrics}},
         )
         rate = steps_per_s if tokens_per_s is None else tokens_per_s
-        self._monitor.on_beat(step, rate, has.allocated_mib, has.oom_retries)
+        self._monitor.on_beat(step, rate, has.allocated_mib, has.oom_retries, beat.fallbacks)
         self._write(beat)
         self._train_s = self._eval_s = 0.0
         self._steps, self._tokens = 0, tokens

@@ -26,7 +26,7 @@ from trainables.registry import get_family
 from trainables.trust import check_trusted, trust, trust_signed
 from tune_rh.errors import PlanError
 from tune_rh.plan.kinds import Comparison, Race, Search, kind_of
-from tune_rh.plan.rules import HealthBound
+from tune_rh.plan.rules import LIVE_RULES, HealthBound
 from tune_rh.plan.schema import Plan
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -95,10 +95,10 @@ def _resolve(plan: Plan, where: str) -> Plan:
         diagnostics = offered(plan.family)
     except UnknownFamily as error:
         raise PlanError(f"{where}: {error}") from error
-    problems = [*_check_family(plan, family), *_check_diagnostics(plan, diagnostics)]
+    problems = [*_check_family(plan, family), *_check_live(plan, family), *_check_diagnostics(plan, diagnostics)]
     if problems:
         raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
-    health = plan.rules.health or tuple(HealthBound(**asdict(check)) for check in family.health)
+    health = plan.rules.live.bounds(plan.rules.health, _bounds(family))
     return plan.model_copy(
         update={
             "objective": family.objective.name,
@@ -166,6 +166,25 @@ def _check_family(plan: Plan, family: Family) -> list[str]:
         if name not in metrics
     ]
     return problems
+
+
+def _check_live(plan: Plan, family: Family) -> list[str]:
+    """Rules of live health that do not exist."""
+    live, bounds = plan.rules.live, plan.rules.health or _bounds(family)
+    known = list(dict.fromkeys([*LIVE_RULES, *(bound.id for bound in bounds if bound.id)]))
+    return [
+        f"rules.live.{field}.{i} = {name!r}: known: {', '.join(known)}"
+        for field, names in (("stop", live.stop), ("off", live.off))
+        for i, name in enumerate(names)
+        if name not in known
+    ]
+
+
+def _bounds(family: Family) -> tuple[HealthBound, ...]:
+    try:
+        return tuple(HealthBound(**asdict(check)) for check in family.health)
+    except ValidationError as error:
+        raise PlanError(explain(error, f"health of family {family.name}")) from error
 
 
 def _metrics(plan: Plan) -> list[str]:

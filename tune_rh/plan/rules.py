@@ -6,7 +6,7 @@ and the scores that it ranks by (`tune_rh.plan.schema`).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -101,6 +101,7 @@ class HealthBound(FrozenConfig):
         after_step: reports up to this step do not count.
         required: a report without the metric is out of bounds; otherwise it does not count.
         stops: a member that is out of bounds, judged by its own reports, stops at once inside its stage.
+        id: of the rule of live health that it is.
     """
 
     metric: str
@@ -136,21 +137,22 @@ class GapRule(FrozenConfig):
     widening: Annotated[float, Field(ge=0)] = 0.01
 
 
-LiveRule = Literal["H01", "H02", "H03", "H04", "H05"]
+LIVE_RULES = ("H01", "H02", "H03", "H04", "H05", "H06")
 
 
 class LiveRules(FrozenConfig):
-    """Live health: rules on every step and heartbeat of a member (`trainables.worker.health`).
+    """Live health: rules on every step and heartbeat of a member (`trainables.worker.health`), and bounds by their id.
 
     Attributes:
         beat_every: steps between heartbeats.
-        stop: rules that stop a member with its next report; the others warn.
+        stop: rules that stop a member with its next report; the others warn. A plan that does not say it leaves the
+            bounds of its family as they are.
         off: rules that are not looked at.
     """
 
     beat_every: PositiveInt = 10
-    stop: tuple[LiveRule, ...] = ("H01",)
-    off: tuple[LiveRule, ...] = ()
+    stop: tuple[str, ...] = ("H01",)
+    off: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _apart(self) -> LiveRules:
@@ -158,6 +160,15 @@ class LiveRules(FrozenConfig):
         if both and "stop" in self.model_fields_set:
             raise ValueError(f"{both[0]} is in stop and in off: a rule that is not looked at stops nothing")
         return self
+
+    def bounds(self, own: tuple[HealthBound, ...], of_family: tuple[HealthBound, ...]) -> tuple[HealthBound, ...]:
+        """The bounds of a plan (its own, or else its family's), without those that are off; each says if it stops."""
+        keep_stops = bool(own) or "stop" not in self.model_fields_set
+        return tuple(
+            bound.model_copy(update={"stops": (keep_stops and bound.stops) or (bound.id in self.stop)})
+            for bound in own or of_family
+            if bound.id not in self.off
+        )
 
 
 class Rules(FrozenConfig):

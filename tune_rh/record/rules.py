@@ -20,6 +20,9 @@ from trainables.worker.report import HealthFinding
 from tune_rh.plan.rules import GapRule, HealthBound, Healthier, Improved, PromoteRule, Rules, StopRule
 from tune_rh.plan.schema import Plan
 
+_CALM_REPORTS = 3
+"""So many reports in a row within its bounds end an episode of a metric that was out of them."""
+
 
 class Curve:
     """What a member has reported: steps, objective (minimised), metrics; kept in order of steps.
@@ -206,14 +209,16 @@ def alarms(rules: Rules, curve: Curve) -> list[Alarm]:
     """What live health and the bounds have found on a member's curve, each once an episode, in order of steps."""
     found = [Alarm(finding.rule, finding.step, finding.message) for finding in curve.findings]
     for bound in rules.health:
-        outside = 0
+        outside = inside = 0
+        firing = False
         for step, metrics in zip(curve.steps, curve.metrics, strict=True):
             if step <= bound.after_step or not (bound.required or bound.metric in metrics):
                 continue
             value = metrics.get(bound.metric, math.nan)
-            outside = 0 if _is_inside(bound, value) else outside + 1
-            if outside == bound.in_a_row:
+            outside, inside = (0, inside + 1) if _is_inside(bound, value) else (outside + 1, 0)
+            if outside >= bound.in_a_row and not firing:
                 found.append(Alarm(bound.id or "bound", step, _violation(bound, value)))
+            firing = (firing or outside >= bound.in_a_row) and inside < _CALM_REPORTS
     return sorted(found, key=lambda alarm: alarm.step)
 
 

@@ -111,7 +111,7 @@ def _sections(facts: Facts, own: OwnReport | None = None) -> list[_Section]:
         sections += [_Section("curves", "Curves", pictures=[figures.curves(facts)])]
     alarms = search_tables.alarms_table(facts)
     if alarms.rows:
-        words = ["Rules that a member broke in training, each once until it held again (docs/preflight.md)."]
+        words = ["Rules that a member broke in training, each once until it held again (docs/health.md)."]
         sections.append(_Section("health", "Live health", words, tables=[alarms]))
     return [part for part in sections if part.words or part.pictures or part.tables]
 
