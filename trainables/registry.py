@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
+import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +17,9 @@ FAMILIES: dict[str, str] = {
     "shared_moe": "trainables.shared_moe:FAMILY",
     "spacing_mdn": "trainables.spacing_mdn:FAMILY",
 }
+
+_sound: dict[str, Family] = {}
+"""Families from outside that were looked at."""
 
 OPTIONAL = ("spaces", "sample", "baselines", "diagnostics", "preflight")
 """Parts that a family may leave out."""
@@ -30,9 +36,30 @@ def resolve_named(reference: str) -> Any:
 
 
 def resolve(reference: str) -> Any:
-    """Import ``"module:attr"`` and return the attribute."""
-    module, _, attribute = reference.partition(":")
-    return getattr(import_module(module), attribute)
+    """Import ``"module:attr"`` and return the attribute.
+
+    Raises:
+        ImportError: the module is not there, or fails as it is imported.
+        AttributeError: it has no such attribute.
+    """
+    name, _, attribute = reference.partition(":")
+    try:
+        module = import_module(name)
+    except ImportError:
+        raise
+    except (Exception, SystemExit) as error:
+        if not name:
+            raise
+        raise ImportError(_told(error)) from error
+    return getattr(module, attribute)
+
+
+def _told(error: BaseException) -> str:
+    """The first line of what a module raised as it was imported, and where in code that is no library's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith("<")]
+    said = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
+    return f"{said}, {own[-1].filename}:{own[-1].lineno}" if own else said
 
 
 def get_family(name: str) -> Family:
@@ -52,12 +79,31 @@ def get_family(name: str) -> Family:
             ) from error
         if not isinstance(own, Family):
             raise UnknownFamily(f"family = {name!r}: is a {type(own).__name__}, not a trainables.api.Family")
+        if _sound.get(name) is not own:
+            problems = [f"family {name}: {line}" for line in _mistyped(own)]
+            if problems:
+                raise UnknownFamily("\n".join(problems))
+            _sound[name] = own
         return own
     if name not in FAMILIES:
         raise UnknownFamily(f"family = {name!r}: there is no such family; known: {', '.join(sorted(FAMILIES))}")
     family = resolve(FAMILIES[name])
     assert isinstance(family, Family)
     return family
+
+
+def _mistyped(family: Family) -> list[str]:
+    """What of a family, a plain dataclass that anybody fills, has another type than it declares."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(Family).validate_python(asdict(family))
+    except ValidationError as error:
+        return [
+            f"{'.'.join(map(str, item['loc']))} = {reprlib.repr(item['input'])}: {item['msg']}"
+            for item in error.errors()
+        ]
+    return []
 
 
 def get_part(family: str, part: str) -> Any | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from search_spaces.api import RandomTrial, Space, Unsatisfiable
 from trainables.api import Finding
@@ -45,6 +46,11 @@ def check_config(part: str, config: Any) -> Iterator[Finding]:
             yield from _lost_fields(part, config, way, travel, error)
             return
         fields = type(config).model_fields
+        changing = [name for name, field in fields.items() if field.default_factory and not _is_steady(field)]
+        for name in changing:
+            yield Finding("T10", f"{part}, {name}", "its default is another one each time: give a value")
+        if changing:
+            return
         lost = [name for name in fields if not equal(getattr(read, name), getattr(config, name))]
         for name in lost:
             yield Finding("T10", f"{part}, {name}", _not_equal(getattr(config, name), getattr(read, name), way))
@@ -123,8 +129,17 @@ def check_family(name: str) -> Iterator[Finding]:
         yield Finding("P00", part, f"config = {family.config!r}: is no trainables.config.FrozenConfig")
     elif "config" in parts and "data" not in config.model_fields:
         yield Finding("P00", part, f"config = {family.config!r}: has no field data, the name of its data set")
-    if family.objective.name not in {metric.name for metric in family.metrics}:
+    named = Counter(metric.name for metric in family.metrics)
+    for metric, times in named.items():
+        if times > 1:
+            yield Finding("P00", part, f"metric {metric!r} is declared {times} times")
+    if family.objective.name not in named:
         yield Finding("P00", part, f"objective {family.objective.name!r} is not among its metrics")
+    for check in family.health:
+        if check.metric not in named:
+            yield Finding("P00", part, f"health: metric {check.metric!r} is not among its metrics")
+        if check.at_least is None and check.at_most is None:
+            yield Finding("P00", part, f"health: {check.metric!r} has no bound; give at_least, at_most, or both")
 
 
 def _reason(error: Exception) -> str:
@@ -210,6 +225,11 @@ def _wrong_choices(choices: Sequence[Any]) -> str:
         (type(a).__name__, type(b).__name__) for a in choices for b in choices if a == b and type(a) is not type(b)
     }
     return f"choices that are equal have one type, not {' and '.join(sorted(kinds)[0])}" if kinds else ""
+
+
+def _is_steady(field: FieldInfo) -> bool:
+    first, second = (field.get_default(call_default_factory=True, validated_data={}) for _ in range(2))
+    return equal(first, second)
 
 
 def _by_json(fields: Mapping[str, Any]) -> Any:

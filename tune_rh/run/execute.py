@@ -31,7 +31,7 @@ from tune_rh.record.extend import extend
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import preflight, runs
-from tune_rh.run.runs import OpenRun, data_source, dataset, open_run
+from tune_rh.run.runs import OpenRun, data_source, dataset, digest_of, of_the_family, open_run
 from tune_rh.run.session import Session, Watcher
 from tune_rh.watch.follower import OpenView, catch_up
 
@@ -234,7 +234,7 @@ def prepare_data(plan: Plan, data_dir: Path, audience: Audience) -> None:
     """
     family, name = get_family(plan.family), dataset(plan)
     try:
-        data_source(family).digest(name, data_dir)
+        digest_of(family, name, data_dir)
     except DataMissing:
         audience.say(f"Data set {name!r} of {family.name} is not in {data_dir}: making it.")
         make_data(family, name, data_dir, audience)
@@ -242,8 +242,13 @@ def prepare_data(plan: Plan, data_dir: Path, audience: Audience) -> None:
 
 
 def make_data(family: Family, name: str, data_dir: Path, audience: Audience) -> Path:
-    """Make a data set; its folder."""
-    with audience.bar(f"{family.name} {name}") as progress:
+    """Make a data set; its folder.
+
+    Raises:
+        trainables.errors.DataError: it cannot be made.
+    """
+    part = f"data set {name!r} of {family.name}: prepare()"
+    with audience.bar(f"{family.name} {name}") as progress, of_the_family(part):
         return data_source(family).prepare(name, data_dir, progress)
 
 

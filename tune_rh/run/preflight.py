@@ -36,7 +36,7 @@ from tune_rh.preflight.origin import check_origin, made_by
 from tune_rh.preflight.trial import try_task
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, is_locked
-from tune_rh.run.runs import check_free, data_source, dataset
+from tune_rh.run.runs import check_free, dataset, digest_of, of_the_family
 
 
 def refuse(findings: Iterable[Finding], accepted: Collection[str] = ()) -> None:
@@ -158,7 +158,7 @@ def _find_data(plan: Plan, data_dir: Path) -> Iterator[Finding]:
     """P50 to P52: the data set is there, sound, and large enough."""
     try:
         name = dataset(plan)
-        data_source(get_family(plan.family)).digest(name, data_dir)
+        digest_of(get_family(plan.family), name, data_dir)
         check_data(plan, data_dir)
     except PlanError:
         return  # the control's config is not valid, which is a finding of its own
@@ -185,7 +185,8 @@ def check_data(plan: Plan, data_dir: Path) -> None:
     problems = []
     for subject in subjects(plan):
         try:
-            source.check(subject.config, data_dir)
+            with of_the_family("data.check()"):
+                source.check(subject.config, data_dir)
         except (DataMissing, DataCorrupt):
             raise
         except DataError as error:

@@ -6,9 +6,12 @@ import errno
 import glob
 import json
 import os
+import reprlib
 import shlex
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -16,17 +19,19 @@ from typing import Any
 
 from trainables.api import Accompanied, DataSource, Family, Finding
 from trainables.config import canonical_digest
+from trainables.errors import DataError, TrainableError
 from trainables.files import new_folder, remove_folder, sweep, write_atomic
 from trainables.registry import get_family, resolve
 from trainables.trust import signature
 from trainables.worker import checkpoint
-from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, RunNotFound, storage
+from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, RunNotFound, TuneError, storage
 from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import load_frozen, load_plan
 from tune_rh.plan.schema import Plan
 from tune_rh.preflight.origin import made_by
 from tune_rh.record import provenance
 from tune_rh.record.events import Event, FindingAccepted, RunCreated, encode
+from tune_rh.record.failure import headline
 from tune_rh.record.history import History
 from tune_rh.record.journal import JOURNAL_SCHEMA, Chain, Journal, RunPaths, read
 
@@ -241,6 +246,32 @@ def data_source(family: Family) -> DataSource:
     return source
 
 
+@contextmanager
+def of_the_family(part: str) -> Iterator[None]:
+    """Code of a family's at work on data: what it raises otherwise is a DataError that names ``part``."""
+    try:
+        yield
+    except (TrainableError, TuneError, OSError):
+        raise
+    except Exception as error:
+        raise DataError(f"{part} fails: {headline(traceback.format_exc())}") from error
+
+
+def digest_of(family: Family, name: str, data_dir: Path) -> str:
+    """The digest of a data set.
+
+    Raises:
+        trainables.errors.DataMissing: it is not made.
+        trainables.errors.DataError: it cannot be used.
+    """
+    part = f"data set {name!r} of {family.name}: digest()"
+    with of_the_family(part):
+        digest: object = data_source(family).digest(name, data_dir)
+    if not isinstance(digest, str):
+        raise DataError(f"{part} returns {reprlib.repr(digest)} ({type(digest).__name__}): allowed is text")
+    return digest
+
+
 def companions(plan: Plan, data_dir: Path) -> Mapping[str, Path]:
     """Files of the data set that belong to an exported model, by their names there; none for most families."""
     source = data_source(get_family(plan.family))
@@ -251,7 +282,7 @@ def _facts(plan: Plan, data_dir: Path) -> RunCreated:
     family = get_family(plan.family)
     return RunCreated(
         plan_fingerprint=plan.fingerprint(),
-        data_digest=data_source(family).digest(dataset(plan), data_dir),
+        data_digest=digest_of(family, dataset(plan), data_dir),
         journal_schema=JOURNAL_SCHEMA,
         config_schema=canonical_digest(resolve(family.config).model_json_schema()),
     )
