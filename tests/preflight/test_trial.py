@@ -106,7 +106,7 @@ class SecondStepFails(Task):
 
 class NoTrainLoss(Task):
     def step(self) -> Mapping[str, Any]:
-        return {"loss": super().step()["train_loss"], "tokens": 1.0}
+        return {"loss": super().step()["train_loss"], "tokens": float(self.count)}
 
 
 class NoCount(Task):
