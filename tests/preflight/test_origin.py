@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.worlds.plans import plan
 from tune_rh.errors import PreflightRefused
 from tune_rh.preflight import origin
 from tune_rh.preflight.origin import check_origin, made_by
-from tune_rh.record.events import FindingAccepted
+from tune_rh.record.events import FindingAccepted, PlanChanged
 from tune_rh.record.journal import RunPaths, read
 
 
@@ -103,3 +104,23 @@ def test_a_run_goes_on_despite_a_change_once_it_is_accepted_and_not_despite_anot
     monkeypatch.setattr(origin, "version", lambda name: "100.0")
     with pytest.raises(PreflightRefused, match=r"P46 torch: was .*, is 100.0"):
         resume()
+
+
+def test_a_session_that_is_refused_leaves_the_run_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = plan(num_candidates=2, stages=[{"until_step": 10, "num_seeds": 1}])
+    tune_rh.search(small, runs_dir=tmp_path, data_dir=tmp_path, runner="local")
+    journal = RunPaths(tmp_path / small.name).journal
+    before = journal.read_bytes()
+    monkeypatch.setattr(origin, "version", lambda name: "99.0")
+
+    def resume(**options: Any) -> None:
+        grown = ["num_candidates=3"]
+        tune_rh.resume(small.name, overrides=grown, runs_dir=tmp_path, data_dir=tmp_path, runner="local", **options)
+
+    with pytest.raises(PreflightRefused, match="P46"):
+        resume()
+    assert journal.read_bytes() == before
+    resume(accept=["P46"])
+    new = list(read(journal))[len(before.splitlines()) :]
+    assert [type(event) for event in new[:2]] == [PlanChanged, FindingAccepted]
+    assert len(tune_rh.load(small.name, tmp_path).run.candidates) == 4

@@ -60,7 +60,7 @@ def _answer(work: Callable[[], list[Finding]], answer: IO[bytes], limit_s: float
         for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
             signal.signal(name, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, limit_s)
-        with open(os.devnull) as nothing:  # a question to the user would wait for ever
+        with open(os.devnull, "rb") as nothing:  # a question to the user would wait for ever
             os.dup2(nothing.fileno(), 0)
         import torch
 

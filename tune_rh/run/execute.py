@@ -10,8 +10,8 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from tune_rh.errors import PlanError, PreflightRefused, storage
 from tune_rh.plan.cost import expected
 from tune_rh.plan.schema import Plan
 from tune_rh.preflight.environment import Env, survey
-from tune_rh.record.events import FindingAccepted
+from tune_rh.record.events import FindingAccepted, PlanChanged
 from tune_rh.record.extend import extend
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, locked
@@ -161,19 +161,16 @@ def execute(
         PlanError: ``overrides`` change what may not change once a run has begun.
         StorageError: the disk is full or the file system failed.
     """
-    with storage(paths.root, "resume the run"), locked(paths):
-        runs.clear_strays(paths)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            run = open_run(paths, place.data_dir)
-        for warning in caught:
-            audience.say(f"warning: {warning.message}")
-        run = _extended(run, overrides, audience)
+    with storage(paths.root, "resume the run"), locked(paths), _opened(paths, place, audience) as run:
+        changed = _extended(run, overrides)
+        run = replace(run, plan=run.history.plan)
         if isinstance(scheduler_of(run.plan).next(run.history), Finish):
+            _record(run, changed, audience)
             audience.say(f"Run {paths.root.name} is finished already.")
             catch_up(run.history, views(run), audience.say)
         else:
-            _check(run, place, audience, precautions)
+            # Written once nothing is refused: a session that may not begin leaves the run as it was.
+            _record(run, [*changed, *_check(run, place, audience, precautions)], audience)
             try:
                 stopped = _run(run, place, audience)
             except KeyboardInterrupt:
@@ -182,6 +179,19 @@ def execute(
                 return Outcome(run.history, "stopped")
         conclude(paths, run.history)
     return Outcome(run.history, "finished")
+
+
+@contextmanager
+def _opened(paths: RunPaths, place: Place, audience: Audience) -> Iterator[OpenRun]:
+    """The run of a folder that this process has locked; its journal is closed afterwards."""
+    runs.clear_strays(paths)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run = open_run(paths, place.data_dir)
+    with closing(run.journal):
+        for warning in caught:
+            audience.say(f"warning: {warning.message}")
+        yield run
 
 
 def _try(plan: Plan, place: Place, audience: Audience, precautions: Precautions) -> list[Finding]:
@@ -193,8 +203,8 @@ def _try(plan: Plan, place: Place, audience: Audience, precautions: Precautions)
     return [finding for finding in found if finding.level == "refuse"]
 
 
-def _check(run: OpenRun, place: Place, audience: Audience, precautions: Precautions) -> None:
-    """Check machine and plan; what the user accepts goes into the journal, and holds for later sessions as well."""
+def _check(run: OpenRun, place: Place, audience: Audience, precautions: Precautions) -> list[FindingAccepted]:
+    """Check machine and plan; what the user accepts now. It holds for later sessions as well."""
     history = run.history
     total = sum(row.steps for row in expected(run.plan))
     left = max(0.0, 1.0 - history.steps_spent / total) if total else 1.0
@@ -203,26 +213,34 @@ def _check(run: OpenRun, place: Place, audience: Audience, precautions: Precauti
     findings += preflight.check_machine(run.plan, env, strict=precautions.strict, left=left)
     before = {event.id for event in history.accepted} - preflight.OF_THE_PAST
     preflight.refuse(findings, before | precautions.accept)
+    new = []
     for finding in findings:
         if finding.level == "warn":
             audience.say(f"warning: {finding}")
         elif finding.id not in before:
-            accepted = FindingAccepted(finding.id, finding.part, finding.message)
-            run.journal.append(accepted)
-            history.apply(accepted)
-            audience.say(f"accepted: {finding}")
+            new.append(FindingAccepted(finding.id, finding.part, finding.message))
+            history.apply(new[-1])
+    return new
 
 
-def _extended(run: OpenRun, overrides: Sequence[str], audience: Audience) -> OpenRun:
-    """The run with its plan changed as ``overrides`` say; the change is in the journal."""
+def _extended(run: OpenRun, overrides: Sequence[str]) -> list[PlanChanged]:
+    """The change of the run's plan that ``overrides`` make, if any; its history has it, its journal does not yet."""
     change = extend(run.history, overrides) if overrides else None
     if change is None:
-        return run
+        return []
     preflight.check_plan(run.plan.with_changes(change.changes))
-    run.journal.append(change)
     run.history.apply(change)
-    audience.say(f"The plan has changed: {', '.join(change.changes)}")
-    return replace(run, plan=run.history.plan)
+    return [change]
+
+
+def _record(run: OpenRun, events: Iterable[PlanChanged | FindingAccepted], audience: Audience) -> None:
+    """Write down what the user has changed and accepted."""
+    for event in events:
+        run.journal.append(event)
+        if isinstance(event, PlanChanged):
+            audience.say(f"The plan has changed: {', '.join(event.changes)}")
+        else:
+            audience.say(f"accepted: {event.id} {event.part}: {event.message}")
 
 
 def prepare_data(plan: Plan, data_dir: Path, audience: Audience) -> None:
