@@ -104,10 +104,19 @@ def count_slots(resources: Resources) -> int:
     Raises:
         PreflightRefused: not one job fits on any node.
     """
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    nodes = [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
+    nodes = _alive()
     problems = [str(finding) for finding in check_room(resources, nodes, cluster=True)]
     if problems:
         raise PreflightRefused("\n".join([*problems, "Ask for less, or join another cluster with --address"]))
     fitting = room(resources, nodes)
     return fitting if resources.slots is None else min(fitting, resources.slots)
+
+
+def has_room(resources: Resources) -> bool:
+    """Whether a node is alive on which a job could run, were it free."""
+    return room(resources, _alive()) > 0
+
+
+def _alive() -> list[Node]:
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [Node(given.get("CPU", 0.0), given.get("GPU", 0.0)) for given in resources]

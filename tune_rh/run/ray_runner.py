@@ -11,13 +11,14 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune import PlacementGroupFactory
+from ray.tune import PlacementGroupFactory, TuneError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -25,8 +26,10 @@ from ray.tune.search import Searcher
 from trainables.worker.job import MemberJob
 from trainables.worker.report import REPORTS, Report
 from tune_rh.decide.scheduler import Finish, RunMember, Wait
+from tune_rh.errors import RunError
 from tune_rh.plan.schema import Resources
 from tune_rh.record.events import MemberId
+from tune_rh.run.ray_cluster import has_room
 from tune_rh.run.ray_trainable import MemberTrainable
 from tune_rh.run.runner import member_job, record_failure
 from tune_rh.run.runs import OpenRun
@@ -43,6 +46,7 @@ _TUNE_ENVIRONMENT = {
 
 # How long the first worker that is up waits for the others: on a cluster that is shared they may never come.
 _WARM_UP_S = 60.0
+_LOOK_EVERY_S, _NO_NODE_S = 5.0, 60.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -75,10 +79,15 @@ class RayRunner:
                 storage_path=str(self._run.paths.ray),
                 failure_config=tune.FailureConfig(max_failures=session.plan.resources.max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+                callbacks=[NodeWatch(bridge, partial(has_room, session.plan.resources))],
                 verbose=0,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except TuneError:
+            if bridge.error is None:
+                raise
         if bridge.error is not None:
             raise bridge.error
 
@@ -157,6 +166,28 @@ class _Bridge:
         except Exception as error:  # noqa: BLE001 - raised again, see above
             self.error = error
             self.session.request_stop()
+
+
+class NodeWatch(tune.Callback):
+    """Ends the session where no node that could run a job is alive for a minute: Tune would wait for one for ever."""
+
+    def __init__(self, bridge: _Bridge, has_room: Callable[[], bool]) -> None:
+        self._bridge, self._has_room = bridge, has_room
+        self._next_s, self._alone_since = 0.0, math.inf
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Called by Tune ten times a second."""
+        now = time.monotonic()
+        if now < self._next_s:
+            return
+        self._next_s = now + _LOOK_EVERY_S
+        self._alone_since = math.inf if self._has_room() else min(self._alone_since, now)
+        if now - self._alone_since >= _NO_NODE_S:
+            self._bridge.error = RunError(
+                f"{self._bridge.session.plan.name}: no node of the Ray cluster on which a job could run is alive for "
+                f"{now - self._alone_since:.0f} s; nothing saved is lost. Resume the run on another cluster"
+            )
+            raise self._bridge.error
 
 
 class JobSearcher(Searcher):
