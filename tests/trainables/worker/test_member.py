@@ -123,22 +123,6 @@ def test_the_log_has_one_line_an_evaluation(tmp_path: Path) -> None:
     assert best_step not in (0, 60)
 
 
-def test_a_log_that_cannot_be_written_costs_its_lines_alone(tmp_path: Path) -> None:
-    given = job(tmp_path / "run")
-    whole = [report.metrics for report in train(MemberRun(job(tmp_path / "whole")), 40)]
-    Path(given.folder).mkdir(parents=True)
-    log = Path(given.folder) / "train.log"
-    log.symlink_to("/dev/full")
-    run = MemberRun(given)
-    with pytest.warns(UserWarning, match=r"train\.log: cannot be written \(No space left on device\)") as said:
-        reports = train(run, 40)
-    assert [report.metrics for report in reports] == whole
-    assert len(said) == 1
-    log.unlink()
-    train(run, 60)
-    assert log.read_text().startswith("Step 50")
-
-
 def test_the_log_of_a_member_that_diverges_at_once(tmp_path: Path) -> None:
     given = job(tmp_path, config={"diverge_at": 3})
     run = MemberRun(given)
