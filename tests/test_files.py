@@ -148,7 +148,7 @@ def test_the_text_of_a_library_keeps_the_number() -> None:
     told = "safetensors.SafetensorError: Error while serializing: I/O error: No space left on device (os error 28)"
     assert storage_problem(told) == "the disk is full"
     assert storage_problem("FileNotFoundError: [Errno 2] No such file or directory: 'x'") is None
-    assert storage_problem("RuntimeError: 28 steps, error 5") is None
+    assert storage_problem("RuntimeError: 28 steps, error (5)") is None
 
 
 def test_another_error_of_a_file_is_its_own() -> None:

@@ -84,7 +84,8 @@ class StorageError(RunError):
 FULL = "the disk is full"
 _FULL = {errno.ENOSPC: FULL, errno.EDQUOT: "the disk quota is used up"}
 _FAILED = {number: os.strerror(number).lower() for number in (errno.EIO, errno.EROFS, errno.ESTALE, errno.EFBIG)}
-_NUMBER = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")
+_WORDS = "|".join(re.escape(os.strerror(number)) for number in (*_FULL, *_FAILED))
+_NUMBER = re.compile(rf"\[Errno (\d+)\]|\(os error (\d+)\)|(?:{_WORDS}) \((\d+)\)")  # Python, Rust, C++ of torch
 
 
 def storage_problem(error: BaseException | str) -> str | None:
@@ -93,7 +94,7 @@ def storage_problem(error: BaseException | str) -> str | None:
     A worker's error arrives as text, and libraries wrap the error of the system: its number is what all texts keep.
     """
     text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
-    numbers = [int(python or rust) for python, rust in _NUMBER.findall(text)]
+    numbers = [int("".join(found)) for found in _NUMBER.findall(text)]
     return next((_FULL.get(n) or _FAILED[n] for n in numbers if n in _FULL or n in _FAILED), None)
 
 

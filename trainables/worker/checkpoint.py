@@ -93,12 +93,18 @@ def _read_state(path: Path) -> dict[str, Any]:
     from safetensors.torch import load as load_bytes
     from safetensors.torch import load_file
 
+    weights = path / WEIGHTS
     try:
-        state: dict[str, Any] = torch.load(path / STATE, weights_only=True, map_location="cpu")
-        weights = path / WEIGHTS
+        with _readable(path / STATE):
+            state: dict[str, Any] = torch.load(path / STATE, weights_only=True, map_location="cpu")
         # safetensors maps only files whose path is UTF-8; any other is read as a whole.
         state["model"] = load_file(weights) if _is_utf8(weights) else load_bytes(weights.read_bytes())
+    except FileNotFoundError as error:
+        # safetensors says so of any file that it cannot open, and this one's digest was right just now.
+        raise CheckpointCorrupt(f"{weights}: cannot be read") from OSError(errno.EIO, f"cannot be opened: {error}")
     except (pickle.UnpicklingError, RuntimeError, SafetensorError, TypeError) as error:
+        if os.strerror(errno.EIO) in str(error):
+            raise CheckpointCorrupt(f"{path}: cannot be read ({error})") from error
         raise CheckpointError(f"{path}: cannot be loaded ({error})") from error
     return state
 

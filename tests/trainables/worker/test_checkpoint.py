@@ -170,6 +170,27 @@ def test_a_bad_sector_under_the_newest_falls_back(tmp_path: Path, monkeypatch: p
     assert found[1]["step"] == 10
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError("No such file or directory: model.safetensors"),
+        RuntimeError("unable to open file <model.safetensors> in read-only mode: Input/output error (5)"),
+    ],
+    ids=["safetensors", "torch"],
+)
+def test_weights_that_cannot_be_opened_are_a_fault_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_path: Path) -> Any:
+        raise error
+
+    save(tmp_path, 10, state(10), FACTS)
+    monkeypatch.setattr("safetensors.torch.load_file", fail)
+    with pytest.raises(CheckpointCorrupt, match="cannot be read") as caught:
+        load(tmp_path / "step-00000010")
+    assert storage_problem(caught.value) == "input/output error"
+
+
 def test_what_is_no_checkpoint_is_left_alone(tmp_path: Path) -> None:
     save(tmp_path, 10, state(1), FACTS)
     others = ["step-abc", "step-00000099.bak", "step-7", "notes"]
