@@ -116,3 +116,8 @@ def storage(path: Path, then: str) -> Iterator[None]:
         if problem is None:
             raise
         raise storage_error(path, problem, then) from error
+
+
+def is_read_only(error: OSError) -> bool:
+    """Whether it says that nothing may be written there."""
+    return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)

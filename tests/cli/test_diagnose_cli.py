@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +66,18 @@ def shell(folder: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 def checkpoint(folder: Path) -> Path:
     return (folder / "done" / "members" / MEMBER / "checkpoints" / "best").resolve()
+
+
+def test_in_a_read_only_copy_findings_are_shown(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("trainables.files.write_atomic", refuse)
+    code, out, _ = shell("diagnose", "done", "--member", MEMBER)
+    assert code == 0
+    assert "slot_norms" in out
+    assert "findings.json: not written (Read-only file system)" in out
+    assert not list((folder / "done").glob("members/*/findings.json"))
 
 
 def test_only_is_shown_and_not_kept(shell: Shell, folder: Path) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_rh.cli import options
-from tune_rh.errors import DONE, PlanError
+from tune_rh.errors import DONE, PlanError, is_read_only
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from analysis.diagnose.api import Finding
     from analysis.diagnose.subject import Subject
     from analysis.view import Run
@@ -120,8 +123,8 @@ def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Seq
         to.print(terminal.findings_table(subject.member, findings))
         to.print(f"{subject.member}: {sum(took.values()):.0f} s", soft_wrap=True)
         if folder is not None and not names:
-            write_atomic(folder / FINDINGS, to_json(findings, took))
-            to.print(f"Written: {folder / FINDINGS}", soft_wrap=True)
+            with _written(folder / FINDINGS, to):
+                write_atomic(folder / FINDINGS, to_json(findings, took))
 
 
 def _diagnose_run(paths: RunPaths, read_run: Run, names: Sequence[str] | None) -> None:
@@ -131,7 +134,21 @@ def _diagnose_run(paths: RunPaths, read_run: Run, names: Sequence[str] | None) -
     to, about = terminal.console(), about_run(read_run, names)
     if about.findings:
         to.print(terminal.findings_table("the whole run", about.findings))
-    if not names and (path := about.keep(paths)):
+    if about.findings and not names:
+        with _written(paths.report / "findings.json", to):
+            about.keep(paths)
+
+
+@contextmanager
+def _written(path: Path, to: Console) -> Iterator[None]:
+    """Say that the block has written ``path``, or that it may not: findings in a read-only copy are only shown."""
+    try:
+        yield
+    except OSError as error:
+        if not is_read_only(error):
+            raise
+        to.print(f"warning: {path}: not written ({error.strerror})", soft_wrap=True)
+    else:
         to.print(f"Written: {path}", soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tune_rh.cli import options
+from tune_rh.errors import RunError, is_read_only
 from tune_rh.run import runs
 
 
@@ -23,6 +24,12 @@ def run(args: argparse.Namespace) -> int:
     from tune_rh.results.reporting import write
 
     paths = runs.find(args.run, args.runs_dir.absolute())
-    written = write(read(paths), options.data_dir(args, paths), args.out)
+    try:
+        written = write(read(paths), options.data_dir(args, paths), args.out)
+    except OSError as error:
+        if args.out is not None or not is_read_only(error):
+            raise
+        hint = "--out FILE writes the page elsewhere"
+        raise RunError(f"{paths.report}: cannot be written ({error.strerror}); {hint}") from error
     terminal.console().print(f"Report: {written}", soft_wrap=True)
     return 0
