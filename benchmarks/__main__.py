@@ -11,7 +11,7 @@ import sys
 
 from benchmarks.results import hardware, record
 
-OWN_SECTION = ("bench_startup", "bench_decisions", "bench_moe", "bench_ray_facts", "bench_heartbeat")
+OWN_SECTION = ("bench_startup", "bench_decisions", "bench_moe", "bench_ray_facts", "bench_heartbeat", "bench_resume")
 OWN_SECTION_LONG = ("bench_slots", "bench_claims", "bench_scale", "bench_simulate", "bench_diagnostics")
 # These print; their output becomes the section: title, module, options, packages.
 PRINTED = (
