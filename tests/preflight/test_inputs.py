@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from enum import Enum
 from functools import partial
@@ -138,6 +139,17 @@ def test_a_name_is_asked_for_in_one_way(suggest: Any, said: str) -> None:
         (lambda t: {"lr": t.suggest_float("lr", 0.1, 1.0, step=0.0)}, "a step is above 0"),
         (lambda t: {"size": t.suggest_int("size", 1, 4.5)}, "bounds and step of a whole number are whole"),
         (lambda t: {"size": t.suggest_int("size", 0, 8, log=True)}, "a logarithm begins above 0"),
+        (lambda t: {"size": t.suggest_int("size", False, True)}, "bounds and step of a whole number are whole"),
+        (lambda t: {"size": t.suggest_int("size", 1, 4, step=-1)}, "a step is above 0"),
+        (lambda t: {"lr": t.suggest_float("lr", "0.1", 1.0)}, "0.1 to 1.0: bounds are numbers"),
+        (lambda t: {"lr": t.suggest_float("lr", None, 1.0)}, "None to 1.0: bounds are numbers"),
+        (lambda t: {"lr": t.suggest_float(None, 0.1, 1.0)}, "a name is text, and not empty"),
+        (lambda t: {"lr": t.suggest_float("", 0.1, 1.0)}, "a name is text, and not empty"),
+        (lambda t: {"act": t.suggest_categorical("act", "relu")}, "one of 'relu': choices are a list or a tuple"),
+        (lambda t: {"act": t.suggest_categorical("act", {"a", "b"})}, "choices are a list or a tuple"),
+        (lambda t: {"act": t.suggest_categorical("act", {"a": 1})}, "choices are a list or a tuple"),
+        (lambda t: {"act": t.suggest_categorical("act", (c for c in "ab"))}, "choices are a list or a tuple"),
+        (lambda t: {"act": t.suggest_categorical("act", None)}, "one of None: choices are a list or a tuple"),
     ],
 )  # fmt: skip
 def test_what_no_sampler_can_answer_is_refused_by_name(suggest: Any, said: str) -> None:
@@ -181,3 +193,15 @@ def test_some_draws_that_are_no_config_are_said_and_many_refused(otherwise: Any,
     assert not none.configs
     assert none.error is not None
     assert none.findings[0].message.startswith(why)
+
+
+def test_a_space_that_ends_the_process_is_a_finding() -> None:
+    (line,) = found(lambda t: sys.exit("no licence"))
+    assert line.startswith("T12 space 'x': SystemExit: no licence (")
+
+
+def test_what_is_said_of_a_thousand_choices_is_short() -> None:
+    many = [f"c{i}" for i in range(1000)]
+    lines = found(lambda t: {"act": t.suggest_categorical("act", many[t.suggest_int("size", 0, 9) :])})
+    assert [line[:30] for line in lines] == ["T11 space 'x': asks for act as"]
+    assert len(lines[0]) < 500

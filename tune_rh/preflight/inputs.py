@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
+import reprlib
 import tomllib
 import traceback
 from collections import Counter
@@ -77,7 +79,7 @@ class Drawn:
     configs: Sequence[Any]
     asked: Set[str]
     fields: Set[str]
-    error: Exception | None
+    error: BaseException | None
     ways: Mapping[str, Sequence[str]]
 
 
@@ -91,7 +93,7 @@ def check_space(part: str, space: Space, build: Callable[[Mapping[str, Any]], An
     """
     asked: dict[str, list[str]] = {}
     found: dict[str, Finding] = {}
-    configs, fields, reasons, errors = [], set[str](), Counter[str](), list[Exception]()
+    configs, fields, reasons, errors = [], set[str](), Counter[str](), list[BaseException]()
     for seed in range(NUM_DRAWS):
         trial = _NotedTrial(seed, part, asked, found)
         try:
@@ -100,14 +102,13 @@ def check_space(part: str, space: Space, build: Callable[[Mapping[str, Any]], An
                 raise TypeError(f"suggest returns {type(drawn).__name__}: allowed is a dict of config fields")
             fields |= drawn.keys()
             configs.append(build(drawn))
-        except Exception as error:  # noqa: BLE001 - code of the user's: it becomes a finding
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the user's: it becomes a finding
             reasons[_reason(error)] += 1
             errors.append(error)
     for name, ways in asked.items():
         if len(ways) > 1:
-            message = (
-                f"asks for {name} as {' and as '.join(ways)}: a sampler knows a name by one of them; use two names"
-            )
+            said = " and as ".join(map(_cut, ways[:3]))
+            message = f"asks for {name} as {said}: a sampler knows a name by one of them; use two names"
             found.setdefault(name, Finding("T11", part, message))
     if reasons and not found:  # what is asked wrongly cannot be answered
         found[""] = _refused(part, reasons)
@@ -142,7 +143,7 @@ def check_family(name: str) -> Iterator[Finding]:
             yield Finding("P00", part, f"health: {check.metric!r} has no bound; give at_least, at_most, or both")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return explain(error, "draw").removeprefix("draw: ").partition("\n")[0]
     if isinstance(error, Unsatisfiable):
@@ -170,25 +171,32 @@ class _NotedTrial(RandomTrial):
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        self._note(name, f"{low} to {high}{_options(step, log)}", _wrong_range(low, high, step, log))
+        wrong = _wrong_range(low, high, step, log)
+        self._note(name, f"{low} to {high}{_options(step, log)}", wrong)
         return super().suggest_float(name, low, high, step=step, log=log)
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         apart = None if step == 1 else step
         whole = f"{low} to {high}{_options(apart, log)}, whole"
         wrong = _wrong_range(low, high, apart, log)
-        if not all(isinstance(bound, int) for bound in (low, high, step)):
+        if not all(isinstance(bound, int) and not isinstance(bound, bool) for bound in (low, high, step)):
             wrong = "bounds and step of a whole number are whole"
         self._note(name, whole, wrong)
         return super().suggest_int(name, low, high, step=step, log=log)
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if isinstance(choices, str) or not isinstance(choices, Sequence):
+            self._note(name, f"one of {reprlib.repr(choices)}", "choices are a list or a tuple")
         self._note(name, f"one of [{', '.join(map(repr, choices))}]", _wrong_choices(choices))
         return super().suggest_categorical(name, choices)
 
     def _note(self, name: str, way: str, wrong: str) -> None:
+        """Note how a name is asked for; ends the draw where what is wrong cannot be answered."""
+        if not isinstance(name, str) or not name:
+            wrong = "a name is text, and not empty"
         if wrong:
-            self._found.setdefault(name, Finding("T11", self._part, f"asks for {name} as {way}: {wrong}"))
+            self._found.setdefault(name, Finding("T11", self._part, f"asks for {name} as {_cut(way)}: {wrong}"))
+            raise ValueError(wrong)
         ways = self._asked.setdefault(name, [])
         if way not in ways:
             ways.append(way)
@@ -199,6 +207,8 @@ def _options(step: float | None, log: bool) -> str:
 
 
 def _wrong_range(low: float, high: float, step: float | None, log: bool) -> str:
+    if not all(isinstance(bound, numbers.Real) for bound in (low, high)):
+        return "bounds are numbers"
     if not math.isfinite(low) or not math.isfinite(high):
         return "bounds are finite"
     if low > high:
@@ -269,8 +279,11 @@ def _not_equal(was: Any, now: Any, way: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 80 else f'{text[:80]}...'} ({type(value).__name__})"
+    return f"{_cut(repr(value))} ({type(value).__name__})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _first(error: Exception) -> str:
