@@ -6,8 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trainables.errors import shown
 from trainables.spelling import spelt
 
 
@@ -25,6 +26,14 @@ def require(holds: bool, name: str, value: object, allowed: str) -> None:
     """For a config's validators: raise ValueError with the field, its value and what is allowed, unless ``holds``."""
     if not holds:
         raise ValueError(f"{name} = {value!r}: allowed is {allowed}")
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first field that is wrong, its value and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    value = "" if first["type"] == "missing" else f" = {shown(first['input'])}"
+    return f"{where + value + ': ' if where else ''}{first['msg']}"
 
 
 def canonical_digest(value: Any) -> str:

@@ -58,3 +58,18 @@ class CheckpointMismatch(CheckpointError):
 
 class LeaseLost(CheckpointError):
     """Another worker has taken the member over."""
+
+
+def shown(value: object) -> str:
+    """``repr`` of a value for a message, the middle of a long one left out."""
+    try:
+        return shortened(repr(value))
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return f"({type(value).__name__}, too long to show)"
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """``text``, the middle left out where it is longer than ``limit``."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit * 3 // 4]} [{len(text) - limit:,} characters left out] {text[-(limit // 4) :]}"

@@ -8,10 +8,10 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _HIDDEN = re.compile(r"\..+\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
@@ -23,6 +23,24 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
     """
     with replacing(path, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def read_fields(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """The fields that a file of TOML or JSON holds; raises ValueError saying in words why it cannot be read.
+
+    Anything but a regular file is refused: a pipe or a device may never end.
+    """
+    if not path.is_file():
+        raise ValueError("is no regular file" if os.path.lexists(path) else "is not there")
+    try:
+        fields = parse(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except OSError as error:
+        raise ValueError(str(error.strerror)) from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"holds a {type(fields).__name__}, not fields with names")
+    return fields
 
 
 @contextmanager

@@ -39,17 +39,17 @@ def resolve(reference: str) -> Any:
     """Import ``"module:attr"`` and return the attribute.
 
     Raises:
-        ImportError: the module is not there, or fails as it is imported.
+        ImportError: it is not of that form, or the module is not there, or fails as it is imported.
         AttributeError: it has no such attribute.
     """
     name, _, attribute = reference.partition(":")
+    if not all(part.isidentifier() for part in (*name.split("."), attribute)):
+        raise ImportError(f"{reference!r} is not of the form 'module:attr'")
     try:
         module = import_module(name)
     except ImportError:
         raise
     except (Exception, SystemExit) as error:
-        if not name:
-            raise
         raise ImportError(_told(error)) from error
     return getattr(module, attribute)
 

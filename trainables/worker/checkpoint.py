@@ -207,6 +207,8 @@ def _sha256(path: Path) -> str:
 
 
 def _content(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise ValueError("no regular file")
     with _readable(path):
         return path.read_bytes()
 

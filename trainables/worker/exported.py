@@ -10,16 +10,38 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainables.api import Split
+from trainables.config import first_mistake
 from trainables.errors import CheckpointCorrupt
+from trainables.files import read_fields
 from trainables.registry import build_config, get_family, resolve
 from trainables.trust import trust as trust_module
 from trainables.trust import trust_signed
 
 EXPORT_SCHEMA = 1
 WEIGHTS, CONFIG, INDEX, CARD = "model.safetensors", "config.toml", "export.json", "README.md"
+
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Index(BaseModel):
+    """What of ``export.json`` is read again."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    family: str
+    member: Annotated[str, Field(pattern=r"^c\d+-s\d+$")]
+    seed: Annotated[int, Field(ge=0)]
+    threads: Annotated[int, Field(ge=1, le=4096)]
+    config_digest: _Sha256
+    weights_sha256: _Sha256
+    signature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +67,7 @@ def load(folder: str | Path, trust: str | None = None) -> Any:
         Untrusted: the export names a family from outside.
     """
     found = read(folder, trust)
-    model = resolve(get_family(found.index["family"]).model)(found.config)
-    model.load_state_dict(weights(found))
-    return model.eval()
+    return _with_weights(resolve(get_family(found.index["family"]).model)(found.config), found).eval()
 
 
 def evaluate(
@@ -68,7 +88,7 @@ def evaluate(
     task = resolve(get_family(index["family"]).task)(
         found.config, seed=index["seed"], device="cpu", data_dir=Path(data_dir).absolute()
     )
-    task.model.load_state_dict(weights(found))
+    _with_weights(task.model, found)
     threads = torch.get_num_threads()
     # The order of a parallel sum depends on the number of threads.
     torch.set_num_threads(index["threads"])
@@ -83,29 +103,45 @@ def read(folder: str | Path, trust: str | None = None) -> Exported:
     """Read what an exported folder says of itself; arguments and errors as for `load`, the weights left unread."""
     path = Path(folder)
     try:
-        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
-        if index["schema"] != EXPORT_SCHEMA:
-            raise CheckpointCorrupt(f"{path / INDEX}: schema {index['schema']}; this version reads {EXPORT_SCHEMA}")
+        written = read_fields(path / INDEX, json.loads)
+        index = _Index.model_validate(written)
         if trust is not None:
             trust_module(trust)
-        trust_signed((index["family"],), index.get("signature"))
-        fields = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
-        config = build_config(get_family(index["family"]), written=[fields])
-        recorded = index["config_digest"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointCorrupt(f"{path}: is no exported config of this version ({error})") from error
+        trust_signed((index.family,), index.signature)
+        fields = read_fields(path / CONFIG, tomllib.loads)
+        config = build_config(get_family(index.family), written=[fields])
+    except ValidationError as error:
+        raise CheckpointCorrupt(f"{path}: is no exported config of this version: {first_mistake(error)}") from error
+    except ValueError as error:
+        raise CheckpointCorrupt(f"{path}: is no exported config of this version: {error}") from error
+    recorded = index.config_digest
     if config.digest() != recorded:
         raise CheckpointCorrupt(f"{path / CONFIG}: was changed: digest {config.digest()}, not {recorded}")
-    return Exported(path, index, fields, config)
+    return Exported(path, written, fields, config)
 
 
 def weights(export: Exported) -> Mapping[str, Any]:
     """The weights by name; raises `CheckpointCorrupt` if they are not those that were exported."""
     import hashlib
 
+    from safetensors import SafetensorError
     from safetensors.torch import load as load_bytes
 
-    data, expected = (export.folder / WEIGHTS).read_bytes(), export.index["weights_sha256"]
+    path, expected = export.folder / WEIGHTS, export.index["weights_sha256"]
+    if not path.is_file():
+        raise CheckpointCorrupt(f"{path}: is not there, or no regular file; export again")
+    data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != expected:
-        raise CheckpointCorrupt(f"{export.folder / WEIGHTS}: digest differs from {expected}; export again")
-    return load_bytes(data)
+        raise CheckpointCorrupt(f"{path}: digest differs from {expected}; export again")
+    try:
+        return load_bytes(data)
+    except SafetensorError as error:
+        raise CheckpointCorrupt(f"{path}: cannot be read ({error}); export again") from error
+
+
+def _with_weights(model: Any, found: Exported) -> Any:
+    try:
+        model.load_state_dict(weights(found))
+    except RuntimeError as error:
+        raise CheckpointCorrupt(f"{found.folder / WEIGHTS}: does not fit its config ({error})") from error
+    return model

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from analysis.escape import printable
+from analysis.escape import brief, printable
 from trainables.trust import trust
 from tune_rh import __version__
 
@@ -102,7 +102,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace)
 
 def _tell(text: str) -> None:
     with suppress(OSError):  # where the log's disk is full as well
-        print(f"tune-rh: {printable(text)}", file=sys.stderr)
+        print(f"tune-rh: {printable(brief(text))}", file=sys.stderr)
 
 
 def _drop_output() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -150,3 +151,13 @@ def check_writable(folder: Path, option: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PlanError(f"{option} {folder}: cannot be made ({error.strerror})") from error
+
+
+def nearest_folder(folder: Path, option: str) -> Path:
+    """``folder``, or the folder in which it would be made; raises PlanError if that cannot be written."""
+    place = folder.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise PlanError(f"{option} {folder}: cannot be made ({place} is no folder that can be written)")
+    return place

@@ -21,7 +21,8 @@ from pydantic_core import ErrorDetails
 
 from analysis.diagnose.registry import offered
 from trainables.api import Family
-from trainables.errors import UnknownFamily
+from trainables.errors import UnknownFamily, shortened, shown
+from trainables.files import read_fields
 from trainables.registry import get_family
 from trainables.trust import check_trusted, trust, trust_signed
 from tune_rh.errors import PlanError
@@ -29,6 +30,7 @@ from tune_rh.plan.kinds import Comparison, Race, Search, kind_of
 from tune_rh.plan.rules import LIVE_RULES, HealthBound
 from tune_rh.plan.schema import Plan
 
+_MOST_LINES, _DEEPEST = 15, 50
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -111,14 +113,14 @@ def _resolve(plan: Plan, where: str) -> Plan:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        return read_fields(path, tomllib.loads)
+    except ValueError as error:
         raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
 
 
 def _validate(fields: dict[str, Any], where: str) -> Plan:
     """The plan of ``fields``, as far as it can be checked without its family."""
-    problems = _not_finite(fields)
+    problems = _unwritable(fields)
     if problems:
         raise PlanError("\n".join(f"{where}: {problem}" for problem in problems))
     kind = kind_of(fields)
@@ -198,7 +200,9 @@ def _metrics(plan: Plan) -> list[str]:
 
 def explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> str:
     """One line a mistake: field, value got, what is allowed; a key of ``model`` that is spelled much the same."""
-    return "\n".join(f"{where}: {line}" for _, line in mistakes(error, model))
+    lines = [f"{where}: {line}" for _, line in mistakes(error, model)]
+    more = [f"{where}: and {len(lines) - _MOST_LINES} mistakes more"] if len(lines) > _MOST_LINES else []
+    return "\n".join((*lines[:_MOST_LINES], *more))
 
 
 def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> Iterator[tuple[ErrorDetails, str]]:
@@ -208,7 +212,7 @@ def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> It
         within = len(item["loc"])
         if item["type"] == "too_short" and any(len(loc) > within and loc[:within] == item["loc"] for loc in places):
             continue  # what is wrong with the only item is said: it is there
-        field = ".".join(str(part) for part in item["loc"])
+        field = ".".join(shortened(str(part), 80) for part in item["loc"])
         value = item.get("input")
         if item["type"] == "extra_forbidden":
             yield item, _unknown(field, value, model)
@@ -216,18 +220,18 @@ def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> It
             yield item, f"{field}: missing, and has no default"
         elif item["type"] == "value_error":
             message = item["msg"].removeprefix("Value error, ")
-            shown = f" = {value!r}" if isinstance(value, str | int | float) else ""
-            yield item, f"{field + shown + ': ' if field else ''}{message}"
+            got = f" = {shown(value)}" if isinstance(value, str | int | float) else ""
+            yield item, f"{field + got + ': ' if field else ''}{message}"
         else:
-            yield item, f"{field} = {value!r}: {item['msg']}"
+            yield item, f"{field} = {shown(value)}: {item['msg']}"
 
 
 def _unknown(field: str, value: object, model: type[BaseModel] | None) -> str:
     key = field.rpartition(".")[2]
     if model in (Race, Comparison) and key in _keys(Search):
-        return f"{field} = {value!r}: is of a search; a race or a comparison has none"
+        return f"{field} = {shown(value)}: is of a search; a race or a comparison has none"
     close = get_close_matches(key, _keys(model), 1) if model else []
-    return f"{field} = {value!r}: there is no such key" + (f"; is {close[0]!r} meant?" if close else "")
+    return f"{field} = {shown(value)}: there is no such key" + (f"; is {close[0]!r} meant?" if close else "")
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
@@ -245,15 +249,19 @@ def override(fields: dict[str, Any], text: str) -> None:
         value = tomllib.loads(f"value = {word}")["value"]
     except tomllib.TOMLDecodeError:
         value = word
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise PlanError(f"--set {shown(text)}: cannot be read: {error}") from error
     node: Any = fields
     *parents, leaf = key.split(".")
+    if len(parents) > _DEEPEST:
+        raise PlanError(f"--set {shown(text)}: has {len(parents)} dots; a plan is at most {_DEEPEST} levels deep")
     for depth, part in enumerate(parents):
         try:
             node = node[_index(part)] if isinstance(node, list) else node.setdefault(part, {})
         except (ValueError, IndexError, AttributeError) as error:
             raise PlanError(f"--set {text!r}: {'.'.join(parents[: depth + 1])} is not in the plan") from error
     if isinstance(node, list):
-        if not leaf.isdigit() or int(leaf) > len(node):
+        if not leaf.isdecimal() or int(leaf) > len(node):
             raise PlanError(f"--set {text!r}: index {leaf!r} is not in 0..{len(node)} ({len(node)} adds one)")
         node[int(leaf) : int(leaf) + 1] = [value]
     elif isinstance(node, dict):
@@ -263,13 +271,17 @@ def override(fields: dict[str, Any], text: str) -> None:
 
 
 def _index(part: str) -> int:
-    if not part.isdigit():
+    if not part.isdecimal():
         raise ValueError(f"{part!r} is no index")
     return int(part)
 
 
-def _not_finite(value: Any, field: str = "") -> list[str]:
-    """A line for each NaN, and each infinity outside of config fields: nothing a plan says compares with them."""
+def _unwritable(value: Any, field: str = "") -> list[str]:
+    """A line for each NaN, each infinity outside of config fields, and each text that is none, such as a stray byte."""
+    if field.count(".") > _DEEPEST:
+        return [f"{shortened(field, 80)}: a plan is at most {_DEEPEST} levels deep"]
+    if not all(map(_is_text, (field, *((value,) if isinstance(value, str) else ())))):
+        return [f"{field} = {shown(value)}: is no text that UTF-8 can write"]
     if isinstance(value, dict):
         items = [(str(key), inner) for key, inner in value.items()]
     elif isinstance(value, list):
@@ -278,7 +290,15 @@ def _not_finite(value: Any, field: str = "") -> list[str]:
         return [f"{field} = {value!r}: numbers in a plan are finite"]
     else:
         return []
-    return [line for key, inner in items for line in _not_finite(inner, f"{field}.{key}" if field else key)]
+    return [line for key, inner in items for line in _unwritable(inner, f"{field}.{key}" if field else key)]
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _in_config(field: str) -> bool:

@@ -45,9 +45,9 @@ class Sampler(FrozenConfig):
     """
 
     name: str = "tpe"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     startup: PositiveInt = 8
-    grid_points: Annotated[int, Field(ge=2)] = 3
+    grid_points: Annotated[int, Field(ge=2, le=1000)] = 3
 
     @field_validator("name")
     @classmethod

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from trainables.config import FrozenConfig
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=10**12)]
+"""No count in a plan is anywhere near the upper bound: beyond it a slip of the finger is more likely."""
 
 
 class Healthier(FrozenConfig):

@@ -170,8 +170,8 @@ class Plan(FrozenConfig):
     control: str
     configs: dict[str, Variant] = Field(default_factory=dict)
     fixed: ConfigFields = Field(default_factory=dict)
-    num_candidates: Annotated[int, Field(ge=0)]
-    seeds: tuple[Annotated[int, Field(ge=0)], ...]
+    num_candidates: Annotated[int, Field(ge=0, le=10**12)]
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...]
     eval_every: PositiveInt
     save_every: PositiveInt | None = None
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]

@@ -9,9 +9,11 @@ from typing import Any
 
 from tune_rh.errors import PlanError
 from tune_rh.plan.file import override, resolve_plan
-from tune_rh.plan.kinds import MIN_PAIRS
+from tune_rh.plan.kinds import MAX_PAIRS, MIN_PAIRS
 from tune_rh.plan.schema import Plan
 from tune_rh.run.given import Given
+
+_MOST_STEPS = 10**12
 
 
 def race_plan(
@@ -38,7 +40,7 @@ def race_plan(
         "configs": {config.label: config.variant.model_dump(exclude_none=True)},
         "num_candidates": 0,
         "seeds": list(seeds),
-        "eval_every": eval_every or _eval_every(*steps_that_divide),
+        "eval_every": _eval_every(*steps_that_divide) if eval_every is None else eval_every,
         "stages": [
             {"until_step": steps, "num_seeds": len(seeds), "top": keep},
             {"until_step": then, "num_seeds": len(seeds)},
@@ -60,6 +62,8 @@ def comparison_plan(
     overrides: Sequence[str] = (),
 ) -> Plan:
     """``b`` is compared with ``a``, paired by seed, every run to ``steps``. See `tune_rh.api.compare`."""
+    if isinstance(seeds, int) and seeds > MAX_PAIRS:
+        raise PlanError(f"seeds = {seeds}: a comparison takes {MIN_PAIRS} to {MAX_PAIRS} pairs")
     paired = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if len(paired) < MIN_PAIRS:
         shown = seeds if isinstance(seeds, int) else " ".join(map(str, seeds))
@@ -78,7 +82,7 @@ def comparison_plan(
         "configs": {name: side.variant.model_dump(exclude_none=True) for name, side in zip(names, (a, b), strict=True)},
         "num_candidates": 1,
         "seeds": paired,
-        "eval_every": eval_every or _eval_every(steps),
+        "eval_every": _eval_every(steps) if eval_every is None else eval_every,
         "stages": [{"until_step": steps, "num_seeds": len(paired)}],
         "compare": dict(compare or {}),
     }
@@ -98,10 +102,12 @@ def _safe_name(text: str) -> str:
 
 def _eval_every(*steps: int) -> int:
     """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first, and never over 100."""
-    if min(steps) < 1:
-        raise PlanError(f"steps = {', '.join(map(str, steps))}: each is at least 1")
+    if min(steps) < 1 or max(steps) > _MOST_STEPS:
+        raise PlanError(f"steps = {', '.join(map(str, steps))}: each is 1 to {_MOST_STEPS:,}")
     common = math.gcd(*steps)
-    every = max(d for d in range(1, common + 1) if common % d == 0 and (d == 1 or d * 10 <= steps[0]))
+    # Divisors come in pairs around the root; trying only those keeps any number that a plan may hold quick.
+    low = [d for d in range(1, math.isqrt(min(common, _MOST_STEPS)) + 1) if common % d == 0]
+    every = max(d for d in (*low, *(common // d for d in low)) if d == 1 or d * 10 <= steps[0])
     if steps[0] > 100 * every:
         raise PlanError(f"steps = {', '.join(map(str, steps))}: no divisor to evaluate at; give eval_every")
     return every

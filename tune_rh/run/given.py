@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from analysis.escape import printable
 from trainables.errors import CheckpointCorrupt
+from trainables.files import read_fields
 from trainables.registry import FAMILIES, build_config, get_family, resolve
 from trainables.trust import trust
 from trainables.worker import exported
@@ -86,8 +87,8 @@ def _exported(path: Path) -> Given:
 
 def _from_file(path: Path, family: str | None) -> Given:
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        fields = read_fields(path, tomllib.loads)
+    except ValueError as error:
         raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
     named = fields.pop("family", family)
     if named is None:

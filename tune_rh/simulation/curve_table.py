@@ -280,9 +280,11 @@ def load(path: Path) -> CurveTable:
         PlanError: naming the file, the field, its value and what is allowed.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("no regular file")
         with path.open("rb") as file:  # pyarrow itself opens only files whose path is UTF-8
             columns = pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise PlanError(f"{path}: cannot be read as a Parquet file: {error}") from error
     metadata = (columns.schema.metadata or {}).get(_KEY)
     if metadata is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from analysis.escape import brief
 from tune_rh.cli import options
 from tune_rh.errors import DONE, PlanError, PreflightRefused
 from tune_rh.plan.file import find_plan, load_plan
@@ -27,9 +28,8 @@ def run(args: argparse.Namespace) -> int:
 
     plan = load_plan(find_plan(args.plan), options.overrides(args))
     precautions, console = options.precautions(args), terminal.console()
-    options.check_writable(args.runs_dir, "--runs-dir")
     place = Place(options.data_dir(args), args.runner, args.address)
-    env = place.survey(plan, args.runs_dir)
+    env = place.survey(plan, options.nearest_folder(args.runs_dir, "--runs-dir"))
     wrong = preflight.find_in_plan(plan)
     here = preflight.find_here(plan, env, args.runs_dir.absolute(), place.data_dir, strict=precautions.strict)
     if precautions.trial and not any(finding.level == "refuse" or finding.id == "P50" for finding in (*wrong, *here)):
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     refused = [f for f in (*wrong, *here) if f.level == "refuse" and (f in wrong or f.id not in precautions.accept)]
     for finding in sorted((*wrong, *here), key=lambda finding: finding.id):
         word = "warning" if finding.level == "warn" else "refused" if finding in refused else "accepted"
-        console.print(f"{word}: {finding}", soft_wrap=True)
+        console.print(brief(f"{word}: {finding}"), soft_wrap=True)
     console.print(f"{plan.name}: {len(refused)} of {len(wrong) + len(here)} findings refuse a launch.")
     if any(finding in wrong for finding in refused):
         return PlanError.exit_code
