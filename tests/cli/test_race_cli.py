@@ -90,7 +90,11 @@ def test_a_race_whose_test_cannot_be_read_says_so_and_exits_4(desk: Desk, monkey
         return read(task, split)
 
     monkeypatch.setattr(ScriptedTask, "evaluate", only_val)
-    code, out, err = desk("race", FAMILY, "--preset", "a.toml", *RACE, "--runner", "local")
+    words = [FAMILY, "--preset", "a.toml", *RACE, "--runner", "local"]
+    code, out, err = desk("race", *words)
+    assert (code, out) == (3, "")
+    assert "T03 task.evaluate('test'): fails: RuntimeError: no test here (" in err
+    code, out, err = desk("race", *words, "--no-trial")
     assert (code, err) == (4, "")
     assert re.search(r"warning: reading test failed for c0000-s\d+, c0000-s\d+: RuntimeError: no test here \(", out)
     assert "Best: seed" in out

@@ -94,7 +94,7 @@ def test_a_fact_of_another_type_is_named(broken: Callable[..., Family], facts: d
         ({"health": (HealthCheck("gate", at_least=1.0),)}, "health: metric 'gate' is not among its metrics"),
         ({"health": (HealthCheck("health"),)}, "health: 'health' has no bound; give at_least, at_most, or both"),
         ({"task": "nowhere:Task"}, "task = 'nowhere:Task': cannot be imported (No module named 'nowhere')"),
-        ({"sample": "nocolon"}, "sample = 'nocolon': cannot be imported (No module named 'nocolon')"),
+        ({"sample": "nocolon"}, "sample = 'nocolon': cannot be imported ('nocolon' is not of the form 'module:attr')"),
         ({"config": f"{__name__}:Data"}, f"config = '{__name__}:Data': is no trainables.config.FrozenConfig"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -336,11 +337,12 @@ def _check_space(plan: Search, found: list[Finding], data: dict[str, str]) -> Se
         found.append(_finding("P02", str(error)))
         return set()
     where = f"space {plan.space!r}"
+    filled = where + (" with fixed" if plan.fixed else "")
     drawn = _drawn(plan, space)
     if not drawn.configs and isinstance(drawn.error, ValidationError):
-        found += _of_config(plan, where + (" with fixed" if plan.fixed else ""), drawn.error)
+        found += _of_config(plan, filled, drawn.error)
     else:
-        found += drawn.findings
+        found += [replace(one, part=filled) if one.id == "T12" else one for one in drawn.findings]
     found += _not_written((where, config) for config in drawn.configs)
     if drawn.configs:
         data[where] = drawn.configs[0].data
