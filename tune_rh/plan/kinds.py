@@ -12,15 +12,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from analysis.stats.claims import Test, can_decide
-from trainables.config import FrozenConfig
-from tune_rh.plan.rules import GapRule, PositiveInt, SearchRules
+from tune_rh.plan.rules import GapRule, PlanTable, PositiveInt, SearchRules
 from tune_rh.plan.schema import ConfigFields, GateTerms, Origin, Plan, Scoring
 
 MIN_PAIRS, MAX_PAIRS = 5, 16
 """Seeds of a comparison: fewer make no claim, and a sign-flip test of more is slow to enumerate."""
 
 
-class Budget(FrozenConfig):
+class Budget(PlanTable):
     """Caps on what new candidates may start; what has started is finished, and gates still fill ``at_least``."""
 
     max_steps: PositiveInt | None = None
@@ -35,7 +34,7 @@ SAMPLERS = {
 }
 
 
-class Sampler(FrozenConfig):
+class Sampler(PlanTable):
     """How configs are drawn: Optuna's multivariate, grouped TPE with constant liar, or a plain design.
 
     Attributes:
@@ -57,7 +56,7 @@ class Sampler(FrozenConfig):
         return name
 
 
-class FollowUp(FrozenConfig):
+class FollowUp(PlanTable):
     """Candidates around the winner of a gate, beside ``num_candidates``: its config with some fields changed.
 
     Attributes:
@@ -71,7 +70,7 @@ class FollowUp(FrozenConfig):
     enters: Annotated[int, Field(ge=0)] = 0
 
 
-class Compare(FrozenConfig):
+class Compare(PlanTable):
     """A against B, paired by seed: the control is A, the one preset is B.
 
     Attributes:

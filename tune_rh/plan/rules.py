@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from trainables.config import FrozenConfig
 
@@ -16,7 +16,13 @@ PositiveInt = Annotated[int, Field(ge=1, le=10**12)]
 """No count in a plan is anywhere near the upper bound: beyond it a slip of the finger is more likely."""
 
 
-class Healthier(FrozenConfig):
+class PlanTable(FrozenConfig):
+    """A table of a plan: its numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Healthier(PlanTable):
     """A candidate is healthier than the control if ``metric``, the mean over seeds of the last reports, is better.
 
     Exactly one of:
@@ -35,7 +41,7 @@ class Healthier(FrozenConfig):
         return self
 
 
-class PromoteRule(FrozenConfig):
+class PromoteRule(PlanTable):
     """Promote beside the quota: better than the control by ``margin``, or as good and healthier.
 
     Attributes:
@@ -55,7 +61,7 @@ class PromoteRule(FrozenConfig):
         return self
 
 
-class Improved(FrozenConfig):
+class Improved(PlanTable):
     """A metric that has moved far enough over the window of the stop rule for its member to go on.
 
     Exactly one of:
@@ -74,7 +80,7 @@ class Improved(FrozenConfig):
         return self
 
 
-class StopRule(FrozenConfig):
+class StopRule(PlanTable):
     """Stop a member inside a stage when it has gone flat; all conditions must hold (`tune_rh.record.rules.plateau`).
 
     Attributes:
@@ -92,7 +98,7 @@ class StopRule(FrozenConfig):
     unless: tuple[Improved, ...] = ()
 
 
-class HealthBound(FrozenConfig):
+class HealthBound(PlanTable):
     """A candidate whose ``metric`` (mean over seeds) is out of bounds is never promoted.
 
     Attributes:
@@ -123,7 +129,7 @@ class HealthBound(FrozenConfig):
         return self
 
 
-class GapRule(FrozenConfig):
+class GapRule(PlanTable):
     """A candidate that is too far behind the control goes no further, whatever its rank.
 
     The gap is the mean of candidate minus control (minimised, best so far, at the same step) over the seeds that both
@@ -141,7 +147,7 @@ class GapRule(FrozenConfig):
 LIVE_RULES = ("H01", "H02", "H03", "H04", "H05", "H06")
 
 
-class LiveRules(FrozenConfig):
+class LiveRules(PlanTable):
     """Live health: rules on every step and heartbeat of a member (`trainables.worker.health`), and bounds by their id.
 
     Attributes:
@@ -172,7 +178,7 @@ class LiveRules(FrozenConfig):
         )
 
 
-class Rules(FrozenConfig):
+class Rules(PlanTable):
     """What stops a member, and what keeps a candidate from going on; but for non-finite numbers all off by default."""
 
     stop: StopRule | None = None

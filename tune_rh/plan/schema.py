@@ -17,9 +17,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from trainables.config import FrozenConfig, canonical_digest
+from trainables.config import canonical_digest
 from trainables.spelling import for_toml
-from tune_rh.plan.rules import GapRule, PositiveInt, PromoteRule, Rules
+from tune_rh.plan.rules import GapRule, PlanTable, PositiveInt, PromoteRule, Rules
 
 Origin = Literal["control", "preset", "sampler", "midpoint", "follow_up", "reference"]
 """Where a candidate comes from."""
@@ -28,7 +28,7 @@ ConfigFields = Annotated[dict[str, Any], AfterValidator(for_toml)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 
 
-class Stage(FrozenConfig):
+class Stage(PlanTable):
     """Train to ``until_step`` with the first ``num_seeds`` seeds; the gate at its end lets the best go on.
 
     Attributes:
@@ -60,7 +60,7 @@ class Stage(FrozenConfig):
         return self
 
 
-class Resources(FrozenConfig):
+class Resources(PlanTable):
     """What one job gets. Not part of the fingerprint: a run may be resumed on other hardware.
 
     Attributes:
@@ -85,7 +85,7 @@ class Resources(FrozenConfig):
         return gpu
 
 
-class Variant(FrozenConfig):
+class Variant(PlanTable):
     """A config of the plan's own, named in ``[configs]``: a preset of the family with some fields changed.
 
     Attributes:
@@ -99,7 +99,7 @@ class Variant(FrozenConfig):
     patience_steps: PositiveInt | None = None
 
 
-class Scoring(FrozenConfig):
+class Scoring(PlanTable):
     """How a candidate's seeds make its score at a gate, and what scores that are too close to tell may cost.
 
     Attributes:
@@ -148,7 +148,7 @@ class GateTerms:
         return math.ceil(share) if up else math.floor(share)
 
 
-class Plan(FrozenConfig):
+class Plan(PlanTable):
     """What a search, a race and a comparison have in common; see ``docs/plan.md`` for every key with an example.
 
     ``diagnose`` names the diagnostics that look at members which reach the last stage (None: all of the family's), and
