@@ -87,6 +87,7 @@ def test_an_exported_folder_is_its_config(searched: RunPaths) -> None:
         ("mine/c0099", None, ["mine/c0099", "no such candidate", "c0000, c0001"]),
         ("words.toml", FAMILY, ["words.toml: cannot be read as TOML"]),
         ("bytes.toml", FAMILY, ["bytes.toml: cannot be read as TOML"]),
+        ("empty.toml", FAMILY, ["empty.toml: is empty", "at least its family, a preset or one field"]),
         ("orphan.toml", None, ["orphan.toml: does not say its family", "--family"]),
         ("other.toml", FAMILY, ["other.toml: family = 'spacing_mdn', but --family is", FAMILY]),
         ("patience.toml", FAMILY, ["patience.toml", "patience_steps = 'long'", "integer"]),
@@ -98,6 +99,7 @@ def test_what_is_no_config_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("words.toml").write_text("floor is low", encoding="utf-8")
+    Path("empty.toml").touch()
     Path("bytes.toml").write_bytes(b"\xff\xfe = 1")
     written(Path("orphan.toml"), noise=0.1)
     written(Path("other.toml"), family="spacing_mdn")
@@ -207,14 +209,14 @@ def test_a_race_is_shown_and_nothing_is_made(desk: Desk, words: list[str]) -> No
         (["--steps", "40", "--seeds", "7", "42", "1"], ["seeds = 7 42 1: 3 pairs;", "at least 5"]),
         (["--steps", "40", "--seeds", "7", "7", "1", "2", "3", "4"], ["seeds: [7] repeated"]),
         (["--steps", "40", "--seeds", "5"], ["compare.test = 'sign_flip'", "5 seeds", "e_process"]),
-        (["--steps", "40", "--seeds", "17"], ["num_seeds = 17", "5 to 16"]),
+        (["--steps", "40", "--seeds", "17"], ["seeds = 17", "5 to 16 pairs"]),
         ([*PAIRS, "--alpha", "0.7"], ["compare.alpha = 0.7", "less than 0.5"]),
         ([*PAIRS, "--region", "-1"], ["compare.region = -1.0", "greater than or equal to 0"]),
         ([*PAIRS, "--max-probes", "0"], ["compare.max_probes = 0", "greater than or equal to 1"]),
         ([*PAIRS, "--test", "anova"], ["--test", "'anova'", "sign_flip"]),
         ([*PAIRS, "--eval-every", "15"], ["until_step = 40", "multiple of eval_every = 15"]),
-        (["--steps", "-40", "--seeds", "6"], ["steps = -40", "at least 1"]),
-        (["--steps", "0", "--seeds", "6"], ["steps = 0", "at least 1"]),
+        (["--steps", "-40", "--seeds", "6"], ["steps = -40", "each is 1 to"]),
+        (["--steps", "0", "--seeds", "6"], ["steps = 0", "each is 1 to"]),
         (["--steps", "10007", "--seeds", "6"], ["steps = 10007", "give eval_every"]),
         ([*PAIRS, "--set", "nosuch=1"], ["nosuch = 1", "there is no such key"]),
     ],

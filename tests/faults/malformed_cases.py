@@ -203,8 +203,9 @@ def _option(rng: Random, world: World, folder: Path) -> Case:
     else:
         words.insert(at, words[at])
     words = [word.replace("\0", "?") for word in words]
-    free = words[0] not in ("export", "resume")  # what these write is theirs
-    return _command(*words, is_valid=lambda: free)
+    # An export of the run that was meant may go anywhere.
+    is_valid = words[0] != "export" or words[1] == given["RUN"]
+    return _command(*words, is_valid=lambda: is_valid)
 
 
 def _config_or_option(rng: Random, world: World, folder: Path) -> Case:

@@ -90,6 +90,8 @@ def _from_file(path: Path, family: str | None) -> Given:
         fields = read_fields(path, tomllib.loads)
     except ValueError as error:
         raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+    if not fields:
+        raise PlanError(f"{path}: is empty; a config says at least its family, a preset or one field")
     named = fields.pop("family", family)
     if named is None:
         raise PlanError(f"{path}: does not say its family; add `family = ...` or give --family")
