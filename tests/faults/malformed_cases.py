@@ -66,11 +66,13 @@ class Case:
         words: the command, as it is shown.
         run: runs it; returns the exit code.
         is_valid: whether it may end with exit code 0: the input still means what it says.
+        writes: whether a command that ends well may leave new files.
     """
 
     words: tuple[str, ...]
     run: Callable[[], int]
     is_valid: Callable[[], bool]
+    writes: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def _option(rng: Random, world: World, folder: Path) -> Case:
     words = [word.replace("\0", "?") for word in words]
     # An export of the run that was meant may go anywhere.
     is_valid = words[0] != "export" or words[1] == given["RUN"]
-    return _command(*words, is_valid=lambda: is_valid)
+    return Case(tuple(words), lambda: main(words), lambda: is_valid, writes=words[0] == "export")
 
 
 def _config_or_option(rng: Random, world: World, folder: Path) -> Case:
