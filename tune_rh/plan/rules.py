@@ -12,8 +12,9 @@ from pydantic import ConfigDict, Field, model_validator
 
 from trainables.config import FrozenConfig
 
-PositiveInt = Annotated[int, Field(ge=1, le=10**12)]
-"""No count in a plan is anywhere near the upper bound: beyond it a slip of the finger is more likely."""
+MAX_COUNT = 10**12
+"""No count in a plan is anywhere near it: beyond it a slip of the finger is more likely."""
+PositiveInt = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
 
 class PlanTable(FrozenConfig):

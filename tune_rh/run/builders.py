@@ -10,10 +10,9 @@ from typing import Any
 from tune_rh.errors import PlanError
 from tune_rh.plan.file import override, resolve_plan
 from tune_rh.plan.kinds import MAX_PAIRS, MIN_PAIRS
+from tune_rh.plan.rules import MAX_COUNT
 from tune_rh.plan.schema import Plan
 from tune_rh.run.given import Given
-
-_MOST_STEPS = 10**12
 
 
 def race_plan(
@@ -102,11 +101,11 @@ def _safe_name(text: str) -> str:
 
 def _eval_every(*steps: int) -> int:
     """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first, and never over 100."""
-    if min(steps) < 1 or max(steps) > _MOST_STEPS:
-        raise PlanError(f"steps = {', '.join(map(str, steps))}: each is 1 to {_MOST_STEPS:,}")
+    if min(steps) < 1 or max(steps) > MAX_COUNT:
+        raise PlanError(f"steps = {', '.join(map(str, steps))}: each is 1 to {MAX_COUNT:,}")
     common = math.gcd(*steps)
     # Divisors come in pairs around the root; trying only those keeps any number that a plan may hold quick.
-    low = [d for d in range(1, math.isqrt(min(common, _MOST_STEPS)) + 1) if common % d == 0]
+    low = [d for d in range(1, math.isqrt(min(common, MAX_COUNT)) + 1) if common % d == 0]
     every = max(d for d in (*low, *(common // d for d in low)) if d == 1 or d * 10 <= steps[0])
     if steps[0] > 100 * every:
         raise PlanError(f"steps = {', '.join(map(str, steps))}: no divisor to evaluate at; give eval_every")
