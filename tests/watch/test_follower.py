@@ -30,7 +30,7 @@ SMALLER = {**SMALL, "num_candidates": 3}
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between attempts, nor long for a lock."""
-    monkeypatch.setattr(follower, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(follower, "_FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(study, "_LOCK_WAIT_S", 0.05)
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
