@@ -18,7 +18,7 @@ from trainables.spacing_mdn.data import zeros
 from trainables.spacing_mdn.data.source import SOURCE
 
 if TYPE_CHECKING:
-    from tune_rh.run.ray_cluster import Cluster
+    from tune_rh.run.ray.cluster import Cluster
 
 FAILED = pytest.StashKey[bool]()
 
@@ -107,7 +107,7 @@ class SharedCluster:
     def get(self) -> Cluster:
         """The cluster; a new one if there is none."""
         from tune_rh.plan.schema import Resources
-        from tune_rh.run.ray_cluster import connect
+        from tune_rh.run.ray.cluster import connect
 
         if self._cluster is None:
             self._cluster = self._open.enter_context(connect(Resources(), owner=self._owner))

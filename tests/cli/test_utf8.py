@@ -16,7 +16,7 @@ import tomli_w
 from tests.worlds.plans import fields
 from tune_rh.errors import PreflightRefused
 from tune_rh.plan.schema import Resources
-from tune_rh.run.ray_cluster import connect
+from tune_rh.run.ray.cluster import connect
 from tune_rh.simulation import curve_table
 
 ROOT = Path(__file__).parents[2]

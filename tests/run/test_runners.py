@@ -23,7 +23,7 @@ from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 
 if TYPE_CHECKING:
-    from tune_rh.run.ray_cluster import Cluster
+    from tune_rh.run.ray.cluster import Cluster
 
 # The start of the cluster is not part of the limit; that of the workers is, which load torch on cores they share.
 pytestmark = pytest.mark.timeout(300, func_only=True)
@@ -41,7 +41,7 @@ PLAN: dict[str, Any] = {
 
 def finish_on_ray(paths: RunPaths, slots: int = 1, stop_after: int = 0) -> History:
     """Run to the end on the cluster that is connected (or ask for a stop after so many events)."""
-    from tune_rh.run.ray_runner import RayRunner
+    from tune_rh.run.ray.runner import RayRunner
 
     run, search = open_search(paths, slots=slots, runner="ray")
     count = 0
@@ -138,7 +138,7 @@ def test_slots_are_what_the_cluster_has_room_for(ray_cluster: Cluster) -> None:
 
     from tune_rh.errors import PreflightRefused
     from tune_rh.plan.schema import Resources
-    from tune_rh.run.ray_cluster import count_slots
+    from tune_rh.run.ray.cluster import count_slots
 
     cores = int(ray.cluster_resources()["CPU"])
     assert ray_cluster.slots == count_slots(Resources()) == cores

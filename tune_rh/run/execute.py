@@ -276,8 +276,8 @@ def _run(run: OpenRun, place: Place, audience: Audience) -> bool:
         from tune_rh.run.local_runner import LocalRunner
 
         return _drive(run, LocalRunner(run), audience)
-    from tune_rh.run.ray_cluster import connect
-    from tune_rh.run.ray_runner import RayRunner
+    from tune_rh.run.ray.cluster import connect
+    from tune_rh.run.ray.runner import RayRunner
 
     audience.say("Starting Ray ..." if place.address == "local" else f"Joining Ray at {place.address} ...")
     with connect(run.plan.resources, place.address, owner=run.paths.root) as cluster:

@@ -1,7 +1,7 @@
 """Checks before anything is launched: the plan's configs can all be built and fit their data, and there is room here.
 
 Everything wrong is said at once. Not here: the plan's own form (`tune_rh.plan.schema`), nor what a Ray cluster can give
-(`tune_rh.run.ray_cluster.count_slots`, once it is connected).
+(`tune_rh.run.ray.cluster.count_slots`, once it is connected).
 """
 
 from __future__ import annotations

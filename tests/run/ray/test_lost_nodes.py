@@ -13,7 +13,7 @@ from tests.worlds.records import SMALL, decided, finish, make
 from tune_rh.errors import RunError
 from tune_rh.record.journal import RunPaths
 from tune_rh.run import runs
-from tune_rh.run.ray_runner import NodeWatch, _Bridge
+from tune_rh.run.ray.runner import NodeWatch, _Bridge
 from tune_rh.run.runner import start_session
 
 ROOT = Path(__file__).parents[2]
@@ -60,9 +60,9 @@ from tests.worlds.records import SMALL
 from tests.worlds.plans import plan
 from tune_rh import search
 from tune_rh.record.events import Evaluated
-from tune_rh.run import ray_runner
+from tune_rh.run.ray import runner
 
-ray_runner._LOOK_EVERY_S, ray_runner._NO_NODE_S = 0.2, 1.0
+runner._LOOK_EVERY_S, runner._NO_NODE_S = 0.2, 1.0
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 node = cluster.add_node(num_cpus=1)
 

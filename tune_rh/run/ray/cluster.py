@@ -1,6 +1,6 @@
 """Connecting to Ray: a cluster of its own on loopback, or one that the user names; how many jobs fit on it.
 
-Not here: anything about trials (`tune_rh.run.ray_runner`).
+Not here: anything about trials (`tune_rh.run.ray.runner`).
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from tune_rh.decide.scheduler import Finish, RunMember, Wait
 from tune_rh.errors import RunError
 from tune_rh.plan.schema import Resources
 from tune_rh.record.events import MemberId
-from tune_rh.run.ray_cluster import has_room
-from tune_rh.run.ray_trainable import MemberTrainable
+from tune_rh.run.ray.cluster import has_room
+from tune_rh.run.ray.trainable import MemberTrainable
 from tune_rh.run.runner import member_job, record_failure
 from tune_rh.run.runs import OpenRun
 from tune_rh.run.session import Session
@@ -51,7 +51,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class RayRunner:
-    """Jobs as Ray Tune trials, on the cluster that is connected (`tune_rh.run.ray_cluster`)."""
+    """Jobs as Ray Tune trials, on the cluster that is connected (`tune_rh.run.ray.cluster`)."""
 
     name = "ray"
 

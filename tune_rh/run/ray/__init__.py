@@ -1,0 +1,1 @@
+"""Jobs on Ray: the only place that imports it."""
