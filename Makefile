@@ -7,12 +7,13 @@ TUNE := $(VENV)/bin/tune-rh
 # Two processes share the tests file by file, so that tests on Ray share a cluster, in the order of collection.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help search moe test test-all check bench lock clean
+.PHONY: help search moe test test-all test-cluster check bench lock clean
 
 help:
 	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about ten minutes on two cores"
 	@echo "make moe       aux coefficient, top-k and number of experts on real text, under fifteen minutes on two cores"
 	@echo "make test      the fast tests;  make test-all  the slow ones as well"
+	@echo "make test-cluster  a Ray cluster of three hosts, as namespaces of this machine; needs root"
 	@echo "make check     format, lint, types, imports between rooms"
 	@echo "make bench     every benchmark of benchmarks/RESULTS.md"
 
@@ -36,7 +37,10 @@ test: $(READY)
 	$(RUN) -m pytest $(SHARED)
 
 test-all: $(READY)
-	$(RUN) -m pytest $(SHARED) -m "not gpu"
+	$(RUN) -m pytest $(SHARED) -m "not gpu and not cluster"
+
+test-cluster: $(READY)
+	$(RUN) -m pytest tests/cluster -m "cluster and not slow" -rs
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .
