@@ -15,7 +15,8 @@ import trainables
 from tests.worlds.plans import fields
 from trainables.errors import CheckpointCorrupt
 from trainables.spacing_mdn import task as task_module
-from trainables.spacing_mdn.data.source import BLOCK, Part, SpacingData
+from trainables.spacing_mdn.data.sets import BLOCK
+from trainables.spacing_mdn.data.spacings import Part, SpacingData
 from trainables.worker import exported
 from tune_rh.errors import ExportError, PlanError
 from tune_rh.plan.file import resolve_plan

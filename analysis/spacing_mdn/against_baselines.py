@@ -20,7 +20,7 @@ from analysis.stats.interval import Interval
 from trainables.api import Split
 from trainables.arrays import Array
 from trainables.errors import DataError
-from trainables.spacing_mdn.data.source import SpacingData, load
+from trainables.spacing_mdn.data.spacings import SpacingData, load
 from trainables.spacing_mdn.linear import fit_ar
 
 _ORDER = 64  # of the linear predictor that has to be beaten

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from analysis.diagnose.api import Baseline
 from trainables.api import Split
 from trainables.arrays import Array
-from trainables.spacing_mdn.data.source import Part, SpacingData, load
+from trainables.spacing_mdn.data.spacings import Part, SpacingData, load
 from trainables.spacing_mdn.linear import fit_ar
 
 _AR_ORDERS = (1, 8, 16, 32, 64)

@@ -26,7 +26,8 @@ from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.interval import NORMAL_95, Interval
 from trainables.arrays import Array
-from trainables.spacing_mdn.data.source import BLOCK, Part
+from trainables.spacing_mdn.data.sets import BLOCK
+from trainables.spacing_mdn.data.spacings import Part
 
 _MAX_SHARE_LEFT = 0.9  # a model that leaves more of the lines has learned next to nothing of them, and is warned of
 _GROUPS = 32

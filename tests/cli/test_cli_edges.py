@@ -113,7 +113,7 @@ def test_an_answer_that_cannot_be_written_is_an_error(
 @pytest.mark.parametrize(
     ("broken", "what"),
     [
-        ("tune_rh.cli.terminal.ranking_table", "the result"),
+        ("tune_rh.cli.tables.ranking_table", "the result"),
         ("tune_rh.cli.conclude.run_baselines", "the comparison with baselines"),
         ("tune_rh.cli.conclude.write", "the report"),
     ],
@@ -140,8 +140,8 @@ def test_what_cannot_be_told_at_the_end_is_named_and_the_rest_is_there(
 def test_what_cannot_be_shown_does_not_end_a_search(
     place: Path, is_terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune_rh.cli.terminal._progress", fail)
-    monkeypatch.setattr("tune_rh.cli.terminal._line", fail)
+    monkeypatch.setattr("tune_rh.cli.tables.progress", fail)
+    monkeypatch.setattr("tune_rh.cli.tables.line", fail)
     to = Console(file=io.StringIO(), force_terminal=is_terminal, highlight=False, width=140)
     plan, here = load_plan(place / "plan.toml", []), Place(place, "local")
     _, outcome = launch(plan, place / "runs", here, Terminal(to), lambda *_: None)

@@ -10,7 +10,8 @@ import pytest
 from tests.decide.test_policy_gates import levels, passed
 from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import SEEDS, Fate, Metrics, Simulation, check_accounts, staged
-from tune_rh.cli.terminal import candidates_table, console
+from tune_rh.cli.tables import candidates_table
+from tune_rh.cli.terminal import console
 from tune_rh.decide.scheduler import Stop
 from tune_rh.record.events import MemberId, SeedAdded
 

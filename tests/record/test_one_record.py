@@ -32,7 +32,7 @@ from tests.worlds import journals
 from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import Simulation, curve, fates_by_seed
 from tune_rh.cli import conclude as conclusions
-from tune_rh.cli import terminal as display
+from tune_rh.cli import tables
 from tune_rh.cli.main import main
 from tune_rh.errors import ExportError
 from tune_rh.plan.schema import Plan
@@ -75,7 +75,7 @@ def check_one_record(history: History) -> None:
     name = None if best is None else best.candidate
 
     funnel = ranking.funnel(history)
-    on_terminal = cells(display.funnel_table(history.plan, funnel))
+    on_terminal = cells(tables.funnel_table(history.plan, funnel))
     page = funnel_table(facts)
     on_page = [
         {head: cell.text.replace(",", "") for head, cell in zip(page.header, row, strict=True)} for row in page.rows
@@ -87,7 +87,7 @@ def check_one_record(history: History) -> None:
     assert funnel[-1].scored == funnel[-1].passed + funnel[-1].audited
 
     assert [row.candidate for row in run.ranking] == [row.candidate for row in rows]
-    shown = cells(display.ranking_table(history.plan, rows))
+    shown = cells(tables.ranking_table(history.plan, rows))
     assert [row[""] for row in shown] == [row.candidate for row in rows]
     table = facts.tables.candidates.set_index("candidate")
     for row in rows:
@@ -101,7 +101,7 @@ def check_one_record(history: History) -> None:
     assert exported(history) == name
     # While only the control has finished, a page says who leads at the furthest gate instead.
     assert best_on_page(facts) == name or not (history.ended or facts.is_end)
-    line = display.baselines_line([Baseline("guess", math.inf, "")], rows, best)
+    line = tables.baselines_line([Baseline("guess", math.inf, "")], rows, best)
     assert (f"On test {name} beats" in line) == (best is not None)
     assert [answer.text for answer in answers(facts)]
 
@@ -179,7 +179,7 @@ def test_where_no_finisher_passes_there_is_no_best_and_the_first_is_named() -> N
     assert answer(facts, "Best") == f"None: {why}."
     with pytest.raises(ExportError, match=re.escape(f"{why}; --despite exports it all the same")):
         export(RunPaths(Path("unused")), history, Path("unused"))
-    assert display.baselines_line([], facts.run.ranking, facts.best) == f"{why[0].upper()}{why[1:]}."
+    assert tables.baselines_line([], facts.run.ranking, facts.best) == f"{why[0].upper()}{why[1:]}."
 
 
 def test_a_candidate_that_waits_for_one_more_seed_has_been_scored() -> None:
@@ -263,9 +263,9 @@ def test_baselines_of_data_that_is_not_the_runs_own_are_not_measured(
 def test_baselines_are_worst_first_whichever_way_is_better(sign: float, order: list[str], better: str) -> None:
     best: Any = SimpleNamespace(candidate="c0001", test=0.7, num_seeds=2)
     rows = [Baseline("low", 0.6, ""), Baseline("high", 0.9, "")]
-    assert [row["predictor"] for row in cells(display.baselines_table(rows, best, sign))] == order
+    assert [row["predictor"] for row in cells(tables.baselines_table(rows, best, sign))] == order
     line = f"On test c0001 beats 1 of 2 baselines; better than it: {better}."
-    assert display.baselines_line(rows, [], best, sign) == line
+    assert tables.baselines_line(rows, [], best, sign) == line
 
 
 def test_the_printed_baselines_show_the_candidate_that_passes_what_is_required(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trainables.api import Split
-from trainables.spacing_mdn.data.source import BLOCK
+from trainables.spacing_mdn.data.sets import BLOCK
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.model import Prediction
 from trainables.spacing_mdn.slots import SlotControl

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainables.api import Split
 from trainables.spacing_mdn.aux_targets import StatisticsScale
 from trainables.spacing_mdn.config import SlotIdMode, SpacingConfig
-from trainables.spacing_mdn.data.source import Part, load
+from trainables.spacing_mdn.data.spacings import Part, load
 from trainables.spacing_mdn.loss import aux_loss, mixture_entropy, mixture_nll, ortho_loss
 from trainables.spacing_mdn.model import Prediction, SpacingModel
 from trainables.spacing_mdn.slots import PLAIN, SlotControl

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.spacing_mdn.config import SpacingConfig
-from trainables.spacing_mdn.data.source import BLOCK, Part
+from trainables.spacing_mdn.data.sets import BLOCK
+from trainables.spacing_mdn.data.spacings import Part
 from trainables.spacing_mdn.linear import ARModel, fit_ar
 from trainables.spacing_mdn.model import SpacingModel, cut_positions
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.diagnose.api import Baseline
-from tune_rh.cli import terminal
+from tune_rh.cli import tables
 from tune_rh.errors import DONE, INTERRUPTED, SOME_MEMBERS_FAILED, ExportError
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
@@ -53,16 +53,16 @@ def conclude(paths: RunPaths, history: History, data_dir: Path, to: Console) -> 
     with _spared("the report", paths, to):
         about = about_run(reading.run)
         if about.findings:
-            to.print(terminal.findings_table("the whole run", about.findings))
+            to.print(tables.findings_table("the whole run", about.findings))
         to.print(f"Report: {write(reading, data_dir, about=about)}", soft_wrap=True)
 
 
 def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
     history, run = reading.history, reading.run
     with _spared("the result", reading.paths, to):
-        to.print(terminal.funnel_table(history.plan, run.funnel))
-        to.print(terminal.ranking_table(history.plan, run.ranking))
-        to.print(terminal.cost_line(history), soft_wrap=True)
+        to.print(tables.funnel_table(history.plan, run.funnel))
+        to.print(tables.ranking_table(history.plan, run.ranking))
+        to.print(tables.cost_line(history), soft_wrap=True)
         for sentence in run.about_draws:
             to.print(sentence, soft_wrap=True)
     if not any(row.may_win for row in run.ranking):
@@ -72,8 +72,8 @@ def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
     with _spared("the comparison with baselines", reading.paths, to):
         baselines, _ = run_baselines(reading, data_dir, keep=True)
         if baselines:
-            to.print(terminal.baselines_table(baselines, run.best, run.sign))
-            to.print(terminal.baselines_line(baselines, run.ranking, run.best, run.sign), soft_wrap=True)
+            to.print(tables.baselines_table(baselines, run.best, run.sign))
+            to.print(tables.baselines_line(baselines, run.ranking, run.best, run.sign), soft_wrap=True)
     _export(reading, data_dir, to, baselines)
 
 

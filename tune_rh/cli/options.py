@@ -114,7 +114,7 @@ def refuse_with_plan(given: Mapping[str, object], belong_to: str) -> None:
 
 def launch(plan: Plan, args: argparse.Namespace) -> int:
     """Check, freeze and run a plan; returns the exit code."""
-    from tune_rh.cli import terminal
+    from tune_rh.cli import tables, terminal
     from tune_rh.plan import cost
     from tune_rh.run import preflight
 
@@ -123,7 +123,7 @@ def launch(plan: Plan, args: argparse.Namespace) -> int:
         preflight.check_plan(plan)
         with suppress(DataMissing):
             preflight.check_data(plan, data_dir(args))
-        terminal.print_plan(plan, cost.expected(plan), console)
+        tables.print_plan(plan, cost.expected(plan), console)
         return 0
     from tune_rh.cli.conclude import conclude, exit_code
     from tune_rh.run import execute

@@ -1,51 +1,21 @@
-"""What a person sees: a live table on a terminal, plain lines in a log, and the tables at the end. Only printing."""
+"""The console of the command line, and who follows a launch there: a live table, or plain lines in a log."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
-from analysis.baselines import unbeaten
-from analysis.diagnose.api import Baseline
 from analysis.escape import printable
-from analysis.reports.tables import duration
-from analysis.view import FunnelRow, Run, Standing, why_no_best
 from trainables.api import Progress as OnProgress
-from tune_rh.decide import comparison
-from tune_rh.plan.cost import StageCost, follow_up_steps, ungated_steps
-from tune_rh.plan.follow_ups import changes, label
-from tune_rh.plan.kinds import Comparison, Search
-from tune_rh.plan.schema import Plan
-from tune_rh.record.events import (
-    CandidateAdded,
-    Diagnosed,
-    Evaluated,
-    Event,
-    FollowUpSkipped,
-    JobEnded,
-    JobStarted,
-    MemberId,
-    Promoted,
-    SeedAdded,
-    Tested,
-)
+from tune_rh.record.events import Event
 from tune_rh.record.history import History
-from tune_rh.record.members import Member
-from tune_rh.record.ranking import describe, spent
-from tune_rh.record.rules import out_of_bounds
 from tune_rh.watch.spared import spared
-
-_ROWS = 16
 
 
 class _Console(Console):
@@ -97,6 +67,8 @@ class Terminal:
     @contextmanager
     def bar(self, title: str) -> Iterator[OnProgress]:
         """A progress bar, on a terminal."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -110,13 +82,17 @@ class Terminal:
     @contextmanager
     def follow(self, history: History, slots: int) -> Iterator[Callable[[Event], object]]:
         """A table that is kept up to date, on a terminal; elsewhere a line an event."""
+        from tune_rh.cli import tables  # what it imports is loaded with a session, not for a console alone
+
         began = time.monotonic()
         if self._to.is_terminal:
-            render = partial(_shown, _progress, history, slots, began)
+            render = partial(_shown, tables.progress, history, slots, began)
+            from rich.live import Live
+
             with Live(console=self._to, get_renderable=render, refresh_per_second=2):
                 yield lambda event: None
         else:
-            yield lambda event: self.say(line) if (line := _shown(_line, history, event)) else None
+            yield lambda event: self.say(line) if (line := _shown(tables.line, history, event)) else None
 
 
 def _shown(show: Callable[..., Any], *given: Any) -> Any:
@@ -125,244 +101,3 @@ def _shown(show: Callable[..., Any], *given: Any) -> Any:
     with spared(lines.append):
         return show(*given)
     return f"warning: this cannot be shown ({lines[0]})"
-
-
-def _progress(history: History, slots: int, began: float) -> Group:
-    elapsed = time.monotonic() - began
-    more = f" and {len(history.follow_ups)} follow-ups" if history.follow_ups else ""
-    head = Text(
-        f"{history.plan.name}: {history.num_candidates()}/{history.plan.num_candidates} candidates{more}, "
-        f"{len(history.running)}/{slots} slots busy, {history.steps_spent} steps, {duration(elapsed)}"
-    )
-    return Group(head, candidates_table(history, limit=_ROWS))
-
-
-def candidates_table(history: History, limit: int | None = None) -> Table:
-    """All candidates: those that got furthest first, then by score."""
-    table = Table("", "candidate", "stage", *(f"s{seed}" for seed in history.plan.seeds), box=None, pad_edge=False)
-    rows = sorted(history.candidates.values(), key=lambda c: (c.index > 0, -c.stage, _mean(c.members.values())))
-    for candidate in rows[:limit]:
-        stage = max((m.stage for m in candidate.members.values()), default=0)
-        until = history.plan.stages[stage].until_step
-        cells = [
-            _member_cell(history, candidate.members[seed]) if seed in candidate.members else ""
-            for seed in history.plan.seeds
-        ]
-        barred = f" [{candidate.barred}]" if candidate.barred else ""
-        table.add_row(candidate.id, Text(describe(candidate)[:72] + barred), f"->{until}", *cells)
-    if limit is not None and len(rows) > limit:
-        table.add_row("", f"... and {len(rows) - limit} more", "")
-    return table
-
-
-def alarm_lines(run: Run) -> list[str]:
-    """What live health has found, the latest of each member last; so many lines as fit a screen."""
-    members = run.members.values()
-    lines = [f"{m.id}  {rule} at step {step}: {text}" for m in members for rule, step, text in m.alarms]
-    more = len(lines) - _ROWS
-    return lines if more <= 0 else [*lines[:_ROWS], f"... and {more} more; the report has all"]
-
-
-def passed_over(event: FollowUpSkipped) -> str:
-    """Which follow-up was not made, and why."""
-    return f"passed over: {event.label} ({' '.join(event.reason.split())})"
-
-
-def funnel_table(plan: Plan, rows: Sequence[FunnelRow]) -> Table:
-    """How many entered, were scored at and passed each gate; audited and lost ones where there are any."""
-    left_out = "control and references" if any(origin == "reference" for _, origin in plan.named) else "control"
-    rare = [name for name in ("audited", "lost_seeds") if any(getattr(row, name) for row in rows)]
-    names = ("until_step", "num_seeds", "entered", "scored", "passed", *rare)
-    header = ("until step", "seeds", *(name.replace("_", " ") for name in names[2:]))
-    table = Table("stage", *header, title=f"Funnel ({left_out} left out)")
-    for i, row in enumerate(rows):
-        table.add_row(str(i + 1), *(str(getattr(row, name)) for name in names))
-    return table
-
-
-def ranking_table(plan: Plan, rows: Sequence[Standing]) -> Table:
-    """Those that finished, with their spread over seeds, val beside test."""
-    header = ("", "candidate", "seeds", f"{plan.objective} (mean ± std)", "test (mean ± std)")
-    table = Table(*header, title="Ranking of those that finished (by mean + 1 SE on val)")
-    for row in rows:
-        table.add_row(row.candidate, row.label, _seeds(row), _pm(row.val, row.std), _pm(row.test, row.test_std))
-    return table
-
-
-def baselines_table(baselines: Sequence[Baseline], best: Standing | None, sign: float = 1.0) -> Table:
-    """Baselines on the run's own data with the best candidate among them, worst first."""
-    lower = sign > 0.0
-    table = Table("predictor", "test", "note", title=f"Baselines ({'lower' if lower else 'higher'} is better)")
-    rows = [(row.value, row.name, row.note, False) for row in baselines]
-    if best is not None and not math.isnan(best.test):
-        rows.append((best.test, best.candidate, f"this run's best, mean of {best.num_seeds} seeds", True))
-    for value, name, note, ours in sorted(rows, reverse=lower):
-        table.add_row(name, f"{value:.4f}", note, style="bold" if ours else "")
-    return table
-
-
-def baselines_line(
-    baselines: Sequence[Baseline], ranking: Sequence[Standing], best: Standing | None, sign: float = 1.0
-) -> str:
-    """How many baselines the best candidate beats, and which it does not; or why there is no best."""
-    if best is None:
-        why = why_no_best(ranking)
-        return f"{why[0].upper()}{why[1:]}."
-    better = unbeaten(baselines, best.test, sign)
-    rest = f"; better than it: {'; '.join(better)}" if better else ""
-    return f"On test {best.candidate} beats {len(baselines) - len(better)} of {len(baselines)} baselines{rest}."
-
-
-def findings_table(member: str, findings: Sequence[Any]) -> Table:
-    """The findings on one member."""
-    table = Table("diagnostic", "verdict", "what it means", title=member)
-    styles = {"fail": "bold red", "warn": "yellow", "no_evidence": "dim"}
-    for finding in findings:
-        table.add_row(finding.name, Text(finding.verdict, styles.get(finding.verdict, "")), finding.summary)
-    return table
-
-
-def cost_line(history: History) -> str:
-    """Steps and time spent, against running everything to the end."""
-    cost = spent(history)
-    if isinstance(history.plan, Comparison):
-        return f"Spent {cost.steps} steps, {duration(cost.slot_seconds)} of slot time."
-    share = cost.steps / cost.ungated_steps if cost.ungated_steps else 0.0
-    all_candidates = f"all {len(history.candidates)} candidates, all seeds,"
-    everything = "every seed" if history.plan.members_compete else all_candidates
-    return (
-        f"Spent {cost.steps} steps, {duration(cost.slot_seconds)} of slot time. Running {everything} to the end: "
-        f"{cost.ungated_steps} steps, about {duration(cost.ungated_slot_seconds)}; spent {share:.0%} of its steps."
-    )
-
-
-def print_plan(plan: Plan, costs: Sequence[StageCost], to: Console) -> None:
-    """What ``--dry-run`` shows."""
-    to.print(f"{plan.name}: {plan.family}, {_kind(plan)}")
-    table = Table("stage", "until step", "seeds", "candidates", "members", "steps", title="Expected (control included)")
-    for i, row in enumerate(costs):
-        seeds = "" if plan.members_compete else f"{row.num_seeds}: {', '.join(map(str, plan.stage_seeds(i)))}"
-        cells = (i + 1, row.until_step, seeds, row.num_candidates, row.num_members, row.steps)
-        table.add_row(*map(str, cells))
-    to.print(table)
-    total, full = sum(row.steps for row in costs), ungated_steps(plan)
-    if isinstance(plan, Comparison):
-        midpoints = f"; a bisection may run {plan.compare.max_probes} configs more" if plan.compare.bisect else ""
-        to.print(f"At most {total} steps for A and B{midpoints}.")
-        return
-    if isinstance(plan, Search):
-        _print_follow_ups(plan, to)
-    to.print(f"About {total} steps if each gate promotes its quota; {full} without gates ({total / full:.0%}).")
-
-
-def _print_follow_ups(plan: Search, to: Console) -> None:
-    for change in changes(plan):
-        table = change.follow_up
-        ranked = f", ranked from gate {table.enters + 1} on" if table.enters else ""
-        to.print(f"After gate {table.after + 1}: {label('its winner', change.fields)}{ranked}.", soft_wrap=True)
-    if plan.follow_ups:
-        to.print(f"Follow-ups are about {follow_up_steps(plan)} of the steps.")
-
-
-def _kind(plan: Plan) -> str:
-    if isinstance(plan, Comparison):
-        return (
-            f"B = {plan.presets[0]} against A = {plan.control}, test {plan.compare.test}, alpha {plan.compare.alpha:g}"
-        )
-    if not isinstance(plan, Search):
-        return f"a race of {len(plan.seeds)} seeds ({', '.join(map(str, plan.seeds))}) of {plan.control}"
-    beside = f", references {', '.join(plan.references)}" if plan.references else ""
-    named = f"control {plan.control}{beside}"
-    return f"space {plan.space}, {named}, sampler {plan.sampler.name}" if plan.space else f"named configs, {named}"
-
-
-def _place(event: Promoted) -> str:
-    """Its place at the gate; of an unranked candidate the place that it would take."""
-    if event.reason == "control":
-        return ""
-    unranked = event.reason in ("reference", "follow_up")
-    score = "" if event.score is None else f", score {event.score:.4f}"
-    return f", {'would be ' * unranked}place {event.rank + 1} of {event.num_scored + unranked}{score}"
-
-
-def _line(history: History, event: Event) -> str:
-    match event:
-        case CandidateAdded(origin="midpoint"):
-            return f"{event.candidate}  {_midpoint(history)}: {event.label}"
-        case FollowUpSkipped():
-            return passed_over(event)
-        case CandidateAdded():
-            refused = sum(event.passed_over.values())
-            note = f" (draws before it that were no valid config: {refused})" if refused else ""
-            return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}{note}"
-        case JobStarted(purpose="train"):
-            return f"{event.member}  starts towards step {event.until_step}"
-        case Evaluated():
-            value = event.metrics.get(history.plan.objective, math.nan)
-            curve = history.member(event.member).curve
-            best = history.shown(curve.best)
-            sick = out_of_bounds(history.plan.rules.health, [curve])
-            rate = history.plan.eval_every / max(event.train_s, 1e-9)
-            return (
-                f"{event.member}  step {event.step}: {history.plan.objective}={value:.4f} (best={best:.4f}) | "
-                f"train:{rate:.1f} steps/s | eval:{event.eval_s:.1f} s{f' | {sick}' if sick else ''}"
-            ) + "".join(f"\n{event.member}  {finding}" for finding in event.findings)
-        case Promoted():
-            who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
-            return f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)})"
-        case SeedAdded():
-            return (
-                f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
-                f"one more seed, {event.seed}"
-            )
-        case JobEnded(outcome="stopped" | "diverged" | "failed"):
-            first, _, _ = event.reason.partition("\n")
-            return f"{event.member}  {event.outcome}: {first}"
-        case Tested():
-            return f"{event.member}  read the test split"
-        case Diagnosed():
-            return f"{event.member}  diagnosed: {_verdicts(event)}"
-        case _:
-            return ""
-
-
-def _verdicts(event: Diagnosed) -> str:
-    """``12 pass, 1 warn; fails baselines, permutation``."""
-    counts = [(verdict, sum(v == verdict for v in event.verdicts.values())) for verdict in ("pass", "warn")]
-    failed = [name for name, verdict in event.verdicts.items() if verdict == "fail"]
-    fails = f"fails {', '.join(failed)}" if failed else "none fails"
-    return f"{', '.join(f'{count} {verdict}' for verdict, count in counts)}; {fails}"
-
-
-def _midpoint(history: History) -> str:
-    """Which midpoint this is, how many more there may be, and what is still suspected."""
-    state, plan = comparison.bisection(history), history.plan
-    assert state is not None
-    assert isinstance(plan, Comparison)
-    number = len(comparison.midpoints(history))
-    left = min(state.at_most, plan.compare.max_probes - number + 1)
-    suspects = ", ".join(sorted(state.remaining))
-    return f"midpoint {number} (at most {left} to come, this one with it; suspects: {suspects})"
-
-
-def _member_cell(history: History, member: Member) -> str:
-    best = f"{history.shown(member.curve.best):.3f}" if math.isfinite(member.curve.best) else "-"
-    marks = {"running": " …", "diverged": " ✗", "failed": " ✗", "stopped": " ■", "completed": " ✓"}
-    return f"{best}@{member.step}{marks.get(member.status, '')}"
-
-
-def _mean(members: Any) -> float:
-    values = [m.curve.best for m in members if math.isfinite(m.curve.best)]
-    return sum(values) / len(values) if values else math.inf
-
-
-def _seeds(row: Standing) -> str:
-    notes = [f"{row.num_lost} lost"] if row.num_lost else []
-    notes += [] if row.entry.successes is None else [f"{row.entry.successes} good"]
-    return f"{row.num_seeds}" + (f" ({', '.join(notes)})" if notes else "")
-
-
-def _pm(mean: float, std: float) -> str:
-    if math.isnan(mean):
-        return "-"
-    return f"{mean:.4f}" if math.isnan(std) else f"{mean:.4f} ± {std:.4f}"

@@ -20,7 +20,6 @@ from trainables.api import ConfigCheck, Finding, Preflight
 from trainables.errors import DataCorrupt, DataError, DataMissing
 from trainables.registry import build_config, get_family, get_part, resolve
 from trainables.spelling import NONE, ambiguous
-from trainables.worker.member import import_all
 from tune_rh.decide.scheduler import scheduler_of
 from tune_rh.errors import PlanError, PreflightRefused, RunExists
 from tune_rh.plan.configs import named_config
@@ -212,6 +211,8 @@ def try_control(plan: Plan, data_dir: Path, *, here: bool) -> list[Finding]:
     """
     family, device = get_family(plan.family), "cuda" if plan.resources.gpu else "cpu"
     if here:
+        from trainables.worker.member import import_all  # which a check without a trial need not load
+
         import_all(plan.family)
     if device == "cuda" and not _has_cuda():
         return [Finding("T00", "task", "is not tried: jobs run on a GPU, and torch sees none here", "warn")]

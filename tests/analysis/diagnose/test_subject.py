@@ -21,7 +21,7 @@ from tests.worlds import records as on_disk
 from tests.worlds.checkpoints import rewrite
 from trainables.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, UnknownFamily
 from trainables.spacing_mdn import task as task_module
-from trainables.spacing_mdn.data.source import SpacingData
+from trainables.spacing_mdn.data.spacings import SpacingData
 from trainables.spacing_mdn.sample import NUM_WINDOWS
 from trainables.worker import checkpoint
 from tune_rh.record.journal import RunPaths

@@ -12,7 +12,8 @@ from scipy.special import digamma
 
 from analysis.spacing_mdn import baselines
 from analysis.spacing_mdn.baselines import adaptive_nll, wigner_nll
-from trainables.spacing_mdn.data.source import SOURCE, Part, SpacingData
+from trainables.spacing_mdn.data.source import SOURCE
+from trainables.spacing_mdn.data.spacings import Part, SpacingData
 
 SIGMA = 0.15
 

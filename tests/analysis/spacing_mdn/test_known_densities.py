@@ -19,7 +19,8 @@ from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.spacing_mdn.set_by_hand import PEAK, PLAIN, WIDTH, as_data, make, say, two_peaked
 from tests.analysis.values import estimate, number
 from trainables.errors import DataMissing
-from trainables.spacing_mdn.data.source import BLOCK, SpacingData
+from trainables.spacing_mdn.data.sets import BLOCK
+from trainables.spacing_mdn.data.spacings import SpacingData
 from trainables.spacing_mdn.linear import fit_ar
 from trainables.spacing_mdn.sample import draw
 from trainables.spacing_mdn.task import SpacingTask

@@ -13,7 +13,8 @@ from analysis.spacing_mdn.prime_lines import fit_lines, resolved_primes, smooth_
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.spacing_mdn.set_by_hand import FIRST, PLAIN, as_data, make, say, zeta_heights
 from tests.analysis.values import estimate
-from trainables.spacing_mdn.data.source import BLOCK, Part, SpacingData
+from trainables.spacing_mdn.data.sets import BLOCK
+from trainables.spacing_mdn.data.spacings import Part, SpacingData
 
 TRAIN, VAL = 40, 40
 NOISE, SINE = 0.2, 0.15

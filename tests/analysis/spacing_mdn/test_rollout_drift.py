@@ -15,7 +15,7 @@ from analysis.spacing_mdn.rollout_drift import chosen_windows, rollout
 from tests.analysis.conftest import MakeSubject, MakeTask
 from tests.analysis.spacing_mdn.slot_models import stirred
 from tests.analysis.spacing_mdn.test_slot_dependence import NO_SLOTS
-from trainables.spacing_mdn.data.source import SpacingData
+from trainables.spacing_mdn.data.spacings import SpacingData
 from trainables.spacing_mdn.predict import inputs_of, min_past, predict_next
 from trainables.spacing_mdn.task import SpacingTask
 

@@ -20,7 +20,8 @@ from analysis.spacing_mdn import content_only, id_only, permutation
 from tests.analysis.conftest import MakeSubject, MakeTask, Subject
 from tests.analysis.values import value
 from trainables.spacing_mdn import task as task_module
-from trainables.spacing_mdn.data.source import BLOCK, Part, SpacingData
+from trainables.spacing_mdn.data.sets import BLOCK
+from trainables.spacing_mdn.data.spacings import Part, SpacingData
 from trainables.spacing_mdn.linear import fit_ar
 from trainables.spacing_mdn.task import SpacingTask
 

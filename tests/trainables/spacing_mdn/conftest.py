@@ -12,7 +12,8 @@ import torch
 
 from trainables.registry import build_config, get_family
 from trainables.spacing_mdn import task as task_module
-from trainables.spacing_mdn.data.source import BLOCK, Part, SpacingData
+from trainables.spacing_mdn.data.sets import BLOCK
+from trainables.spacing_mdn.data.spacings import Part, SpacingData
 from trainables.spacing_mdn.task import SpacingTask
 
 MakeTask = Callable[..., SpacingTask]

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from trainables.errors import DataCorrupt, DataError, DataMissing
-from trainables.spacing_mdn.data import source
-from trainables.spacing_mdn.data.source import BLOCK, SOURCE, load
+from trainables.spacing_mdn.data import source, spacings
+from trainables.spacing_mdn.data.sets import BLOCK
+from trainables.spacing_mdn.data.source import SOURCE
+from trainables.spacing_mdn.data.spacings import load
 
 
 def joined(name, data_dir):
@@ -80,7 +82,7 @@ def test_prepare_makes_a_damaged_set_again(copied, zeros_100k, monkeypatch):
     data_dir, path = copied
     sound = path.read_bytes()
     path.write_bytes(sound[:-8])
-    monkeypatch.setattr(source.zeros, "ordinates", lambda count, folder, progress: zeros_100k[:count])
+    monkeypatch.setattr(spacings.zeros, "ordinates", lambda count, folder, progress: zeros_100k[:count])
     SOURCE.prepare("first100k", data_dir)
     np.testing.assert_allclose(joined("first100k", data_dir), np.load(path)["spacings"].ravel(), rtol=0)
     assert len(path.read_bytes()) == len(sound)
@@ -116,7 +118,7 @@ def test_unknown_name_lists_the_known(call, tmp_path):
 
 
 def test_gue_has_the_shape_of_first100k_and_no_height(tmp_path, monkeypatch):
-    monkeypatch.setattr(source.gue, "spacings", lambda count, seed, progress: np.ones(count))
+    monkeypatch.setattr(spacings.gue, "spacings", lambda count, seed, progress: np.ones(count))
     SOURCE.prepare("gue", tmp_path)
     loaded = load("gue", tmp_path)
     assert [len(part.log_height) for part in (loaded.train, loaded.val, loaded.test)] == [312, 39, 39]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.trainables.spacing_mdn.conftest import MakeTask
-from trainables.spacing_mdn.data.source import SpacingData
+from trainables.spacing_mdn.data.spacings import SpacingData
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.model import SpacingModel
 from trainables.spacing_mdn.predict import min_past, predict_next

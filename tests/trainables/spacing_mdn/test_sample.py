@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.trainables.spacing_mdn.conftest import MakeTask
-from trainables.spacing_mdn.data.source import BLOCK
+from trainables.spacing_mdn.data.sets import BLOCK
 from trainables.spacing_mdn.sample import draw
 from trainables.spacing_mdn.slots import SlotControl
 

@@ -14,7 +14,7 @@ import torch
 from tests.trainables.spacing_mdn.conftest import MakeTask
 from trainables.registry import get_family
 from trainables.spacing_mdn.config import SpacingConfig
-from trainables.spacing_mdn.data.source import Part, SpacingData
+from trainables.spacing_mdn.data.spacings import Part, SpacingData
 from trainables.spacing_mdn.task import SpacingTask
 from trainables.spacing_mdn.windows import Channels, Windows
 

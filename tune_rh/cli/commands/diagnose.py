@@ -109,7 +109,7 @@ def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Seq
     from analysis.diagnose.in_worker import FINDINGS
     from analysis.diagnose.registry import diagnose
     from trainables.files import write_atomic
-    from tune_rh.cli import terminal
+    from tune_rh.cli import tables, terminal
 
     to = terminal.console()
     for subject, folder in subjects:
@@ -120,7 +120,7 @@ def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Seq
 
         with to.status(f"{subject.member}: diagnosing"):
             findings = diagnose(subject, names, done)
-        to.print(terminal.findings_table(subject.member, findings))
+        to.print(tables.findings_table(subject.member, findings))
         to.print(f"{subject.member}: {sum(took.values()):.0f} s", soft_wrap=True)
         if folder is not None and not names:
             with _written(folder / FINDINGS, to):
@@ -128,12 +128,12 @@ def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Seq
 
 
 def _diagnose_run(paths: RunPaths, read_run: Run, names: Sequence[str] | None) -> None:
-    from tune_rh.cli import terminal
+    from tune_rh.cli import tables, terminal
     from tune_rh.results.reporting import about_run
 
     to, about = terminal.console(), about_run(read_run, names)
     if about.findings:
-        to.print(terminal.findings_table("the whole run", about.findings))
+        to.print(tables.findings_table("the whole run", about.findings))
     if about.findings and not names:
         with _written(paths.report / "findings.json", to):
             about.keep(paths)

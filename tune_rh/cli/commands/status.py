@@ -13,8 +13,7 @@ from rich.text import Text
 
 from trainables.errors import UnknownFamily
 from trainables.worker.heartbeat import last_beat
-from tune_rh.cli import options
-from tune_rh.cli import terminal as display
+from tune_rh.cli import options, tables, terminal
 from tune_rh.decide import comparison
 from tune_rh.decide.scheduler import Finish, scheduler_of
 from tune_rh.errors import PlanError
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     paths = runs.find(args.run, args.runs_dir.absolute())
-    console = display.console()
+    console = terminal.console()
     if args.watch:
         with suppress(KeyboardInterrupt):
             _watch(paths, console)
@@ -69,17 +68,17 @@ def _view(paths: RunPaths) -> tuple[Group, bool]:
     state = "finished" if finished else "running" if reading.is_written else f"stopped: {runs.resume_command(paths)}"
     running = ", ".join(str(member) for member in history.running)
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
-    parts: list[RenderableType] = [head, *_beats(reading), display.candidates_table(history)]
-    parts += [display.passed_over(event) for event in history.skipped]
+    parts: list[RenderableType] = [head, *_beats(reading), tables.candidates_table(history)]
+    parts += [tables.passed_over(event) for event in history.skipped]
     parts += about_draws(history)
-    parts += map(Text, display.alarm_lines(reading.run))
+    parts += map(Text, tables.alarm_lines(reading.run))
     if isinstance(plan, Comparison):
         parts.append(f"B against A: {comparison.claim(history).verdict}; {comparison.claim(history).reason}")
     elif not plan.members_compete:
-        parts.append(display.funnel_table(plan, funnel(history)))
+        parts.append(tables.funnel_table(plan, funnel(history)))
         if finished:
-            parts.append(display.ranking_table(plan, ranking(history)))
-    return Group(*parts, display.cost_line(history)), finished
+            parts.append(tables.ranking_table(plan, ranking(history)))
+    return Group(*parts, tables.cost_line(history)), finished
 
 
 def _beats(reading: Reading) -> Iterator[Text]:
