@@ -4,6 +4,8 @@ VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 TUNE := $(VENV)/bin/tune-rh
+# Tests and benchmarks start many processes: none should compile what another has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 # Two processes share the tests file by file, so that tests on Ray share a cluster, in the order of collection.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

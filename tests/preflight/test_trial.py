@@ -325,7 +325,7 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_in_this_process_it_finds_the_same() -> None:
     family = replace(FAMILY, task=f"{HERE}:ForgetsItsGenerator")
-    assert Trial(family, Config(), Path(".")).run() == tried(ForgetsItsGenerator)
+    assert Trial(family, Config(), Path("."), "cpu", (), 2).run() == tried(ForgetsItsGenerator)
 
 
 def test_a_family_without_a_generator_passes() -> None:

@@ -66,9 +66,9 @@ class Trial:
         family: Family,
         config: Any,
         data_dir: Path,
-        device: str = "cpu",
-        wanted: Collection[str] | None = (),
-        num_steps: int = 2,
+        device: str,
+        wanted: Collection[str] | None,
+        num_steps: int,
     ) -> None:
         self._family, self._config, self._data_dir, self._device = family, config, data_dir, device
         self._wanted, self._num_steps = wanted, num_steps
