@@ -149,3 +149,23 @@ def test_the_working_folder_can_take_an_export(place: Path, monkeypatch: pytest.
     monkeypatch.chdir(place / "here")
     assert main(["export", "scripted", "--runs-dir", "../runs", "--out", "."]) == 0
     assert (place / "here" / "model.safetensors").is_file()
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("HOME", str(place))
+    assert main(["search", "plan.toml", "--runner", "local", "--no-trial", "--runs-dir=~/mine", "--data-dir=~/d"]) == 0
+    assert [path.name for path in (place / "mine").iterdir()] == ["scripted"]
+    assert not (place / "~").exists()
+    with pytest.raises(SystemExit):
+        main(["search", "plan.toml", "--runs-dir=~nobody-has-this-name/mine"])
+    assert "argument --runs-dir: '~nobody-has-this-name/mine': Could not determine home" in capsys.readouterr().err
+
+
+def test_data_that_can_lie_nowhere_is_refused_before_anything_else(place: Path, capsys: Capture) -> None:
+    words = ["search", "plan.toml", "--runner", "local", "--data-dir"]
+    for more in ([], ["--dry-run"]):
+        assert main([*words, "plan.toml/below", *more]) == 2
+        assert f"--data-dir plan.toml/below: {place / 'plan.toml'} is no folder" in capsys.readouterr().err
+    assert not (place / "runs").exists()

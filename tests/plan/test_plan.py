@@ -187,6 +187,8 @@ def test_bytes_that_are_no_text_and_files_that_are_not_there(tmp_path: Path) -> 
         load_plan(tmp_path / "absent.toml")
     with pytest.raises(PlanError, match="no such file; plans that ship"):
         find_plan(str(tmp_path / "absent.toml"))
+    with pytest.raises(PlanError, match="is no regular file; plans that ship"):
+        find_plan(str(tmp_path))
     assert find_plan(str(path)) == path
 
 

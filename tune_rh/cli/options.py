@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from tune_rh.run.execute import Precautions
 
 
+def path(text: str) -> Path:
+    """An argument that is a path; a shell leaves the ``~`` of ``--runs-dir=~/runs`` to the program."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+
 def add_places(parser: argparse.ArgumentParser) -> None:
     """``--runs-dir`` and ``--data-dir``."""
     add_runs_dir(parser)
@@ -28,7 +36,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
     """``--runs-dir``."""
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs lie (runs)")
+    parser.add_argument("--runs-dir", type=path, default=Path("runs"), metavar="DIR", help="where runs lie (runs)")
     parser.add_argument(
         "--trust",
         action="append",
@@ -40,7 +48,7 @@ def add_runs_dir(parser: argparse.ArgumentParser) -> None:
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """``--data-dir``."""
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data sets lie ($TUNE_RH_DATA_DIR, or data)")
+    parser.add_argument("--data-dir", type=path, metavar="DIR", help="where data sets lie ($TUNE_RH_DATA_DIR, or data)")
 
 
 def add_runner(parser: argparse.ArgumentParser) -> None:
@@ -137,11 +145,18 @@ def launch(plan: Plan, args: argparse.Namespace) -> int:
 
 
 def data_dir(args: argparse.Namespace, paths: RunPaths | None = None) -> Path:
-    """The folder of data sets that was asked for, else the one that the run at ``paths`` was made with."""
+    """The folder of data sets that was asked for, else the one that the run at ``paths`` was made with.
+
+    Raises:
+        PlanError: what was asked for is no folder, and could not be made.
+    """
     from tune_rh.run.runs import default_data_dir, recorded_data_dir
 
     if args.data_dir:
-        return Path(args.data_dir).absolute()
+        folder: Path = args.data_dir.absolute()
+        if not _existing(folder).is_dir():
+            raise PlanError(f"--data-dir {args.data_dir}: {_existing(folder)} is no folder")
+        return folder
     return default_data_dir() if paths is None else recorded_data_dir(paths)
 
 
@@ -155,9 +170,14 @@ def check_writable(folder: Path, option: str) -> None:
 
 def nearest_folder(folder: Path, option: str) -> Path:
     """``folder``, or the folder in which it would be made; raises PlanError if that cannot be written."""
-    place = folder.absolute()
-    while not os.path.lexists(place):
-        place = place.parent
+    place = _existing(folder.absolute())
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise PlanError(f"{option} {folder}: cannot be made ({place} is no folder that can be written)")
+    return place
+
+
+def _existing(place: Path) -> Path:
+    """The nearest of an absolute path and the folders above it that is there."""
+    while not os.path.lexists(place):
+        place = place.parent
     return place

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,8 @@ def find_plan(path: str) -> Path:
     if re.fullmatch(r"[\w-]+", path) and shipped.is_file():
         return shipped
     names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
-    raise PlanError(f"plan {path!r}: no such file; plans that ship: {names}")
+    what = "is no regular file" if os.path.exists(path) else "no such file"
+    raise PlanError(f"plan {path!r}: {what}; plans that ship: {names}")
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:

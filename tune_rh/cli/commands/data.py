@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--vocab-size", type=int, metavar="N", help="text: tokens of its vocabulary (4,096 if trained)")
     parser.add_argument(
-        "--folder", type=Path, metavar="PATH", help="text of your own: .txt, .md, .json, .jsonl, .parquet"
+        "--folder", type=options.path, metavar="PATH", help="text of your own: .txt, .md, .json, .jsonl, .parquet"
     )
     parser.add_argument("--name", help="what the data set of --folder is called")
     parser.add_argument(

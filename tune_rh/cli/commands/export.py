@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 
 from tune_rh.cli import options, terminal
 from tune_rh.run import runs
@@ -12,7 +11,7 @@ from tune_rh.run import runs
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="name of a run, or its folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--out", type=options.path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--candidate", metavar="ID", help="another candidate than the best (c0007)")
     parser.add_argument("--despite", action="store_true", help="also if it fails a diagnostic that the plan requires")
     options.add_places(parser)

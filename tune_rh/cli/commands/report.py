@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from tune_rh.cli import options
 from tune_rh.errors import RunError, is_read_only
@@ -13,7 +12,7 @@ from tune_rh.run import runs
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="name of a run, or its folder")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write the page there, and nothing in the run's folder"
+        "--out", type=options.path, metavar="FILE", help="write the page there, and nothing in the run's folder"
     )
     options.add_places(parser)
 

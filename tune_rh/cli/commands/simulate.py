@@ -31,7 +31,7 @@ _FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", nargs="?", help="a plan file, or the name of one that ships with tune-rh")
     parser.add_argument(
-        "--curves", type=Path, required=True, metavar="FILE", help="a table of learning curves (Parquet)"
+        "--curves", type=options.path, required=True, metavar="FILE", help="a table of learning curves (Parquet)"
     )
     parser.add_argument("--workers", type=int, default=8, metavar="W", help="jobs at a time (8)")
     parser.add_argument("--repeats", type=int, default=20, metavar="R", help="searches, each with another seed (20)")
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overhead", type=float, default=0.0, metavar="S", help="seconds that a job takes to start (0)"
     )
-    parser.add_argument("--csv", type=Path, metavar="OUT", help="write every point of every search")
+    parser.add_argument("--csv", type=options.path, metavar="OUT", help="write every point of every search")
     parser.add_argument(
         "--record", metavar="RUN", help="write the curves of this run to the file of --curves, and stop"
     )
