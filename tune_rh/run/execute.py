@@ -281,6 +281,11 @@ def _run(run: OpenRun, place: Place, audience: Audience) -> bool:
 
     audience.say("Starting Ray ..." if place.address == "local" else f"Joining Ray at {place.address} ...")
     with connect(run.plan.resources, place.address, owner=run.paths.root) as cluster:
+        if cluster.is_open:
+            audience.say(
+                f"warning: the cluster at {place.address} asks for no token: whoever reaches its ports can run code on "
+                "its nodes. Start it with RAY_AUTH_MODE=token"
+            )
         dashboard = cluster.dashboard or "none"
         audience.say(f"Ray dashboard: {dashboard} (its token: ray get-auth-token); {cluster.slots} slots")
         return _drive(run, RayRunner(run, cluster.slots), audience)

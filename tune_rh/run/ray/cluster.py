@@ -22,17 +22,22 @@ from tune_rh.errors import PreflightRefused
 from tune_rh.plan.schema import Resources
 from tune_rh.preflight.checks import check_room, room
 from tune_rh.preflight.environment import Node
-
-# Ray replaces 127.0.0.1 by an address that other hosts can reach, but takes the rest of the loopback net as it is.
-_LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+from tune_rh.run.ray.security import is_open, keep_token_private, loopback, private_folder
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A connected cluster: where its dashboard is, and how many jobs it has room for."""
+    """A connected cluster.
+
+    Attributes:
+        dashboard: where it is.
+        slots: how many jobs it has room for.
+        is_open: whether it wants no token from those who reach its ports.
+    """
 
     dashboard: str
     slots: int
+    is_open: bool = False
 
 
 @contextmanager
@@ -42,8 +47,8 @@ def connect(resources: Resources, address: str = "local", *, owner: Path = Path(
     What a killed driver of the same ``owner`` left behind is cleared away.
 
     Raises:
-        PreflightRefused: nothing answers at ``address``, it can never give what one job asks for, or Ray cannot take
-            a path.
+        PreflightRefused: nothing answers at ``address``, it can never give what one job asks for, Ray cannot take a
+            path, or its files cannot be kept from other users.
     """
     _check_paths(owner)
     # Spinning OpenMP threads on a shared machine cost three to four times the time.
@@ -51,22 +56,26 @@ def connect(resources: Resources, address: str = "local", *, owner: Path = Path(
     temporary = None
     if address == "local":
         # Ray puts sockets below this folder, and a socket's path may have 107 bytes at the most.
-        key = hashlib.sha256(f"{os.getuid()} {owner.absolute()}".encode()).hexdigest()[:12]
-        temporary = f"/tmp/tune-rh-{key}"
+        key = hashlib.sha256(str(owner.absolute()).encode()).hexdigest()[:12]
+        temporary = private_folder(Path(f"/tmp/tune-rh-{os.getuid()}")) / key
         shutil.rmtree(temporary, ignore_errors=True)
-        context = ray.init(
-            address="local",
-            include_dashboard=None,  # wanted, but a cluster without one will do
-            dashboard_host="127.0.0.1",
-            _node_ip_address=_LOOPBACK,
-            _temp_dir=temporary,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        keep_token_private()
+        with loopback() as here:
+            context = ray.init(
+                address="local",
+                include_dashboard=None,  # wanted, but a cluster without one will do
+                dashboard_host=here,
+                _node_ip_address=here,
+                _temp_dir=str(temporary),
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     else:
         context = _join(address)
     try:
-        yield Cluster(f"http://{context.dashboard_url}" if context.dashboard_url else "", count_slots(resources))
+        dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        anyone = temporary is None and is_open(ray.get_runtime_context().gcs_address)
+        yield Cluster(dashboard, count_slots(resources), anyone)
     finally:
         ray.shutdown()
         if temporary is not None:
