@@ -282,7 +282,7 @@ class Run:
             race its one config, at the end.
         slots: jobs at a time in the last session, 0 before the first.
         ended: how the last session ended; empty while it runs, or if it was killed.
-        about_draws: sentences on draws that gave no candidate.
+        remarks: sentences on draws that gave no candidate, and on tries of jobs that were lost.
     """
 
     root: Path
@@ -298,7 +298,7 @@ class Run:
     spent: Spent
     slots: int
     ended: str
-    about_draws: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
     @property
     def objective(self) -> str:

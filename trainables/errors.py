@@ -11,6 +11,7 @@ TrainableError
     +-- CheckpointCorrupt   a file is missing or its digest differs
     +-- CheckpointMismatch  it belongs to another family, config or schema
     +-- LeaseLost           another worker has taken the member over
++-- HandedOver           a member was saved on request, to go on elsewhere
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class CheckpointMismatch(CheckpointError):
 
 class LeaseLost(CheckpointError):
     """Another worker has taken the member over."""
+
+
+class HandedOver(TrainableError):
+    """A member was saved on request, to go on in another worker."""
 
 
 def shown(value: object) -> str:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trainables.errors import Untrusted
+from trainables.files import beside
 
 _trusted: set[str] = set()
 
@@ -71,10 +72,10 @@ def signature(references: Collection[str]) -> str | None:
 def _key(path: Path) -> bytes:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        beside = path.with_name(f"key.{os.getpid()}")
-        beside.touch(mode=0o600)
-        beside.write_bytes(secrets.token_bytes(32))
+        made = beside(path)
+        made.touch(mode=0o600)
+        made.write_bytes(secrets.token_bytes(32))
         with suppress(FileExistsError):
-            os.link(beside, path)  # whole or not at all; of two processes the first wins
-        beside.unlink()
+            os.link(made, path)  # whole or not at all; of two processes the first wins
+        made.unlink()
     return path.read_bytes()

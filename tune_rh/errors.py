@@ -81,8 +81,8 @@ class StorageError(RunError):
     """The disk is full or the file system failed; what was written before is safe."""
 
 
-FULL = "the disk is full"
-_FULL = {errno.ENOSPC: FULL, errno.EDQUOT: "the disk quota is used up"}
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+FULL = tuple(_FULL.values())
 _FAILED = {number: os.strerror(number).lower() for number in (errno.EIO, errno.EROFS, errno.ESTALE, errno.EFBIG)}
 _WORDS = "|".join(re.escape(os.strerror(number)) for number in (*_FULL, *_FAILED))
 _NUMBER = re.compile(rf"\[Errno (\d+)\]|\(os error (\d+)\)|(?:{_WORDS}) \((\d+)\)")  # Python, Rust, C++ of torch
@@ -100,7 +100,7 @@ def storage_problem(error: BaseException | str) -> str | None:
 
 def storage_error(path: Path, problem: str, then: str) -> StorageError:
     """The error that says what `storage_problem` found at ``path``, and ``then`` what to do next."""
-    mend = "Free some space" if problem.endswith(tuple(_FULL.values())) else "Mend the file system"
+    mend = "Free some space" if problem.endswith(FULL) else "Mend the file system"
     return StorageError(f"{path}: {problem}; nothing that was written before is lost. {mend}, then {then}")
 
 

@@ -1,4 +1,6 @@
-"""What a failed job says first: the exception's first line, and where in the user's code it was raised."""
+"""What a failed job says first: the exception's first line, and where in the user's code it was raised;
+and the tries of jobs that were lost.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tune_rh.record.failure import headline
+from tests.worlds.plans import fold, plan
+from tune_rh.record.events import CandidateAdded, JobEnded, JobRetried, JobStarted, LossCause, MemberId
+from tune_rh.record.failure import describe_loss, headline
 
 SOURCE = """
 import json
@@ -117,3 +121,47 @@ def test_of_a_family_that_is_installed_it_is_the_first_frame_of_its_own() -> Non
 )
 def test_of_what_is_no_traceback_it_is_the_last_line(error: str, said: str) -> None:
     assert headline(error) == said
+
+
+# --- tries that were lost ---------------------------------------------------------------------------------------------
+
+ONE, TWO = MemberId("c0000", 7), MemberId("c0002", 7)
+
+
+def lost(cause: LossCause, member: MemberId = TWO, node: str = "h1") -> JobRetried:
+    return JobRetried(member, 50, node, 4711, cause, "RuntimeError: no (mine.py:3)", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (lost("node"), "h1 is gone; c0002-s7 goes on from 50 when a slot is free; 2 slots"),
+        (lost("node", node=""), "a machine is gone; c0002-s7 goes on from 50 when a slot is free; 2 slots"),
+        (lost("preempted"), "h1 is leaving; c0002-s7 goes on from 50 when a slot is free; 2 slots"),
+        (lost("actor"), "c0002-s7  its worker 4711 on h1 is gone; goes on from 50"),
+        (lost("exception"), "c0002-s7  failed on h1, goes on from 50: RuntimeError: no (mine.py:3)"),
+        (lost("storage", node=""), "c0002-s7  failed, goes on from 50: RuntimeError: no (mine.py:3)"),
+    ],
+)
+def test_a_loss_in_one_line(event: JobRetried, line: str) -> None:
+    assert describe_loss(event, 2) == line
+
+
+def test_losses_are_counted_job_by_job_and_by_whose_fault_they_are() -> None:
+    history = fold(plan(), [CandidateAdded("c0000", {}, "d", "control")])
+    assert list(history.losses.summary()) == []
+    history.apply(JobStarted(ONE, 0, 20, 0.0))
+    for cause in ("exception", "node", "actor", "exception", "preempted", "node", "storage"):
+        history.apply(lost(cause, ONE))  # type: ignore[arg-type]
+    assert list(history.running) == [ONE]
+    assert history.losses.of_job(ONE, "exception") == 2
+    assert {history.losses.of_job(ONE, cause) for cause in ("actor", "node", "preempted", "storage")} == {5}  # type: ignore[arg-type]
+    assert history.losses.of_job(TWO, "exception") == 0
+    assert list(history.losses.summary()) == [
+        "Tries of jobs that were lost and begun again: 2 raised an exception, 2 lost their machine, 1 lost their "
+        "worker, 1 left a machine that was taken away, 1 could not read or write (h1)."
+    ]
+    history.apply(JobEnded(ONE, "parked", "", 0.0))
+    history.apply(JobStarted(ONE, 0, 20, 0.0))
+    assert history.losses.of_job(ONE, "exception") == history.losses.of_job(ONE, "node") == 0
+    assert len(history.losses.all) == 7

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,10 +16,12 @@ from analysis.reports.page.facts import gather
 from analysis.tables import RunTables
 from tests.worlds.family import ScriptedTask
 from tests.worlds.records import SMALL, NoMirror, decided, events, finish, make, of, records, steps_heard
+from tune_rh.errors import StorageError
 from tune_rh.record.events import (
     CandidateAdded,
     Evaluated,
     JobEnded,
+    JobRetried,
     JobStarted,
     MemberId,
     Promoted,
@@ -121,6 +125,63 @@ def test_a_failure_that_goes_away_changes_nothing(tmp_path: Path) -> None:
     assert [two.pop("candidates") != one.pop("candidates"), two] == [True, one]
     assert steps_heard(failed, MemberId("c0000", 7)) == [10, 20, 30, 40, 50, 60]
     assert {e.outcome for e in of(failed, JobEnded)} == {"parked", "completed", "tested"}
+
+
+@pytest.mark.usefixtures("light")
+def test_a_retry_is_on_record_and_repeats_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The curve rises from its first report on, so that the only checkpoint before the gate is that of step 10."""
+    fixed = {"span": -1.0, "fail_at": 43, "fail_marker": str(tmp_path / "failed-once")}
+    changes = {"presets": [], "num_candidates": 1, "fixed": fixed, "resources": {"max_failures": 1}}
+    stages = [{"until_step": 60, "num_seeds": 1}]
+    monkeypatch.setattr("socket.gethostname", lambda: "h1")
+    paths = make(tmp_path / "run", **{**SMALL, **changes, "seeds": [7], "stages": stages})
+    finish(paths)
+    (lost,) = of(paths, JobRetried)
+    assert (lost.member, lost.from_step, lost.node, lost.pid, lost.cause) == (
+        MemberId("c0000", 7), 40, "h1", os.getpid(), "exception",
+    )  # fmt: skip
+    assert lost.reason.startswith("RuntimeError: scripted failure at step 43 (")
+    assert steps_heard(paths, MemberId("c0000", 7)) == [10, 20, 30, 40, 50, 60]
+    assert [e.step for e in of(paths, Evaluated) if e.repeated_s] == [50]
+    assert {e.node for e in of(paths, JobStarted)} == {"h1"}
+
+
+@pytest.mark.usefixtures("light")
+def test_losses_that_are_not_the_members_own_do_not_count_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, failures = ScriptedTask.step, 3
+
+    def fail(task: ScriptedTask) -> dict[str, float]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return step(task)
+
+    monkeypatch.setattr(ScriptedTask, "step", fail)
+    changes = {"presets": [], "num_candidates": 1, "resources": {"max_failures": 0, "max_losses": 3}}
+    paths = make(tmp_path / "run", **{**SMALL, **changes})
+    assert finish(paths).ended == "finished"
+    assert [e.cause for e in of(paths, JobRetried)] == ["storage"] * 3
+
+    failures = 4  # one more than is allowed: the session ends, the member does not
+    paths = make(tmp_path / "more", **{**SMALL, **changes})
+    with pytest.raises(StorageError, match="c0000-s7 could not go on: stale file handle"):
+        finish(paths)
+    assert [e.outcome for e in of(paths, JobEnded)] == ["interrupted"]
+
+
+@pytest.mark.usefixtures("light")
+def test_a_full_disk_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_task: ScriptedTask) -> dict[str, float]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ScriptedTask, "step", fail)
+    paths = make(tmp_path / "run", **{**SMALL, "presets": [], "resources": {"max_failures": 2}})
+    with pytest.raises(StorageError, match="the disk is full"):
+        finish(paths)
+    assert of(paths, JobRetried) == []
 
 
 @pytest.mark.usefixtures("light")

@@ -61,9 +61,9 @@ def of(paths: RunPaths, *kinds: type[Any]) -> list[Any]:
 
 
 def timeless(event: Event) -> Event:
-    """The event without its times."""
-    times = {name: 0.0 for name in ("at_s", "train_s", "eval_s") if hasattr(event, name)}
-    return replace(event, **times)
+    """The event without its times and its machine."""
+    given: dict[str, Any] = {"at_s": 0.0, "train_s": 0.0, "eval_s": 0.0, "repeated_s": 0.0, "node": ""}
+    return replace(event, **{name: value for name, value in given.items() if hasattr(event, name)})
 
 
 def curves(paths: RunPaths) -> dict[MemberId, list[Event]]:

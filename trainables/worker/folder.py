@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import CheckpointError, CheckpointMismatch, LeaseLost
-from trainables.files import make_folder
+from trainables.files import make_folder, write_atomic
 from trainables.worker import checkpoint
 from trainables.worker.job import MemberJob
 from trainables.worker.state import MemberState
@@ -23,13 +23,22 @@ class MemberFolder:
         self._checkpoints = self._path / "checkpoints"
         self._is_log_lost = False
         make_folder(self._path)
-        (self._path / "lease").write_text(job.lease, encoding="utf-8")
+        if (self._path / "lease").exists():
+            self._check(_is_newer(self._holder(), job.lease))
+        write_atomic(self._path / "lease", job.lease, durable=False)
 
     def check_lease(self) -> None:
         """Raise `LeaseLost` if another worker has taken the member over."""
-        holder = (self._path / "lease").read_text(encoding="utf-8")
-        if holder != self._job.lease:
-            raise LeaseLost(f"{self._path}: taken over by {holder!r}; this worker ({self._job.lease!r}) gives up")
+        self._check(self._holder() != self._job.lease)
+
+    def _holder(self) -> str:
+        return (self._path / "lease").read_text(encoding="utf-8")
+
+    def _check(self, is_lost: bool) -> None:
+        if is_lost:
+            raise LeaseLost(
+                f"{self._path}: taken over by {self._holder()!r}; this worker ({self._job.lease!r}) gives up"
+            )
 
     def log(self, line: str) -> None:
         """Append to ``train.log``, which is for people: it repeats what is trained again after a crash.
@@ -82,3 +91,9 @@ class MemberFolder:
     def _link_best(self, state: MemberState) -> None:
         if state.best_step == state.step and state.step:
             checkpoint.point(self._checkpoints, "best", self._checkpoints / f"step-{state.step:08d}")
+
+
+def _is_newer(lease: str, than: str) -> bool:
+    """Whether the driver that gave out both leases, ``<driver>.<number>``, gave out this one later."""
+    (driver, _, number), (other, _, before) = lease.rpartition("."), than.rpartition(".")
+    return driver == other and number.isdecimal() and int(number) > int(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -31,7 +32,7 @@ class MemberJob(Message):
         rules_off: rules of live health that are not looked at.
         gates: steps whose checkpoint is kept.
         patience_steps: for the log line only.
-        stop_request: a file; when it appears the member is handed back at the next step.
+        stop_request: a file of the run; when it appears the member is handed back at the next step.
         lease: who may write the folder; a worker whose lease was replaced gives up.
         purpose: train; or read the test split with the best checkpoint, or diagnose it.
         diagnose: ``"module:attr"`` of what diagnoses, called with the job and a task that holds the best checkpoint.
@@ -64,6 +65,11 @@ class MemberJob(Message):
     diagnostics: tuple[str, ...] = ()
     from_step: int = 0
     until_step: int = 0
+
+    @property
+    def hand_back_request(self) -> Path:
+        """A file of this lease; when it appears the member is handed back at the next step, to go on elsewhere."""
+        return Path(self.folder) / f"hand-back-{self.lease}"
 
     @property
     def label(self) -> str:

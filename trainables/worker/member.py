@@ -106,7 +106,8 @@ class MemberRun:
         next_poll = time.monotonic()
         while state.step < until:
             if time.monotonic() >= next_poll:
-                if os.path.exists(self.job.stop_request):
+                self._folder.check_lease()
+                if os.path.exists(self.job.stop_request) or self.job.hand_back_request.exists():
                     return "interrupted"
                 next_poll = time.monotonic() + _STOP_POLL_S
             reported = self.task.step()

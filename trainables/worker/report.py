@@ -99,9 +99,11 @@ class HealthFinding(Message):
 
 @dataclass(frozen=True, slots=True)
 class Evaluated(Message):
-    """A member was trained to ``step`` and evaluated. A step repeated after a crash is kept, and counts once.
+    """A member was trained to ``step`` and evaluated.
 
-    ``findings`` are those of live health since the report before.
+    Attributes:
+        findings: those of live health since the report before.
+        repeated_s: seconds that went, since the report before, into steps that a lost worker had reported already.
     """
 
     event: Literal["Evaluated"] = field(default="Evaluated", kw_only=True)
@@ -112,6 +114,7 @@ class Evaluated(Message):
     eval_s: Number
     diverged: bool = False
     findings: Annotated[tuple[HealthFinding, ...], Field(exclude_if=operator.not_)] = ()
+    repeated_s: Annotated[Number, Field(exclude_if=operator.not_)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def _conclude_search(reading: Reading, data_dir: Path, to: Console) -> None:
         to.print(tables.funnel_table(history.plan, run.funnel))
         to.print(tables.ranking_table(history.plan, run.ranking))
         to.print(tables.cost_line(history), soft_wrap=True)
-        for sentence in run.about_draws:
+        for sentence in run.remarks:
             to.print(sentence, soft_wrap=True)
     if not any(row.may_win for row in run.ranking):
         to.print("No candidate finished with a finite score: nothing to export.")

@@ -27,18 +27,20 @@ from tune_rh.record.events import (
     Event,
     FollowUpSkipped,
     JobEnded,
+    JobRetried,
     JobStarted,
     MemberId,
     Promoted,
     SeedAdded,
     Tested,
 )
+from tune_rh.record.failure import describe_loss
 from tune_rh.record.history import History
 from tune_rh.record.members import Member
 from tune_rh.record.ranking import describe, spent
 from tune_rh.record.rules import out_of_bounds
 
-_ROWS = 16
+_ROWS, _LOSSES = 16, 3
 
 
 def progress(history: History, slots: int, began: float) -> Group:
@@ -48,7 +50,8 @@ def progress(history: History, slots: int, began: float) -> Group:
         f"{history.plan.name}: {history.num_candidates()}/{history.plan.num_candidates} candidates{more}, "
         f"{len(history.running)}/{slots} slots busy, {history.steps_spent} steps, {duration(elapsed)}"
     )
-    return Group(head, candidates_table(history, limit=_ROWS))
+    losses = (Text(describe_loss(event, slots)) for event in history.losses.all[-_LOSSES:])
+    return Group(head, candidates_table(history, limit=_ROWS), *losses)
 
 
 def candidates_table(history: History, limit: int | None = None) -> Table:
@@ -229,6 +232,8 @@ def line(history: History, event: Event) -> str:
                 f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
                 f"one more seed, {event.seed}"
             )
+        case JobRetried():
+            return describe_loss(event, history.slots)
         case JobEnded(outcome="stopped" | "diverged" | "failed"):
             first, _, _ = event.reason.partition("\n")
             return f"{event.member}  {event.outcome}: {first}"

@@ -67,7 +67,8 @@ class Resources(PlanTable):
         cpu: cores of a job, and its number of torch threads.
         gpu: GPUs of a job; a fraction up to 0.5, or a whole number.
         slots: jobs at a time (None: as many as the machine or cluster has room for).
-        max_failures: how often a job is tried again from its last checkpoint after an exception or a lost worker.
+        max_failures: how often a job whose own code raised is tried again from its last checkpoint.
+        max_losses: how often a job that lost its worker, its machine or its file system is.
         price_per_hour: of a GPU (of a slot, without GPUs), in your currency; for the ledger of the report.
     """
 
@@ -75,6 +76,7 @@ class Resources(PlanTable):
     gpu: Annotated[float, Field(ge=0)] = 0.0
     slots: PositiveInt | None = None
     max_failures: Annotated[int, Field(ge=0)] = 2
+    max_losses: Annotated[int, Field(ge=0)] = 20
     price_per_hour: Annotated[float, Field(ge=0)] | None = None
 
     @field_validator("gpu")

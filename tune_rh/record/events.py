@@ -17,8 +17,9 @@ from tune_rh.plan.schema import Origin
 __all__ = [
     "KINDS",
     "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FindingAccepted",
-    "FollowUpSkipped", "JobEnded", "JobStarted", "MemberId", "Origin", "Outcome", "PlanChanged", "Promoted", "Reason",
-    "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted", "SpaceExhausted", "Tested", "decode", "encode",
+    "FollowUpSkipped", "JobEnded", "JobRetried", "JobStarted", "LossCause", "MemberId", "Origin", "Outcome",
+    "PlanChanged", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted", "SpaceExhausted",
+    "Tested", "decode", "encode",
 ]  # fmt: skip
 
 CandidateId = Annotated[str, StringConstraints(pattern=r"^c[0-9]{4,9}$")]
@@ -27,6 +28,7 @@ Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "dive
 OTHER_REASONS = "other reasons"
 """Stands in ``passed_over`` for those that are rarer than the ones it names."""
 EndReason = Literal["finished", "interrupted", "failed"]
+LossCause = Literal["exception", "actor", "node", "preempted", "storage"]
 Reason = Literal[
     "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference"
 ]
@@ -150,7 +152,12 @@ class SeedAdded(Message):
 
 @dataclass(frozen=True, slots=True)
 class JobStarted(Message):
-    """A member moves on to ``until_step``; or its best checkpoint is read on the test split, or diagnosed."""
+    """A member moves on to ``until_step``; or its best checkpoint is read on the test split, or diagnosed.
+
+    ``node`` names the machine where the member's worker is known already: in process, and where the member goes on in
+    the worker that it has. Empty otherwise: Ray places a job once it is on record, and an event more for each of them
+    would be one more wait for the disk, for a fact that only a loss needs and `JobRetried` has.
+    """
 
     event: Literal["JobStarted"] = field(default="JobStarted", kw_only=True)
     member: MemberId
@@ -158,6 +165,29 @@ class JobStarted(Message):
     until_step: int
     at_s: Number
     purpose: Purpose = "train"
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRetried(Message):
+    """A try of a job was lost, and the job is tried again under a new lease.
+
+    Attributes:
+        from_step: the member's last step on record; its curve goes on from there.
+        node, pid: where it ran; empty and 0 where that is not known.
+        cause: ``exception``: the member's own code raised; ``actor``: its worker died or cannot be reached; ``node``:
+            with the whole machine; ``preempted``: the machine is being taken away; ``storage``: the file system failed.
+        reason: in one line.
+    """
+
+    event: Literal["JobRetried"] = field(default="JobRetried", kw_only=True)
+    member: MemberId
+    from_step: int
+    node: str
+    pid: int
+    cause: LossCause
+    reason: str
+    at_s: Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +222,7 @@ Event = (
     | Promoted
     | SeedAdded
     | JobStarted
+    | JobRetried
     | Evaluated
     | Tested
     | Diagnosed

@@ -1,11 +1,14 @@
-"""What a failed job says first, found in the traceback that it left."""
+"""What a failed job says first, found in the traceback that it left; and the tries of jobs that a run has lost."""
 
 from __future__ import annotations
 
 import re
 import sysconfig
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from tune_rh.record.events import JobRetried, LossCause, MemberId
 
 _HEADER = re.compile(r"Traceback \(most recent call last\):|ray::.*\(pid=")
 _FRAME = re.compile(r'  File "(.+)", line (\d+)')
@@ -42,3 +45,62 @@ def _place(frames: Sequence[tuple[str, str]]) -> str:
     # A family that is installed lies where libraries lie: then the first frame is where ours has called it.
     chosen = own[-1:] or theirs[:1] or frames[-1:]
     return ":".join(chosen[0]) if chosen else ""
+
+
+_CAUSES: dict[LossCause, str] = {
+    "exception": "raised an exception",
+    "actor": "lost their worker",
+    "node": "lost their machine",
+    "preempted": "left a machine that was taken away",
+    "storage": "could not read or write",
+}
+
+
+def describe_loss(event: JobRetried, slots: int) -> str:
+    """One line on a try that was lost, with where the member goes on."""
+    goes_on = f"goes on from {event.from_step}"
+    where = f" on {event.node}" if event.node else ""
+    match event.cause:
+        case "node" | "preempted":
+            state = "gone" if event.cause == "node" else "leaving"
+            machine = event.node or "a machine"
+            return f"{machine} is {state}; {event.member} {goes_on} when a slot is free; {slots} slots"
+        case "actor":
+            worker = f" {event.pid}" if event.pid else ""
+            return f"{event.member}  its worker{worker}{where} is gone; {goes_on}"
+        case _:
+            return f"{event.member}  failed{where}, {goes_on}: {event.reason}"
+
+
+def _counts(causes: Counter[str]) -> str:
+    return ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
+
+
+class Losses:
+    """The tries of jobs that were lost and begun again, folded from the events of a run."""
+
+    def __init__(self) -> None:
+        self.all: list[JobRetried] = []
+        self._of_job: dict[MemberId, Counter[LossCause]] = defaultdict(Counter)
+
+    def begin(self, member: MemberId) -> None:
+        """A job of the member starts: what earlier ones lost does not count against it."""
+        self._of_job.pop(member, None)
+
+    def add(self, event: JobRetried) -> None:
+        """Take a loss in."""
+        self.all.append(event)
+        self._of_job[event.member][event.cause] += 1
+
+    def summary(self) -> Iterator[str]:
+        """A sentence on how many tries were lost to what, and which machines; nothing where none was."""
+        if self.all:
+            causes = Counter(_CAUSES[event.cause] for event in self.all)
+            gone = sorted({event.node for event in self.all if event.cause in ("node", "preempted") and event.node})
+            machines = f" ({', '.join(gone)})" if gone else ""
+            yield f"Tries of jobs that were lost and begun again: {_counts(causes)}{machines}."
+
+    def of_job(self, member: MemberId, cause: LossCause) -> int:
+        """How often the member's present job was lost: by exceptions of its own, or (any other ``cause``) without."""
+        causes = self._of_job.get(member, Counter())
+        return causes["exception"] if cause == "exception" else causes.total() - causes["exception"]

@@ -15,26 +15,9 @@ from typing import Literal
 from analysis.stats.scores import Values
 from analysis.view import Decision, Report
 from tune_rh.plan.schema import Plan
+from tune_rh.record import events
 from tune_rh.record.eligibility import bar, bar_by_health, health
-from tune_rh.record.events import (
-    CandidateAdded,
-    Diagnosed,
-    Evaluated,
-    Event,
-    FindingAccepted,
-    FollowUpSkipped,
-    JobEnded,
-    JobStarted,
-    MemberId,
-    PlanChanged,
-    Promoted,
-    RunCreated,
-    SeedAdded,
-    SessionEnded,
-    SessionStarted,
-    SpaceExhausted,
-    Tested,
-)
+from tune_rh.record.failure import Losses
 from tune_rh.record.gate import Gate
 from tune_rh.record.members import Candidate, Member, Pending, kind_of_next
 from tune_rh.record.rules import ending
@@ -50,21 +33,22 @@ class History:
         self.gates = [Gate(plan, stage) for stage in range(len(plan.stages))]
         self.incomplete = [0 for _ in plan.stages]  # ranked entries on their way to each gate; at 0 it can be closed
         self.pending: list[Pending] = []  # sorted; a member stands in it once, and not while it runs
-        self.running: dict[MemberId, Member] = {}
+        self.running: dict[events.MemberId, Member] = {}
         self.references: list[Candidate] = []
         self.follow_ups: list[Candidate] = []
         self.followed: list[str] = []  # of each of the plan's follow-ups so far the winner, made or passed over
-        self.skipped: list[FollowUpSkipped] = []
+        self.skipped: list[events.FollowUpSkipped] = []
         self.num_sampled = self.num_audited = 0
         self.space_exhausted = False
         self.passed_over = Counter[str]()  # draws that were no valid config, by reason
         self.max_stage = self.steps_spent = 0
         self.slot_seconds = 0.0
         self.decisions: list[Decision] = []
+        self.losses = Losses()
         self.session = self.slots = 0
         self.ended = ""  # how the last session ended; empty while it runs, or if it was killed
-        self.created: RunCreated | None = None
-        self.accepted: list[FindingAccepted] = []
+        self.created: events.RunCreated | None = None
+        self.accepted: list[events.FindingAccepted] = []
         self._sign = 1.0 if plan.mode == "min" else -1.0
         self._by_index: list[Candidate] = []
 
@@ -95,7 +79,7 @@ class History:
         """The first candidate with that config (and that patience of its own)."""
         return self._known.get((config_digest, patience_steps))
 
-    def member(self, member: MemberId) -> Member:
+    def member(self, member: events.MemberId) -> Member:
         """The member of that id."""
         return self.candidates[member.candidate].members[member.seed]
 
@@ -107,51 +91,53 @@ class History:
         """A value in the objective's own sign."""
         return self._sign * value
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: events.Event) -> None:
         """Take one event in."""
         match event:
-            case CandidateAdded():
+            case events.CandidateAdded():
                 self._add(event)
-            case Evaluated():
+            case events.Evaluated():
                 self._report(event)
-            case JobStarted():
+            case events.JobStarted():
                 self._start(event)
-            case JobEnded():
+            case events.JobRetried():
+                self.losses.add(event)
+            case events.JobEnded():
                 self._end(event)
-            case Promoted():
+            case events.Promoted():
                 of = (event.candidate, event.gate, event.reason, event.seed, event.score, event.rank, event.num_scored)
                 self.decisions.append(Decision("promoted", *of))
                 (self._promote if event.seed is None else self._promote_member)(event)
-            case SeedAdded():
+            case events.SeedAdded():
                 near = (event.candidate, event.gate, "near the cut", event.seed)
                 self.decisions.append(Decision("seed added", *near, chance=event.chance))
                 self._add_seed(event)
-            case Tested():
+            case events.Tested():
                 member = self.member(event.member)
                 member.tested = event
                 self._spend(member, event.eval_s)
-            case Diagnosed():
+            case events.Diagnosed():
                 self._diagnose(event)
-            case SessionStarted():
+            case events.SessionStarted():
                 self.session, self.slots, self.ended = event.session, event.slots, ""
                 self.hand_back_all()
-            case SessionEnded():
+            case events.SessionEnded():
                 self.ended = event.reason
                 self.hand_back_all()
-            case SpaceExhausted():
+            case events.SpaceExhausted():
                 self.space_exhausted = True
                 self.passed_over.update(event.passed_over)
-            case FollowUpSkipped():
+            case events.FollowUpSkipped():
                 self.followed.append(event.parent)
                 self.skipped.append(event)
-            case RunCreated():
+            case events.RunCreated():
                 self.created = event
-            case FindingAccepted():
+            case events.FindingAccepted():
                 self.accepted.append(event)
-            case PlanChanged():
+            case events.PlanChanged():
                 self._change_plan(event)
 
-    def _change_plan(self, event: PlanChanged) -> None:
+    def _change_plan(self, event: events.PlanChanged) -> None:
         """The plan grows; see `tune_rh.record.extend` for what may change."""
         self.hand_back_all()
         before, self.plan = self.plan, self.plan.with_changes(event.changes)
@@ -176,7 +162,7 @@ class History:
         for candidate in arrived:
             self._arrive(candidate, next(iter(candidate.members.values())))
 
-    def _add(self, event: CandidateAdded) -> None:
+    def _add(self, event: events.CandidateAdded) -> None:
         candidate = Candidate(event, len(self._by_index) + (not self.plan.has_control))
         self._by_index.append(candidate)
         self.candidates[event.candidate] = candidate
@@ -195,7 +181,7 @@ class History:
 
     def _require(self, candidate: Candidate, seed: int) -> None:
         """The member of that seed is to reach the end of the candidate's stage."""
-        member = candidate.members.setdefault(seed, Member(MemberId(candidate.id, seed)))
+        member = candidate.members.setdefault(seed, Member(events.MemberId(candidate.id, seed)))
         member.stage = candidate.stage
         if member.status == "idle":  # it may have been read on test, at the end of what was the last stage then
             member.tested = member.diagnosed = None
@@ -208,17 +194,18 @@ class History:
             turn = self.plan.turn(candidate.index, self.plan.seeds.index(member.id.seed))
             insort(self.pending, Pending(kind, -member.stage, *turn, member.id))
 
-    def _start(self, event: JobStarted) -> None:
+    def _start(self, event: events.JobStarted) -> None:
         member = self.member(event.member)
         self.pending = [p for p in self.pending if p.member != member.id]
         if event.purpose == "train":
             member.status = "running"
         member.until_step = event.until_step
         self.running[member.id] = member
+        self.losses.begin(member.id)
 
-    def _report(self, event: Evaluated) -> None:
+    def _report(self, event: events.Evaluated) -> None:
         member = self.member(event.member)
-        self._spend(member, event.train_s + event.eval_s)
+        self._spend(member, event.train_s + event.eval_s + event.repeated_s)
         member.diverged = event.diverged
         before = member.step
         value = self._sign * event.metrics.get(self.plan.objective, math.nan)
@@ -233,7 +220,7 @@ class History:
         member.slot_seconds += seconds
         self.slot_seconds += seconds
 
-    def _end(self, event: JobEnded) -> None:
+    def _end(self, event: events.JobEnded) -> None:
         member = self.member(event.member)
         self.running.pop(member.id, None)
         candidate = self.candidates[member.id.candidate]
@@ -245,10 +232,10 @@ class History:
             candidate.required_check, kind = "passed", "not diagnosed"  # a crash says nothing against the candidate
         elif event.outcome == "failed" and member.tested is not None:
             # Its training is whole, only its diagnosis failed: it is not diagnosed again.
-            member.diagnosed, kind = Diagnosed(event.member, member.step, {}, 0.0), "not diagnosed"
+            member.diagnosed, kind = events.Diagnosed(event.member, member.step, {}, 0.0), "not diagnosed"
         elif event.outcome == "failed" and member.status in ("stopped", "completed"):
             # Only the reading of test failed, from which nothing is decided: its value stands.
-            member.tested, kind = Tested(event.member, member.step, {}, 0.0), "not tested"
+            member.tested, kind = events.Tested(event.member, member.step, {}, 0.0), "not tested"
         elif event.outcome != "tested" and event.outcome != "diagnosed":
             member.settle("idle" if event.outcome == "parked" else event.outcome, event.reason)
         if kind in ("stopped", "diverged", "failed", "not tested", "not diagnosed"):
@@ -333,7 +320,7 @@ class History:
         self.incomplete[candidate.stage] += candidate.is_ranked
         self._offer(candidate, best)
 
-    def _diagnose(self, event: Diagnosed) -> None:
+    def _diagnose(self, event: events.Diagnosed) -> None:
         member = self.member(event.member)
         candidate = self.candidates[member.id.candidate]
         self._spend(member, event.seconds)
@@ -363,7 +350,7 @@ class History:
         by_gap = self.plan.gap is not None and candidate.stage != self.plan.last_stage and not candidate.is_reference
         return by_gap and self.control not in (None, candidate) and self.gates[candidate.stage].control is None
 
-    def _promote(self, event: Promoted) -> None:
+    def _promote(self, event: events.Promoted) -> None:
         candidate = self.candidates[event.candidate]
         self.gates[event.gate].promote(candidate.index)
         candidate.stage = event.gate + 1
@@ -378,7 +365,7 @@ class History:
             self._require(candidate, seed)
         self._arrive(candidate, candidate.members[seeds[0]])
 
-    def _promote_member(self, event: Promoted) -> None:
+    def _promote_member(self, event: events.Promoted) -> None:
         candidate = self.candidates[event.candidate]
         assert event.seed is not None
         member = candidate.members[event.seed]
@@ -389,7 +376,7 @@ class History:
         self._offer(candidate, member)
         self._arrive_member(member)
 
-    def _add_seed(self, event: SeedAdded) -> None:
+    def _add_seed(self, event: events.SeedAdded) -> None:
         candidate = self.candidates[event.candidate]
         candidate.extra_seed = event.seed
         self.gates[event.gate].add_seed(candidate.index)

@@ -33,7 +33,7 @@ def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingPr
         spent=ranking.spent(history),
         slots=history.slots,
         ended=history.ended,
-        about_draws=ranking.about_draws(history),
+        remarks=(*ranking.about_draws(history), *history.losses.summary()),
     )
 
 

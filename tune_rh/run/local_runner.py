@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import traceback
-from dataclasses import replace
 
 from trainables.worker.job import MemberJob
 from trainables.worker.member import MemberRun
 from trainables.worker.report import Evaluated, HandedBack, MemberId
-from tune_rh.decide.scheduler import Finish, Wait
-from tune_rh.run.runner import member_job, record_failure
+from tune_rh.decide.scheduler import Finish, RunMember, Wait
+from tune_rh.run.runner import member_job, record_loss
 from tune_rh.run.runs import OpenRun
-from tune_rh.run.session import Session
+from tune_rh.run.session import Loss, Session
 
 
 class LocalRunner:
@@ -22,37 +23,35 @@ class LocalRunner:
 
     def __init__(self, run: OpenRun) -> None:
         self._run = run
+        self._node = socket.gethostname()
 
     def run(self, session: Session) -> None:
         """See `tune_rh.run.runner.Runner`."""
         last: MemberId | None = None
         while True:
-            job = session.next_job(prefer=last)
+            job = session.next_job(last, self._node)
             if isinstance(job, Finish):
                 return
             assert not isinstance(job, Wait), "one slot that runs nothing has nothing to wait for"
             last = job.member
-            self._run_job(session, member_job(self._run, job))
+            self._run_job(session, job)
 
-    def _run_job(self, session: Session, job: MemberJob) -> None:
+    def _run_job(self, session: Session, job: RunMember) -> None:
         import torch
 
         torch.set_num_threads(session.plan.resources.cpu)
-        failures = 0
+        given: MemberJob | None = member_job(self._run, job)
         run: MemberRun | None = None
-        while True:
+        while given is not None:
             try:
-                run = run or MemberRun(job)
+                run = run or MemberRun(given)
                 report = run.advance()
             except Exception:  # noqa: BLE001 - the trial boundary: it becomes a record with its traceback
-                run, failures = None, failures + 1
-                if failures > session.plan.resources.max_failures:
-                    record_failure(self._run, session, job.member, traceback.format_exc())
-                    return
-                # Reports that came before the failure are not repeated.
-                job = replace(job, from_step=session.history.member(job.member).step)
+                run = None
+                loss = Loss("exception", traceback.format_exc(), self._node, os.getpid())
+                given = record_loss(self._run, session, job, loss)
                 continue
-            if not session.on_report(report):
+            if not session.on_report(report, self._node):
                 if isinstance(report, Evaluated | HandedBack):
                     run.save()
                 return

@@ -6,16 +6,17 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from trainables.worker.job import MemberJob
 from tune_rh.decide.scheduler import RunMember
 from tune_rh.errors import FULL, storage_error, storage_problem
-from tune_rh.record.events import Event, MemberId, SessionEnded
+from tune_rh.record.events import Event, SessionEnded
 from tune_rh.record.history import History
 from tune_rh.run.family_source import family_source
 from tune_rh.run.runs import OpenRun
-from tune_rh.run.session import Session
+from tune_rh.run.session import Loss, Session
 from tune_rh.watch.follower import Follower, OpenView
 
 _MIN_FREE_BYTES = 16 * 2**20
@@ -91,7 +92,7 @@ def member_job(run: OpenRun, job: RunMember) -> MemberJob:
         eval_every=plan.eval_every,
         gates=tuple(stage.until_step for stage in plan.stages),
         stop_request=str(run.paths.stop_request),
-        lease=f"{run.history.session}.{next(run.leases)}",
+        lease=next(run.leases),
         save_every=plan.save_every,
         beat_every=plan.rules.live.beat_every,
         rules_off=plan.rules.live.off,
@@ -107,17 +108,21 @@ def member_job(run: OpenRun, job: RunMember) -> MemberJob:
     )
 
 
-def record_failure(run: OpenRun, session: Session, member: MemberId, error: str) -> None:
-    """Record a job that was given up after its retries; ``error`` is its traceback.
+def record_loss(run: OpenRun, session: Session, job: RunMember, loss: Loss) -> MemberJob | None:
+    """Record that a try of a job was lost: the job as it is tried again, or None if it was given up.
 
     Raises:
-        StorageError: the storage failed, which is no fault of the member: it is interrupted.
+        StorageError: the storage failed, too often or for good, which is no fault of the member: it is interrupted.
     """
-    problem = storage_problem(error)
-    if problem is None and shutil.disk_usage(run.paths.root).free < _MIN_FREE_BYTES:
-        problem = FULL  # not every library says why it could not write
-    if problem is None:
-        session.on_failure(member, error)
-        return
-    session.on_interruption(member, problem)
-    raise storage_error(run.paths.root, f"{member} could not go on: {problem}", "resume the run")
+    problem = storage_problem(loss.error)
+    full = problem in FULL or shutil.disk_usage(run.paths.root).free < _MIN_FREE_BYTES
+    if full or problem is not None:
+        loss = replace(loss, cause="storage")
+    if not full and session.on_loss(job.member, loss):  # a full disk is not mended by another try
+        return member_job(run, job)
+    if loss.cause != "storage":
+        session.on_failure(job.member, loss.error)
+        return None
+    problem = problem or FULL[0]  # not every library says why it could not write
+    session.on_interruption(job.member, problem)
+    raise storage_error(run.paths.root, f"{job.member} could not go on: {problem}", "resume the run")

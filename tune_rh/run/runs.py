@@ -9,6 +9,7 @@ import os
 import reprlib
 import shlex
 import traceback
+import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ class OpenRun:
     """A run that is ready to go on: its holder has it `tune_rh.record.journal.locked`.
 
     Attributes:
-        leases: numbers its jobs, so that a worker which was replaced cannot pass for its successor.
+        leases: one for each try of a job, so that a worker which was replaced cannot pass for its successor.
     """
 
     paths: RunPaths
@@ -69,7 +70,7 @@ class OpenRun:
     history: History
     journal: Journal
     data_dir: Path
-    leases: Iterator[int] = field(default_factory=lambda: count(1))
+    leases: Iterator[str] = field(default_factory=lambda: map(f"{uuid.uuid4().hex}.{{}}".format, count(1)))
 
 
 def create(plan: Plan, root: Path, data_dir: Path, accepted: Iterable[Finding] = ()) -> RunPaths:

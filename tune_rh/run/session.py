@@ -7,7 +7,9 @@ that an event is durable before anything acts on it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from trainables.worker.report import Evaluated, HandedBack, Report, Tested
@@ -30,7 +32,9 @@ from tune_rh.record.events import (
     Event,
     FollowUpSkipped,
     JobEnded,
+    JobRetried,
     JobStarted,
+    LossCause,
     MemberId,
     Outcome,
     Promoted,
@@ -45,6 +49,22 @@ from tune_rh.record.history import History
 Sink = Callable[[Event], object]
 Watcher = Callable[[Event], object]
 _MOST_OF_ERROR = 4000
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A try of a job that did not come to its end.
+
+    Attributes:
+        cause: of `tune_rh.record.events.JobRetried`.
+        error: the traceback that it left, or what is known instead.
+        node, pid: where it ran; empty and 0 where that is not known.
+    """
+
+    cause: LossCause
+    error: str
+    node: str = ""
+    pid: int = 0
 
 
 class Source(Protocol):
@@ -85,6 +105,7 @@ class Session:
         self._scheduler = scheduler or scheduler_of(plan)
         self._tell_workers = tell_workers
         self._stopping = False
+        self._repeated_s: defaultdict[MemberId, float] = defaultdict(float)
         self._record(SessionStarted(history.session + 1, clock(), runner, slots))
 
     @property
@@ -97,8 +118,11 @@ class Session:
         self._stopping = True
         self._tell_workers()
 
-    def next_job(self, prefer: MemberId | None = None) -> RunMember | Wait | Finish:
-        """The job that a free slot is to run, recorded as started; ``prefer`` is a member that it holds in memory."""
+    def next_job(self, prefer: MemberId | None = None, node: str = "") -> RunMember | Wait | Finish:
+        """The job that a free slot is to run, recorded as started; ``prefer`` is a member that it holds in memory.
+
+        ``node`` names the machine of the slot, where it is known.
+        """
         while True:
             if self._stopping:
                 return Wait() if self.history.running else Finish()
@@ -110,13 +134,16 @@ class Session:
             elif isinstance(decision, AskFollowUp):
                 self._record(self._source.follow_up(self.history, decision))
             elif isinstance(decision, RunMember):
-                self._start(decision)
+                self._start(decision, node)
                 return decision
             elif isinstance(decision, Wait | Finish):
                 return decision
 
-    def on_report(self, report: Report) -> bool:
-        """Take a worker's report in. True: the worker goes on with this member; False: it lets go of it."""
+    def on_report(self, report: Report, node: str = "") -> bool:
+        """Take a worker's report in. True: the worker goes on with this member; False: it lets go of it.
+
+        ``node`` names the machine of the worker, where it is known.
+        """
         member = report.member
         if isinstance(report, HandedBack):
             self._end(member, "interrupted", "stop requested")
@@ -124,18 +151,35 @@ class Session:
                 # The stop file was made by another hand: a slot that went on would hand the same member back for ever.
                 self.request_stop()
             return False
+        if isinstance(report, Evaluated):
+            if report.step <= self.history.member(member).step:
+                # Its checkpoint was older than its last report: what is on record already costs time, and no more.
+                self._repeated_s[member] += report.train_s + report.eval_s
+                return self._unless_stopping(member)
+            report = replace(report, repeated_s=self._repeated_s.pop(member, 0.0))
         self._record(report)
         if not isinstance(report, Evaluated):
             self._end(member, "tested" if isinstance(report, Tested) else "diagnosed", "")
             return False
         verdict = self._scheduler.verdict(self.history, member)
         if isinstance(verdict, Continue):
-            if self._stopping:
-                self._end(member, "interrupted", "stop requested")
-            return not self._stopping
+            return self._unless_stopping(member)
         # The job ends before the next is asked for: only then has the member arrived at its gate, and may start again.
         self._end(member, "parked" if isinstance(verdict, Park) else verdict.outcome, verdict.reason)
-        return self._goes_on(member)
+        return self._goes_on(member, node)
+
+    def on_loss(self, member: MemberId, loss: Loss) -> bool:
+        """Whether the job is to be tried again, which is then on record; if not, its runner ends it.
+
+        A member answers for what its own code raises, not for the machines that it runs on.
+        """
+        resources = self.plan.resources
+        allowed = resources.max_failures if loss.cause == "exception" else resources.max_losses
+        if self._stopping or self.history.losses.of_job(member, loss.cause) >= allowed:
+            return False
+        step, reason = self.history.member(member).step, _sayable(headline(loss.error))
+        self._record(JobRetried(member, step, loss.node, loss.pid, loss.cause, reason, self._clock()))
+        return True
 
     def on_failure(self, member: MemberId, error: str) -> None:
         """End a job that was given up after its retries; ``error`` is its traceback, of which the record has first
@@ -144,9 +188,7 @@ class Session:
         if self._stopping:
             self.on_interruption(member, "stop requested")
         else:
-            reason = f"{headline(error)}\n\n{error.strip()[-_MOST_OF_ERROR:]}"
-            # A path that is no UTF-8 stands in a traceback as surrogates, which JSON cannot hold.
-            self._end(member, "failed", reason.encode(errors="replace").decode())
+            self._end(member, "failed", _sayable(f"{headline(error)}\n\n{error.strip()[-_MOST_OF_ERROR:]}"))
 
     def on_interruption(self, member: MemberId, reason: str) -> None:
         """End a job through no fault of its member, which a later session takes up again."""
@@ -158,7 +200,13 @@ class Session:
             self.on_interruption(member, "the driver ended")
         self._record(SessionEnded(self.history.session, self._clock(), reason))
 
-    def _goes_on(self, member: MemberId) -> bool:
+    def _unless_stopping(self, member: MemberId) -> bool:
+        """Whether a member that has not come to the end of its job goes on; if not, its job ends here."""
+        if self._stopping:
+            self._end(member, "interrupted", "stop requested")
+        return not self._stopping
+
+    def _goes_on(self, member: MemberId, node: str) -> bool:
         """Whether the slot's next job is this very member, so that its worker can keep it in memory."""
         if self._stopping:
             return False
@@ -169,7 +217,7 @@ class Session:
         at_end = self.history.member(member).step == self.plan.stages[-1].until_step
         if decision.purpose == "diagnose" or (decision.purpose == "test" and not at_end):
             return False
-        self._start(decision)
+        self._start(decision, node)
         return True
 
     def _decide(self, prefer: MemberId | None) -> Decision:
@@ -179,8 +227,8 @@ class Session:
                 return decision
             self._record(decision)  # each changes what the scheduler sees: it is asked again
 
-    def _start(self, job: RunMember) -> None:
-        self._record(JobStarted(job.member, job.stage, job.until_step, self._clock(), job.purpose))
+    def _start(self, job: RunMember, node: str) -> None:
+        self._record(JobStarted(job.member, job.stage, job.until_step, self._clock(), job.purpose, node))
 
     def _end(self, member: MemberId, outcome: Outcome, reason: str) -> None:
         self._record(JobEnded(member, outcome, reason, self._clock()))
@@ -190,3 +238,8 @@ class Session:
         self.history.apply(event)
         for watcher in self.watchers:
             watcher(event)
+
+
+def _sayable(error: str) -> str:
+    """A path that is no UTF-8 stands in a traceback as surrogates, which JSON cannot hold."""
+    return error.encode(errors="replace").decode()

@@ -206,7 +206,7 @@ def _doubts(facts: Facts) -> Iterator[str]:
     if facts.state != "finished":
         yield "The run is not finished."
     yield from facts.notes
-    yield from facts.run.about_draws
+    yield from facts.run.remarks
     best = facts.best
     if best is not None:
         yield from _doubts_of_best(facts, best)

@@ -20,7 +20,7 @@ from tune_rh.errors import PlanError
 from tune_rh.plan.kinds import Comparison
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
-from tune_rh.record.ranking import about_draws, funnel, ranking
+from tune_rh.record.ranking import funnel, ranking
 from tune_rh.results.reading import Reading, read
 from tune_rh.run import runs
 
@@ -70,7 +70,7 @@ def _view(paths: RunPaths) -> tuple[Group, bool]:
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
     parts: list[RenderableType] = [head, *_beats(reading), tables.candidates_table(history)]
     parts += [tables.passed_over(event) for event in history.skipped]
-    parts += about_draws(history)
+    parts += reading.run.remarks
     parts += map(Text, tables.alarm_lines(reading.run))
     if isinstance(plan, Comparison):
         parts.append(f"B against A: {comparison.claim(history).verdict}; {comparison.claim(history).reason}")

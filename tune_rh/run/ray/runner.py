@@ -1,20 +1,19 @@
 """Runs jobs on Ray Tune: a `Searcher` that hands jobs out and a `TrialScheduler` that obeys the policy's verdicts.
 
-Tune places trials, reuses actors, retries and logs. It decides nothing and remembers nothing that a resume needs: its
-own ASHA, its PAUSED state and its restore keep rungs in memory and lose them with the driver
-(``docs/decisions/0001``). One Ray trial is one job; a member that goes on at once keeps its trial and its actor.
+Tune places trials and reuses actors. It decides nothing and remembers nothing that a resume needs: its own ASHA, its
+PAUSED state and its restore keep rungs in memory and lose them with the driver (``docs/decisions/0001``). One Ray trial
+is one try of a job; a member that goes on at once keeps its trial and its actor.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -30,10 +29,12 @@ from tune_rh.errors import RunError
 from tune_rh.plan.schema import Resources
 from tune_rh.record.events import MemberId
 from tune_rh.run.ray.cluster import has_room
+from tune_rh.run.ray.losses import loss_of, node_of
+from tune_rh.run.ray.nodes import draining, names
 from tune_rh.run.ray.trainable import MemberTrainable
-from tune_rh.run.runner import member_job, record_failure
+from tune_rh.run.runner import member_job, record_loss
 from tune_rh.run.runs import OpenRun
-from tune_rh.run.session import Session
+from tune_rh.run.session import Loss, Session
 
 # Tune reads these when it starts: our own records replace its loggers and snapshots, and our signals its handler.
 _TUNE_ENVIRONMENT = {
@@ -42,12 +43,12 @@ _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 
 # How long the first worker that is up waits for the others: on a cluster that is shared they may never come.
 _WARM_UP_S = 60.0
-_LOOK_EVERY_S, _NO_NODE_S = 5.0, 60.0
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LOOK_EVERY_S, _NO_NODE_S = 1.0, 60.0
 
 
 class RayRunner:
@@ -77,9 +78,10 @@ class RayRunner:
             run_config=tune.RunConfig(
                 name=f"session-{session.history.session}",
                 storage_path=str(self._run.paths.ray),
-                failure_config=tune.FailureConfig(max_failures=session.plan.resources.max_failures),
+                # A try of a job is a trial: Tune counts losses of all causes in one, and would try under the old lease.
+                failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
-                callbacks=[NodeWatch(bridge, partial(has_room, session.plan.resources))],
+                callbacks=[NodeWatch(bridge, partial(has_room, session.plan.resources), draining)],
                 verbose=0,
             ),
         )
@@ -97,9 +99,12 @@ class _Bridge:
 
     def __init__(self, run: OpenRun, session: Session, slots: int) -> None:
         self.session = session
-        self.members: dict[str, MemberId] = {}
+        self.jobs: dict[str, RunMember] = {}
         self.error: BaseException | None = None
         self._run = run
+        self._again: deque[RunMember] = deque()
+        self._given: dict[MemberId, MemberJob] = {}
+        self._nodes: dict[str, str] = {}
         self._slots = slots
         self._num_warm_ups = 0
         self._warm: set[str] = set()
@@ -126,37 +131,65 @@ class _Bridge:
         self._warm.add(trial_id)
 
     def suggest(self, trial_id: str) -> MemberJob | Wait | Finish:
-        """The job of a new trial."""
-        job: RunMember | Wait | Finish = Wait() if self.members else Finish()
+        """The job of a new trial: one that was lost before any other."""
+        job: RunMember | Wait | Finish = Wait() if self.jobs else Finish()
         if self.error is None:
             with self._ours():
-                job = self.session.next_job()
+                if self.session.stopping:
+                    self._let_go()
+                job = self._again.popleft() if self._again else self.session.next_job()
         if not isinstance(job, RunMember):
             return job
-        self.members[trial_id] = job.member
-        return member_job(self._run, job)
+        self.jobs[trial_id] = job
+        given = self._given.get(job.member) or member_job(self._run, job)
+        self._given[job.member] = given
+        return given
 
-    def report(self, trial_id: str, report: Report) -> bool:
-        """Whether the trial goes on."""
+    def report(self, trial_id: str, report: Report, node: str) -> bool:
+        """Whether the trial goes on; ``node`` is the id of its node."""
         goes_on = False
-        if self.error is None and trial_id in self.members:
+        if self.error is None and trial_id in self.jobs:
             with self._ours():
-                goes_on = self.session.on_report(report)
+                goes_on = self.session.on_report(report, self._name(node))
                 if not goes_on:
-                    del self.members[trial_id]
+                    self.ended(trial_id)
         return goes_on
 
-    def failed(self, trial_id: str, error: str) -> None:
-        """A trial was given up."""
+    def lost(self, trial_id: str, loss: Callable[[], Loss]) -> None:
+        """A trial has failed; ``loss`` is asked why."""
         self.warmed(trial_id)  # a worker that cannot start shows in its first job, with a record
-        member = self.members.pop(trial_id, None)
-        if member is not None and self.error is None:
+        job = self.jobs.get(trial_id)
+        self.ended(trial_id)
+        if job is not None and self.error is None:
             with self._ours():
-                record_failure(self._run, self.session, member, error)
+                given = record_loss(self._run, self.session, job, loss())
+                if given is not None:
+                    self._given[job.member] = given
+                    self._again.append(job)
 
     def ended(self, trial_id: str) -> None:
         """A trial is over, whether or not it was to go on."""
-        self.members.pop(trial_id, None)
+        job = self.jobs.pop(trial_id, None)
+        if job is not None:
+            with suppress(OSError):  # it is of one try, and asks nothing of another
+                self._given.pop(job.member).hand_back_request.unlink()
+
+    def hand_over(self, trial_id: str) -> None:
+        """Have the trial's worker save its member and let it go, to go on elsewhere."""
+        job = self.jobs.get(trial_id)
+        if job is not None:
+            with suppress(OSError):  # it is asked again, and its node's end is a loss like any other
+                self._given[job.member].hand_back_request.touch()
+
+    def _let_go(self) -> None:
+        """A session that is to stop starts nothing again."""
+        while self._again:
+            self.session.on_interruption(self._again.popleft().member, "stop requested")
+
+    def _name(self, node: str) -> str:
+        if node not in self._nodes:
+            self._nodes = names()
+        return self._nodes.get(node, "")
 
     @contextmanager
     def _ours(self) -> Iterator[None]:
@@ -169,10 +202,14 @@ class _Bridge:
 
 
 class NodeWatch(tune.Callback):
-    """Ends the session where no node that could run a job is alive for a minute: Tune would wait for one for ever."""
+    """Takes members off nodes that are leaving, and ends the session where no node that could run a job is alive for a
+    minute: Tune would wait for one for ever.
+    """
 
-    def __init__(self, bridge: _Bridge, has_room: Callable[[], bool]) -> None:
-        self._bridge, self._has_room = bridge, has_room
+    def __init__(
+        self, bridge: _Bridge, has_room: Callable[[], bool], leaving: Callable[[], Collection[str]] = tuple
+    ) -> None:
+        self._bridge, self._has_room, self._leaving = bridge, has_room, leaving
         self._next_s, self._alone_since = 0.0, math.inf
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -181,6 +218,10 @@ class NodeWatch(tune.Callback):
         if now < self._next_s:
             return
         self._next_s = now + _LOOK_EVERY_S
+        leaving = self._leaving()
+        for trial in trials if leaving else ():
+            if trial.status == Trial.RUNNING and node_of(trial) in leaving:
+                self._bridge.hand_over(trial.trial_id)
         self._alone_since = math.inf if self._has_room() else min(self._alone_since, now)
         if now - self._alone_since >= _NO_NODE_S:
             self._bridge.error = RunError(
@@ -211,7 +252,8 @@ class JobSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended; its errors have come to `VerdictScheduler.on_trial_error` before."""
         if error:
-            self._bridge.failed(trial_id, "the trial ended without a report; see the files under ray/")
+            why = "the trial ended without a report; see the files under ray/"
+            self._bridge.lost(trial_id, lambda: Loss("exception", why))
         else:
             self._bridge.ended(trial_id)
 
@@ -233,16 +275,12 @@ class VerdictScheduler(FIFOScheduler):
         if "report" not in result:
             self._bridge.warmed(trial.trial_id)
             return str(TrialScheduler.STOP if self._bridge.is_warm else TrialScheduler.CONTINUE)
-        goes_on = self._bridge.report(trial.trial_id, REPORTS.decode(result["report"]))
+        goes_on = self._bridge.report(trial.trial_id, REPORTS.decode(result["report"]), result["node"])
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Called for retries as well (then the trial's status is ERROR); only what is final counts."""
-        if trial.status != Trial.ERROR:
-            # Not trial.get_error(): it reads a copy in the storage that is not there yet.
-            file = Path(trial.error_file) if trial.error_file else None
-            text = file.read_text(encoding="utf-8", errors="replace") if file and file.is_file() else "unknown error"
-            self._bridge.failed(trial.trial_id, _COLOURS.sub("", text))
+        """The trial is over; its job may go on in another one."""
+        self._bridge.lost(trial.trial_id, lambda: loss_of(trial))
 
 
 def _trial_name(trial: Trial) -> str:

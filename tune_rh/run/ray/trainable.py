@@ -12,14 +12,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ray
+
 # Ray holds the title's memory, so no other library can write it.
 from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.tune import Trainable
 
+from trainables.errors import HandedOver
 from trainables.trust import trust
 from trainables.worker.job import MemberJob
 from trainables.worker.member import MemberRun, import_all
-from trainables.worker.report import REPORTS
+from trainables.worker.report import REPORTS, HandedBack
 
 _WARM_POLL_S = 0.05
 
@@ -58,8 +61,12 @@ class MemberTrainable(Trainable):
             # touched the member's folder.
             _limit(self._job)
             self.run = MemberRun(self._job)
+        report = self.run.advance()
+        if isinstance(report, HandedBack) and not os.path.exists(self._job.stop_request):
+            # Tune uses the actor of a trial that ends well again, and would have the next job start on this node.
+            raise HandedOver(f"{report.member} is saved at step {report.step}")
         # One string: Tune flattens nested results, and would mix our metrics with its own.
-        return {"report": REPORTS.encode(self.run.advance())}
+        return {"report": REPORTS.encode(report), "node": ray.get_runtime_context().get_node_id()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Called when the trial ends: save the member where it stands."""
