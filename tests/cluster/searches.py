@@ -19,7 +19,8 @@ from tests.worlds.records import curves, of
 from tune_rh.record.events import Evaluated
 from tune_rh.record.journal import RunPaths
 
-EVERY, REPORTS = 10, 32
+EVERY, REPORTS, MEMBERS = 10, 32, 8
+NUM_STEPS = EVERY * REPORTS * MEMBERS
 # Gates that wait for all: which member comes first, and so the order of events, decides nothing.
 PLAN: dict[str, Any] = fields(
     name="run",
@@ -62,7 +63,7 @@ def search_quietly(folder: Path) -> RunPaths:
 def outcome(paths: RunPaths) -> Mapping[str, Any]:
     """Curves and values on the test split by member, and a digest of the exported weights."""
     weights = hashlib.sha256((paths.best / "model.safetensors").read_bytes()).hexdigest()
-    return {"weights": weights, **{str(member): repr(curve) for member, curve in curves(paths).items()}}
+    return {"weights": weights, **{str(member): curve for member, curve in curves(paths).items()}}
 
 
 def repeated(paths: RunPaths) -> list[str]:

@@ -1,0 +1,209 @@
+"""A search from which things are taken away while it runs, and what must be true of it in the end.
+
+``python -m tests.cluster.chaos --seed 1 --kills 20``: the seed draws what is taken and after how many reports. Curves,
+values on the test split and exported weights must be those of a search to which nothing happened; no report may stand
+in the journal twice; and a kill may cost each member that it hits one interval of training, not more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tests.cluster.bed import Bed, Host, bed, driver_pid, unavailable, wait_until
+from tests.cluster.family import PACE
+from tests.cluster.searches import EVERY, NUM_STEPS, outcome, places, repeated, search_quietly, steps_taken, words
+from tune_rh.record.journal import RunPaths
+
+Kind = Literal["worker", "actor", "raylet", "node", "link", "driver", "head"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_PATIENCE_S = 300.0
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What is taken away.
+
+    Attributes:
+        kind: a worker's process (SIGKILL), an actor (by Ray's own word), a raylet, all processes of a node, a link for
+            some seconds, the driver, or all processes of the head's host, the driver's among them.
+        at: after how many reports in the journal.
+        choice: which of those there are, as a number to be divided by how many there are.
+        seconds: how long a link is cut.
+    """
+
+    kind: Kind
+    at: int
+    choice: int = 0
+    seconds: float = 5.0
+
+
+def draw(seed: int, number: int) -> list[Kill]:
+    """Kills in order, none of them so late that the search might end before it."""
+    rng = random.Random(seed)
+    weights = [4, 2, 2, 2, 2, 2, 1]
+    ats = sorted(rng.sample(range(3, NUM_STEPS // EVERY - 10), number))
+    return [
+        Kill(kind, at, rng.randrange(60), rng.uniform(2.0, 15.0))
+        for kind, at in zip(rng.choices(KINDS, weights, k=number), ats, strict=True)
+    ]
+
+
+class Chaos:
+    """A search on a bed, and what is taken from it."""
+
+    def __init__(self, hosts: Bed, folder: Path) -> None:
+        self.paths = RunPaths(folder / "runs" / "run")
+        self.hit = 0
+        self._bed, self._folder = hosts, folder
+        self._log = folder.with_suffix(".log")
+        self._driver = self._tune_rh(*words(folder))
+
+    def _tune_rh(self, *command: str) -> subprocess.Popen[str]:
+        return self._bed.tune_rh(*command, "--address", self._bed.address, log=self._log)
+
+    def take(self, kill: Kill) -> None:
+        """Wait for its moment, take away what it says, and give back what a cluster needs to go on."""
+        wait_until(lambda: self._num_reports() >= kill.at or self._is_over(), _PATIENCE_S, f"report {kill.at}")
+        if self._is_over():
+            raise AssertionError(f"the search ended before {kill}: {self._log.read_text(encoding='utf-8')[-2000:]}")
+        getattr(self, f"_take_{kill.kind}")(kill)
+
+    def finish(self) -> None:
+        """Wait for the end of the search; raises AssertionError if that is not a good one."""
+        wait_until(self._is_over, _PATIENCE_S, "the end of the search")
+        if self._driver.returncode:
+            raise AssertionError(
+                f"ended with {self._driver.returncode}: {self._log.read_text(encoding='utf-8')[-2000:]}"
+            )
+
+    def abandon(self) -> None:
+        """End the driver, if it still runs."""
+        if not self._is_over():
+            self._bed.head.kill([driver_pid(self._driver)])
+            self._driver.wait()
+
+    def _num_reports(self) -> int:
+        journal = self.paths.journal
+        return journal.read_bytes().count(b'"event":"Evaluated"') if journal.exists() else 0
+
+    def _is_over(self) -> bool:
+        return self._driver.poll() is not None
+
+    def _worker(self, kill: Kill) -> tuple[Host, int]:
+        """A process that trains a member, and its host."""
+        found: list[tuple[Host, int]] = []
+
+        def look() -> bool:
+            found[:] = [(host, pid) for host in self._bed.hosts for pid in sorted(host.workers())]
+            return bool(found)
+
+        wait_until(look, _PATIENCE_S, "a worker")
+        return found[kill.choice % len(found)]
+
+    def _take_worker(self, kill: Kill) -> None:
+        host, pid = self._worker(kill)
+        host.kill([pid])
+        self.hit += 1
+
+    def _take_actor(self, kill: Kill) -> None:
+        host, pid = self._worker(kill)
+        self._bed.kill_actor(host, pid)
+        self.hit += 1
+
+    def _take_raylet(self, kill: Kill) -> None:
+        host = self._node(kill)
+        self.hit += len(host.workers())
+        host.kill(
+            [pid for pid, title in host.processes().items() if "/raylet/raylet " in title.partition(" --")[0] + " "]
+        )
+        wait_until(lambda: not host.workers(), 60.0, f"the end of the workers of {host.name}")
+        host.kill()
+        self._bed.start_ray(host)
+
+    def _take_node(self, kill: Kill) -> None:
+        host = self._node(kill)
+        self.hit += len(host.workers())
+        host.kill()
+        self._bed.start_ray(host)
+
+    def _take_link(self, kill: Kill) -> None:
+        host = self._node(kill)
+        host.plug(up=False)
+        time.sleep(kill.seconds)
+        host.plug(up=True)
+
+    def _take_driver(self, kill: Kill) -> None:
+        self.hit += sum(len(host.workers()) for host in self._bed.hosts)
+        self._bed.head.kill([driver_pid(self._driver)])
+        self._resume()
+
+    def _take_head(self, kill: Kill) -> None:
+        self.hit += sum(len(host.workers()) for host in self._bed.hosts)
+        for host in self._bed.hosts:  # nodes without a head are of no use
+            host.kill()
+        self._bed.start_all()
+        self._resume()
+
+    def _resume(self) -> None:
+        self._driver.wait()
+        self._driver = self._tune_rh("resume", "run", *places(self._folder))
+
+    def _node(self, kill: Kill) -> Host:
+        """A host other than the head."""
+        return self._bed.hosts[1 + kill.choice % (len(self._bed.hosts) - 1)]
+
+
+def problems(hosts: Bed, folder: Path, kills: Sequence[Kill], expected: Mapping[str, Any]) -> list[str]:
+    """What is not as it must be with a search from which ``kills`` were taken."""
+    chaos = Chaos(hosts, folder)
+    try:
+        for number, kill in enumerate(kills, start=1):
+            began = time.monotonic()
+            chaos.take(kill)
+            print(f"{number}: {kill} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+        chaos.finish()
+    finally:
+        chaos.abandon()
+    found = outcome(chaos.paths)
+    wrong = [f"{name} differs" for name in expected if found.get(name) != expected[name]]
+    wrong += [f"reported twice: {report}" for report in repeated(chaos.paths)]
+    extra = steps_taken(folder) - NUM_STEPS
+    if extra > EVERY * chaos.hit:
+        wrong.append(f"{extra} steps trained again, where {chaos.hit} members were hit")
+    return wrong
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Take things away from one search."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="only these, one after another")
+    args = parser.parse_args(argv)
+    if reason := unavailable():
+        print(reason, file=sys.stderr)
+        return 2
+    kills = draw(args.seed, args.kills if args.kinds is None else len(args.kinds))
+    if args.kinds is not None:
+        kills = [Kill(kind, kill.at, kill.choice) for kind, kill in zip(args.kinds, kills, strict=True)]
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        expected = outcome(search_quietly(Path(name) / "quiet"))
+        with bed(Path(name) / "common", {PACE: "0.03"}) as hosts:
+            wrong = problems(hosts, Path(name) / "common" / "search", kills, expected)
+    print("\n".join(wrong) or f"{len(kills)} kills: nothing lost, nothing repeated")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # hosts end with the bed
+    sys.exit(main())
