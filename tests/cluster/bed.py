@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NUM_HOSTS = 3
 _PORT = 6379
-_TRAINS = re.compile(r"ray::family c\d+ s\d+ ")
+_TRAINS = re.compile(r"ray::\S+ (c\d+ s\d+) ")
 _TOOLS = ("ip", "unshare", "nsenter", "setpriv")
 # A process that ends with this one, and whose orphans leave no zombies behind.
 _HOLD = ("env", "--ignore-signal=CHLD", "sleep", "infinity")
@@ -95,8 +95,9 @@ class Host:
         return titles
 
     def workers(self) -> dict[int, str]:
-        """Those of `processes` that train a member."""
-        return {pid: title for pid, title in self.processes().items() if _TRAINS.match(title)}
+        """Those of `processes` that train a member, with its candidate and seed (``c0001 s7``)."""
+        found = {pid: _TRAINS.match(title) for pid, title in self.processes().items()}
+        return {pid: match[1] for pid, match in found.items() if match}
 
     def kill(self, pids: Sequence[int] | None = None, number: int = signal.SIGKILL) -> None:
         """End processes of this host; None: all, as when its power is cut."""
@@ -164,10 +165,8 @@ class Bed:
 
     def kill_actor(self, host: Host, pid: int) -> None:
         """End the actor in a process of ``host`` by Ray's own word, without a restart."""
-        inside = (
-            Path(f"/proc/{pid}/status").read_text(encoding="utf-8").partition("NSpid:")[2].split("\n")[0].split()[-1]
-        )
-        self.head.run(sys.executable, "-m", "tests.cluster.kill_actor", self.address, host.address, inside)
+        words = (self.address, host.address, str(pid_inside(pid)))
+        self.head.run(sys.executable, "-m", "tests.cluster.kill_actor", *words)
 
     def tune_rh(self, *words: str, log: Path, host: Host | None = None) -> subprocess.Popen[str]:
         """A ``tune-rh`` command on a host (the head)."""
@@ -200,6 +199,12 @@ def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.05)
+
+
+def pid_inside(pid: int) -> int:
+    """The pid that a process of this machine has in its host."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("NSpid:")[2].split("\n")[0].split()[-1])
 
 
 def driver_pid(process: subprocess.Popen[str]) -> int:

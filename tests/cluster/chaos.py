@@ -2,7 +2,8 @@
 
 ``python -m tests.cluster.chaos --seed 1 --kills 20``: the seed draws what is taken and after how many reports. Curves,
 values on the test split and exported weights must be those of a search to which nothing happened; no report may stand
-in the journal twice; and a kill may cost each member that it hits one interval of training, not more.
+in the journal twice, and each member that was hit must stand there with its host and process; a kill may cost each of
+them one interval of training, not more.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tests.cluster.bed import Bed, Host, bed, driver_pid, unavailable, wait_until
+from tests.cluster.bed import Bed, Host, bed, driver_pid, pid_inside, unavailable, wait_until
 from tests.cluster.family import PACE
 from tests.cluster.searches import EVERY, NUM_STEPS, outcome, places, repeated, search_quietly, steps_taken, words
+from tests.worlds.records import of
+from tune_rh.record.events import JobEnded, JobRetried, JobStarted, SessionStarted
 from tune_rh.record.journal import RunPaths
 
 Kind = Literal["worker", "actor", "raylet", "node", "link", "driver", "head"]
@@ -58,12 +61,20 @@ def draw(seed: int, number: int) -> list[Kill]:
     ]
 
 
+@dataclass(frozen=True)
+class Hit:
+    """A worker that trained a member when it was taken away: its host and its pid there; None: with its driver."""
+
+    host: str
+    pid: int | None
+
+
 class Chaos:
     """A search on a bed, and what is taken from it."""
 
     def __init__(self, hosts: Bed, folder: Path) -> None:
         self.paths = RunPaths(folder / "runs" / "run")
-        self.hit = 0
+        self.hit: list[Hit] = []
         self._bed, self._folder = hosts, folder
         self._log = folder.with_suffix(".log")
         self._driver = self._tune_rh(*words(folder))
@@ -104,25 +115,34 @@ class Chaos:
         found: list[tuple[Host, int]] = []
 
         def look() -> bool:
-            found[:] = [(host, pid) for host in self._bed.hosts for pid in sorted(host.workers())]
+            found[:] = [(host, pid) for host in self._bed.hosts for pid in self._training(host)]
             return bool(found)
 
         wait_until(look, _PATIENCE_S, "a worker")
         return found[kill.choice % len(found)]
 
+    def _training(self, host: Host) -> list[int]:
+        """Processes of a host that train a member now; one that has ended its job keeps its title for a while."""
+        running = {event.member: isinstance(event, JobStarted) for event in of(self.paths, JobStarted, JobEnded)}
+        names = {f"{member.candidate} s{member.seed}" for member, runs in running.items() if runs}
+        return [pid for pid, member in sorted(host.workers().items()) if member in names]
+
+    def _note(self, host: Host, pids: Sequence[int]) -> None:
+        self.hit += [Hit(host.name, pid_inside(pid)) for pid in pids]
+
     def _take_worker(self, kill: Kill) -> None:
         host, pid = self._worker(kill)
+        self._note(host, [pid])
         host.kill([pid])
-        self.hit += 1
 
     def _take_actor(self, kill: Kill) -> None:
         host, pid = self._worker(kill)
+        self._note(host, [pid])
         self._bed.kill_actor(host, pid)
-        self.hit += 1
 
     def _take_raylet(self, kill: Kill) -> None:
         host = self._node(kill)
-        self.hit += len(host.workers())
+        self._note(host, self._training(host))
         host.kill(
             [pid for pid, title in host.processes().items() if "/raylet/raylet " in title.partition(" --")[0] + " "]
         )
@@ -132,7 +152,7 @@ class Chaos:
 
     def _take_node(self, kill: Kill) -> None:
         host = self._node(kill)
-        self.hit += len(host.workers())
+        self._note(host, self._training(host))
         host.kill()
         self._bed.start_ray(host)
 
@@ -143,12 +163,12 @@ class Chaos:
         host.plug(up=True)
 
     def _take_driver(self, kill: Kill) -> None:
-        self.hit += sum(len(host.workers()) for host in self._bed.hosts)
+        self.hit += [Hit(host.name, None) for host in self._bed.hosts for _ in self._training(host)]
         self._bed.head.kill([driver_pid(self._driver)])
         self._resume()
 
     def _take_head(self, kill: Kill) -> None:
-        self.hit += sum(len(host.workers()) for host in self._bed.hosts)
+        self.hit += [Hit(host.name, None) for host in self._bed.hosts for _ in self._training(host)]
         for host in self._bed.hosts:  # nodes without a head are of no use
             host.kill()
         self._bed.start_all()
@@ -177,9 +197,14 @@ def problems(hosts: Bed, folder: Path, kills: Sequence[Kill], expected: Mapping[
     found = outcome(chaos.paths)
     wrong = [f"{name} differs" for name in expected if found.get(name) != expected[name]]
     wrong += [f"reported twice: {report}" for report in repeated(chaos.paths)]
+    named = {(event.node, event.pid) for event in of(chaos.paths, JobRetried)}
+    wrong += [f"not in the journal: {hit}" for hit in chaos.hit if hit.pid and (hit.host, hit.pid) not in named]
+    sessions = 1 + sum(kill.kind in ("driver", "head") for kill in kills)
+    if len(of(chaos.paths, SessionStarted)) != sessions:
+        wrong.append(f"{len(of(chaos.paths, SessionStarted))} sessions, where there were {sessions} drivers")
     extra = steps_taken(folder) - NUM_STEPS
-    if extra > EVERY * chaos.hit:
-        wrong.append(f"{extra} steps trained again, where {chaos.hit} members were hit")
+    if extra > EVERY * len(chaos.hit):
+        wrong.append(f"{extra} steps trained again, where {len(chaos.hit)} members were hit")
     return wrong
 
 

@@ -35,7 +35,7 @@ PLAN: dict[str, Any] = fields(
         {"until_step": EVERY * REPORTS, "num_seeds": 2},
     ],
     fixed={"noise": 0.02},
-    resources={"max_failures": 100},
+    resources={"max_failures": 0, "max_losses": 40},
 )
 
 
