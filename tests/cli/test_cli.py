@@ -321,7 +321,7 @@ def test_families_shows_presets_spaces_metrics(shell: Shell) -> None:
     assert "val_nll" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_saves_and_says_how_to_resume(shell: Shell, number: signal.Signals) -> None:
     plan, places = shell.plan(num_candidates=3, fixed={"step_s": 0.004}), shell.places
     before = signal.signal(number, signal.default_int_handler)  # the driver inherits what is ignored, as under nohup

@@ -23,6 +23,7 @@ COMMANDS = {
     "search": "run the search that a plan describes",
     "preflight": "check a plan, its data and this machine, and launch nothing",
     "resume": "go on with a run after Ctrl-C, a crash or a power cut",
+    "submit": "run a plan, or go on with a run, as a Ray Job: the driver runs on the cluster",
     "race": "race seeds of one config: the best members go on",
     "ab": "compare config B with A, seed by seed; --bisect finds what made it worse",
     "simulate": "the same policy on recorded curves, under a virtual clock",

@@ -126,6 +126,8 @@ def launch(
     """
     for warning in preflight.check_plan(plan):
         audience.say(f"warning: {warning}")
+    runs.check_lasting(runs_dir, "--runs-dir")
+    runs.check_lasting(place.data_dir, "--data-dir")
     try:
         make_folder(runs_dir.absolute())
     except OSError as error:
@@ -324,7 +326,7 @@ def views(run: OpenRun) -> Mapping[str, OpenView]:
 
 @contextmanager
 def _clean_stop(session: Session, audience: Audience) -> Iterator[None]:
-    """The first SIGINT, SIGTERM or SIGHUP asks for a clean stop; a second one ends the process where it is.
+    """The first of the signals asks for a clean stop; a second one ends the process where it is.
 
     A SIGHUP that is ignored already stays so: that is what nohup asks for. Outside the main thread signals are left
     alone: Python delivers them to the main thread, which is the caller's.
@@ -342,7 +344,7 @@ def _clean_stop(session: Session, audience: Audience) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         numbers.remove(signal.SIGHUP)
     _spare_forked_children()

@@ -140,6 +140,14 @@ def _nothing_began(root: Path) -> bool:
     return not paths.journal.is_file() or b"\n" not in paths.journal.read_bytes()
 
 
+def check_lasting(folder: Path, option: str) -> None:
+    """Raise `PlanError` if ``folder`` lies where Ray unpacks what a job uploads: it would go with the job."""
+    if any(part.startswith("_ray_pkg_") for part in folder.absolute().parts):
+        raise PlanError(
+            f"{option} {folder}: lies in Ray's copy of a job, and would go with it; name one that nodes share"
+        )
+
+
 def clear_strays(paths: RunPaths) -> None:
     """Remove what killed processes left half-made in the run, and `create` beside it; for who holds the lock."""
     for folder in (paths.root, paths.report, *paths.members.glob("*"), *paths.members.glob("*/checkpoints")):
