@@ -20,7 +20,8 @@ from tests.worlds.plans import fields
 from tune_rh.cli.main import main
 from tune_rh.cli.terminal import Terminal
 from tune_rh.plan.file import load_plan
-from tune_rh.run.execute import Place, _clean_stop, launch
+from tune_rh.run.execute import Place, launch
+from tune_rh.run.signals import clean_stop
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
@@ -174,10 +175,10 @@ def test_nohup_is_heard() -> None:
     """Whoever has SIGHUP ignored when a search starts goes on after the terminal is gone."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _clean_stop(None, Terminal(Console())):
+        with clean_stop(None, Terminal(Console()).say):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        with _clean_stop(None, Terminal(Console())):
+        with clean_stop(None, Terminal(Console()).say):
             assert callable(signal.getsignal(signal.SIGHUP))
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     finally:

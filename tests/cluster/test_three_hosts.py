@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster.bed import Bed, wait_until
 from tests.cluster.searches import outcome, repeated, words
+from tune_rh.errors import PreflightRefused
 from tune_rh.record.journal import RunPaths
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -30,3 +31,21 @@ def test_three_hosts_train_what_one_trains(hosts: Bed, quiet: RunPaths) -> None:
     assert outcome(paths) == outcome(quiet)
     assert repeated(paths) == []
     assert all(trained[host.name] for host in hosts.hosts)
+
+
+def test_what_the_hosts_do_not_share_is_said_of_each_before_anything_is_left(hosts: Bed) -> None:
+    folder = hosts.common / "apart"
+    plan, *_ = words(folder)[1:2]
+    hosts.head.run("sh", "-c", "mkdir -p /mnt/data && echo more > /mnt/data/changed")
+    log = folder.with_suffix(".log")
+    places = ["--runs-dir", "/mnt/runs", "--data-dir", "/mnt/data"]
+    driver = hosts.tune_rh("search", plan, "--no-trial", *places, "--address", hosts.address, log=log)
+    assert driver.wait(120) == PreflightRefused.exit_code, log.read_text()
+    said = log.read_text()
+    for host in hosts.hosts[1:]:
+        title = f"node {host.name} ({host.address})"
+        assert f"P60 {title}: cannot use /mnt/runs/run: all nodes need the folder of the run" in said
+        assert f"P63 {title}: has not the data set: its digest is " in said
+    assert f"node {hosts.head.name} " not in said
+    assert "Traceback" not in said
+    assert hosts.head.run("ls", "-A", "/mnt/runs") == ""

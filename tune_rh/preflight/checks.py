@@ -17,7 +17,7 @@ from tune_rh.preflight.estimates import MARGIN, checkpoint_bytes, run_bytes, tra
 
 LONG_STEPS = 5000
 """From so many steps on a run on an accelerator is long: what would waste it is refused."""
-_MIN_FREE_DISK = 256 * MIB
+MIN_FREE_DISK = 256 * MIB
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ def check_disk(plan: Plan, footprints: Iterable[Footprint], env: Env, left: floa
     """P21: what is still to come of a run, the share ``left``, has room on the disk."""
     largest = max(map(checkpoint_bytes, footprints), default=0)
     need = int(left * run_bytes(plan, largest, num_slots(plan.resources, env)))
-    if env.free_disk < max(need, _MIN_FREE_DISK):
+    if env.free_disk < max(need, MIN_FREE_DISK):
         each = f", with checkpoints of {size(largest)}" if largest else ""
         yield Finding(
             "P21",
             "disk",
-            f"{size(env.free_disk)} free; a run needs {size(max(need, _MIN_FREE_DISK))} at the least{each}",
+            f"{size(env.free_disk)} free; a run needs {size(max(need, MIN_FREE_DISK))} at the least{each}",
         )
 
 

@@ -28,7 +28,7 @@ def made_by(plan: Plan) -> dict[str, str]:
         part = f"space {plan.space!r}"
         ways = check_space(part, get_space(plan.family, plan.space), dict).ways
         found |= {f"{part}, {name}": " and as ".join(asked) for name, asked in ways.items()}
-    return found | {f"{_SOURCE}{name}": digest for name, digest in _sources(plan.family)}
+    return found | {f"{_SOURCE}{name}": digest for name, digest in sources(plan.family)}
 
 
 def check_origin(was: Mapping[str, str], now: Mapping[str, str]) -> list[Finding]:
@@ -45,8 +45,8 @@ def _id_of(part: str) -> str:
     return "P46" if part == "torch" else "P47" if part.startswith(_SOURCE) else "P45"
 
 
-def _sources(name: str) -> Iterator[tuple[str, str]]:
-    """Of the packages (or single modules) that hold the family's config, model and task, and of what all train with."""
+def sources(name: str) -> Iterator[tuple[str, str]]:
+    """Digests of the sources of a family's config, model and task, by packages, and of what all train with."""
     family = get_family(name)
     files: dict[str, Path] = {}
     for module in (family.config, family.model, family.task, "trainables.training.step"):

@@ -5,17 +5,13 @@ Nothing is printed here: an `Audience` is told what happens.
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from trainables.api import Family, Finding, Progress
 from trainables.errors import DataMissing
@@ -32,7 +28,8 @@ from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import preflight, runs
 from tune_rh.run.runs import OpenRun, data_source, dataset, digest_of, of_the_family, open_run
-from tune_rh.run.session import Session, Watcher
+from tune_rh.run.session import Watcher
+from tune_rh.run.signals import clean_stop
 from tune_rh.watch.follower import OpenView, catch_up
 
 if TYPE_CHECKING:
@@ -164,17 +161,20 @@ def execute(
         StorageError: the disk is full or the file system failed.
     """
     with storage(paths.root, "resume the run"), locked(paths), _opened(paths, place, audience) as run:
-        changed = _extended(run, overrides)
+        changed: list[PlanChanged | FindingAccepted] = [*_extended(run, overrides)]
         run = replace(run, plan=run.history.plan)
         if isinstance(scheduler_of(run.plan).next(run.history), Finish):
             _record(run, changed, audience)
             audience.say(f"Run {paths.root.name} is finished already.")
             catch_up(run.history, views(run), audience.say)
         else:
-            # Written once nothing is refused: a session that may not begin leaves the run as it was.
-            _record(run, [*changed, *_check(run, place, audience, precautions)], audience)
+            changed += _accept(run, _check(run, place, precautions), precautions, audience)
             try:
-                stopped = _run(run, place, audience)
+                with _runner(run, place, audience) as (runner, found):
+                    changed += _accept(run, found, precautions, audience)
+                    # Once nothing is refused: a session that may not begin leaves the run as it was.
+                    _record(run, changed, audience)
+                    stopped = _drive(run, runner, audience)
             except KeyboardInterrupt:
                 return Outcome(run.history, "quit")
             if stopped:
@@ -205,14 +205,20 @@ def _try(plan: Plan, place: Place, audience: Audience, precautions: Precautions)
     return [finding for finding in found if finding.level == "refuse"]
 
 
-def _check(run: OpenRun, place: Place, audience: Audience, precautions: Precautions) -> list[FindingAccepted]:
-    """Check machine and plan; what the user accepts now. It holds for later sessions as well."""
-    history = run.history
+def _check(run: OpenRun, place: Place, precautions: Precautions) -> list[Finding]:
+    """What speaks against going on with the run on this machine."""
     total = sum(row.steps for row in expected(run.plan))
-    left = max(0.0, 1.0 - history.steps_spent / total) if total else 1.0
+    left = max(0.0, 1.0 - run.history.steps_spent / total) if total else 1.0
     env = place.survey(run.plan, run.paths.root)
-    findings = preflight.check_past(history)
-    findings += preflight.check_machine(run.plan, env, strict=precautions.strict, left=left)
+    machine = preflight.check_machine(run.plan, env, strict=precautions.strict, left=left)
+    return preflight.check_past(run.history) + machine
+
+
+def _accept(
+    run: OpenRun, findings: Sequence[Finding], precautions: Precautions, audience: Audience
+) -> list[FindingAccepted]:
+    """Say what is a warning; what the user accepts now. It holds for later sessions as well."""
+    history = run.history
     before = {event.id for event in history.accepted} - preflight.OF_THE_PAST
     preflight.refuse(findings, before | precautions.accept)
     new = []
@@ -272,13 +278,16 @@ def make_data(family: Family, name: str, data_dir: Path, audience: Audience) -> 
         return data_source(family).prepare(name, data_dir, progress)
 
 
-def _run(run: OpenRun, place: Place, audience: Audience) -> bool:
-    """Start the runner; returns whether the search was stopped before its end."""
+@contextmanager
+def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Runner, list[Finding]]]:
+    """What runs jobs at ``place``, until the block ends; and what speaks against that."""
     if place.runner == "local":
         from tune_rh.run.local_runner import LocalRunner
 
-        return _drive(run, LocalRunner(run), audience)
+        yield LocalRunner(run), []
+        return
     from tune_rh.run.ray.cluster import connect
+    from tune_rh.run.ray.probe import probe
     from tune_rh.run.ray.runner import RayRunner
 
     audience.say("Starting Ray ..." if place.address == "local" else f"Joining Ray at {place.address} ...")
@@ -288,9 +297,10 @@ def _run(run: OpenRun, place: Place, audience: Audience) -> bool:
                 f"warning: the cluster at {place.address} asks for no token: whoever reaches its ports can run code on "
                 "its nodes. Start it with RAY_AUTH_MODE=token"
             )
+        found = [] if place.address == "local" else probe(run.plan, run.paths.root, place.data_dir)
         dashboard = cluster.dashboard or "none"
         audience.say(f"Ray dashboard: {dashboard} (its token: ray get-auth-token); {cluster.slots} slots")
-        return _drive(run, RayRunner(run, cluster.slots), audience)
+        yield RayRunner(run, cluster.slots), found
 
 
 def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
@@ -298,7 +308,7 @@ def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
 
     session = start_session(run, runner=runner.name, slots=runner.slots, views=views(run), say=audience.say)
     try:
-        with _clean_stop(session, audience), audience.follow(session.history, runner.slots) as watcher:
+        with clean_stop(session, audience.say), audience.follow(session.history, runner.slots) as watcher:
             session.watchers.append(watcher)
             runner.run(session)
     except BrokenPipeError:
@@ -322,71 +332,3 @@ def views(run: OpenRun) -> Mapping[str, OpenView]:
         return TensorBoard(run.paths, history)
 
     return {**study_view(run), "tensorboard/": board}
-
-
-@contextmanager
-def _clean_stop(session: Session, audience: Audience) -> Iterator[None]:
-    """The first of the signals asks for a clean stop; a second one ends the process where it is.
-
-    A SIGHUP that is ignored already stays so: that is what nohup asks for. Outside the main thread signals are left
-    alone: Python delivers them to the main thread, which is the caller's.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        if number == signal.SIGHUP:
-            _leave_terminal()
-        if session.stopping:
-            raise KeyboardInterrupt
-        session.request_stop()
-        with suppress(RuntimeError):  # the signal came in the middle of a line that is being written
-            audience.say(f"{signal.Signals(number).name}: saving what runs; again to quit at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        numbers.remove(signal.SIGHUP)
-    _spare_forked_children()
-    _taken.update({number: signal.signal(number, stop) for number in numbers})
-    try:
-        yield
-    finally:
-        _give_back_signals()
-
-
-_taken: dict[int, Any] = {}
-"""The handlers that were there before ours, by signal; empty while no session holds the signals."""
-
-
-def _give_back_signals() -> None:
-    while _taken:
-        signal.signal(*_taken.popitem())
-
-
-@cache
-def _spare_forked_children() -> None:
-    """Have children that user code forks be ended by signals as if the search were not there."""
-    here = threading.local()
-
-    def before() -> None:
-        # A signal that came between the fork and the handlers' return would be lost.
-        here.mask = signal.pthread_sigmask(signal.SIG_BLOCK, tuple(_taken))
-
-    def after() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, here.mask)
-
-    def after_in_child() -> None:
-        _give_back_signals()
-        after()
-
-    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after_in_child)
-
-
-def _leave_terminal() -> None:
-    """After a hang-up the terminal is gone, and every further word to it would be an error; files and pipes stay."""
-    for descriptor in (1, 2):
-        if os.isatty(descriptor):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, descriptor)
-            os.close(null)
