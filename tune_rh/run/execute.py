@@ -288,18 +288,22 @@ def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Ru
         return
     from tune_rh.run.ray.cluster import connect
     from tune_rh.run.ray.probe import probe
+    from tune_rh.run.ray.quiet import quiet
     from tune_rh.run.ray.runner import RayRunner
 
     audience.say("Starting Ray ..." if place.address == "local" else f"Joining Ray at {place.address} ...")
-    with connect(run.plan.resources, place.address, owner=run.paths.root) as cluster:
+    with (
+        quiet(run.paths.ray / "driver.log"),
+        connect(run.plan.resources, place.address, owner=run.paths.root, say=audience.say) as cluster,
+    ):
         if cluster.is_open:
             audience.say(
                 f"warning: the cluster at {place.address} asks for no token: whoever reaches its ports can run code on "
                 "its nodes. Start it with RAY_AUTH_MODE=token"
             )
         found = [] if place.address == "local" else probe(run.plan, run.paths.root, place.data_dir)
-        dashboard = cluster.dashboard or "none"
-        audience.say(f"Ray dashboard: {dashboard} (its token: ray get-auth-token); {cluster.slots} slots")
+        where = f"Ray dashboard: {cluster.dashboard} (its token: ray get-auth-token)"
+        audience.say(f"{where if cluster.dashboard else 'Ray has no dashboard here'}; {cluster.slots} slots")
         yield RayRunner(run, cluster.slots), found
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from tune_rh.errors import PreflightRefused
 from tune_rh.plan.schema import Resources
 from tune_rh.preflight.checks import check_room, room
 from tune_rh.preflight.environment import Node
+from tune_rh.run.ray.joining import is_here, join
 from tune_rh.run.ray.security import is_open, keep_token_private, loopback, private_folder
 
 
@@ -41,14 +42,20 @@ class Cluster:
 
 
 @contextmanager
-def connect(resources: Resources, address: str = "local", *, owner: Path = Path()) -> Iterator[Cluster]:
+def connect(
+    resources: Resources,
+    address: str = "local",
+    *,
+    owner: Path = Path(),
+    say: Callable[[str], object] = lambda line: None,
+) -> Iterator[Cluster]:
     """Join ``address``, or start a cluster on loopback (``local``) that ends with this block.
 
     What a killed driver of the same ``owner`` left behind is cleared away.
 
     Raises:
         PreflightRefused: nothing answers at ``address``, it can never give what one job asks for, Ray cannot take a
-            path, or its files cannot be kept from other users.
+            path or cannot start, or its files cannot be kept from other users.
     """
     _check_paths(owner)
     # Spinning OpenMP threads on a shared machine cost three to four times the time.
@@ -60,26 +67,53 @@ def connect(resources: Resources, address: str = "local", *, owner: Path = Path(
         temporary = private_folder(Path(f"/tmp/tune-rh-{os.getuid()}")) / key
         shutil.rmtree(temporary, ignore_errors=True)
         keep_token_private()
-        with loopback() as here:
-            context = ray.init(
-                address="local",
-                include_dashboard=None,  # wanted, but a cluster without one will do
-                dashboard_host=here,
-                _node_ip_address=here,
-                _temp_dir=str(temporary),
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        context = _start(temporary, say)
     else:
-        context = _join(address)
+        context = join(address)
     try:
-        dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         anyone = temporary is None and is_open(ray.get_runtime_context().gcs_address)
-        yield Cluster(dashboard, count_slots(resources), anyone)
+        yield Cluster(_dashboard(context), count_slots(resources), anyone)
     finally:
         ray.shutdown()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _start(temporary: Path, say: Callable[[str], object]) -> Any:
+    """Start a cluster on loopback, without its dashboard where that keeps it from starting; Ray's context."""
+    for dashboard in (None, False):  # None: wanted, but a cluster without one will do
+        try:
+            with loopback() as here:
+                return ray.init(
+                    address="local",
+                    include_dashboard=dashboard,
+                    dashboard_host=here,
+                    _node_ip_address=here,
+                    _temp_dir=str(temporary),
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+        except Exception as error:
+            ray.shutdown()
+            shutil.rmtree(temporary, ignore_errors=True)
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if dashboard is None:
+                say(f"warning: Ray does not start ({why}); once more, without its dashboard")
+            else:
+                raise PreflightRefused(
+                    f"Ray does not start on this host: {why}. Free memory or cores, or use --runner local"
+                ) from error
+    raise AssertionError("the second attempt returns or raises")
+
+
+def _dashboard(context: Any) -> str:
+    """Where the dashboard is for this host; where another host alone can see it, how to have it here."""
+    url = str(context.dashboard_url or "")
+    host, _, port = url.rpartition(":")
+    head = str(ray.get_runtime_context().gcs_address).rpartition(":")[0]
+    if host not in ("127.0.0.1", "localhost") or is_here(head):
+        return url and f"http://{url}"
+    return f"http://127.0.0.1:{port} after `ssh -L {port}:127.0.0.1:{port} {head}`"
 
 
 def _check_paths(owner: Path) -> None:
@@ -92,19 +126,6 @@ def _check_paths(owner: Path) -> None:
                 f"{path}: Ray takes only paths that can be read as {sys.getfilesystemencoding()}. Move it, set another "
                 "locale (PYTHONUTF8=1), or use --runner local"
             ) from error
-
-
-def _join(address: str) -> Any:
-    environment = {"OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}
-    try:
-        return ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": environment}
-        )
-    except ConnectionError as error:
-        raise PreflightRefused(
-            f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]}). "
-            "Start one with `ray start --head`, or leave --address out for one of this run's own"
-        ) from error
 
 
 def count_slots(resources: Resources) -> int:
