@@ -45,7 +45,7 @@ class Host:
     """One host: commands run in it, processes end, its link is cut."""
 
     def __init__(self, number: int, common: Path, switch: int, environment: Mapping[str, str]) -> None:
-        self.name, self.address = f"h{number}", f"10.77.0.{10 + number}"
+        self.name, self.address = f"h{number}", _address(number)
         self._switch = switch
         self._environment = {**environment, "HOME": "/tmp/home"}
         self._holder = _hold("--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount", "--uts")
@@ -59,6 +59,8 @@ class Host:
     def _mounts(self, common: Path) -> str:
         kept = [path for path in (ROOT, common, Path(sys.prefix)) if path.is_relative_to("/tmp")]
         lines = [f"hostname {self.name}", "mount -t tmpfs none /mnt"]
+        names = "".join(f"{_address(number)} h{number}\n" for number in range(NUM_HOSTS))
+        lines += [f"printf '127.0.0.1 localhost\n{names}' > /mnt/hosts; mount --bind /mnt/hosts /etc/hosts"]
         lines += [f"mkdir /mnt/{i}; mount --rbind '{path}' /mnt/{i}" for i, path in enumerate(kept)]
         lines += ["mount -t tmpfs none /tmp; mkdir /tmp/home", "mount -t tmpfs none /dev/shm"]
         lines += [f"mkdir -p '{path}'; mount --rbind /mnt/{i} '{path}'" for i, path in enumerate(kept)]
@@ -118,13 +120,13 @@ class Host:
 class Bed:
     """Hosts with a Ray cluster on them; the first one is the head, and where drivers run."""
 
-    def __init__(self, common: Path, environment: Mapping[str, str], *, dashboard: bool = False) -> None:
+    def __init__(self, common: Path, environment: Mapping[str, str]) -> None:
         self.common = common
         token = common / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
         given = {
-            **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # a Ray Job begins with `python`
             "PYTHONPATH": str(ROOT),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
@@ -133,19 +135,17 @@ class Bed:
             "OMP_NUM_THREADS": "1",
             **environment,
         }
-        self._dashboard = dashboard
         self._switch = _hold("--net")
         _in_switch(self._switch.pid, "ip link add bridge type bridge")
         _in_switch(self._switch.pid, "ip link set bridge up")
         self.hosts = [Host(number, common, self._switch.pid, given) for number in range(NUM_HOSTS)]
         self.head = self.hosts[0]
         self.address = f"{self.head.address}:{_PORT}"
+        self.dashboard = f"http://{self.head.address}:8265"
 
     def start_ray(self, host: Host) -> None:
         """Make ``host`` a node with one core. Ray's agents get 15 s to start, so a loaded machine needs a retry."""
-        words = ["--head", f"--port={_PORT}", f"--include-dashboard={str(self._dashboard).lower()}"]
-        if self._dashboard:
-            words.append("--dashboard-host=0.0.0.0")
+        words = ["--head", f"--port={_PORT}", "--dashboard-host=0.0.0.0"]
         if host is not self.head:
             words = [f"--address={self.address}"]
         start = (sys.executable, "-m", "ray.scripts.scripts", "start", *words, f"--node-ip-address={host.address}")
@@ -181,10 +181,10 @@ class Bed:
 
 
 @contextmanager
-def bed(common: Path, environment: Mapping[str, str], *, dashboard: bool = False) -> Iterator[Bed]:
+def bed(common: Path, environment: Mapping[str, str]) -> Iterator[Bed]:
     """Three hosts, all of them nodes of one cluster, until the block ends."""
     common.mkdir(parents=True, exist_ok=True)
-    made = Bed(common, environment, dashboard=dashboard)
+    made = Bed(common, environment)
     try:
         made.start_all()
         yield made
@@ -228,6 +228,10 @@ def _child(pid: int) -> int:
 
     wait_until(look, 10.0, f"a child of process {pid}")
     return int(children[0])
+
+
+def _address(number: int) -> str:
+    return f"10.77.0.{10 + number}"
 
 
 def _in_switch(switch: int, command: str) -> None:

@@ -63,10 +63,13 @@ def draw(seed: int, number: int) -> list[Kill]:
 
 @dataclass(frozen=True)
 class Hit:
-    """A worker that trained a member when it was taken away: its host and its pid there; None: with its driver."""
+    """A worker that trained a member when it was taken away, at ``at_s``: its host and its pid there; None: with its
+    driver.
+    """
 
     host: str
     pid: int | None
+    at_s: float
 
 
 class Chaos:
@@ -86,16 +89,18 @@ class Chaos:
         """Wait for its moment, take away what it says, and give back what a cluster needs to go on."""
         wait_until(lambda: self._num_reports() >= kill.at or self._is_over(), _PATIENCE_S, f"report {kill.at}")
         if self._is_over():
-            raise AssertionError(f"the search ended before {kill}: {self._log.read_text(encoding='utf-8')[-2000:]}")
+            raise AssertionError(f"the search ended before {kill}: {self.log()}")
         getattr(self, f"_take_{kill.kind}")(kill)
 
     def finish(self) -> None:
         """Wait for the end of the search; raises AssertionError if that is not a good one."""
         wait_until(self._is_over, _PATIENCE_S, "the end of the search")
         if self._driver.returncode:
-            raise AssertionError(
-                f"ended with {self._driver.returncode}: {self._log.read_text(encoding='utf-8')[-2000:]}"
-            )
+            raise AssertionError(f"ended with {self._driver.returncode}: {self.log()}")
+
+    def log(self) -> str:
+        """The end of what the drivers have said."""
+        return self._log.read_text(encoding="utf-8")[-3000:]
 
     def abandon(self) -> None:
         """End the driver, if it still runs."""
@@ -128,7 +133,7 @@ class Chaos:
         return [pid for pid, member in sorted(host.workers().items()) if member in names]
 
     def _note(self, host: Host, pids: Sequence[int]) -> None:
-        self.hit += [Hit(host.name, pid_inside(pid)) for pid in pids]
+        self.hit += [Hit(host.name, pid_inside(pid), time.time()) for pid in pids]
 
     def _take_worker(self, kill: Kill) -> None:
         host, pid = self._worker(kill)
@@ -148,13 +153,13 @@ class Chaos:
         )
         wait_until(lambda: not host.workers(), 60.0, f"the end of the workers of {host.name}")
         host.kill()
-        self._bed.start_ray(host)
+        self._start(host)
 
     def _take_node(self, kill: Kill) -> None:
         host = self._node(kill)
         self._note(host, self._training(host))
         host.kill()
-        self._bed.start_ray(host)
+        self._start(host)
 
     def _take_link(self, kill: Kill) -> None:
         host = self._node(kill)
@@ -163,16 +168,24 @@ class Chaos:
         host.plug(up=True)
 
     def _take_driver(self, kill: Kill) -> None:
-        self.hit += [Hit(host.name, None) for host in self._bed.hosts for _ in self._training(host)]
+        self.hit += [Hit(host.name, None, time.time()) for host in self._bed.hosts for _ in self._training(host)]
         self._bed.head.kill([driver_pid(self._driver)])
         self._resume()
 
     def _take_head(self, kill: Kill) -> None:
-        self.hit += [Hit(host.name, None) for host in self._bed.hosts for _ in self._training(host)]
+        self.hit += [Hit(host.name, None, time.time()) for host in self._bed.hosts for _ in self._training(host)]
         for host in self._bed.hosts:  # nodes without a head are of no use
             host.kill()
-        self._bed.start_all()
+        self._start(*self._bed.hosts)
         self._resume()
+
+    def _start(self, *hosts: Host) -> None:
+        """Make hosts nodes again; what is left of the search waits, or it would be over before the last kill."""
+        pause = self._folder / "data" / "pause"
+        pause.touch()
+        for host in hosts:
+            self._bed.start_ray(host)
+        pause.unlink()
 
     def _resume(self) -> None:
         self._driver.wait()
@@ -192,13 +205,20 @@ def problems(hosts: Bed, folder: Path, kills: Sequence[Kill], expected: Mapping[
             chaos.take(kill)
             print(f"{number}: {kill} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
         chaos.finish()
+    except TimeoutError as error:
+        raise AssertionError(f"{error}: {chaos.log()}") from error
     finally:
         chaos.abandon()
     found = outcome(chaos.paths)
     wrong = [f"{name} differs" for name in expected if found.get(name) != expected[name]]
     wrong += [f"reported twice: {report}" for report in repeated(chaos.paths)]
-    named = {(event.node, event.pid) for event in of(chaos.paths, JobRetried)}
-    wrong += [f"not in the journal: {hit}" for hit in chaos.hit if hit.pid and (hit.host, hit.pid) not in named]
+    retried = {(event.node, event.pid): event for event in of(chaos.paths, JobRetried)}
+    for hit in chaos.hit:
+        event = retried.get((hit.host, hit.pid or 0))
+        if event is not None:
+            print(f"{hit.host} {hit.pid}: {event.cause}, after {event.at_s - hit.at_s:.1f} s", file=sys.stderr)
+        elif hit.pid is not None:
+            wrong.append(f"not in the journal: {hit}")
     sessions = 1 + sum(kill.kind in ("driver", "head") for kill in kills)
     if len(of(chaos.paths, SessionStarted)) != sessions:
         wrong.append(f"{len(of(chaos.paths, SessionStarted))} sessions, where there were {sessions} drivers")
@@ -223,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kills = [Kill(kind, kill.at, kill.choice) for kind, kill in zip(args.kinds, kills, strict=True)]
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         expected = outcome(search_quietly(Path(name) / "quiet"))
-        with bed(Path(name) / "common", {PACE: "0.03"}) as hosts:
+        with bed(Path(name) / "common", {PACE: "0.04"}) as hosts:
             wrong = problems(hosts, Path(name) / "common" / "search", kills, expected)
     print("\n".join(wrong) or f"{len(kills)} kills: nothing lost, nothing repeated")
     return 1 if wrong else 0

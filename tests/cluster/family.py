@@ -1,6 +1,7 @@
 """The scripted family at a pace that its host sets, with weights that hold every step, and a list of the steps taken.
 
-The pace (``TUNE_RH_PACE_S``, seconds a step) is no part of a config: a run in which nothing happens need not wait.
+The pace (``TUNE_RH_PACE_S``, seconds a step) is no part of a config: a run in which nothing happens need not wait. No
+step is taken while there is a file ``pause`` among the data.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class PacedTask(ScriptedTask):
     def __init__(self, config: ScriptedConfig, *, seed: int, device: str, data_dir: Path) -> None:
         super().__init__(config, seed=seed, device=device, data_dir=data_dir)
         self.model.weight.data.zero_()
+        self._pause = data_dir / "pause"
         self._taken = data_dir / "steps" / f"{config.digest()}-s{seed}"
         self._taken.parent.mkdir(parents=True, exist_ok=True)
 
@@ -32,6 +34,8 @@ class PacedTask(ScriptedTask):
         metrics = super().step()
         self.model.weight.data.copy_(0.999 * before + metrics["train_loss"])
         time.sleep(float(os.environ.get(PACE, "0")))
+        while self._pause.exists():
+            time.sleep(0.05)
         with self._taken.open("a", encoding="utf-8") as file:
             file.write(f"{self._step}\n")
         return metrics

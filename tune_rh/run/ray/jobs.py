@@ -7,6 +7,7 @@ lies at a path that every node sees.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -151,6 +152,8 @@ def _client(address: str) -> JobSubmissionClient:
     # Ray would prefer these to the address that was given.
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(name, None)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it says when a socket closes
+    logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.ERROR)
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     return JobSubmissionClient(address)
 
