@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +87,37 @@ def test_stopped_on_ray_and_finished_in_process(tmp_path: Path, in_process: RunP
     finish(paths)
     assert decided(paths) == decided(in_process)
     assert set(Counter((e.member, e.step) for e in of(paths, Evaluated)).values()) == {1}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_signal_that_ends_tunes_loop_ends_the_session_instead(tmp_path: Path, in_process: RunPaths) -> None:
+    """Tune takes SIGUSR1 for its own; what batch systems send before the end of a job's time must save what runs."""
+    from tune_rh.run.ray.runner import RayRunner
+
+    paths = make(tmp_path / "run", **PLAN)
+    run, search = open_search(paths, runner="ray")
+    search.watchers.append(lambda event: os.kill(os.getpid(), signal.SIGUSR1) if isinstance(event, Evaluated) else None)
+    before = signal.signal(signal.SIGUSR1, lambda *_: search.request_stop())
+    try:
+        RayRunner(run, 1).run(search)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert search.stopping
+    search.close("interrupted")
+    assert [event.outcome for event in of(paths, JobEnded)] == ["interrupted"]
+    finish(paths)
+    assert decided(paths) == decided(in_process)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_loop_of_tunes_that_ends_early_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tune_rh.errors import RunError
+    from tune_rh.run.ray.runner import RayRunner
+
+    monkeypatch.setattr("ray.tune.Tuner.fit", lambda tuner: None)
+    run, search = open_search(make(tmp_path / "run", **PLAN), runner="ray")
+    with pytest.raises(RunError, match="scripted: Ray Tune ended before the search did; resume the run"):
+        RayRunner(run, 1).run(search)
 
 
 def losses(tmp_path: Path, **fixed: Any) -> dict[str, Any]:

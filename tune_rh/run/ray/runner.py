@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -81,7 +83,7 @@ class RayRunner:
                 # A try of a job is a trial: Tune counts losses of all causes in one, and would try under the old lease.
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
-                callbacks=[NodeWatch(bridge, partial(has_room, session.plan.resources), draining)],
+                callbacks=[_OwnSignal(), NodeWatch(bridge, partial(has_room, session.plan.resources), draining)],
                 verbose=0,
             ),
         )
@@ -92,6 +94,8 @@ class RayRunner:
                 raise
         if bridge.error is not None:
             raise bridge.error
+        if not (bridge.is_over or session.stopping):
+            raise RunError(f"{session.plan.name}: Ray Tune ended before the search did; resume the run")
 
 
 class _Bridge:
@@ -101,6 +105,7 @@ class _Bridge:
         self.session = session
         self.jobs: dict[str, RunMember] = {}
         self.error: BaseException | None = None
+        self.is_over = False
         self._run = run
         self._again: deque[RunMember] = deque()
         self._given: dict[MemberId, MemberJob] = {}
@@ -138,6 +143,7 @@ class _Bridge:
                 if self.session.stopping:
                     self._let_go()
                 job = self._again.popleft() if self._again else self.session.next_job()
+        self.is_over = isinstance(job, Finish)
         if not isinstance(job, RunMember):
             return job
         self.jobs[trial_id] = job
@@ -199,6 +205,23 @@ class _Bridge:
         except Exception as error:  # noqa: BLE001 - raised again, see above
             self.error = error
             self.session.request_stop()
+
+
+class _OwnSignal(tune.Callback):
+    """Takes SIGUSR1 back from Tune, which leaves its loop for it as if all were done, and saves no member."""
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGUSR1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def setup(
+        self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **info: Any
+    ) -> None:
+        """Called by Tune once its own handlers are there."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, self._handler)
 
 
 class NodeWatch(tune.Callback):
