@@ -48,7 +48,7 @@ def dry(*changes: str) -> tuple[str, ...]:
         (dry("num_candidates=1000000000001"), "num_candidates = 1000000000001: Input should be less than or equal"),
         (dry("seeds=[1, 2, 9223372036854775808]"), "seeds.2 = 9223372036854775808: Input should be less than"),
         (dry("sampler.grid_points=1001"), "sampler.grid_points = 1001: Input should be less than or equal to 1000"),
-        (("search", "pipe", "--dry-run"), "plan 'pipe': no such file"),
+        (("search", "pipe", "--dry-run"), "plan 'pipe': is no regular file"),
         (("ab", "control", "best", "--family", FAMILY, "--dry-run", "--steps", "40"), "export.json"),
         (("families", ":"), "family = ':': cannot be imported (':' is not of the form 'module:attr')"),
         (("families", "broken_module:FAMILY"), "cannot be imported (SyntaxError: invalid syntax"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ray.util.state import list_actors, list_jobs
 
 from tests.worlds.records import decided, events, finish, make, of, open_search, records, steps_heard
 from tune_rh.record.events import (
@@ -68,14 +70,19 @@ def in_process(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
     return paths
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_the_same_plan_gives_the_same_records_in_process_and_on_ray(tmp_path: Path, in_process: RunPaths) -> None:
+def test_the_same_plan_gives_the_same_records_in_process_and_on_ray(
+    tmp_path: Path, in_process: RunPaths, ray_cluster: Cluster
+) -> None:
     paths = make(tmp_path / "run", **PLAN)
     finish_on_ray(paths)
     assert records(paths) == records(in_process)
     assert [type(e) for e in events(paths)] == [type(e) for e in events(in_process)]
     (started,) = of(paths, SessionStarted)
     assert (started.runner, started.slots) == ("ray", 1)
+    actors = list_actors(address=ray_cluster.dashboard, detail=True)
+    assert f"scripted worker 1 on {socket.gethostname()}" in {actor.repr_name for actor in actors}
+    (driver,) = list_jobs(address=ray_cluster.dashboard, detail=True)
+    assert driver.metadata["job_name"].startswith("tune-rh ")
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -31,6 +31,7 @@ COMMANDS = {
     "report": "one page of what a run found, and how much of it is real",
     "diagnose": "what a run's survivors have learnt, and which wins are hollow",
     "export": "take the best config away, with its evidence",
+    "metrics-config": "files by which Prometheus and Grafana show what searches on Ray do",
     "data": "make the data set of a family",
     "check": "try a family of models as before a search",
     "families": "families of models, with their presets and spaces",
@@ -40,7 +41,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (`tune_rh.errors` lists them)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    listing = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+    listing = "\n".join(f"  {name:<15} {summary}" for name, summary in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="tune-rh",
         description="Hyperparameter search on Ray Tune that spends accelerator time on experiments that earn it.",
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     chosen = parser.parse_args(words[:1]).command
-    module = import_module(f"tune_rh.cli.commands.{chosen}")
+    module = import_module(f"tune_rh.cli.commands.{chosen.replace('-', '_')}")
     command = argparse.ArgumentParser(prog=f"tune-rh {chosen}", description=module.__doc__)
     module.add_arguments(command)
     args = command.parse_args(words[1:])

@@ -59,6 +59,9 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address", default="local", help="a Ray cluster to join (auto, or host:port); default: one of its own"
     )
+    parser.add_argument(
+        "--no-metrics", action="store_true", help="show nothing on Ray's metrics endpoint, which asks for no token"
+    )
 
 
 def add_set(parser: argparse.ArgumentParser, summary: str) -> None:
@@ -136,7 +139,7 @@ def launch(plan: Plan, args: argparse.Namespace) -> int:
     from tune_rh.cli.conclude import conclude, exit_code
     from tune_rh.run import execute
 
-    place = execute.Place(data_dir(args), args.runner, args.address)
+    place = execute.Place(data_dir(args), args.runner, args.address, metrics=not args.no_metrics)
     concluding = partial(conclude, data_dir=place.data_dir, to=console)
     paths, outcome = execute.launch(
         plan, args.runs_dir, place, terminal.Terminal(console), concluding, precautions(args)

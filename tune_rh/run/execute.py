@@ -75,11 +75,13 @@ class Place:
         data_dir: where data sets lie.
         runner: ``ray`` or ``local``.
         address: of a Ray cluster to join; ``local``: one of its own.
+        metrics: show the session on Ray's metrics endpoint.
     """
 
     data_dir: Path
     runner: str = "ray"
     address: str = "local"
+    metrics: bool = True
 
     def survey(self, plan: Plan, folder: Path) -> Env:
         """What there is for the jobs of a plan whose run lies in ``folder``."""
@@ -304,7 +306,7 @@ def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Ru
         found = [] if place.address == "local" else probe(run.plan, run.paths.root, place.data_dir)
         where = f"Ray dashboard: {cluster.dashboard} (its token: ray get-auth-token)"
         audience.say(f"{where if cluster.dashboard else 'Ray has no dashboard here'}; {cluster.slots} slots")
-        yield RayRunner(run, cluster.slots), found
+        yield RayRunner(run, cluster.slots, metrics=place.metrics), found
 
 
 def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:

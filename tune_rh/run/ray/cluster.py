@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from tune_rh.errors import PreflightRefused
 from tune_rh.plan.schema import Resources
@@ -24,6 +25,7 @@ from tune_rh.preflight.checks import check_room, room
 from tune_rh.preflight.environment import Node
 from tune_rh.run.ray.joining import is_here, join
 from tune_rh.run.ray.security import is_open, keep_token_private, loopback, private_folder
+from tune_rh.watch.metrics import OWN_CLUSTERS, discovery
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,19 @@ def connect(
     _check_paths(owner)
     # Spinning OpenMP threads on a shared machine cost three to four times the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    temporary = None
+    temporary, job = None, JobConfig(metadata={"job_name": f"tune-rh {owner.name}"})
     if address == "local":
         # Ray puts sockets below this folder, and a socket's path may have 107 bytes at the most.
         key = hashlib.sha256(str(owner.absolute()).encode()).hexdigest()[:12]
-        temporary = private_folder(Path(f"/tmp/tune-rh-{os.getuid()}")) / key
+        temporary = private_folder(OWN_CLUSTERS) / key
         shutil.rmtree(temporary, ignore_errors=True)
         keep_token_private()
-        context = _start(temporary, say)
+        context = _start(temporary, job, say)
+        endpoints = temporary.with_suffix(".json")
+        endpoints.unlink(missing_ok=True)
+        endpoints.symlink_to(discovery(temporary))
     else:
-        context = join(address)
+        context = join(address, job)
     try:
         anyone = temporary is None and is_open(ray.get_runtime_context().gcs_address)
         yield Cluster(_dashboard(context), count_slots(resources), anyone)
@@ -77,9 +82,10 @@ def connect(
         ray.shutdown()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+            temporary.with_suffix(".json").unlink(missing_ok=True)
 
 
-def _start(temporary: Path, say: Callable[[str], object]) -> Any:
+def _start(temporary: Path, job: JobConfig, say: Callable[[str], object]) -> Any:
     """Start a cluster on loopback, without its dashboard where that keeps it from starting; Ray's context."""
     for dashboard in (None, False):  # None: wanted, but a cluster without one will do
         try:
@@ -90,6 +96,7 @@ def _start(temporary: Path, say: Callable[[str], object]) -> Any:
                     dashboard_host=here,
                     _node_ip_address=here,
                     _temp_dir=str(temporary),
+                    job_config=job,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.job_config import JobConfig
 
 from tune_rh.errors import PreflightRefused
 
@@ -20,8 +21,8 @@ _ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5
 _OR = "Start one with `ray start --head`, or leave --address out for one of this run's own"
 
 
-def join(address: str) -> Any:
-    """Join the cluster at ``address`` (``auto``, or host:port); Ray's context.
+def join(address: str, job: JobConfig) -> Any:
+    """Join the cluster at ``address`` (``auto``, or host:port) as this job; Ray's context.
 
     Raises:
         PreflightRefused: nothing answers there, this host is none of its nodes, or it wants another token or version.
@@ -31,7 +32,11 @@ def join(address: str) -> Any:
     environment = {"OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}
     try:
         return ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": environment}
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": environment},
+            job_config=job,
         )
     except ConnectionError as error:
         raise _refused(address, f"no Ray cluster answers there ({_first(error)}). {_OR}") from error

@@ -31,6 +31,7 @@ from tune_rh.errors import RunError
 from tune_rh.plan.schema import Resources
 from tune_rh.record.events import MemberId
 from tune_rh.run.ray.cluster import has_room
+from tune_rh.run.ray.gauges import Gauges
 from tune_rh.run.ray.losses import loss_of, node_of
 from tune_rh.run.ray.nodes import draining, names
 from tune_rh.run.ray.trainable import MemberTrainable
@@ -58,14 +59,17 @@ class RayRunner:
 
     name = "ray"
 
-    def __init__(self, run: OpenRun, slots: int) -> None:
+    def __init__(self, run: OpenRun, slots: int, *, metrics: bool = True) -> None:
         self._run = run
         self.slots = slots
+        self._metrics = metrics
 
     def run(self, session: Session) -> None:
         """See `tune_rh.run.runner.Runner`."""
         # One pending trial a slot: with fewer, the first actor that is up takes every trial.
         os.environ.update(_TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(self.slots))
+        if self._metrics:
+            session.watchers.append(Gauges(session, self._run.paths))
         bridge = _Bridge(self._run, session, self.slots)
         tuner = tune.Tuner(
             _trainable(session.plan.resources),
@@ -122,6 +126,11 @@ class _Bridge:
     def is_warm(self) -> bool:
         """Whether jobs may start: a worker in every slot has its imports done, or the rest has had its time."""
         return len(self._warm) >= self._slots or time.monotonic() > self._give_up_warming_at
+
+    @property
+    def worker(self) -> str:
+        """The name of a worker that is started now: the first one, or for one that was lost."""
+        return f"{self.session.plan.name} worker {self._num_warm_ups + len(self.session.history.losses.all)}"
 
     def wants_warm_up(self) -> bool:
         """Whether the next trial is only to start a worker; counts it."""
@@ -264,13 +273,13 @@ class JobSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next job for a new trial; before the first one, a trial a slot that starts its worker."""
         if self._bridge.wants_warm_up():
-            return {"job": None, "family": self._bridge.session.plan.family}
+            return {"job": None, "family": self._bridge.session.plan.family, "worker": self._bridge.worker}
         if not self._bridge.is_warm:
             return None
         job = self._bridge.suggest(trial_id)
         if isinstance(job, Finish):
             return str(Searcher.FINISHED)
-        return None if isinstance(job, Wait) else {"job": job.to_json()}
+        return None if isinstance(job, Wait) else {"job": job.to_json(), "worker": self._bridge.worker}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended; its errors have come to `VerdictScheduler.on_trial_error` before."""

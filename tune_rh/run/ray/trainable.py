@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ _WARM_POLL_S = 0.05
 
 
 class MemberTrainable(Trainable):
-    """One actor; ``config["job"]`` is a `MemberJob` as JSON, or None to warm up."""
+    """One actor; ``config["job"]`` is a `MemberJob` as JSON, or None to warm up, and ``config["worker"]`` its name."""
 
     run: MemberRun | None = None
     _job: MemberJob | None = None
@@ -47,7 +48,7 @@ class MemberTrainable(Trainable):
 
     def __repr__(self) -> str:
         """What the dashboard calls this actor. Ray reads it once, at its start, and members come and go."""
-        return type(self).__name__ if self._job is None else f"{self._job.label}, then others"
+        return f"{self.config['worker']} on {socket.gethostname()}"
 
     def step(self) -> dict[str, Any]:
         """One evaluation interval."""
