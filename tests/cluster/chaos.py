@@ -15,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,7 +26,7 @@ from tests.cluster.bed import Bed, Host, bed, driver_pid, pid_inside, unavailabl
 from tests.cluster.family import PACE
 from tests.cluster.searches import EVERY, NUM_STEPS, outcome, places, repeated, search_quietly, steps_taken, words
 from tests.worlds.records import of
-from tune_rh.record.events import JobEnded, JobRetried, JobStarted, SessionStarted
+from tune_rh.record.events import Evaluated, JobEnded, JobRetried, JobStarted, SessionStarted
 from tune_rh.record.journal import RunPaths
 
 Kind = Literal["worker", "actor", "raylet", "node", "link", "driver", "head"]
@@ -56,19 +58,17 @@ def draw(seed: int, number: int) -> list[Kill]:
     weights = [4, 2, 2, 2, 2, 2, 1]
     ats = sorted(rng.sample(range(3, NUM_STEPS // EVERY - 10), number))
     return [
-        Kill(kind, at, rng.randrange(60), rng.uniform(2.0, 15.0))
+        Kill(kind, at, rng.randrange(60), rng.uniform(2.0, 8.0))
         for kind, at in zip(rng.choices(KINDS, weights, k=number), ats, strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A worker that trained a member when it was taken away, at ``at_s``: its host and its pid there; None: with its
-    driver.
-    """
+    """A worker that trained a member when it was taken away, at ``at_s``: its host, its pid there."""
 
     host: str
-    pid: int | None
+    pid: int
     at_s: float
 
 
@@ -78,6 +78,8 @@ class Chaos:
     def __init__(self, hosts: Bed, folder: Path) -> None:
         self.paths = RunPaths(folder / "runs" / "run")
         self.hit: list[Hit] = []
+        self.num_dropped = 0  # jobs that were under way when their driver was taken away
+        self.num_drivers = 1
         self._bed, self._folder = hosts, folder
         self._log = folder.with_suffix(".log")
         self._driver = self._tune_rh(*words(folder))
@@ -126,11 +128,23 @@ class Chaos:
         wait_until(look, _PATIENCE_S, "a worker")
         return found[kill.choice % len(found)]
 
+    def _running(self) -> dict[str, bool]:
+        """Members with a job, by the title of their worker, and whether they have reported since it began or was lost.
+
+        One that has not may still have the title of another worker, which has let it go.
+        """
+        states: dict[str, bool] = {}
+        for event in of(self.paths, JobStarted, JobRetried, Evaluated, JobEnded):
+            states[f"{event.member.candidate} s{event.member.seed}"] = isinstance(event, Evaluated)
+            if isinstance(event, JobEnded):
+                del states[f"{event.member.candidate} s{event.member.seed}"]
+        return states
+
     def _training(self, host: Host) -> list[int]:
-        """Processes of a host that train a member now; one that has ended its job keeps its title for a while."""
-        running = {event.member: isinstance(event, JobStarted) for event in of(self.paths, JobStarted, JobEnded)}
-        names = {f"{member.candidate} s{member.seed}" for member, runs in running.items() if runs}
-        return [pid for pid, member in sorted(host.workers().items()) if member in names]
+        """Processes of a host that certainly train a member now."""
+        reported = {member for member, has in self._running().items() if has}
+        titles = Counter(title for one in self._bed.hosts for title in one.workers().values())
+        return [pid for pid, title in sorted(host.workers().items()) if title in reported and titles[title] == 1]
 
     def _note(self, host: Host, pids: Sequence[int]) -> None:
         self.hit += [Hit(host.name, pid_inside(pid), time.time()) for pid in pids]
@@ -168,16 +182,23 @@ class Chaos:
         host.plug(up=True)
 
     def _take_driver(self, kill: Kill) -> None:
-        self.hit += [Hit(host.name, None, time.time()) for host in self._bed.hosts for _ in self._training(host)]
+        self._drop()
         self._bed.head.kill([driver_pid(self._driver)])
         self._resume()
 
     def _take_head(self, kill: Kill) -> None:
-        self.hit += [Hit(host.name, None, time.time()) for host in self._bed.hosts for _ in self._training(host)]
+        self._drop()
         for host in self._bed.hosts:  # nodes without a head are of no use
             host.kill()
         self._start(*self._bed.hosts)
         self._resume()
+
+    def _drop(self) -> None:
+        """Note what goes with a driver, once its session is on record."""
+        started = partial(of, self.paths, SessionStarted)
+        wait_until(lambda: len(started()) == self.num_drivers, _PATIENCE_S, f"session {self.num_drivers}")
+        self.num_dropped += len(self._running())
+        self.num_drivers += 1
 
     def _start(self, *hosts: Host) -> None:
         """Make hosts nodes again; what is left of the search waits, or it would be over before the last kill."""
@@ -192,8 +213,10 @@ class Chaos:
         self._driver = self._tune_rh("resume", "run", *places(self._folder))
 
     def _node(self, kill: Kill) -> Host:
-        """A host other than the head."""
-        return self._bed.hosts[1 + kill.choice % (len(self._bed.hosts) - 1)]
+        """A host other than the head, one with a worker if there is any."""
+        others = self._bed.hosts[1:]
+        busy = [host for host in others if self._training(host)] or others
+        return busy[kill.choice % len(busy)]
 
 
 def problems(hosts: Bed, folder: Path, kills: Sequence[Kill], expected: Mapping[str, Any]) -> list[str]:
@@ -212,19 +235,21 @@ def problems(hosts: Bed, folder: Path, kills: Sequence[Kill], expected: Mapping[
     found = outcome(chaos.paths)
     wrong = [f"{name} differs" for name in expected if found.get(name) != expected[name]]
     wrong += [f"reported twice: {report}" for report in repeated(chaos.paths)]
-    retried = {(event.node, event.pid): event for event in of(chaos.paths, JobRetried)}
+    lost = of(chaos.paths, JobRetried)
+    # A host that was a node before has the start of its node's id behind its name.
+    retried = {(event.node.partition("-")[0], event.pid): event for event in lost}
     for hit in chaos.hit:
-        event = retried.get((hit.host, hit.pid or 0))
-        if event is not None:
+        event = retried.get((hit.host, hit.pid))
+        if event is None:
+            after = [(loss.node, loss.pid, loss.cause, round(loss.at_s - hit.at_s, 1)) for loss in lost]
+            wrong.append(f"not in the journal: {hit}; there are {[loss for loss in after if loss[-1] > -1.0][:4]}")
+        else:
             print(f"{hit.host} {hit.pid}: {event.cause}, after {event.at_s - hit.at_s:.1f} s", file=sys.stderr)
-        elif hit.pid is not None:
-            wrong.append(f"not in the journal: {hit}")
-    sessions = 1 + sum(kill.kind in ("driver", "head") for kill in kills)
-    if len(of(chaos.paths, SessionStarted)) != sessions:
-        wrong.append(f"{len(of(chaos.paths, SessionStarted))} sessions, where there were {sessions} drivers")
-    extra = steps_taken(folder) - NUM_STEPS
-    if extra > EVERY * len(chaos.hit):
-        wrong.append(f"{extra} steps trained again, where {len(chaos.hit)} members were hit")
+    if len(of(chaos.paths, SessionStarted)) != chaos.num_drivers:
+        wrong.append(f"{len(of(chaos.paths, SessionStarted))} sessions, where there were {chaos.num_drivers} drivers")
+    extra, num_lost = steps_taken(folder) - NUM_STEPS, len(lost) + chaos.num_dropped
+    if extra > EVERY * num_lost:
+        wrong.append(f"{extra} steps trained again, where {num_lost} jobs were lost")
     return wrong
 
 
