@@ -46,6 +46,7 @@ class Launch(TypedDict, total=False):
     data_dir: str | Path | None
     runner: str
     address: str
+    slots_max: int | None
     on_event: OnEvent | None
     say: Say | None
     accept: Collection[str]
@@ -120,6 +121,7 @@ def search(
     data_dir: str | Path | None = None,
     runner: str = "ray",
     address: str = "local",
+    slots_max: int | None = None,
     on_event: OnEvent | None = None,
     say: Say | None = None,
     accept: Collection[str] = (),
@@ -137,6 +139,7 @@ def search(
         data_dir: where data sets lie (None: ``$TUNE_RH_DATA_DIR``, or ``data``).
         runner: ``ray``, or ``local``: in this process.
         address: of a Ray cluster to join; ``local``: one of its own.
+        slots_max: jobs at a time on a cluster whose autoscaler brings nodes for them (None: as many as fit on it now).
         on_event: called with each event and the history that has it. What it raises ends the session.
         say: called with each line for people.
         accept: ids of findings of the checks before launch that it goes on despite, such as ``["P20"]``.
@@ -153,7 +156,7 @@ def search(
     elif overrides:
         raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is a Plan already")
     trust_modules(*plan.from_outside)
-    place = _place(data_dir or runs.default_data_dir(), runner, address)
+    place = _place(data_dir or runs.default_data_dir(), runner, address, slots_max)
     precautions = Precautions(frozenset(accept), strict, trial)
     paths, _ = launch(plan, Path(runs_dir), place, _Callbacks(on_event, say), _no_conclusion, precautions)
     return Run(read(paths))
@@ -255,6 +258,7 @@ def resume(
     data_dir: str | Path | None = None,
     runner: str = "ray",
     address: str = "local",
+    slots_max: int | None = None,
     on_event: OnEvent | None = None,
     say: Say | None = None,
     trust: str | None = None,
@@ -271,7 +275,7 @@ def resume(
     from tune_rh.run.execute import Precautions, execute
 
     paths = _find(run, runs_dir, trust)
-    place = _place(data_dir or runs.recorded_data_dir(paths), runner, address)
+    place = _place(data_dir or runs.recorded_data_dir(paths), runner, address, slots_max)
     precautions = Precautions(frozenset(accept), strict)
     execute(paths, place, _Callbacks(on_event, say), _no_conclusion, precautions, overrides)
     return Run(read(paths))
@@ -333,7 +337,7 @@ class _Callbacks:
         yield lambda done, total: None
 
     @contextmanager
-    def follow(self, history: History, slots: int) -> Iterator[Callable[[Event], object]]:
+    def follow(self, history: History) -> Iterator[Callable[[Event], object]]:
         on_event = self._on_event
         yield lambda event: None if on_event is None else on_event(event, history)
 
@@ -350,12 +354,12 @@ def _given(config: str | Path, family: str | None, launch: Launch) -> Given:
     return given(str(config), family, Path(launch.get("runs_dir", "runs")).absolute())
 
 
-def _place(data_dir: str | Path, runner: str, address: str) -> Place:
+def _place(data_dir: str | Path, runner: str, address: str, slots_max: int | None) -> Place:
     from tune_rh.run.execute import Place
 
     if runner not in ("ray", "local"):
         raise PlanError(f"runner = {runner!r}: allowed are 'ray' and 'local'")
-    return Place(Path(data_dir).absolute(), runner, address)
+    return Place(Path(data_dir).absolute(), runner, address, slots_max)
 
 
 def _no_conclusion(paths: RunPaths, history: History) -> None:

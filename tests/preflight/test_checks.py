@@ -210,6 +210,24 @@ def test_room_counts_jobs_that_fit_at_a_time() -> None:
     assert num_slots(Resources(cpu=1, slots=9), LAPTOP) == 4
 
 
+@pytest.mark.parametrize(
+    ("asked", "nodes", "jobs"),
+    [
+        ({"gpu": 0.4}, [Node(99, 2)], 4),
+        ({"gpu": 0.3}, [Node(99, 8)], 24),
+        ({"gpu": 0.1}, [Node(99, 1)], 10),
+        ({"gpu": 0.5}, [Node(99, 3)], 6),
+        ({"gpu": 0.4}, [Node(99, 1), Node(99, 1)], 4),
+        ({"gpu": 0.4}, [Node(99, 1.5)], 3),  # others have half of the second
+        ({"gpu": 0.4}, [Node(99, 0.3)], 0),
+        ({"gpu": 2.0}, [Node(99, 5), Node(99, 1)], 2),
+        ({"gpu": 0.3}, [Node(5, 8)], 5),
+    ],
+)
+def test_a_share_of_a_gpu_comes_from_one_gpu(asked: dict[str, Any], nodes: list[Node], jobs: int) -> None:
+    assert room(Resources(**asked), nodes) == jobs
+
+
 def test_an_environment_that_takes_more_than_a_jobs_share_is_warned_of() -> None:
     env = replace(A100, wait_policy="ACTIVE", num_threads=32)
     assert [(f.id, f.part, f.level) for f in of(Footprint(1, 1), env)] == [

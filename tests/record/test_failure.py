@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.worlds.plans import fold, plan
-from tune_rh.record.events import CandidateAdded, JobEnded, JobRetried, JobStarted, LossCause, MemberId
+from tune_rh.record.events import CandidateAdded, JobEnded, JobRetried, JobStarted, LossCause, MemberId, NodeLost
 from tune_rh.record.failure import describe_loss, headline
 
 SOURCE = """
@@ -135,16 +135,16 @@ def lost(cause: LossCause, member: MemberId = TWO, node: str = "h1") -> JobRetri
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (lost("node"), "h1 is gone; c0002-s7 goes on from 50 when a slot is free; 2 slots"),
-        (lost("node", node=""), "a machine is gone; c0002-s7 goes on from 50 when a slot is free; 2 slots"),
-        (lost("preempted"), "h1 is leaving; c0002-s7 goes on from 50 when a slot is free; 2 slots"),
+        (lost("node"), "h1 is gone; c0002-s7 goes on from 50 when a slot is free"),
+        (lost("node", node=""), "a machine is gone; c0002-s7 goes on from 50 when a slot is free"),
+        (lost("preempted"), "h1 is leaving; c0002-s7 goes on from 50 when a slot is free"),
         (lost("actor"), "c0002-s7  its worker 4711 on h1 is gone; goes on from 50"),
         (lost("exception"), "c0002-s7  failed on h1, goes on from 50: RuntimeError: no (mine.py:3)"),
         (lost("storage", node=""), "c0002-s7  failed, goes on from 50: RuntimeError: no (mine.py:3)"),
     ],
 )
 def test_a_loss_in_one_line(event: JobRetried, line: str) -> None:
-    assert describe_loss(event, 2) == line
+    assert describe_loss(event) == line
 
 
 def test_losses_are_counted_job_by_job_and_by_whose_fault_they_are() -> None:
@@ -159,8 +159,11 @@ def test_losses_are_counted_job_by_job_and_by_whose_fault_they_are() -> None:
     assert history.losses.of_job(TWO, "exception") == 0
     assert list(history.losses.summary()) == [
         "Tries of jobs that were lost and begun again: 2 raised an exception, 2 lost their machine, 1 lost their "
-        "worker, 1 left a machine that was taken away, 1 could not read or write (h1)."
+        "worker, 1 left a machine that was taken away, 1 could not read or write."
     ]
+    for node in ("h1", "h2", "h1"):
+        history.apply(NodeLost(node, 0.0))
+    assert list(history.losses.summary())[1:] == ["Machines that went: h1, h2."]
     history.apply(JobEnded(ONE, "parked", "", 0.0))
     history.apply(JobStarted(ONE, 0, 20, 0.0))
     assert history.losses.of_job(ONE, "exception") == history.losses.of_job(ONE, "node") == 0

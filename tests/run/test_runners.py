@@ -181,10 +181,10 @@ def test_slots_are_what_the_cluster_has_room_for(ray_cluster: Cluster) -> None:
     from tune_rh.run.ray.cluster import count_slots
 
     cores = int(ray.cluster_resources()["CPU"])
-    assert ray_cluster.slots == count_slots(Resources()) == cores
+    assert ray_cluster.slots == count_slots(Resources()).slots == cores
     assert ray_cluster.dashboard.startswith("http://127.0.0.1:")
-    assert count_slots(Resources(slots=1)) == 1
-    assert count_slots(Resources(cpu=cores)) == 1
+    assert count_slots(Resources(slots=1)).slots == 1
+    assert count_slots(Resources(cpu=cores)).slots == 1
     with pytest.raises(PreflightRefused, match=rf"resources\.cpu = {cores + 1}.* no node of the cluster can ever"):
         count_slots(Resources(cpu=cores + 1))
     with pytest.raises(PreflightRefused, match=r"resources\.gpu = 64: no node"):

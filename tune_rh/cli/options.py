@@ -52,7 +52,7 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runner(parser: argparse.ArgumentParser) -> None:
-    """``--runner`` and ``--address``."""
+    """``--runner``, ``--address`` and ``--slots-max``."""
     parser.add_argument(
         "--runner", choices=("ray", "local"), default="ray", help="ray: on Ray Tune (default); local: in this process"
     )
@@ -61,6 +61,12 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-metrics", action="store_true", help="show nothing on Ray's metrics endpoint, which asks for no token"
+    )
+    parser.add_argument(
+        "--slots-max",
+        type=int,
+        metavar="N",
+        help="jobs at a time on a cluster whose autoscaler brings nodes for them; default: as many as fit on it",
     )
 
 
@@ -139,7 +145,7 @@ def launch(plan: Plan, args: argparse.Namespace) -> int:
     from tune_rh.cli.conclude import conclude, exit_code
     from tune_rh.run import execute
 
-    place = execute.Place(data_dir(args), args.runner, args.address, metrics=not args.no_metrics)
+    place = execute.Place(data_dir(args), args.runner, args.address, args.slots_max, metrics=not args.no_metrics)
     concluding = partial(conclude, data_dir=place.data_dir, to=console)
     paths, outcome = execute.launch(
         plan, args.runs_dir, place, terminal.Terminal(console), concluding, precautions(args)

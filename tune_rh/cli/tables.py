@@ -30,8 +30,11 @@ from tune_rh.record.events import (
     JobRetried,
     JobStarted,
     MemberId,
+    NodeJoined,
+    NodeLost,
     Promoted,
     SeedAdded,
+    SlotsChanged,
     Tested,
 )
 from tune_rh.record.failure import describe_loss
@@ -43,14 +46,14 @@ from tune_rh.record.rules import out_of_bounds
 _ROWS, _LOSSES = 16, 3
 
 
-def progress(history: History, slots: int, began: float) -> Group:
+def progress(history: History, began: float) -> Group:
     elapsed = time.monotonic() - began
     more = f" and {len(history.follow_ups)} follow-ups" if history.follow_ups else ""
     head = Text(
         f"{history.plan.name}: {history.num_candidates()}/{history.plan.num_candidates} candidates{more}, "
-        f"{len(history.running)}/{slots} slots busy, {history.steps_spent} steps, {duration(elapsed)}"
+        f"{len(history.running)}/{history.slots} slots busy, {history.steps_spent} steps, {duration(elapsed)}"
     )
-    losses = (Text(describe_loss(event, slots)) for event in history.losses.all[-_LOSSES:])
+    losses = (Text(describe_loss(event)) for event in history.losses.all[-_LOSSES:])
     return Group(head, candidates_table(history, limit=_ROWS), *losses)
 
 
@@ -233,7 +236,13 @@ def line(history: History, event: Event) -> str:
                 f"one more seed, {event.seed}"
             )
         case JobRetried():
-            return describe_loss(event, history.slots)
+            return describe_loss(event)
+        case NodeJoined():
+            return f"{event.node} has joined"
+        case NodeLost():
+            return f"{event.node} is gone"
+        case SlotsChanged():
+            return f"{event.slots} slots"
         case JobEnded(outcome="stopped" | "diverged" | "failed"):
             first, _, _ = event.reason.partition("\n")
             return f"{event.member}  {event.outcome}: {first}"

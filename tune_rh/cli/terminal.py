@@ -80,13 +80,13 @@ class Terminal:
             yield lambda done, total: bar.update(row, completed=done, total=total)
 
     @contextmanager
-    def follow(self, history: History, slots: int) -> Iterator[Callable[[Event], object]]:
+    def follow(self, history: History) -> Iterator[Callable[[Event], object]]:
         """A table that is kept up to date, on a terminal; elsewhere a line an event."""
         from tune_rh.cli import tables  # what it imports is loaded with a session, not for a console alone
 
         began = time.monotonic()
         if self._to.is_terminal:
-            render = partial(_shown, tables.progress, history, slots, began)
+            render = partial(_shown, tables.progress, history, began)
             from rich.live import Live
 
             with Live(console=self._to, get_renderable=render, refresh_per_second=2):

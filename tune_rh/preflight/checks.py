@@ -123,12 +123,18 @@ def check_threads(resources: Resources, env: Env) -> Iterator[Finding]:
 
 
 def room(resources: Resources, nodes: Iterable[Node]) -> int:
-    """How many jobs fit on the nodes at a time."""
-    total = 0
-    for node in nodes:
-        by_cpu = int(node.cpus // resources.cpu)
-        total += min(by_cpu, int(node.gpus / resources.gpu + 1e-9)) if resources.gpu else by_cpu
-    return total
+    """How many jobs fit on the nodes at a time; one that asks for a share of a GPU gets it from one GPU."""
+    return sum(_fitting(resources, node) for node in nodes)
+
+
+def _fitting(resources: Resources, node: Node) -> int:
+    fitting = int(node.cpus / resources.cpu + 1e-9)
+    if not resources.gpu:
+        return fitting
+    if resources.gpu >= 1:
+        return min(fitting, int(node.gpus / resources.gpu + 1e-9))
+    whole, share = divmod(node.gpus + 1e-9, 1.0)  # others may have a part of a GPU
+    return min(fitting, int(whole) * int(1 / resources.gpu + 1e-9) + int(share / resources.gpu + 1e-9))
 
 
 def num_slots(resources: Resources, env: Env) -> int:

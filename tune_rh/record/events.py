@@ -17,9 +17,9 @@ from tune_rh.plan.schema import Origin
 __all__ = [
     "KINDS",
     "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FindingAccepted",
-    "FollowUpSkipped", "JobEnded", "JobRetried", "JobStarted", "LossCause", "MemberId", "Origin", "Outcome",
-    "PlanChanged", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded", "SessionStarted", "SpaceExhausted",
-    "Tested", "decode", "encode",
+    "FollowUpSkipped", "JobEnded", "JobRetried", "JobStarted", "LossCause", "MemberId", "NodeJoined", "NodeLost",
+    "Origin", "Outcome", "PlanChanged", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded",
+    "SessionStarted", "SlotsChanged", "SpaceExhausted", "Tested", "decode", "encode",
 ]  # fmt: skip
 
 CandidateId = Annotated[str, StringConstraints(pattern=r"^c[0-9]{4,9}$")]
@@ -202,6 +202,33 @@ class JobEnded(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeJoined(Message):
+    """A machine came to the cluster during the session."""
+
+    event: Literal["NodeJoined"] = field(default="NodeJoined", kw_only=True)
+    node: str
+    at_s: Number
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost(Message):
+    """A machine of the cluster is gone; jobs that it took along are retried by events of their own."""
+
+    event: Literal["NodeLost"] = field(default="NodeLost", kw_only=True)
+    node: str
+    at_s: Number
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsChanged(Message):
+    """So many jobs run at a time from here on; those that run go on."""
+
+    event: Literal["SlotsChanged"] = field(default="SlotsChanged", kw_only=True)
+    slots: int
+    at_s: Number
+
+
+@dataclass(frozen=True, slots=True)
 class SessionEnded(Message):
     """A driver let go of the run in good order."""
 
@@ -227,6 +254,9 @@ Event = (
     | Tested
     | Diagnosed
     | JobEnded
+    | NodeJoined
+    | NodeLost
+    | SlotsChanged
     | SessionEnded
 )
 KINDS = frozenset(kind.__name__ for kind in Event.__args__)

@@ -56,15 +56,14 @@ _CAUSES: dict[LossCause, str] = {
 }
 
 
-def describe_loss(event: JobRetried, slots: int) -> str:
+def describe_loss(event: JobRetried) -> str:
     """One line on a try that was lost, with where the member goes on."""
     goes_on = f"goes on from {event.from_step}"
     where = f" on {event.node}" if event.node else ""
     match event.cause:
         case "node" | "preempted":
             state = "gone" if event.cause == "node" else "leaving"
-            machine = event.node or "a machine"
-            return f"{machine} is {state}; {event.member} {goes_on} when a slot is free; {slots} slots"
+            return f"{event.node or 'a machine'} is {state}; {event.member} {goes_on} when a slot is free"
         case "actor":
             worker = f" {event.pid}" if event.pid else ""
             return f"{event.member}  its worker{worker}{where} is gone; {goes_on}"
@@ -72,15 +71,12 @@ def describe_loss(event: JobRetried, slots: int) -> str:
             return f"{event.member}  failed{where}, {goes_on}: {event.reason}"
 
 
-def _counts(causes: Counter[str]) -> str:
-    return ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
-
-
 class Losses:
-    """The tries of jobs that were lost and begun again, folded from the events of a run."""
+    """The tries of jobs that were lost and begun again, and machines that are gone, folded from the events of a run."""
 
     def __init__(self) -> None:
         self.all: list[JobRetried] = []
+        self.gone: list[str] = []
         self._of_job: dict[MemberId, Counter[LossCause]] = defaultdict(Counter)
 
     def begin(self, member: MemberId) -> None:
@@ -93,12 +89,13 @@ class Losses:
         self._of_job[event.member][event.cause] += 1
 
     def summary(self) -> Iterator[str]:
-        """A sentence on how many tries were lost to what, and which machines; nothing where none was."""
+        """Sentences on how many tries were lost to what, and on machines that are gone; nothing where none was."""
         if self.all:
             causes = Counter(_CAUSES[event.cause] for event in self.all)
-            gone = sorted({event.node for event in self.all if event.cause in ("node", "preempted") and event.node})
-            machines = f" ({', '.join(gone)})" if gone else ""
-            yield f"Tries of jobs that were lost and begun again: {_counts(causes)}{machines}."
+            lost = ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
+            yield f"Tries of jobs that were lost and begun again: {lost}."
+        if self.gone:
+            yield f"Machines that went: {', '.join(dict.fromkeys(self.gone))}."
 
     def of_job(self, member: MemberId, cause: LossCause) -> int:
         """How often the member's present job was lost: by exceptions of its own, or (any other ``cause``) without."""

@@ -121,6 +121,10 @@ class History:
             case events.SessionStarted():
                 self.session, self.slots, self.ended = event.session, event.slots, ""
                 self.hand_back_all()
+            case events.SlotsChanged():
+                self.slots = event.slots
+            case events.NodeLost():
+                self.losses.gone.append(event.node)
             case events.SessionEnded():
                 self.ended = event.reason
                 self.hand_back_all()

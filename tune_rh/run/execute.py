@@ -49,7 +49,7 @@ class Audience(Protocol):
         """Show how far a piece of work is, while the block runs: it is given what takes (done, total)."""
         ...
 
-    def follow(self, history: History, slots: int) -> AbstractContextManager[Watcher]:
+    def follow(self, history: History) -> AbstractContextManager[Watcher]:
         """Follow a session, while the block runs: it is given what takes each event, once ``history`` has it."""
         ...
 
@@ -75,13 +75,24 @@ class Place:
         data_dir: where data sets lie.
         runner: ``ray`` or ``local``.
         address: of a Ray cluster to join; ``local``: one of its own.
+        slots_max: jobs at a time on a cluster whose autoscaler brings nodes for them; None: as many as fit on it.
         metrics: show the session on Ray's metrics endpoint.
+
+    Raises:
+        PlanError: naming the field, its value and what is allowed.
     """
 
     data_dir: Path
     runner: str = "ray"
     address: str = "local"
+    slots_max: int | None = None
     metrics: bool = True
+
+    def __post_init__(self) -> None:
+        if self.slots_max is not None and self.slots_max < 1:
+            raise PlanError(f"--slots-max {self.slots_max}: at least 1")
+        if self.slots_max is not None and (self.runner == "local" or self.address == "local"):
+            raise PlanError(f"--slots-max {self.slots_max}: is for a Ray cluster to join, with --address")
 
     def survey(self, plan: Plan, folder: Path) -> Env:
         """What there is for the jobs of a plan whose run lies in ``folder``."""
@@ -296,7 +307,9 @@ def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Ru
     audience.say("Starting Ray ..." if place.address == "local" else f"Joining Ray at {place.address} ...")
     with (
         quiet(run.paths.ray / "driver.log"),
-        connect(run.plan.resources, place.address, owner=run.paths.root, say=audience.say) as cluster,
+        connect(
+            run.plan.resources, place.address, owner=run.paths.root, slots_max=place.slots_max, say=audience.say
+        ) as cluster,
     ):
         if cluster.is_open:
             audience.say(
@@ -306,7 +319,7 @@ def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Ru
         found = [] if place.address == "local" else probe(run.plan, run.paths.root, place.data_dir)
         where = f"Ray dashboard: {cluster.dashboard} (its token: ray get-auth-token)"
         audience.say(f"{where if cluster.dashboard else 'Ray has no dashboard here'}; {cluster.slots} slots")
-        yield RayRunner(run, cluster.slots, metrics=place.metrics), found
+        yield RayRunner(run, cluster.slots, cluster.census, metrics=place.metrics), found
 
 
 def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
@@ -314,7 +327,7 @@ def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
 
     session = start_session(run, runner=runner.name, slots=runner.slots, views=views(run), say=audience.say)
     try:
-        with clean_stop(session, audience.say), audience.follow(session.history, runner.slots) as watcher:
+        with clean_stop(session, audience.say), audience.follow(session.history) as watcher:
             session.watchers.append(watcher)
             runner.run(session)
     except BrokenPipeError:

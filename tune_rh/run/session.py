@@ -8,7 +8,7 @@ that an event is durable before anything acts on it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -36,11 +36,14 @@ from tune_rh.record.events import (
     JobStarted,
     LossCause,
     MemberId,
+    NodeJoined,
+    NodeLost,
     Outcome,
     Promoted,
     SeedAdded,
     SessionEnded,
     SessionStarted,
+    SlotsChanged,
     SpaceExhausted,
 )
 from tune_rh.record.failure import headline
@@ -99,7 +102,7 @@ class Session:
         scheduler: Scheduler | None = None,
         tell_workers: Callable[[], object] = lambda: None,
     ) -> None:
-        self.plan, self.history, self.slots = plan, history, slots
+        self.plan, self.history = plan, history
         self.watchers: list[Watcher] = []
         self._sink, self._source, self._clock = sink, source, clock
         self._scheduler = scheduler or scheduler_of(plan)
@@ -126,7 +129,7 @@ class Session:
         while True:
             if self._stopping:
                 return Wait() if self.history.running else Finish()
-            if len(self.history.running) >= self.slots:
+            if len(self.history.running) >= self.history.slots:
                 return Wait()
             decision = self._decide(prefer)
             if isinstance(decision, AskCandidate):
@@ -189,6 +192,15 @@ class Session:
             self.on_interruption(member, "stop requested")
         else:
             self._end(member, "failed", _sayable(f"{headline(error)}\n\n{error.strip()[-_MOST_OF_ERROR:]}"))
+
+    def on_nodes(self, joined: Iterable[str], lost: Iterable[str], slots: int) -> None:
+        """Take in which machines came and went, by name, and how many jobs may run at a time now."""
+        for node in joined:
+            self._record(NodeJoined(node, self._clock()))
+        for node in lost:
+            self._record(NodeLost(node, self._clock()))
+        if slots != self.history.slots:
+            self._record(SlotsChanged(slots, self._clock()))
 
     def on_interruption(self, member: MemberId, reason: str) -> None:
         """End a job through no fault of its member, which a later session takes up again."""

@@ -11,12 +11,15 @@ import pytest
 
 from tests.worlds.records import SMALL, decided, finish, make
 from tune_rh.errors import RunError
+from tune_rh.plan.schema import Resources
+from tune_rh.preflight.environment import Node
 from tune_rh.record.journal import RunPaths
 from tune_rh.run import runs
+from tune_rh.run.ray.nodes import Census, ClusterNode
 from tune_rh.run.ray.runner import NodeWatch, _Bridge
 from tune_rh.run.runner import start_session
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -28,7 +31,8 @@ def bridge(tmp_path: Path) -> _Bridge:
 def test_a_minute_without_a_node_is_an_end(bridge: _Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     now, there = 1000.0, True
     monkeypatch.setattr("time.monotonic", lambda: now)
-    watch = NodeWatch(bridge, lambda: there)
+    nodes = [ClusterNode("1", "h1", Node(1), Node(1))]
+    watch = NodeWatch(bridge, Census(Resources(), nodes), lambda: nodes if there else [])
 
     def wait(seconds: int) -> None:
         nonlocal now

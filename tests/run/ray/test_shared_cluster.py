@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFTEST = "from tests.conftest import pytest_runtest_makereport, ray_cluster, shared_cluster\n"
 # As Tune does: an actor in a placement group, here of all cores. The first test is cut short while the actor is there.
 TESTS = """

@@ -22,7 +22,8 @@ def run(args: argparse.Namespace) -> int:
     from tune_rh.run.execute import Place, execute
 
     paths = runs.find(args.run, args.runs_dir.absolute())
-    place = Place(options.data_dir(args, paths), args.runner, args.address, metrics=not args.no_metrics)
+    data_dir, metrics = options.data_dir(args, paths), not args.no_metrics
+    place = Place(data_dir, args.runner, args.address, args.slots_max, metrics=metrics)
     console = terminal.console(may_lose=True)
     concluding = partial(conclude, data_dir=place.data_dir, to=console)
     outcome = execute(paths, place, terminal.Terminal(console), concluding, options.precautions(args), args.overrides)

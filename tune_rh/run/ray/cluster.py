@@ -21,9 +21,9 @@ from ray.job_config import JobConfig
 
 from tune_rh.errors import PreflightRefused
 from tune_rh.plan.schema import Resources
-from tune_rh.preflight.checks import check_room, room
-from tune_rh.preflight.environment import Node
+from tune_rh.preflight.checks import check_room
 from tune_rh.run.ray.joining import is_here, join
+from tune_rh.run.ray.nodes import Census, survey
 from tune_rh.run.ray.security import is_open, keep_token_private, loopback, private_folder
 from tune_rh.watch.metrics import OWN_CLUSTERS, discovery
 
@@ -35,12 +35,14 @@ class Cluster:
     Attributes:
         dashboard: where it is.
         slots: how many jobs it has room for.
+        census: counts them as nodes come and go; None where the number stands.
         is_open: whether it wants no token from those who reach its ports.
     """
 
     dashboard: str
     slots: int
     is_open: bool = False
+    census: Census | None = None
 
 
 @contextmanager
@@ -49,11 +51,13 @@ def connect(
     address: str = "local",
     *,
     owner: Path = Path(),
+    slots_max: int | None = None,
     say: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Cluster]:
     """Join ``address``, or start a cluster on loopback (``local``) that ends with this block.
 
-    What a killed driver of the same ``owner`` left behind is cleared away.
+    What a killed driver of the same ``owner`` left behind is cleared away. With ``slots_max`` an autoscaler is to bring
+    nodes for so many jobs, whatever there is room for now.
 
     Raises:
         PreflightRefused: nothing answers at ``address``, it can never give what one job asks for, Ray cannot take a
@@ -77,7 +81,8 @@ def connect(
         context = join(address, job)
     try:
         anyone = temporary is None and is_open(ray.get_runtime_context().gcs_address)
-        yield Cluster(_dashboard(context), count_slots(resources), anyone)
+        census = count_slots(resources) if slots_max is None else None
+        yield Cluster(_dashboard(context), slots_max or (census.slots if census else 0), anyone, census)
     finally:
         ray.shutdown()
         if temporary is not None:
@@ -135,25 +140,14 @@ def _check_paths(owner: Path) -> None:
             ) from error
 
 
-def count_slots(resources: Resources) -> int:
-    """How many jobs run at a time: what has room, at most ``resources.slots``.
+def count_slots(resources: Resources) -> Census:
+    """Counts how many jobs run at a time: what others leave room for, at most ``resources.slots``.
 
     Raises:
-        PreflightRefused: not one job fits on any node.
+        PreflightRefused: not one job would fit on any node, were it free.
     """
-    nodes = _alive()
-    problems = [str(finding) for finding in check_room(resources, nodes, cluster=True)]
+    nodes = survey()
+    problems = [str(finding) for finding in check_room(resources, [node.capacity for node in nodes], cluster=True)]
     if problems:
         raise PreflightRefused("\n".join([*problems, "Ask for less, or join another cluster with --address"]))
-    fitting = room(resources, nodes)
-    return fitting if resources.slots is None else min(fitting, resources.slots)
-
-
-def has_room(resources: Resources) -> bool:
-    """Whether a node is alive on which a job could run, were it free."""
-    return room(resources, _alive()) > 0
-
-
-def _alive() -> list[Node]:
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [Node(given.get("CPU", 0.0), given.get("GPU", 0.0)) for given in resources]
+    return Census(resources, nodes)

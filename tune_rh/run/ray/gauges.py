@@ -52,7 +52,7 @@ class Gauges:
     def _show_run(self) -> None:
         history = self._session.history
         self._set("steps", history.steps_spent)
-        self._set("slots", self._session.slots)
+        self._set("slots", history.slots)
         self._set("running", len(history.running))
         self._set("waiting", len(history.pending))
         self._set("parked", len(self._parked))

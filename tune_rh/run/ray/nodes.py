@@ -1,12 +1,101 @@
-"""The nodes of the connected cluster."""
+"""The nodes of the connected cluster, and how many jobs they have room for as they come and go."""
 
 from __future__ import annotations
 
 import socket
-from collections import Counter
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 import ray
+from ray.util import placement_group_table
+
+from tune_rh.plan.schema import Resources
+from tune_rh.preflight.checks import room
+from tune_rh.preflight.environment import Node
+
+
+@dataclass(frozen=True)
+class ClusterNode:
+    """A node that is alive.
+
+    Attributes:
+        id: Ray's.
+        name: its host's, with the start of the id where nodes share one.
+        capacity: what it has in all.
+        free: what other users of the cluster leave to this driver.
+        leaving: whether it is about to be taken away, and takes no new work.
+    """
+
+    id: str
+    name: str
+    capacity: Node
+    free: Node
+    leaving: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """What differs from the look at the nodes before: names of those that came and went; slots as they are now."""
+
+    joined: tuple[str, ...]
+    lost: tuple[str, ...]
+    slots: int
+
+
+class Census:
+    """Counts slots from one look at the nodes to the next, beginning with ``nodes``."""
+
+    def __init__(self, resources: Resources, nodes: Collection[ClusterNode]) -> None:
+        self._resources = resources
+        self._names = {node.id: node.name for node in nodes}
+        self.slots = self._last = self._count(nodes)
+
+    def look(self, nodes: Collection[ClusterNode]) -> Change:
+        """Take the nodes as they are now. A new number of slots counts once two looks in a row agree on it.
+
+        Ray tells what a node has, what is free of it and which groups hold the rest one after another, so that one
+        look between them may be wrong by a job.
+        """
+        before, self._names = self._names, {node.id: node.name for node in nodes}
+        joined = tuple(name for key, name in self._names.items() if key not in before)
+        lost = tuple(name for key, name in before.items() if key not in self._names)
+        count = self._count(nodes)
+        if count == self._last:
+            self.slots = count
+        self._last = count
+        return Change(joined, lost, self.slots)
+
+    def _count(self, nodes: Iterable[ClusterNode]) -> int:
+        fitting = room(self._resources, [node.free for node in nodes if not node.leaving])
+        return fitting if self._resources.slots is None else min(fitting, self._resources.slots)
+
+
+def survey() -> list[ClusterNode]:
+    """The nodes that are alive."""
+    named, leaving, held = names(alive=True), draining(), _held()
+    free: dict[str, dict[str, float]] = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
+    found = []
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        key, has = node["NodeID"], node["Resources"]
+        if key in named and node["Alive"]:
+            left = {name: min(has.get(name, 0.0), free.get(key, {}).get(name, 0.0) + held[key][name]) for name in has}
+            found.append(ClusterNode(key, named[key], _node(has), _node(left), key in leaving))
+    return found
+
+
+def _node(has: dict[str, float]) -> Node:
+    return Node(has.get("CPU", 0.0), has.get("GPU", 0.0))
+
+
+def _held() -> dict[str, Counter[str]]:
+    """What placement groups of this driver hold, node by node: Tune has one for each of its actors."""
+    job, held = ray.get_runtime_context().get_job_id(), defaultdict[str, Counter[str]](Counter)
+    for key, group in placement_group_table().items():
+        if key.endswith(job) and group["state"] == "CREATED":
+            for index, bundle in group["bundles"].items():
+                held[group["bundles_to_node_id"][index]].update(bundle)
+    return held
 
 
 def names(*, alive: bool = False) -> dict[str, str]:

@@ -13,9 +13,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 from ray import tune
@@ -29,11 +28,11 @@ from trainables.worker.report import REPORTS, Report
 from tune_rh.decide.scheduler import Finish, RunMember, Wait
 from tune_rh.errors import RunError
 from tune_rh.plan.schema import Resources
+from tune_rh.preflight.checks import room
 from tune_rh.record.events import MemberId
-from tune_rh.run.ray.cluster import has_room
 from tune_rh.run.ray.gauges import Gauges
 from tune_rh.run.ray.losses import loss_of, node_of
-from tune_rh.run.ray.nodes import draining, names
+from tune_rh.run.ray.nodes import Census, Change, ClusterNode, names, survey
 from tune_rh.run.ray.trainable import MemberTrainable
 from tune_rh.run.runner import member_job, record_loss
 from tune_rh.run.runs import OpenRun
@@ -47,6 +46,8 @@ _TUNE_ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # As many pending trials as there are slots: with fewer, the first actor that is up takes every trial.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
 }
 
 # How long the first worker that is up waits for the others: on a cluster that is shared they may never come.
@@ -59,23 +60,24 @@ class RayRunner:
 
     name = "ray"
 
-    def __init__(self, run: OpenRun, slots: int, *, metrics: bool = True) -> None:
-        self._run = run
+    def __init__(self, run: OpenRun, slots: int, census: Census | None = None, *, metrics: bool = True) -> None:
+        """``census``: follows the nodes; without one the number of ``slots`` stands, and nodes are waited for."""
+        self._run, self._census = run, census
         self.slots = slots
         self._metrics = metrics
 
     def run(self, session: Session) -> None:
         """See `tune_rh.run.runner.Runner`."""
-        # One pending trial a slot: with fewer, the first actor that is up takes every trial.
-        os.environ.update(_TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(self.slots))
+        os.environ.update(_TUNE_ENVIRONMENT)
         if self._metrics:
             session.watchers.append(Gauges(session, self._run.paths))
         bridge = _Bridge(self._run, session, self.slots)
+        watch = NodeWatch(bridge, self._census)
         tuner = tune.Tuner(
             _trainable(session.plan.resources),
             tune_config=tune.TuneConfig(
                 num_samples=-1,
-                search_alg=JobSearcher(bridge),
+                search_alg=JobSearcher(bridge, watch),
                 scheduler=VerdictScheduler(bridge),
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
@@ -87,7 +89,7 @@ class RayRunner:
                 # A try of a job is a trial: Tune counts losses of all causes in one, and would try under the old lease.
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
-                callbacks=[_OwnSignal(), NodeWatch(bridge, partial(has_room, session.plan.resources), draining)],
+                callbacks=[_OwnSignal(), watch],
                 verbose=0,
             ),
         )
@@ -182,6 +184,12 @@ class _Bridge:
                     self._given[job.member] = given
                     self._again.append(job)
 
+    def on_nodes(self, change: Change) -> None:
+        """Nodes may have come and gone."""
+        if self.error is None:
+            with self._ours():
+                self.session.on_nodes(change.joined, change.lost, change.slots)
+
     def ended(self, trial_id: str) -> None:
         """A trial is over, whether or not it was to go on."""
         job = self.jobs.pop(trial_id, None)
@@ -233,45 +241,62 @@ class _OwnSignal(tune.Callback):
             signal.signal(signal.SIGUSR1, self._handler)
 
 
+class NoNodeLeft(RunError):
+    """No node on which a job could run is left."""
+
+
 class NodeWatch(tune.Callback):
-    """Takes members off nodes that are leaving, and ends the session where no node that could run a job is alive for a
-    minute: Tune would wait for one for ever.
+    """Follows the cluster: slots follow its nodes, and members leave those that are about to be taken away.
+
+    Where no node that could run a job is alive for a minute the session ends: Tune would wait for one for ever. Without
+    a ``census`` an autoscaler may bring one.
     """
 
     def __init__(
-        self, bridge: _Bridge, has_room: Callable[[], bool], leaving: Callable[[], Collection[str]] = tuple
+        self, bridge: _Bridge, census: Census | None, survey: Callable[[], Collection[ClusterNode]] = survey
     ) -> None:
-        self._bridge, self._has_room, self._leaving = bridge, has_room, leaving
+        self._bridge, self._census, self._survey = bridge, census, survey
         self._next_s, self._alone_since = 0.0, math.inf
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Called by Tune ten times a second."""
+        """Called by Tune ten times a second, but not while it waits for a first trial."""
+        self.look(trials)
+        if isinstance(self._bridge.error, NoNodeLeft):
+            raise self._bridge.error
+
+    def look(self, trials: Iterable[Trial] = ()) -> None:
+        """Look at the nodes, unless that was a moment ago."""
         now = time.monotonic()
         if now < self._next_s:
             return
         self._next_s = now + _LOOK_EVERY_S
-        leaving = self._leaving()
+        nodes = self._survey()
+        leaving = {node.id for node in nodes if node.leaving}
         for trial in trials if leaving else ():
             if trial.status == Trial.RUNNING and node_of(trial) in leaving:
                 self._bridge.hand_over(trial.trial_id)
-        self._alone_since = math.inf if self._has_room() else min(self._alone_since, now)
+        if self._census is None:
+            return
+        self._bridge.on_nodes(self._census.look(nodes))
+        has_room = room(self._bridge.session.plan.resources, [node.capacity for node in nodes])
+        self._alone_since = math.inf if has_room else min(self._alone_since, now)
         if now - self._alone_since >= _NO_NODE_S:
-            self._bridge.error = RunError(
+            self._bridge.error = NoNodeLeft(
                 f"{self._bridge.session.plan.name}: no node of the Ray cluster on which a job could run is alive for "
                 f"{now - self._alone_since:.0f} s; nothing saved is lost. Resume the run on another cluster"
             )
-            raise self._bridge.error
 
 
 class JobSearcher(Searcher):
     """Hands out jobs: a config, None (nothing now) or FINISHED."""
 
-    def __init__(self, bridge: _Bridge) -> None:
+    def __init__(self, bridge: _Bridge, watch: NodeWatch) -> None:
         super().__init__()
-        self._bridge = bridge
+        self._bridge, self._watch = bridge, watch
 
     def suggest(self, trial_id: str) -> Any:
         """The next job for a new trial; before the first one, a trial a slot that starts its worker."""
+        self._watch.look()
         if self._bridge.wants_warm_up():
             return {"job": None, "family": self._bridge.session.plan.family, "worker": self._bridge.worker}
         if not self._bridge.is_warm:
@@ -301,6 +326,19 @@ class VerdictScheduler(FIFOScheduler):
     def __init__(self, bridge: _Bridge) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._bridge = bridge
+        self._added: list[Trial] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Note the order in which trials come."""
+        self._added.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The newest trial that waits. It is given the worker that has just been freed; an older one waits for a worker
+        of its own, which Tune would drop for the freed one: on a node that has just joined no worker would ever be up.
+        """
+        while self._added and self._added[-1].status != Trial.PENDING:
+            self._added.pop()
+        return self._added[-1] if self._added else None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Go on, or end the trial with a checkpoint."""
