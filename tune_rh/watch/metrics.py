@@ -20,7 +20,7 @@ OF_RUN: dict[str, str] = {
     "promoted": "Candidates that have passed the gate of the stage",
     "parked": "Members that stand at a gate",
     "retries": "Tries of jobs that were lost and begun again",
-    "lost_nodes": "Tries of jobs that were lost with their machine",
+    "lost_nodes": "Times that a node of the cluster was lost",
 }
 OF_MEMBER: dict[str, str] = {
     "member_step": "Optimiser steps that the member has taken",

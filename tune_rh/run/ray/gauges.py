@@ -11,7 +11,7 @@ from collections import Counter
 from ray.util.metrics import Gauge
 
 from trainables.worker.heartbeat import last_beat
-from tune_rh.record.events import Evaluated, Event, JobEnded, JobRetried, JobStarted, MemberId, Promoted
+from tune_rh.record.events import Evaluated, Event, JobEnded, JobStarted, MemberId, Promoted
 from tune_rh.record.journal import RunPaths
 from tune_rh.run.session import Session
 from tune_rh.watch.metrics import EXTRA_TAGS, OF_MEMBER, OF_RUN, TAGS
@@ -57,7 +57,7 @@ class Gauges:
         self._set("waiting", len(history.pending))
         self._set("parked", len(self._parked))
         self._set("retries", len(history.losses.all))
-        self._set("lost_nodes", sum(_with_its_node(event) for event in history.losses.all))
+        self._set("lost_nodes", len(history.losses.gone))
         for stage, number in self._promoted.items():
             self._gauges["promoted"].set(number, {"stage": str(stage + 1)})
 
@@ -75,7 +75,3 @@ class Gauges:
 
     def _set(self, name: str, value: float, member: MemberId | None = None) -> None:
         self._gauges[name].set(value, {} if member is None else {"member": str(member)})
-
-
-def _with_its_node(event: JobRetried) -> bool:
-    return event.cause in ("node", "preempted")
