@@ -319,7 +319,7 @@ def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Ru
         found = [] if place.address == "local" else probe(run.plan, run.paths.root, place.data_dir)
         where = f"Ray dashboard: {cluster.dashboard} (its token: ray get-auth-token)"
         audience.say(f"{where if cluster.dashboard else 'Ray has no dashboard here'}; {cluster.slots} slots")
-        yield RayRunner(run, cluster.slots, cluster.census, metrics=place.metrics), found
+        yield RayRunner(run, cluster.slots, cluster.census, metrics=place.metrics, say=audience.say), found
 
 
 def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:

@@ -17,6 +17,7 @@ from tune_rh.record.journal import RunPaths
 from tune_rh.run import runs
 from tune_rh.run.ray.nodes import Census, ClusterNode
 from tune_rh.run.ray.runner import NodeWatch, _Bridge
+from tune_rh.run.ray.warm_up import WarmUp
 from tune_rh.run.runner import start_session
 
 ROOT = Path(__file__).parents[3]
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def bridge(tmp_path: Path) -> _Bridge:
     run = runs.open_run(make(tmp_path / "run", **SMALL), tmp_path)
-    return _Bridge(run, start_session(run, runner="ray", slots=1, views={}), 1)
+    return _Bridge(run, start_session(run, runner="ray", slots=1, views={}), WarmUp(1))
 
 
 def test_a_minute_without_a_node_is_an_end(bridge: _Bridge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ from tune_rh.run.ray.gauges import Gauges
 from tune_rh.run.ray.losses import loss_of, node_of
 from tune_rh.run.ray.nodes import Census, Change, ClusterNode, names, survey
 from tune_rh.run.ray.trainable import MemberTrainable
+from tune_rh.run.ray.warm_up import WarmUp
 from tune_rh.run.runner import member_job, record_loss
 from tune_rh.run.runs import OpenRun
 from tune_rh.run.session import Loss, Session
@@ -50,8 +51,6 @@ _TUNE_ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",
 }
 
-# How long the first worker that is up waits for the others: on a cluster that is shared they may never come.
-_WARM_UP_S = 60.0
 _LOOK_EVERY_S, _NO_NODE_S = 1.0, 60.0
 
 
@@ -60,9 +59,17 @@ class RayRunner:
 
     name = "ray"
 
-    def __init__(self, run: OpenRun, slots: int, census: Census | None = None, *, metrics: bool = True) -> None:
+    def __init__(
+        self,
+        run: OpenRun,
+        slots: int,
+        census: Census | None = None,
+        *,
+        metrics: bool = True,
+        say: Callable[[str], object] = lambda line: None,
+    ) -> None:
         """``census``: follows the nodes; without one the number of ``slots`` stands, and nodes are waited for."""
-        self._run, self._census = run, census
+        self._run, self._census, self._say = run, census, say
         self.slots = slots
         self._metrics = metrics
 
@@ -71,7 +78,7 @@ class RayRunner:
         os.environ.update(_TUNE_ENVIRONMENT)
         if self._metrics:
             session.watchers.append(Gauges(session, self._run.paths))
-        bridge = _Bridge(self._run, session, self.slots)
+        bridge = _Bridge(self._run, session, WarmUp(self.slots, self._say))
         watch = NodeWatch(bridge, self._census)
         tuner = tune.Tuner(
             _trainable(session.plan.resources),
@@ -107,8 +114,8 @@ class RayRunner:
 class _Bridge:
     """What searcher and scheduler share. Tune pickles both for a restore that is not used: nothing goes along."""
 
-    def __init__(self, run: OpenRun, session: Session, slots: int) -> None:
-        self.session = session
+    def __init__(self, run: OpenRun, session: Session, warm_up: WarmUp) -> None:
+        self.session, self.warm_up = session, warm_up
         self.jobs: dict[str, RunMember] = {}
         self.error: BaseException | None = None
         self.is_over = False
@@ -116,35 +123,14 @@ class _Bridge:
         self._again: deque[RunMember] = deque()
         self._given: dict[MemberId, MemberJob] = {}
         self._nodes: dict[str, str] = {}
-        self._slots = slots
-        self._num_warm_ups = 0
-        self._warm: set[str] = set()
-        self._give_up_warming_at = math.inf
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     @property
-    def is_warm(self) -> bool:
-        """Whether jobs may start: a worker in every slot has its imports done, or the rest has had its time."""
-        return len(self._warm) >= self._slots or time.monotonic() > self._give_up_warming_at
-
-    @property
     def worker(self) -> str:
         """The name of a worker that is started now: the first one, or for one that was lost."""
-        return f"{self.session.plan.name} worker {self._num_warm_ups + len(self.session.history.losses.all)}"
-
-    def wants_warm_up(self) -> bool:
-        """Whether the next trial is only to start a worker; counts it."""
-        wanted = self._num_warm_ups < self._slots
-        self._num_warm_ups += wanted
-        return wanted
-
-    def warmed(self, trial_id: str) -> None:
-        """A worker is up."""
-        if not self._warm:
-            self._give_up_warming_at = time.monotonic() + _WARM_UP_S
-        self._warm.add(trial_id)
+        return f"{self.session.plan.name} worker {self.warm_up.num_asked + len(self.session.history.losses.all)}"
 
     def suggest(self, trial_id: str) -> MemberJob | Wait | Finish:
         """The job of a new trial: one that was lost before any other."""
@@ -167,14 +153,14 @@ class _Bridge:
         goes_on = False
         if self.error is None and trial_id in self.jobs:
             with self._ours():
-                goes_on = self.session.on_report(report, self._name(node))
+                goes_on = self.session.on_report(report, self.name(node))
                 if not goes_on:
                     self.ended(trial_id)
         return goes_on
 
     def lost(self, trial_id: str, loss: Callable[[], Loss]) -> None:
         """A trial has failed; ``loss`` is asked why."""
-        self.warmed(trial_id)  # a worker that cannot start shows in its first job, with a record
+        self.warm_up.note(trial_id)  # a worker that cannot start shows in its first job, with a record
         job = self.jobs.get(trial_id)
         self.ended(trial_id)
         if job is not None and self.error is None:
@@ -209,7 +195,8 @@ class _Bridge:
         while self._again:
             self.session.on_interruption(self._again.popleft().member, "stop requested")
 
-    def _name(self, node: str) -> str:
+    def name(self, node: str) -> str:
+        """The name of the node with this id."""
         if node not in self._nodes:
             self._nodes = names()
         return self._nodes.get(node, "")
@@ -297,9 +284,11 @@ class JobSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next job for a new trial; before the first one, a trial a slot that starts its worker."""
         self._watch.look()
-        if self._bridge.wants_warm_up():
+        warm_up = self._bridge.warm_up
+        if warm_up.ask():
             return {"job": None, "family": self._bridge.session.plan.family, "worker": self._bridge.worker}
-        if not self._bridge.is_warm:
+        if not warm_up.is_over:
+            warm_up.tell()
             return None
         job = self._bridge.suggest(trial_id)
         if isinstance(job, Finish):
@@ -343,8 +332,9 @@ class VerdictScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Go on, or end the trial with a checkpoint."""
         if "report" not in result:
-            self._bridge.warmed(trial.trial_id)
-            return str(TrialScheduler.STOP if self._bridge.is_warm else TrialScheduler.CONTINUE)
+            warm_up = self._bridge.warm_up
+            warm_up.note(trial.trial_id, self._bridge.name(result["node"]))
+            return str(TrialScheduler.STOP if warm_up.is_over else TrialScheduler.CONTINUE)
         goes_on = self._bridge.report(trial.trial_id, REPORTS.decode(result["report"]), result["node"])
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 

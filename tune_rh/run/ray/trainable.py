@@ -54,7 +54,7 @@ class MemberTrainable(Trainable):
         """One evaluation interval."""
         if self._job is None:
             time.sleep(_WARM_POLL_S)
-            return {"warm": True}
+            return {"warm": True, "node": ray.get_runtime_context().get_node_id()}
         # The process's title is read anew each time: here the dashboard and `ps` do show the present member.
         setproctitle(f"ray::{self._job.label}")
         if self.run is None:
