@@ -137,7 +137,7 @@ def test_joining_an_open_cluster_warns(
         yield Cluster("http://h0:8265", 1, is_open=True)
 
     monkeypatch.setattr("tune_rh.run.ray.cluster.connect", connect)
-    monkeypatch.setattr("tune_rh.run.ray.runner.RayRunner", lambda run, slots, census, metrics: LocalRunner(run))
+    monkeypatch.setattr("tune_rh.run.ray.runner.RayRunner", lambda run, *_, **__: LocalRunner(run))
     monkeypatch.setattr("tune_rh.run.ray.probe.probe", lambda *_: [])
     (tmp_path / "plan.toml").write_text(tomli_w.dumps(fields(num_candidates=1, seeds=[7, 42, 1337])))
     places = ["--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path)]
