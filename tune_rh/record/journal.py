@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -153,39 +154,49 @@ class Journal:
         self._is_torn = False
 
 
-def read(path: Path, *, repair: bool = False, tolerant: bool = False) -> Iterator[Event]:
+@dataclass
+class Mark:
+    """How far a journal has been read: the bytes of its whole lines, and their chain."""
+
+    position: int = 0
+    chain: Chain = field(default_factory=Chain)
+
+
+def read(path: Path, *, repair: bool = False, tolerant: bool = False, mark: Mark | None = None) -> Iterator[Event]:
     """Yield the events of a journal in order; a torn last line is dropped with a warning.
 
     Args:
         path: the journal; a missing file has no events.
         repair: cut a torn last line off the file (only the process that holds the lock may).
         tolerant: pass over kinds of events that are not known here, with one warning; for those who only look.
+        mark: how far it has been read before; it moves on with each event. A torn line is left for the next time.
 
     Raises:
         JournalCorrupt: a whole line is not what was written.
     """
     if not path.exists():
         return
-    position = 0
     unknown: set[str] = set()
-    chain, lines = Chain(), _lines(path)
-    for number, line in enumerate(lines, start=1):
-        if number == len(lines) and _is_torn(line):
-            warnings.warn(f"{path}: dropped a torn last line ({len(line)} bytes)", stacklevel=2)
+    at, is_followed = mark or Mark(), mark is not None
+    before, lines = at.chain.seq, _lines(path, at.position)
+    for number, line in enumerate(lines, start=before + 1):
+        if number == before + len(lines) and _is_torn(line):
+            if not is_followed:
+                warnings.warn(f"{path}: dropped a torn last line ({len(line)} bytes)", stacklevel=2)
             if repair:
-                os.truncate(path, position)
+                os.truncate(path, at.position)
             break
-        position += len(line)
+        at.position += len(line)
         fields = b""
         try:
-            fields = chain.open(line)
+            fields = at.chain.open(line)
             event = decode(fields)
         except ValueError as error:
             if tolerant and (kind := _unknown_kind(fields)):
                 unknown.add(kind)
                 continue
             raise JournalCorrupt(
-                f"{path}, line {number} of {len(lines)}: {error}. The journal was changed by something else; "
+                f"{path}, line {number} of {before + len(lines)}: {error}. The journal was changed by something else; "
                 "restore it from a copy, or start a new run"
             ) from error
         yield event
@@ -194,8 +205,9 @@ def read(path: Path, *, repair: bool = False, tolerant: bool = False) -> Iterato
         warnings.warn(f"{path}: passed over events that this version does not know: {kinds}", stacklevel=2)
 
 
-def _lines(path: Path) -> list[bytes]:
+def _lines(path: Path, position: int) -> list[bytes]:
     with path.open("rb") as file:
+        file.seek(position)
         return file.readlines()
 
 

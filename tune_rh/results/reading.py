@@ -12,7 +12,7 @@ from typing import Any
 from analysis.view import Run
 from trainables.trust import is_trusted, why_not
 from tune_rh.record.history import History
-from tune_rh.record.journal import RunPaths, is_locked
+from tune_rh.record.journal import Mark, RunPaths, is_locked
 from tune_rh.record.view import view
 from tune_rh.run import runs
 
@@ -52,6 +52,29 @@ def read(paths: RunPaths) -> Reading:
     if not written:
         history.hand_back_all()
     return Reading(paths, history, written, provenance, tuple(str(warning.message) for warning in caught))
+
+
+class Watch:
+    """Readings of a run, each of which reads of the journal only what is new while some process writes it."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
+        self._history: History | None = None
+        self._mark = Mark()
+        self._provenance: Mapping[str, Any] = {}
+
+    def read(self) -> Reading:
+        """The run as it is now; raises as `read`."""
+        if not is_locked(self._paths) or self._paths.journal.stat().st_size < self._mark.position:
+            self._history = None  # what runs is taken for handed back, which nothing that goes on may see
+            return read(self._paths)
+        if self._history is None:
+            self._mark = Mark()
+            _, self._history = runs.replay(self._paths, mark=self._mark)
+            self._provenance = read_provenance(self._paths)
+        else:
+            runs.fold(self._history, self._paths, mark=self._mark)
+        return Reading(self._paths, self._history, True, self._provenance)
 
 
 def read_provenance(paths: RunPaths) -> Mapping[str, Any]:

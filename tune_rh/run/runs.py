@@ -34,7 +34,7 @@ from tune_rh.record import provenance
 from tune_rh.record.events import Event, FindingAccepted, RunCreated, encode
 from tune_rh.record.failure import headline
 from tune_rh.record.history import History
-from tune_rh.record.journal import JOURNAL_SCHEMA, Chain, Journal, RunPaths, read
+from tune_rh.record.journal import JOURNAL_SCHEMA, Chain, Journal, Mark, RunPaths, read
 
 
 def default_data_dir() -> Path:
@@ -163,12 +163,13 @@ def find(name: str, runs_dir: Path) -> RunPaths:
     raise RunNotFound(f"run {name!r}: not found in {runs_dir}; there: {', '.join(known) or 'none'}")
 
 
-def replay(paths: RunPaths, *, writer: bool = False) -> tuple[Plan, History]:
+def replay(paths: RunPaths, *, writer: bool = False, mark: Mark | None = None) -> tuple[Plan, History]:
     """Plan, as it is now, and history of a run on disk.
 
     Args:
         paths: of the run, which may be being written.
         writer: for the process that goes on with it: it repairs the journal, and knows every event and the family.
+        mark: a new one, which then says from where `fold` goes on.
 
     Raises:
         JournalCorrupt: the frozen plan or the journal are damaged.
@@ -182,7 +183,15 @@ def replay(paths: RunPaths, *, writer: bool = False) -> tuple[Plan, History]:
             "restore it from a copy"
         ) from error
     history = History(plan)
-    for number, event in enumerate(read(paths.journal, repair=writer, tolerant=not writer), start=1):
+    fold(history, paths, writer=writer, mark=mark)
+    return history.plan, history
+
+
+def fold(history: History, paths: RunPaths, *, writer: bool = False, mark: Mark | None = None) -> None:
+    """Let a history take in the events of a run's journal, those beyond ``mark``; raises as `replay`."""
+    before = 0 if mark is None else mark.chain.seq
+    events = read(paths.journal, repair=writer, tolerant=not writer, mark=mark)
+    for number, event in enumerate(events, start=before + 1):
         try:
             history.apply(event)
         except (LookupError, ValueError, TypeError) as error:
@@ -190,7 +199,6 @@ def replay(paths: RunPaths, *, writer: bool = False) -> tuple[Plan, History]:
                 f"{paths.journal}, event {number}: {type(event).__name__} does not follow from those before it "
                 f"({type(error).__name__}: {error}). The journal was changed by something else; restore it from a copy"
             ) from error
-    return history.plan, history
 
 
 def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:

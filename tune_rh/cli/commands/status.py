@@ -21,7 +21,7 @@ from tune_rh.plan.kinds import Comparison
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.ranking import funnel, ranking
-from tune_rh.results.reading import Reading, read
+from tune_rh.results.reading import Reading, Watch, read
 from tune_rh.run import runs
 
 
@@ -40,19 +40,19 @@ def run(args: argparse.Namespace) -> int:
         with suppress(KeyboardInterrupt):
             _watch(paths, console)
     else:
-        console.print(_view(paths)[0], soft_wrap=True)  # the command in it must stay on one line
+        console.print(_view(read(paths))[0], soft_wrap=True)  # the command in it must stay on one line
     return 0
 
 
 def _watch(paths: RunPaths, console: Console) -> None:
     """Until the run is finished. Where there is no terminal to write over, what has changed is printed below."""
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-    seen = -1
+    watch, seen = Watch(paths), -1
     with live or nullcontext():
         while True:
             size = paths.journal.stat().st_size
             if live is not None or size != seen:
-                view, finished = _view(paths)
+                view, finished = _view(watch.read())
                 live.update(view, refresh=True) if live is not None else console.print(view)
                 if finished:
                     return
@@ -60,12 +60,12 @@ def _watch(paths: RunPaths, console: Console) -> None:
             time.sleep(2)
 
 
-def _view(paths: RunPaths) -> tuple[Group, bool]:
+def _view(reading: Reading) -> tuple[Group, bool]:
     """How the run stands, and whether it is finished."""
-    reading = read(paths)
     history, plan = reading.history, reading.history.plan
     finished = _is_finished(history)
-    state = "finished" if finished else "running" if reading.is_written else f"stopped: {runs.resume_command(paths)}"
+    stopped = f"stopped: {runs.resume_command(reading.paths)}"
+    state = "finished" if finished else "running" if reading.is_written else stopped
     running = ", ".join(str(member) for member in history.running)
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
     parts: list[RenderableType] = [head, *_beats(reading), tables.candidates_table(history)]
