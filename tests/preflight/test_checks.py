@@ -183,7 +183,7 @@ def test_sizes_are_said_in_both_units() -> None:
     ("resources", "nodes", "cluster", "expected"),
     [
         ({"cpu": 8}, (Node(4),), False, ["P80 resources.cpu = 8: this machine has 4"]),
-        ({"cpu": 1, "gpu": 2.0}, (Node(4),), False, ["P80 resources.gpu = 2: this machine has 0"]),
+        ({"cpu": 1, "gpu": 1.0}, (Node(4),), False, ["P80 resources.gpu = 1: this machine has 0"]),
         ({"cpu": 2, "gpu": 0.5}, (Node(4, 1),), False, []),
         (
             {"cpu": 6, "gpu": 1.0},
@@ -220,7 +220,7 @@ def test_room_counts_jobs_that_fit_at_a_time() -> None:
         ({"gpu": 0.4}, [Node(99, 1), Node(99, 1)], 4),
         ({"gpu": 0.4}, [Node(99, 1.5)], 3),  # others have half of the second
         ({"gpu": 0.4}, [Node(99, 0.3)], 0),
-        ({"gpu": 2.0}, [Node(99, 5), Node(99, 1)], 2),
+        ({"gpu": 1.0}, [Node(99, 5), Node(99, 1)], 6),
         ({"gpu": 0.3}, [Node(5, 8)], 5),
     ],
 )

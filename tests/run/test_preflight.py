@@ -60,7 +60,7 @@ def test_a_machine_that_is_too_small_is_refused(tmp_path: Path) -> None:
     unknown = survey(Resources(cpu=4096), tmp_path, address="head:6379")
     assert check_machine(plan(resources={"cpu": 4096}), unknown) == []
     no_gpu = replace(env, device="cuda", nodes=(Node(4, 0),))
-    assert [f.part for f in check_machine(plan(resources={"gpu": 64.0}), no_gpu)] == ["resources.gpu = 64"]
+    assert [f.part for f in check_machine(plan(resources={"gpu": 1.0}), no_gpu)] == ["resources.gpu = 1"]
     (full,) = check_machine(plan(), replace(env, free_disk=2**20))
     assert str(full) == "P21 disk: 1 MiB (0.00 GiB) free; a run needs 256 MiB (0.25 GiB) at the least"
 

@@ -65,7 +65,7 @@ class Resources(PlanTable):
 
     Attributes:
         cpu: cores of a job, and its number of torch threads.
-        gpu: GPUs of a job; a fraction up to 0.5, or a whole number.
+        gpu: of one GPU, what a job gets: up to 0.5, or all of it (1).
         slots: jobs at a time (None: as many as the machine or cluster has room for).
         max_failures: how often a job whose own code raised is tried again from its last checkpoint.
         max_losses: how often a job that lost its worker, its machine or its file system is.
@@ -82,8 +82,10 @@ class Resources(PlanTable):
     @field_validator("gpu")
     @classmethod
     def _gpu_fraction(cls, gpu: float) -> float:
-        if 0.5 < gpu < 1 or (gpu > 1 and gpu != int(gpu)):
-            raise ValueError("a fraction above one half never shares a GPU: give 0, up to 0.5, or a whole number")
+        if gpu > 1:
+            raise ValueError("a member is trained on one GPU: give 0, up to 0.5, or 1")
+        if 0.5 < gpu < 1:
+            raise ValueError("a fraction above one half never shares a GPU: give 0, up to 0.5, or 1")
         return gpu
 
 

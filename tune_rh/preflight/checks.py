@@ -209,7 +209,7 @@ def job_bytes(footprint: Footprint, env: Env) -> int:
 def _share(plan: Plan, env: Env, memory: int) -> int:
     """A job's part of a device: of a GPU as the plan says, of a machine's memory as many as run at a time."""
     if env.device == "cuda":
-        return int(memory * min(1.0, plan.resources.gpu))
+        return int(memory * plan.resources.gpu)
     return memory // num_slots(plan.resources, env)
 
 
