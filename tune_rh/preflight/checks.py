@@ -131,8 +131,6 @@ def _fitting(resources: Resources, node: Node) -> int:
     fitting = int(node.cpus / resources.cpu + 1e-9)
     if not resources.gpu:
         return fitting
-    if resources.gpu >= 1:
-        return min(fitting, int(node.gpus / resources.gpu + 1e-9))
     whole, share = divmod(node.gpus + 1e-9, 1.0)  # others may have a part of a GPU
     return min(fitting, int(whole) * int(1 / resources.gpu + 1e-9) + int(share / resources.gpu + 1e-9))
 
