@@ -66,6 +66,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "beside.py").write_text("")
     (tmp_path / "unused.py").write_text("")
     before = set(sys.modules)
+    for name in before:  # beside `tests`, and loaded where other tests ran before: it would go along
+        if name.partition(".")[0] == "benchmarks":
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     for name in set(sys.modules) - before:
