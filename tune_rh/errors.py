@@ -88,6 +88,11 @@ _WORDS = "|".join(re.escape(os.strerror(number)) for number in (*_FULL, *_FAILED
 _NUMBER = re.compile(rf"\[Errno (\d+)\]|\(os error (\d+)\)|(?:{_WORDS}) \((\d+)\)")  # Python, Rust, C++ of torch
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def storage_problem(error: BaseException | str) -> str | None:
     """What the file system refused, in words, where that is behind ``error`` (or the text of a traceback); else None.
 

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.job_config import JobConfig
 
-from tune_rh.errors import PreflightRefused
+from tune_rh.errors import PreflightRefused, first_line
 from tune_rh.plan.schema import Resources
 from tune_rh.preflight.checks import check_room
 from tune_rh.run.ray.joining import is_here, join
@@ -108,7 +108,7 @@ def _start(temporary: Path, job: JobConfig, say: Callable[[str], object]) -> Any
         except Exception as error:
             ray.shutdown()
             shutil.rmtree(temporary, ignore_errors=True)
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            why = first_line(error)
             if dashboard is None:
                 say(f"warning: Ray does not start ({why}); once more, without its dashboard")
             else:

@@ -27,7 +27,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from trainables.registry import OPTIONAL, get_part
-from tune_rh.errors import DONE, INTERRUPTED, PlanError, PreflightRefused, RunError
+from tune_rh.errors import DONE, INTERRUPTED, PlanError, PreflightRefused, RunError, first_line
 
 _MOST_MIB = 50
 _STOP_WAIT_S = 120
@@ -86,8 +86,8 @@ def submit(job: Job, address: str, say: Callable[[str], object]) -> int:
         return INTERRUPTED
     except (RuntimeError, OSError, aiohttp.ClientError) as error:
         raise RunError(
-            f"{address}: lost sight of job {identity} ({_first_line(error)}). If the cluster is there, the search goes "
-            f"on; `ray job logs --follow {identity} --address {address}` shows it"
+            f"{address}: lost sight of job {identity} ({first_line(error).rstrip('.')}). If the cluster is there, the "
+            f"search goes on; `ray job logs --follow {identity} --address {address}` shows it"
         ) from error
 
 
@@ -164,7 +164,7 @@ def _answering(address: str) -> Iterator[None]:
         yield
     except (OSError, AuthenticationError, RuntimeError) as error:
         raise PreflightRefused(
-            f"--address {address}: {_first_line(error)}; what is asked is the cluster's dashboard (http://HOST:8265)"
+            f"--address {address}: {first_line(error).rstrip('.')}; what is asked is the cluster's dashboard (http://HOST:8265)"
         ) from error
 
 
@@ -186,7 +186,3 @@ async def _show(client: JobSubmissionClient, identity: str) -> None:
     async for lines in client.tail_job_logs(identity):
         sys.stdout.write(lines)
         sys.stdout.flush()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

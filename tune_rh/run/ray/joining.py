@@ -14,7 +14,7 @@ import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 
-from tune_rh.errors import PreflightRefused
+from tune_rh.errors import PreflightRefused, first_line
 
 _ANSWER_S = 5.0
 _ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
@@ -39,9 +39,9 @@ def join(address: str, job: JobConfig) -> Any:
             job_config=job,
         )
     except ConnectionError as error:
-        raise _refused(address, f"no Ray cluster answers there ({_first(error)}). {_OR}") from error
+        raise _refused(address, f"no Ray cluster answers there ({first_line(error)}). {_OR}") from error
     except RuntimeError as error:  # of another Python or Ray
-        raise _refused(address, _first(error)) from error
+        raise _refused(address, first_line(error)) from error
 
 
 def is_here(host: str) -> bool:
@@ -76,7 +76,7 @@ def _check(address: str) -> None:
             "RAY_AUTH_TOKEN_PATH (~/.ray/auth_token)",
         ) from error
     except (ray.exceptions.RayError, RuntimeError, OSError) as error:
-        raise _refused(address, f"what answers there is no Ray cluster ({_first(error)}). {_OR}") from error
+        raise _refused(address, f"what answers there is no Ray cluster ({first_line(error)}). {_OR}") from error
     if not any(is_here(node.node_manager_address) for node in nodes):
         names = ", ".join(sorted({node.node_manager_hostname for node in nodes}))
         raise _refused(address, f"this host is no node of that cluster. Run this on one of its nodes: {names}")
@@ -97,7 +97,3 @@ def _check_token(address: str) -> None:
 
 def _refused(address: str, why: str) -> PreflightRefused:
     return PreflightRefused(f"--address {address}: {why}")
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
