@@ -111,16 +111,21 @@ finally:
 GROWING: dict[str, Any] = {**SMALL, "fixed": {"noise": 0.02, "step_s": 0.1}, "resources": {"max_failures": 0}}
 
 
+def driven(folder: Path, code: str) -> RunPaths:
+    """The run of a driver with a cluster of its own, in ``folder``."""
+    (folder / "driver.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "driver.py", str(folder / "runs")],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return RunPaths(folder / "runs" / "scripted")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # the start of a cluster is in it
 def test_a_node_that_joins_trains_and_one_that_goes_takes_its_slot_along(tmp_path: Path) -> None:
-    (tmp_path / "driver.py").write_text(DRIVER)
-    done = subprocess.run(
-        [sys.executable, "driver.py", str(tmp_path / "runs")],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    paths = RunPaths(tmp_path / "runs" / "scripted")
+    paths = driven(tmp_path, DRIVER)
     assert [e.slots for e in of(paths, SessionStarted, SlotsChanged)] == [1, 2, 1]
     (joined,), (lost,) = of(paths, NodeJoined), of(paths, NodeLost)
     assert joined.node == lost.node
@@ -174,13 +179,7 @@ finally:
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # the start of a cluster is in it
 def test_a_cluster_without_workers_is_given_one_for_what_waits(tmp_path: Path) -> None:
-    (tmp_path / "driver.py").write_text(EMPTY)
-    done = subprocess.run(
-        [sys.executable, "driver.py", str(tmp_path / "runs")],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    paths = RunPaths(tmp_path / "runs" / "scripted")
+    paths = driven(tmp_path, EMPTY)
     assert [e.slots for e in of(paths, SessionStarted, SlotsChanged)] == [2]
     assert runs.replay(paths)[1].ended == "finished"
 
