@@ -28,6 +28,7 @@ from tune_rh.record.events import (
     MemberId,
     SeedAdded,
     SessionStarted,
+    SlotsChanged,
     decode,
     encode,
 )
@@ -182,7 +183,17 @@ WORLDS = st.builds(
 )
 
 
-def drawn(searched: Plan, world: World) -> Simulation:
+class Elastic(Simulation):
+    """A search whose slots come and go."""
+
+    def advance(self, member: MemberId) -> None:
+        rng = random.Random(len(self.events))
+        if rng.random() < 0.2:
+            self.session.on_nodes((), (), rng.randint(1, 6))
+        super().advance(member)
+
+
+def drawn(searched: Plan, world: World, kind: type[Simulation] = Simulation) -> Simulation:
     """A search in a `World`, run to its end: diagnoses may fail or crash as well."""
     refused = {number for number in range(9) if world.draw("refused", number).random() < 0.2}
 
@@ -194,7 +205,7 @@ def drawn(searched: Plan, world: World) -> Simulation:
         verdict = world.draw("look", candidate.id).choice(["pass", "pass", "fail", "crash"])
         return None if verdict == "crash" else {"solid": verdict}
 
-    return Simulation(
+    return kind(
         searched,
         metrics,
         fates={(i, seed): world.fate(i, seed) for i in range(20) for seed in SEEDS},
@@ -243,13 +254,16 @@ def check_counted_once(sim: Simulation) -> None:
     added = [e.candidate for e in sim.events if isinstance(e, CandidateAdded)]
     assert len(set(added)) == len(added)
     running: set[MemberId] = set()
+    slots = 0
     for event in sim.events:
+        if isinstance(event, SessionStarted | SlotsChanged):
+            slots = event.slots
         if isinstance(event, SessionStarted):
             running.clear()
         elif isinstance(event, JobStarted):
             assert event.member not in running
             running.add(event.member)
-            assert len(running) <= sim.slots
+            assert len(running) <= slots
         elif isinstance(event, JobEnded):
             running.remove(event.member)
     reports = [(e.member, e.step) for e in sim.events if isinstance(e, Evaluated)]
@@ -330,6 +344,12 @@ LAWS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, Health
 @given(searched=searches(), world=WORLDS)
 def test_the_laws_hold_whatever_the_plan_and_whatever_becomes_of_it(searched: Plan, world: World) -> None:
     check_all(drawn(searched, world), world.number)
+
+
+@settings(max_examples=20, **LAWS)  # type: ignore[arg-type]
+@given(searched=searches(), world=WORLDS)
+def test_the_laws_hold_while_slots_come_and_go(searched: Plan, world: World) -> None:
+    check_all(drawn(searched, world, Elastic), world.number)
 
 
 @pytest.mark.slow

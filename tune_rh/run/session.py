@@ -129,7 +129,7 @@ class Session:
         while True:
             if self._stopping:
                 return Wait() if self.history.running else Finish()
-            if len(self.history.running) >= self.history.slots:
+            if self._is_full:
                 return Wait()
             decision = self._decide(prefer)
             if isinstance(decision, AskCandidate):
@@ -212,6 +212,10 @@ class Session:
             self.on_interruption(member, "the driver ended")
         self._record(SessionEnded(self.history.session, self._clock(), reason))
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self.history.running) >= self.history.slots
+
     def _unless_stopping(self, member: MemberId) -> bool:
         """Whether a member that has not come to the end of its job goes on; if not, its job ends here."""
         if self._stopping:
@@ -220,7 +224,7 @@ class Session:
 
     def _goes_on(self, member: MemberId, node: str) -> bool:
         """Whether the slot's next job is this very member, so that its worker can keep it in memory."""
-        if self._stopping:
+        if self._stopping or self._is_full:  # the slot may have gone with its node
             return False
         decision = self._decide(member)
         if not isinstance(decision, RunMember) or decision.member != member:
