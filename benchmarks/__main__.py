@@ -12,7 +12,14 @@ import sys
 from benchmarks.results import hardware, record
 
 OWN_SECTION = ("bench_startup", "bench_decisions", "bench_moe", "bench_ray_facts", "bench_heartbeat", "bench_resume")
-OWN_SECTION_LONG = ("bench_slots", "bench_claims", "bench_scale", "bench_simulate", "bench_diagnostics")
+OWN_SECTION_LONG = (
+    "bench_slots",
+    "bench_claims",
+    "bench_scale",
+    "bench_simulate",
+    "bench_diagnostics",
+    "bench_cluster",
+)
 # These print; their output becomes the section: title, module, options, packages.
 PRINTED = (
     ("Zeta zeros: the first 100,000", "bench_zeros", ("--quick",), ("numpy", "python-flint")),
