@@ -63,6 +63,18 @@ AROUND: dict[str, Any] = {"after": 0, "changes": [{"rate": 0.5}]}
         ({"rules": {"patience_steps": 15}}, ["patience_steps = 15", "multiple of eval_every = 10"]),
         ({"resources": {"gpu": 0.7}}, ["resources.gpu", "0.7", "never shares a GPU: give 0, up to 0.5, or 1"]),
         ({"resources": {"gpu": 2}}, ["resources.gpu", "2", "trained on one GPU: give 0, up to 0.5, or 1"]),
+        ({"resources": {"cpu": 1.5}}, ["resources.cpu = 1.5", "below 1, and more than one is a whole number"]),
+        ({"resources": {"cpu": 0}}, ["resources.cpu = 0", "greater than 0"]),
+        ({"resources": {"memory_gib": -1}}, ["resources.memory_gib = -1", "greater than 0"]),
+        ({"resources": {"custom": {"fpga": 2.5}}}, ["resources.custom.fpga = 2.5", "is a whole number"]),
+        ({"resources": {"custom": {"GPU": 1}}}, ["resources: custom.GPU: is a resource of Ray's own"]),
+        ({"resources": {"labels": {"market": "in(spot)"}}}, ["resources.labels.market = 'in(spot)'", "match pattern"]),
+        ({"resources": {"labels": {"a b": "c"}}}, ["resources.labels.a b", "match pattern"]),
+        ({"resources": {"accelerator": "A100"}}, ["accelerator = 'A100'", "a job on a GPU, and gpu = 0"]),
+        (
+            {"resources": {"gpu": 1, "accelerator": "A100", "labels": {"ray.io/accelerator-type": "H100"}}},
+            ["accelerator and labels.ray.io/accelerator-type are the same"],
+        ),
         ({"family": "nosuch"}, ["family = 'nosuch'", "known: ", "spacing_mdn"]),
         ({"family": "tests.worlds.family:NOTHING"}, ["family = 'tests.worlds.family:NOTHING'", "cannot be imported"]),
         ({"family": "tests.worlds.family:SPACE"}, ["family = 'tests.worlds.family:SPACE'", "is a Space, not"]),
@@ -284,7 +296,16 @@ RICH: dict[str, Any] = {
     "sampler": {"name": "random", "seed": 3},
     "configs": {"mine": {"preset": "good", "fields": {"rate": 0.5}, "patience_steps": 40}},
     "scoring": {"objective": "best_of_k", "k": 2, "success": 0.5},
-    "resources": {"cpu": 2, "gpu": 0.5, "slots": 2, "max_failures": 0},
+    "resources": {
+        "cpu": 2,
+        "gpu": 0.5,
+        "memory_gib": 1.5,
+        "custom": {"fpga": 1, "link": 0.25},
+        "labels": {"market": "spot", "example.org/rack": "r-7"},
+        "accelerator": "A100",
+        "slots": 2,
+        "max_failures": 0,
+    },
 }
 
 

@@ -12,8 +12,8 @@ import torch
 from trainables.api import Finding, Footprint, Preflight
 from trainables.registry import get_part
 from tune_rh.plan.file import find_plan, load_plan, resolve_plan
-from tune_rh.plan.schema import Plan, Resources
-from tune_rh.preflight.checks import Subject, check, check_room, num_slots, room
+from tune_rh.plan.schema import ACCELERATOR_LABEL, Plan, Resources
+from tune_rh.preflight.checks import Subject, check, check_room, check_threads, num_slots, room
 from tune_rh.preflight.environment import GIB, MIB, Env, Node, size, survey
 from tune_rh.run.preflight import subjects
 
@@ -195,6 +195,60 @@ def test_sizes_are_said_in_both_units() -> None:
             ],
         ),
         ({"cpu": 999}, None, True, []),
+        (
+            {"cpu": 6, "memory_gib": 3},
+            (Node(8, 0, 2 * GIB, name="h1"), Node(4, 0, 2.5 * GIB, name="h2")),
+            True,
+            [
+                "P80 resources.memory_gib = 3: no node of the cluster can ever give that to a job; they have "
+                "2 (h1), 2.5 (h2)"
+            ],
+        ),
+        (
+            {"custom": {"fpga": 2, "link": 0.5}},
+            (Node(8, custom={"fpga": 1.0, "link": 1.0}, name="h1"), Node(4, custom={}, name="h2")),
+            True,
+            [
+                "P80 resources.custom.fpga = 2: no node of the cluster can ever give that to a job; they have "
+                "1 (h1), 0 (h2)"
+            ],
+        ),
+        (
+            {"labels": {"market": "spot"}},
+            (Node(8, labels={"market": "demand", "zone": "a"}, name="h1"), Node(4, labels={}, name="h2")),
+            True,
+            [
+                "P80 resources.labels.market = 'spot': no node of the cluster can ever give that to a job; they have "
+                "'demand' (h1), none (h2); labels that they have: zone"
+            ],
+        ),
+        (
+            {"gpu": 1.0, "accelerator": "A100"},
+            (Node(8, 4, labels={ACCELERATOR_LABEL: "H200"}, name="h1"),),
+            True,
+            [
+                "P80 resources.accelerator = 'A100': no node of the cluster can ever give that to a job; they have "
+                "'H200' (h1)"
+            ],
+        ),
+        (
+            {"labels": {"market": "spot"}},
+            (Node(4, labels={}),),
+            False,
+            ["P80 resources.labels.market = 'spot': this machine has none"],
+        ),
+        # Each is there, on nodes of its own.
+        (
+            {"cpu": 6, "labels": {"market": "spot"}},
+            (Node(8, labels={"market": "demand"}), Node(4, labels={"market": "spot"})),
+            True,
+            [
+                "P80 resources.cpu = 6: no node of the cluster can ever give that to a job; they have 8, 4",
+                "P80 resources.labels.market = 'spot': no node of the cluster can ever give that to a job; they have "
+                "'demand', 'spot'",
+            ],
+        ),
+        ({"memory_gib": 999, "custom": {"fpga": 1}, "labels": {"market": "spot"}}, (Node(1),), False, []),
     ],
 )
 def test_what_no_node_can_give_is_refused(
@@ -226,6 +280,44 @@ def test_room_counts_jobs_that_fit_at_a_time() -> None:
 )
 def test_a_share_of_a_gpu_comes_from_one_gpu(asked: dict[str, Any], nodes: list[Node], jobs: int) -> None:
     assert room(Resources(**asked), nodes) == jobs
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "jobs"),
+    [
+        ({"cpu": 0.5}, [Node(2), Node(1)], 6),
+        ({"cpu": 0.3}, [Node(1), Node(1)], 6),  # no job is half on one node and half on another
+        ({"cpu": 0.1}, [Node(1)], 10),
+        ({"memory_gib": 1.5}, [Node(9, memory=4 * GIB), Node(9, memory=3 * GIB)], 4),
+        ({"memory_gib": 1.5}, [Node(9)], 9),
+        ({"custom": {"fpga": 2}}, [Node(9, custom={"fpga": 5.0}), Node(9, custom={})], 2),
+        ({"custom": {"link": 0.25}, "cpu": 2}, [Node(9, custom={"link": 1.0})], 4),
+        ({"labels": {"market": "spot"}}, [Node(2, labels={"market": "spot", "zone": "a"}), Node(9, labels={})], 2),
+        (
+            {"gpu": 0.5, "accelerator": "A100"},
+            [Node(9, 2, labels={ACCELERATOR_LABEL: "A100"}), Node(9, 8, labels={})],
+            4,
+        ),
+        ({"gpu": 0.5, "accelerator": "A100", "labels": {"market": "spot"}}, [Node(9, 2, labels={"market": "spot"})], 0),
+    ],
+)
+def test_a_job_takes_all_that_it_asks_for_from_one_node(asked: dict[str, Any], nodes: list[Node], jobs: int) -> None:
+    assert room(Resources(**asked), nodes) == jobs
+
+
+def test_a_job_on_a_cpu_fits_into_the_memory_that_it_is_counted_with() -> None:
+    middling = Footprint(10**8, GIB)  # 1.25 (1.6e9 + 1 GiB + .375 GiB) = 3.6 GiB
+    assert of(middling, LAPTOP, moe_plan(resources={"cpu": 4, "memory_gib": 4})) == []
+    (said,) = of(middling, LAPTOP, moe_plan(resources={"cpu": 4, "memory_gib": 3}))
+    assert (said.id, "its share is 3,072 MiB" in said.message) == ("P22", True)
+
+
+@pytest.mark.parametrize(("cpu", "threads"), [(0.25, 1), (1, 1), (3, 3)])
+def test_a_share_of_a_core_is_one_thread(cpu: float, threads: int) -> None:
+    assert Resources(cpu=cpu).threads == threads
+    env = replace(LAPTOP, num_threads=threads)
+    assert list(check_threads(Resources(cpu=cpu), env)) == []
+    assert len(list(check_threads(Resources(cpu=cpu), replace(env, num_threads=threads + 1)))) == 1
 
 
 def test_an_environment_that_takes_more_than_a_jobs_share_is_warned_of() -> None:

@@ -19,6 +19,7 @@ from tune_rh.plan.schema import Plan, Resources
 from tune_rh.preflight.environment import MIB, Node, survey
 from tune_rh.record.events import CandidateAdded, FindingAccepted
 from tune_rh.record.journal import RunPaths, read
+from tune_rh.run.execute import Place
 from tune_rh.run.preflight import check_machine, check_past, refuse
 
 
@@ -59,6 +60,14 @@ def test_a_machine_that_is_too_small_is_refused(tmp_path: Path) -> None:
     ]
     unknown = survey(Resources(cpu=4096), tmp_path, address="head:6379")
     assert check_machine(plan(resources={"cpu": 4096}), unknown) == []
+    labelled = plan(resources={"labels": {"market": "spot"}, "custom": {"fpga": 1}, "memory_gib": 1e6})
+    places = Place(tmp_path), Place(tmp_path, runner="local"), Place(tmp_path, address="head:6379")
+    own, here, joined = (place.survey(labelled, tmp_path) for place in places)
+    assert [f.part for f in check_machine(labelled, own)] == [
+        "resources.custom.fpga = 1",
+        "resources.labels.market = 'spot'",
+    ]
+    assert check_machine(labelled, here) == check_machine(labelled, joined) == []
     no_gpu = replace(env, device="cuda", nodes=(Node(4, 0),))
     assert [f.part for f in check_machine(plan(resources={"gpu": 1.0}), no_gpu)] == ["resources.gpu = 1"]
     (full,) = check_machine(plan(), replace(env, free_disk=2**20))

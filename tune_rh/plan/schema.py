@@ -19,13 +19,28 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from trainables.config import canonical_digest
 from trainables.spelling import for_toml
-from tune_rh.plan.rules import GapRule, PlanTable, PositiveInt, PromoteRule, Rules
+from tune_rh.plan.rules import MAX_COUNT, GapRule, PlanTable, PositiveInt, PromoteRule, Rules
 
 Origin = Literal["control", "preset", "sampler", "midpoint", "follow_up", "reference"]
 """Where a candidate comes from."""
 ConfigFields = Annotated[dict[str, Any], AfterValidator(for_toml)]
 """Config fields as they are written down: ``"@none"`` is None (`trainables.spelling`)."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+ACCELERATOR_LABEL = "ray.io/accelerator-type"
+"""The label by which a node of a Ray cluster says what its accelerators are."""
+
+
+def _countable(quantity: float) -> float:
+    if quantity > 1 and quantity != int(quantity):
+        raise ValueError("a share of one is below 1, and more than one is a whole number")
+    return int(quantity) if quantity >= 1 else quantity
+
+
+_Quantity = Annotated[float, Field(gt=0, le=MAX_COUNT), AfterValidator(_countable)]
+# As Ray has labels, without the operators of its selectors: what a node has is compared as it stands.
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_LabelKey = Annotated[str, Field(pattern=rf"^([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_LABEL}$")]
+_Label = Annotated[str, Field(pattern=rf"^{_LABEL}$")]
 
 
 class Stage(PlanTable):
@@ -63,17 +78,28 @@ class Stage(PlanTable):
 class Resources(PlanTable):
     """What one job gets. Not part of the fingerprint: a run may be resumed on other hardware.
 
+    Ray keeps count of memory and of what is ``custom``, and limits neither. The local runner and a simulation take no
+    notice of ``memory_gib``, ``custom``, ``labels`` and ``accelerator``: they place nothing.
+
     Attributes:
-        cpu: cores of a job, and its number of torch threads.
+        cpu: cores of a job, below 1 or whole; it has as many torch threads, and one at the least.
         gpu: of one GPU, what a job gets: up to 0.5, or all of it (1).
+        memory_gib: memory of the machine that a job is counted with, in GiB (None: memory is not counted).
+        custom: what else of a Ray cluster's resources it takes, by name, below 1 or whole: ``{fpga = 1}``.
+        labels: what a node must be labelled for it: ``{market = "spot"}``.
+        accelerator: the type that its GPU must be of, as the cluster labels it: ``"A100"``.
         slots: jobs at a time (None: as many as the machine or cluster has room for).
         max_failures: how often a job whose own code raised is tried again from its last checkpoint.
         max_losses: how often a job that lost its worker, its machine or its file system is.
         price_per_hour: of a GPU (of a slot, without GPUs), in your currency; for the ledger of the report.
     """
 
-    cpu: PositiveInt = 1
+    cpu: _Quantity = 1
     gpu: Annotated[float, Field(ge=0)] = 0.0
+    memory_gib: Annotated[float, Field(gt=0, le=MAX_COUNT)] | None = None
+    custom: dict[str, _Quantity] = Field(default_factory=dict)
+    labels: dict[_LabelKey, _Label] = Field(default_factory=dict)
+    accelerator: _Label | None = None
     slots: PositiveInt | None = None
     max_failures: Annotated[int, Field(ge=0)] = 2
     max_losses: Annotated[int, Field(ge=0)] = 20
@@ -87,6 +113,27 @@ class Resources(PlanTable):
         if 0.5 < gpu < 1:
             raise ValueError("a fraction above one half never shares a GPU: give 0, up to 0.5, or 1")
         return gpu
+
+    @model_validator(mode="after")
+    def _placed(self) -> Resources:
+        own = sorted({"CPU", "GPU", "memory", "object_store_memory"} & self.custom.keys())
+        if own:
+            raise ValueError(f"custom.{own[0]}: is a resource of Ray's own; give cpu, gpu or memory_gib")
+        if self.accelerator is not None and not self.gpu:
+            raise ValueError(f"accelerator = {self.accelerator!r}: is of a job on a GPU, and gpu = 0")
+        if self.accelerator is not None and ACCELERATOR_LABEL in self.labels:
+            raise ValueError(f"accelerator and labels.{ACCELERATOR_LABEL} are the same: give one")
+        return self
+
+    @property
+    def threads(self) -> int:
+        """Torch threads of a job."""
+        return max(1, int(self.cpu))
+
+    @property
+    def selector(self) -> Mapping[str, str]:
+        """The labels that a node must have for a job, that of its accelerator included."""
+        return self.labels if self.accelerator is None else {**self.labels, ACCELERATOR_LABEL: self.accelerator}
 
 
 class Variant(PlanTable):

@@ -6,13 +6,14 @@ all, nor whether its task works.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainables.api import Finding, Footprint, Preflight
-from tune_rh.plan.schema import Plan, Resources
-from tune_rh.preflight.environment import MIB, Env, Node, size
+from tune_rh.plan.schema import ACCELERATOR_LABEL, Plan, Resources
+from tune_rh.preflight.environment import GIB, MIB, Env, Node, size
 from tune_rh.preflight.estimates import MARGIN, checkpoint_bytes, run_bytes, training_bytes
 
 LONG_STEPS = 5000
@@ -95,12 +96,39 @@ def check_room(resources: Resources, nodes: Sequence[Node] | None, *, cluster: b
     if nodes is None or room(resources, nodes):
         return
     where = "no node of the cluster can ever give that to a job; they have" if cluster else "this machine has"
-    for name, asked, most in (
-        ("cpu", resources.cpu, [node.cpus for node in nodes]),
-        ("gpu", resources.gpu, [node.gpus for node in nodes]),
-    ):
-        if asked > max(most, default=0.0) or len(nodes) > 1:
-            yield Finding("P80", f"resources.{name} = {asked:g}", f"{where} {', '.join(f'{m:g}' for m in most)}")
+    asked = list(_asked(resources, nodes))
+    # Where each is met by some node, no node meets all of them.
+    for part, has in [(part, has) for part, has, met in asked if not met] or [(part, has) for part, has, _ in asked]:
+        yield Finding("P80", f"resources.{part}", f"{where} {has or 'none'}")
+
+
+def _asked(resources: Resources, nodes: Sequence[Node]) -> Iterator[tuple[str, str, bool]]:
+    """What a job asks for, what the nodes have of it, in words, and whether one of them has enough."""
+    amounts = [("cpu", resources.cpu, [node.cpus for node in nodes])]
+    if resources.gpu:
+        amounts.append(("gpu", resources.gpu, [node.gpus for node in nodes]))
+    if resources.memory_gib is not None:
+        memory = [math.inf if node.memory is None else node.memory / GIB for node in nodes]
+        amounts.append(("memory_gib", resources.memory_gib, memory))
+    for name, amount in resources.custom.items():
+        has = [math.inf if node.custom is None else node.custom.get(name, 0.0) for node in nodes]
+        amounts.append((f"custom.{name}", amount, has))
+    for name, amount, has in amounts:
+        yield f"{name} = {amount:g}", _listed((f"{one:.4g}" for one in has), nodes), amount <= max(has, default=0.0)
+    for name, label in resources.selector.items():
+        labels = [{} if node.labels is None else node.labels for node in nodes]
+        shown = (repr(one[name]) if name in one else "none" for one in labels)
+        part = "accelerator" if name == ACCELERATOR_LABEL and resources.accelerator else f"labels.{name}"
+        others = sorted({key for one in labels for key in one} - {name})
+        more = f"; labels that they have: {', '.join(others)}" if others else ""
+        met = any(node.labels is None or node.labels.get(name) == label for node in nodes)
+        yield f"{part} = {label!r}", _listed(shown, nodes) + more, met
+
+
+def _listed(values: Iterable[str], nodes: Iterable[Node]) -> str:
+    """What each node has, with its name."""
+    named = zip(values, nodes, strict=True)
+    return ", ".join(f"{value} ({node.name})" if node.name else value for value, node in named)
 
 
 def check_threads(resources: Resources, env: Env) -> Iterator[Finding]:
@@ -112,11 +140,11 @@ def check_threads(resources: Resources, env: Env) -> Iterator[Finding]:
             "ACTIVE: threads that wait spin, and take from the jobs beside them; allowed is PASSIVE, or none",
             "warn",
         )
-    if env.num_threads is not None and env.num_threads > resources.cpu:
+    if env.num_threads is not None and env.num_threads > resources.threads:
         yield Finding(
             "P80",
             "OMP_NUM_THREADS",
-            f"{env.num_threads} is more than resources.cpu = {resources.cpu}: what is not torch starts that many "
+            f"{env.num_threads} is more than resources.cpu = {resources.cpu:g}: what is not torch starts that many "
             "threads in every job",
             "warn",
         )
@@ -128,7 +156,14 @@ def room(resources: Resources, nodes: Iterable[Node]) -> int:
 
 
 def _fitting(resources: Resources, node: Node) -> int:
-    fitting = int(node.cpus / resources.cpu + 1e-9)
+    if node.labels is not None and not resources.selector.items() <= node.labels.items():
+        return 0
+    times = [node.cpus / resources.cpu]
+    if resources.memory_gib is not None and node.memory is not None:
+        times.append(node.memory / (resources.memory_gib * GIB))
+    if node.custom is not None:
+        times += [node.custom.get(name, 0.0) / amount for name, amount in resources.custom.items()]
+    fitting = int(min(times) + 1e-9)
     if not resources.gpu:
         return fitting
     whole, share = divmod(node.gpus + 1e-9, 1.0)  # others may have a part of a GPU
@@ -208,7 +243,8 @@ def _share(plan: Plan, env: Env, memory: int) -> int:
     """A job's part of a device: of a GPU as the plan says, of a machine's memory as many as run at a time."""
     if env.device == "cuda":
         return int(memory * plan.resources.gpu)
-    return memory // num_slots(plan.resources, env)
+    share = memory // num_slots(plan.resources, env)
+    return share if plan.resources.memory_gib is None else min(share, int(plan.resources.memory_gib * GIB))
 
 
 def _toy(subject: Subject, about: Preflight) -> Iterator[Finding]:

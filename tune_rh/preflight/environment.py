@@ -32,10 +32,20 @@ print(json.dumps(facts))
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of a cluster."""
+    """One machine. None where a job placed on it is not asked for that, or it is not known.
+
+    Attributes:
+        memory: bytes that jobs may be counted with.
+        custom: other resources by name.
+        name: where there are several.
+    """
 
     cpus: float
     gpus: float = 0.0
+    memory: float | None = None
+    custom: Mapping[str, float] | None = None
+    labels: Mapping[str, str] | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)

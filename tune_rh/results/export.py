@@ -121,7 +121,7 @@ def _fill(
         "member": str(member),
         "seed": member.seed,
         "step": step,
-        "threads": plan.resources.cpu,
+        "threads": plan.resources.threads,
         "config_digest": added.config_digest,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "run": plan.name,

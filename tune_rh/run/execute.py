@@ -97,7 +97,13 @@ class Place:
     def survey(self, plan: Plan, folder: Path) -> Env:
         """What there is for the jobs of a plan whose run lies in ``folder``."""
         env = survey(plan.resources, folder, address=self.address)
-        return replace(env, slots=1) if self.runner == "local" else env
+        if self.runner == "local":
+            return replace(env, slots=1)
+        if env.nodes is None:
+            return env
+        # A cluster of its own is this machine, unlabelled but for what Ray finds its accelerators to be.
+        labels: Mapping[str, str] | None = None if plan.resources.accelerator else {}
+        return replace(env, nodes=tuple(replace(node, custom={}, labels=labels) for node in env.nodes))
 
 
 @dataclass(frozen=True)

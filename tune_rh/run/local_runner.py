@@ -39,7 +39,7 @@ class LocalRunner:
     def _run_job(self, session: Session, job: RunMember) -> None:
         import torch
 
-        torch.set_num_threads(session.plan.resources.cpu)
+        torch.set_num_threads(session.plan.resources.threads)
         given: MemberJob | None = member_job(self._run, job)
         run: MemberRun | None = None
         while given is not None:

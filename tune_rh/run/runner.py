@@ -98,7 +98,7 @@ def member_job(run: OpenRun, job: RunMember) -> MemberJob:
         rules_off=plan.rules.live.off,
         patience_steps=added.patience_steps or plan.rules.patience_steps,
         device="cuda" if plan.resources.gpu else "cpu",
-        threads=plan.resources.cpu,
+        threads=plan.resources.threads,
         gpu_fraction=plan.resources.gpu,
         purpose=job.purpose,
         diagnose="analysis.diagnose.in_worker:diagnose",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import ray
@@ -13,6 +13,8 @@ from ray.util import placement_group_table
 from tune_rh.plan.schema import Resources
 from tune_rh.preflight.checks import room
 from tune_rh.preflight.environment import Node
+
+_RAYS, _ID_LABEL = frozenset({"CPU", "GPU", "memory", "object_store_memory"}), "ray.io/node-id"
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,17 @@ def survey() -> list[ClusterNode]:
         key, has = node["NodeID"], node["Resources"]
         if key in named and node["Alive"]:
             left = {name: min(has.get(name, 0.0), free.get(key, {}).get(name, 0.0) + held[key][name]) for name in has}
-            found.append(ClusterNode(key, named[key], _node(has), _node(left), key in leaving))
+            capacity, labels = described(has, node["Labels"], named[key]), node["Labels"]
+            found.append(ClusterNode(key, named[key], capacity, described(left, labels), key in leaving))
     return found
 
 
-def _node(has: dict[str, float]) -> Node:
-    return Node(has.get("CPU", 0.0), has.get("GPU", 0.0))
+def described(resources: Mapping[str, float], labels: Mapping[str, str], name: str = "") -> Node:
+    """A node as checks see it, from what Ray says of its resources and labels."""
+    custom = {key: amount for key, amount in resources.items() if key not in _RAYS and not key.startswith("node:")}
+    told = {key: label for key, label in labels.items() if key != _ID_LABEL}
+    cpus, gpus, memory = (resources.get(key, 0.0) for key in ("CPU", "GPU", "memory"))
+    return Node(cpus, gpus, memory, custom, told, name)
 
 
 def _held() -> dict[str, Counter[str]]:

@@ -20,7 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from trainables.api import Finding
 from tune_rh.plan.schema import Plan
 from tune_rh.preflight.checks import MIN_FREE_DISK, room
-from tune_rh.preflight.environment import Node, size
+from tune_rh.preflight.environment import size
+from tune_rh.run.ray.nodes import described
 from tune_rh.run.runs import dataset
 
 _ANSWER_S = 120.0  # a worker is started on the node for it, which a busy one takes its time for
@@ -62,8 +63,7 @@ def probe(plan: Plan, folder: Path, data_dir: Path) -> list[Finding]:
     nodes = {
         node["NodeID"]: f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-        and room(plan.resources, [Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))])
+        if node["Alive"] and room(plan.resources, [described(node["Resources"], node["Labels"])])
     }
     token, place = secrets.token_hex(16), Path(tempfile.mkdtemp(prefix=".probe-", dir=folder))
     try:

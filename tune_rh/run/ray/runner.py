@@ -29,6 +29,7 @@ from tune_rh.decide.scheduler import Finish, RunMember, Wait
 from tune_rh.errors import RunError
 from tune_rh.plan.schema import Resources
 from tune_rh.preflight.checks import room
+from tune_rh.preflight.environment import GIB
 from tune_rh.record.events import MemberId
 from tune_rh.run.ray.gauges import Gauges
 from tune_rh.run.ray.losses import loss_of, node_of
@@ -354,9 +355,16 @@ def _trial_folder(trial: Trial) -> str:
     return f"{MemberJob.from_json(job).member if job else 'warm-up'}-{trial.trial_id}"
 
 
+def _request(resources: Resources) -> PlacementGroupFactory:
+    """What Ray is asked for a job. Its actor is placed by its group, so that the labels are the group's."""
+    bundle = {"CPU": resources.cpu, "GPU": resources.gpu, "memory": float(int((resources.memory_gib or 0.0) * GIB))}
+    selector: dict[str, Any] = {"bundle_label_selector": [dict(resources.selector)]} if resources.selector else {}
+    return PlacementGroupFactory([{**bundle, **resources.custom}], **selector)
+
+
 def _trainable(resources: Resources) -> type[MemberTrainable]:
     # Not tune.with_resources: that renames every actor to ResourceTrainable.
-    request = PlacementGroupFactory([{"CPU": float(resources.cpu), "GPU": float(resources.gpu)}])
+    request = _request(resources)
 
     class Member(MemberTrainable):
         @classmethod
