@@ -3,8 +3,10 @@
 A simulated search with closed-form curves is driven to so many candidates; then the reports of the next ones are
 timed: the event into the history, the verdict, and where a job ends, the next job with its promotions. One search
 has gates alone, one every rule that a plan can have. The journal's part (encode, write, fsync) is timed apart, on the
-same events. The baseline is `AsyncHyperBandScheduler.on_trial_result` of Ray Tune, which looks at one trial a report,
-with as many trials recorded in its rungs. Goal: the cost grows no faster than log n.
+same events: committed step by step as a session does, and line by line.
+
+The baseline is `AsyncHyperBandScheduler.on_trial_result` of Ray Tune, which looks at one trial a report, with as many
+trials recorded in its rungs. Goal: the cost grows no faster than log n.
 
 The stretches are tens of milliseconds, so time is CPU time of the thread, and the median over rounds in which all
 sides take turns; only the journal, which waits for the disk, is timed by the clock. Python's garbage collector is off:
@@ -59,13 +61,23 @@ class Drive:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.events: list[Event] = []
+        self.steps: list[list[Event]] = []
+        self._events: list[Event] = []
         self.num_reports = 0
         self.seconds = 0.0
         self._most = 0
         self._random = random.Random(0)
         self._levels: list[tuple[float, float]] = []
-        self._session = Session(plan, History(plan), self.events.append, self, lambda: 0.0, runner="benchmark", slots=1)
+        self._session = Session(
+            plan,
+            History(plan),
+            self._events.append,
+            self,
+            lambda: 0.0,
+            runner="benchmark",
+            slots=1,
+            commit=self._commit,
+        )
 
     def until(self, num_candidates: int) -> None:
         """Go on until the next candidate would be one too many."""
@@ -97,6 +109,11 @@ class Drive:
         """Never asked: the plans have none."""
         raise AssertionError(asked)
 
+    def _commit(self) -> None:
+        if self._events:
+            self.steps.append(self._events.copy())
+            self._events.clear()
+
     def _train(self, member: MemberId) -> None:
         state, goes_on = self._session.history.member(member), True
         while goes_on and state.status == "running":
@@ -116,26 +133,28 @@ class Drive:
         return {"val_loss": loss, "train_loss": loss, "health": health}
 
 
-def ours(sizes: Sequence[int], **changes: Any) -> tuple[list[float], list[Event], int]:
-    """Microseconds a report at each size; the events of the last timed stretch and how many of them are reports."""
+def ours(sizes: Sequence[int], **changes: Any) -> tuple[list[float], list[list[Event]], int]:
+    """Microseconds a report at each size; the steps of the last timed stretch and how many of them are reports."""
     drive = Drive(plans.plan(num_candidates=10**6, **changes))
     costs = []
     for size in sizes:
         drive.until(size - TIMED_CANDIDATES // 2)
         drive.num_reports, drive.seconds = 0, 0.0
-        drive.events.clear()
+        drive.steps.clear()
         drive.until(size + TIMED_CANDIDATES // 2)
         costs.append(1e6 * drive.seconds / drive.num_reports)
-    return costs, drive.events, drive.num_reports
+    return costs, drive.steps, drive.num_reports
 
 
-def with_journal(events: Sequence[Event], num_reports: int) -> float:
-    """Microseconds of the journal a report: all of ``events``, encoded, written and synced one by one."""
+def with_journal(steps: Sequence[Sequence[Event]], num_reports: int) -> float:
+    """Microseconds of the journal a report: all events, encoded, written and synced step by step."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         journal = Journal(Path(folder) / "journal.jsonl")
         start = time.perf_counter()
-        for event in events:
-            journal.append(event)
+        for events in steps:
+            for event in events:
+                journal.hold(event)
+            journal.commit()
         seconds = time.perf_counter() - start
         journal.close()
     return 1e6 * seconds / num_reports
@@ -213,13 +232,15 @@ def body(sides: dict[str, list[float]], sizes: Sequence[int]) -> str:
 def _round() -> dict[str, list[float]]:
     gates, _, _ = ours(SIZES)
     close, _, _ = ours(SIZES, seeds=[7, 42, 1337, 2024], scoring=_CLOSE)
-    rules, events, num_reports = ours(SIZES, rules=_RULES)
-    journal = with_journal(events, num_reports)
+    rules, steps, num_reports = ours(SIZES, rules=_RULES)
+    journal = with_journal(steps, num_reports)
+    by_line = with_journal([[event] for events in steps for event in events], num_reports)
     return {
         "gates": gates,
         "gates, a band and seeds near the cut": close,
         "gates and every rule": rules,
         "the same with the journal": [cost + journal for cost in rules],
+        "the same with the journal, synced line by line": [cost + by_line for cost in rules],
         "Ray's AsyncHyperBandScheduler": rays(SIZES),
     }
 

@@ -1,8 +1,9 @@
 """One run on disk: the only place that knows file names, and the only writer of the journal.
 
-The journal is append-only; each line is flushed to the disk before anything acts on it. A line carries its number and
-a checksum over itself and all lines before it. Reading drops a torn last line with a warning (a process died while
-writing it, or is writing it) and refuses anything else that is not what was written.
+The journal is append-only; lines are flushed to the disk, those of one step of the session together, before anything
+acts on them. A line carries its number and a checksum over itself and all lines before it. Reading drops a torn last
+line with a warning (a process died while writing it, or is writing it) and refuses anything else that is not what was
+written.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from tune_rh.errors import JournalCorrupt, RunLocked, storage
+from tune_rh.errors import JournalCorrupt, RunLocked, StorageError, storage
 from tune_rh.record.events import KINDS, Event, MemberId, decode, encode
 
 JOURNAL_SCHEMA = 4
@@ -102,15 +103,15 @@ class Chain:
 
 
 class Journal:
-    """Appends events, one fsynced line each, to a journal that is whole (`read` repairs one)."""
+    """Appends events, a line each and synced, to a journal that is whole (`read` repairs one)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         # Unbuffered, so that a failed write leaves nothing behind that a later one would flush.
         self._file = path.open("ab", buffering=0)
-        content = path.read_bytes()
-        self._chain = Chain.after(content[content.rfind(b"\n", 0, -1) + 1 :])
-        self._size = len(content)
+        self._size = self._file.tell()
+        self._chain = Chain.after(_last_line(path))
+        self._held: list[str] = []
         self._is_torn = False
 
     @property
@@ -119,30 +120,44 @@ class Journal:
         return self._chain.seq
 
     def append(self, event: Event) -> None:
-        """Write ``event`` so that it survives a power cut.
+        """Write ``event`` so that it survives a power cut; raises as `commit`, and does not write it later."""
+        self.hold(event)
+        try:
+            self.commit()
+        except (StorageError, RunLocked):
+            self._held.pop()
+            raise
+
+    def hold(self, event: Event) -> None:
+        """Have the next `commit` write ``event``; raises ValueError if it has no JSON."""
+        self._held.append(encode(event))
+
+    def commit(self) -> None:
+        """Write all that is held, in one piece, so that it survives a power cut.
 
         Raises:
-            StorageError: it cannot be written; no half line is left behind.
+            StorageError: it cannot be written; no half line is left behind, and all stays held for another try.
             RunLocked: another process has written to the journal.
         """
+        if not self._held:
+            return
         chain = copy(self._chain)
-        line = chain.seal(encode(event))
+        lines = b"".join(map(chain.seal, self._held))
         with storage(self._path, "resume the run"):
             if self._is_torn:
                 self._cut()
             if os.fstat(self._file.fileno()).st_size != self._size:
                 raise RunLocked(f"{self._path}: another process is writing it; this one stops before it writes more")
+            self._is_torn = True
             try:
-                written = self._file.write(line)
-                if written < len(line):
+                if self._file.write(lines) < len(lines):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._file.fileno())
-            except OSError:
-                self._is_torn = True
+            except BaseException:
                 self._cut()
                 raise
-        self._chain = chain
-        self._size += len(line)
+        self._chain, self._size, self._is_torn = chain, self._size + len(lines), False
+        self._held.clear()
 
     def close(self) -> None:
         """Close the file."""
@@ -203,6 +218,19 @@ def read(path: Path, *, repair: bool = False, tolerant: bool = False, mark: Mark
     if unknown:
         kinds = ", ".join(sorted(unknown))
         warnings.warn(f"{path}: passed over events that this version does not know: {kinds}", stacklevel=2)
+
+
+def _last_line(path: Path) -> bytes:
+    """The last line of a journal that is whole; empty if it has none."""
+    with path.open("rb") as file:
+        size, reach = file.seek(0, os.SEEK_END), 2**12
+        while True:
+            file.seek(max(0, size - reach))
+            end = file.read()
+            start = end.rfind(b"\n", 0, -1) + 1
+            if start or reach >= size:
+                return end[start:]
+            reach *= 16
 
 
 def _lines(path: Path, position: int) -> list[bytes]:

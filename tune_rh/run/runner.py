@@ -49,19 +49,26 @@ def start_session(
         with suppress(OSError):  # without the file a worker hands its member back at its next report
             paths.stop_request.touch()
 
-    def sink(event: Event) -> None:
-        run.journal.append(event)
+    def let_go(event: Event) -> None:
         if isinstance(event, SessionEnded):
             run.journal.close()
             with suppress(OSError):  # the next session removes it first
                 paths.stop_request.unlink(missing_ok=True)
 
-    source = family_source(run.plan)
     session = Session(
-        run.plan, run.history, sink, source, time.time, runner=runner, slots=slots, tell_workers=ask_workers
+        run.plan,
+        run.history,
+        run.journal.hold,
+        family_source(run.plan),
+        time.time,
+        runner=runner,
+        slots=slots,
+        commit=run.journal.commit,
+        tell_workers=ask_workers,
     )
     views = study_view(run) if views is None else views
     session.watchers.append(Follower(paths, run.journal.num_events, views, say))
+    session.watchers.append(let_go)
     return session
 
 

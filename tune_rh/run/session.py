@@ -1,8 +1,9 @@
 """The one loop: ask the scheduler, record, draw, obey the verdict. What differs between a run on disk, a simulation
 and a test stands behind ports: where events go, where candidates come from, what time it is.
 
-One thread uses a session. Every change goes through `Session._record`: sink first, then history, then the watchers, so
-that an event is durable before anything acts on it.
+One thread uses a session. Every change goes through `Session._record`: to the sink, then into the history. What one
+call of a method records is committed together before the call returns, and the watchers hear of it after that. The
+history may be ahead of the disk within a call; nothing outside ever is: workers and people are told what is durable.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from trainables.worker.report import Evaluated, HandedBack, Report, Tested
 from tune_rh.decide.scheduler import (
@@ -52,6 +54,8 @@ from tune_rh.record.history import History
 Sink = Callable[[Event], object]
 Watcher = Callable[[Event], object]
 _MOST_OF_ERROR = 4000
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,25 @@ class Source(Protocol):
         ...
 
 
+def _durable(method: Callable[Concatenate[Session, _P], _T]) -> Callable[Concatenate[Session, _P], _T]:
+    """``method``, which returns or raises once what it has recorded is committed."""
+
+    @wraps(method)
+    def committed(session: Session, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(session, *args, **kwargs)
+        finally:
+            session._commit()
+
+    return committed
+
+
 class Session:
     """One driver's hold of a search, from `SessionStarted` to `SessionEnded`.
 
-    The session alone changes its ``history``; ``sink`` has each event before. ``clock`` gives the times in events, and
-    ``tell_workers`` has every worker hand its member back. Without a ``scheduler`` the plan's own decides.
+    The session alone changes its ``history``; ``sink`` has each event before, and ``commit`` returns once all that the
+    sink has is durable. If it raises, the events stay with the sink, for the next commit. ``clock`` gives the times in
+    events, and ``tell_workers`` has every worker hand its member back. Without a ``scheduler`` the plan's own decides.
     """
 
     def __init__(
@@ -99,17 +117,20 @@ class Session:
         *,
         runner: str,
         slots: int,
+        commit: Callable[[], object] = lambda: None,
         scheduler: Scheduler | None = None,
         tell_workers: Callable[[], object] = lambda: None,
     ) -> None:
         self.plan, self.history = plan, history
         self.watchers: list[Watcher] = []
-        self._sink, self._source, self._clock = sink, source, clock
+        self._sink, self._commit_sink, self._source, self._clock = sink, commit, source, clock
         self._scheduler = scheduler or scheduler_of(plan)
         self._tell_workers = tell_workers
         self._stopping = False
         self._repeated_s: defaultdict[MemberId, float] = defaultdict(float)
+        self._untold: list[Event] = []
         self._record(SessionStarted(history.session + 1, clock(), runner, slots))
+        self._commit()
 
     @property
     def stopping(self) -> bool:
@@ -121,6 +142,7 @@ class Session:
         self._stopping = True
         self._tell_workers()
 
+    @_durable
     def next_job(self, prefer: MemberId | None = None, node: str = "") -> RunMember | Wait | Finish:
         """The job that a free slot is to run, recorded as started; ``prefer`` is a member that it holds in memory.
 
@@ -142,6 +164,7 @@ class Session:
             elif isinstance(decision, Wait | Finish):
                 return decision
 
+    @_durable
     def on_report(self, report: Report, node: str = "") -> bool:
         """Take a worker's report in. True: the worker goes on with this member; False: it lets go of it.
 
@@ -171,6 +194,7 @@ class Session:
         self._end(member, "parked" if isinstance(verdict, Park) else verdict.outcome, verdict.reason)
         return self._goes_on(member, node)
 
+    @_durable
     def on_loss(self, member: MemberId, loss: Loss) -> bool:
         """Whether the job is to be tried again, which is then on record; if not, its runner ends it.
 
@@ -184,15 +208,17 @@ class Session:
         self._record(JobRetried(member, step, loss.node, loss.pid, loss.cause, reason, self._clock()))
         return True
 
+    @_durable
     def on_failure(self, member: MemberId, error: str) -> None:
         """End a job that was given up after its retries; ``error`` is its traceback, of which the record has first
         what it ends with.
         """
         if self._stopping:
-            self.on_interruption(member, "stop requested")
+            self._end(member, "interrupted", "stop requested")
         else:
             self._end(member, "failed", _sayable(f"{headline(error)}\n\n{error.strip()[-_MOST_OF_ERROR:]}"))
 
+    @_durable
     def on_nodes(self, joined: Iterable[str], lost: Iterable[str], slots: int) -> None:
         """Take in which machines came and went, by name, and how many jobs may run at a time now."""
         for node in joined:
@@ -202,14 +228,16 @@ class Session:
         if slots != self.history.slots:
             self._record(SlotsChanged(slots, self._clock()))
 
+    @_durable
     def on_interruption(self, member: MemberId, reason: str) -> None:
         """End a job through no fault of its member, which a later session takes up again."""
         self._end(member, "interrupted", reason)
 
+    @_durable
     def close(self, reason: EndReason) -> None:
         """Let go of the search: ``finished``, ``interrupted`` or ``failed``."""
         for member in list(self.history.running):
-            self.on_interruption(member, "the driver ended")
+            self._end(member, "interrupted", "the driver ended")
         self._record(SessionEnded(self.history.session, self._clock(), reason))
 
     @property
@@ -252,8 +280,14 @@ class Session:
     def _record(self, event: Event) -> None:
         self._sink(event)
         self.history.apply(event)
-        for watcher in self.watchers:
-            watcher(event)
+        self._untold.append(event)
+
+    def _commit(self) -> None:
+        self._commit_sink()
+        told, self._untold = self._untold, []
+        for event in told:
+            for watcher in self.watchers:
+                watcher(event)
 
 
 def _sayable(error: str) -> str:
