@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,10 +13,13 @@ from pathlib import Path
 import pytest
 import ray
 import tomli_w
+from ray._private.utils import push_error_to_driver
+from ray._private.worker import global_worker
 
 from tests.worlds.plans import fields
 from tune_rh.cli.main import main
 from tune_rh.run.ray import cluster, joining
+from tune_rh.run.ray.quiet import quiet
 
 
 @pytest.fixture
@@ -128,3 +132,15 @@ def test_what_libraries_write_to_standard_error_lies_in_the_log(tmp_path: Path) 
     ran = subprocess.run([sys.executable, "-c", _LOUD, str(log)], capture_output=True, text=True, check=True)
     assert ran.stderr == "of ours\nan error comes out\nafterwards\n"
     assert log.read_text() == "of a library\n"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_cluster_says_to_its_drivers_lies_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "driver.log"
+    with quiet(log):
+        push_error_to_driver(global_worker, "node_removed", "a node has been\nmarked dead")
+        until = time.monotonic() + 60
+        while "marked dead" not in log.read_text() and time.monotonic() < until:
+            time.sleep(0.05)
+    assert "(raylet) a node has been\nmarked dead\n" in log.read_text()
+    assert capsys.readouterr().out == ""
