@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two processes share the tests file by file, so that tests on Ray share a cluster, in the order of collection.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help search moe test test-all test-cluster check bench lock clean
+.PHONY: help search moe test test-all test-cluster check bench screenshots lock clean
 
 help:
 	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about ten minutes on two cores"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-cluster  a Ray cluster of three hosts, as namespaces of this machine; needs root"
 	@echo "make check     format, lint, types, imports between rooms"
 	@echo "make bench     every benchmark of benchmarks/RESULTS.md"
+	@echo "make screenshots  pictures of Ray's dashboard for docs/cluster; needs root and chromium"
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
@@ -52,6 +53,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(RUN) -m benchmarks
+
+screenshots: $(READY)
+	$(RUN) -m tests.cluster.screenshots
 
 lock: $(READY)
 	$(VENV)/bin/pip-compile --quiet --strip-extras --allow-unsafe --extra dev --no-header --annotation-style=line \

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import signal
 import statistics
 import sys
@@ -36,8 +37,9 @@ from tune_rh.record.journal import RunPaths
 TITLE = "Losses on three nodes"
 EVERY, PACE_S = 10, 0.02
 GOAL_RATIO, GOAL_USE, GOAL_STOP_S, GOAL_STOP_EARLY_S = 1.2, 0.90, 3.0, 20.0
-_PATIENCE_S = 120.0
+_PATIENCE_S = 400.0
 _FOR_EVER = 10**6
+_OURS, _STOCK = re.compile(r"ray::\S+ c0000 s7 "), re.compile(r"ray::StockTrainable")
 
 
 class StockTrainable(tune.Trainable):
@@ -98,20 +100,17 @@ class Side:
         steps = self.folder / "data" / "steps"
         return sum(file.read_text().count("\n") for file in steps.iterdir()) if steps.is_dir() else 0
 
-    def trains(self, title: str) -> tuple[Host, int]:
-        """The one process whose title begins so, and its host."""
+    def trains(self, title: re.Pattern[str]) -> tuple[Host, int]:
+        """The one process with such a title, and its host."""
         found: list[tuple[Host, int]] = []
 
         def look() -> bool:
             found[:] = [
-                (host, pid)
-                for host in self._hosts.hosts
-                for pid, name in host.processes().items()
-                if name.startswith(title)
+                (host, pid) for host in self._hosts.hosts for pid, name in host.processes().items() if title.match(name)
             ]
             return len(found) == 1
 
-        self.wait(look, f"one process {title}")
+        self.wait(look, f"one process {title.pattern}")
         return found[0]
 
     def wait(self, holds: Callable[[], object], what: str) -> None:
@@ -138,7 +137,7 @@ class Side:
         return time.monotonic() - began
 
 
-def until_it_trains_again(side: Side, title: str) -> float:
+def until_it_trains_again(side: Side, title: re.Pattern[str]) -> float:
     """Seconds from the end of the process that trains to the next step."""
     taken = side.num_steps()
     side.wait(lambda: side.num_steps() > taken + 3 * EVERY, "three reports")
@@ -184,12 +183,12 @@ def losses(hosts: Bed, folder: Path, rounds: int) -> tuple[list[float], list[flo
     ours: list[float] = []
     stock: list[float] = []
     with search(hosts, folder / "ours", **ONE) as (side, _):
-        ours += [until_it_trains_again(side, "ray::paced c0000 s7") for _ in range(rounds)]
+        ours += [until_it_trains_again(side, _OURS) for _ in range(rounds)]
     (folder / "stock").mkdir()
     words = ["-m", "benchmarks.bench_cluster", "--stock", str(folder / "stock"), "--address", hosts.address]
     side = Side(hosts, folder / "stock", *words)
     try:
-        stock += [until_it_trains_again(side, "ray::StockTrainable") for _ in range(rounds)]
+        stock += [until_it_trains_again(side, _STOCK) for _ in range(rounds)]
     finally:
         end(side)
     return ours, stock
