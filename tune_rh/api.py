@@ -47,6 +47,7 @@ class Launch(TypedDict, total=False):
     runner: str
     address: str
     slots_max: int | None
+    mirror: str | None
     on_event: OnEvent | None
     say: Say | None
     accept: Collection[str]
@@ -122,6 +123,7 @@ def search(
     runner: str = "ray",
     address: str = "local",
     slots_max: int | None = None,
+    mirror: str | None = None,
     on_event: OnEvent | None = None,
     say: Say | None = None,
     accept: Collection[str] = (),
@@ -140,6 +142,7 @@ def search(
         runner: ``ray``, or ``local``: in this process.
         address: of a Ray cluster to join; ``local``: one of its own.
         slots_max: jobs at a time on a cluster whose autoscaler brings nodes for them (None: as many as fit on it now).
+        mirror: address below which a copy of the run is kept, as ``s3://bucket/prefix``: `resume` goes on from it.
         on_event: called with each event and the history that has it. What it raises ends the session.
         say: called with each line for people.
         accept: ids of findings of the checks before launch that it goes on despite, such as ``["P20"]``.
@@ -156,7 +159,7 @@ def search(
     elif overrides:
         raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is a Plan already")
     trust_modules(*plan.from_outside)
-    place = _place(data_dir or runs.default_data_dir(), runner, address, slots_max)
+    place = _place(data_dir or runs.default_data_dir(), runner, address, slots_max, mirror)
     precautions = Precautions(frozenset(accept), strict, trial)
     paths, _ = launch(plan, Path(runs_dir), place, _Callbacks(on_event, say), _no_conclusion, precautions)
     return Run(read(paths))
@@ -259,6 +262,7 @@ def resume(
     runner: str = "ray",
     address: str = "local",
     slots_max: int | None = None,
+    mirror: str | None = None,
     on_event: OnEvent | None = None,
     say: Say | None = None,
     trust: str | None = None,
@@ -267,17 +271,22 @@ def resume(
 ) -> Run:
     """Go on with a run after a stop or a crash; returns it as it ended. Arguments as for `search` and `load`;
     ``overrides`` extend the plan (more candidates, a budget, resources, diagnostics, further stages).
+    A run at an address (``s3://bucket/prefix/NAME``) is fetched first, and its mirror is kept.
 
     Raises:
         PlanError: ``overrides`` change what may not change.
         RunNotFound, RunLocked, RunMismatch, JournalCorrupt, PreflightRefused: the run cannot go on, and why.
     """
     from tune_rh.run.execute import Precautions, execute
+    from tune_rh.run.fetch import find_or_fetch
 
-    paths = _find(run, runs_dir, trust)
-    place = _place(data_dir or runs.recorded_data_dir(paths), runner, address, slots_max)
+    if trust is not None:
+        trust_modules(trust)
+    audience = _Callbacks(on_event, say)
+    paths, fetched_from = find_or_fetch(str(run), Path(runs_dir), audience.say)
+    place = _place(data_dir or runs.recorded_data_dir(paths), runner, address, slots_max, mirror or fetched_from)
     precautions = Precautions(frozenset(accept), strict)
-    execute(paths, place, _Callbacks(on_event, say), _no_conclusion, precautions, overrides)
+    execute(paths, place, audience, _no_conclusion, precautions, overrides)
     return Run(read(paths))
 
 
@@ -354,12 +363,12 @@ def _given(config: str | Path, family: str | None, launch: Launch) -> Given:
     return given(str(config), family, Path(launch.get("runs_dir", "runs")).absolute())
 
 
-def _place(data_dir: str | Path, runner: str, address: str, slots_max: int | None) -> Place:
+def _place(data_dir: str | Path, runner: str, address: str, slots_max: int | None, mirror: str | None) -> Place:
     from tune_rh.run.execute import Place
 
     if runner not in ("ray", "local"):
         raise PlanError(f"runner = {runner!r}: allowed are 'ray' and 'local'")
-    return Place(Path(data_dir).absolute(), runner, address, slots_max)
+    return Place(Path(data_dir).absolute(), runner, address, slots_max, mirror=mirror)
 
 
 def _no_conclusion(paths: RunPaths, history: History) -> None:

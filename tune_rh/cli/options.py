@@ -17,7 +17,7 @@ from tune_rh.plan.schema import Plan
 
 if TYPE_CHECKING:
     from tune_rh.record.journal import RunPaths
-    from tune_rh.run.execute import Precautions
+    from tune_rh.run.execute import Place, Precautions
 
 
 def path(text: str) -> Path:
@@ -70,6 +70,29 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_mirror(parser: argparse.ArgumentParser) -> None:
+    """``--mirror``."""
+    parser.add_argument(
+        "--mirror",
+        metavar="ADDRESS",
+        help="keep a copy of the run below s3://bucket/prefix or file:///folder, to `resume ADDRESS/NAME` from",
+    )
+
+
+def place(args: argparse.Namespace, data_dir: Path, mirror: str | None = None) -> Place:
+    """Where a run is to go on, as it was asked for; ``mirror`` where no other one was."""
+    from tune_rh.run.execute import Place
+
+    return Place(
+        data_dir,
+        args.runner,
+        args.address,
+        args.slots_max,
+        metrics=not args.no_metrics,
+        mirror=getattr(args, "mirror", None) or mirror,
+    )
+
+
 def add_set(parser: argparse.ArgumentParser, summary: str) -> None:
     """``--set``."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=summary)
@@ -82,6 +105,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_precautions(parser)
     add_no_trial(parser)
     add_runner(parser)
+    add_mirror(parser)
     add_places(parser)
 
 
@@ -145,12 +169,12 @@ def launch(plan: Plan, args: argparse.Namespace) -> int:
     from tune_rh.cli.conclude import conclude, exit_code
     from tune_rh.run import execute
 
-    place = execute.Place(data_dir(args), args.runner, args.address, args.slots_max, metrics=not args.no_metrics)
-    concluding = partial(conclude, data_dir=place.data_dir, to=console)
+    where = place(args, data_dir(args))
+    concluding = partial(conclude, data_dir=where.data_dir, to=console)
     paths, outcome = execute.launch(
-        plan, args.runs_dir, place, terminal.Terminal(console), concluding, precautions(args)
+        plan, args.runs_dir, where, terminal.Terminal(console), concluding, precautions(args)
     )
-    return exit_code(paths, place, outcome, console)
+    return exit_code(paths, where, outcome, console)
 
 
 def data_dir(args: argparse.Namespace, paths: RunPaths | None = None) -> Path:

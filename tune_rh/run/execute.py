@@ -31,6 +31,7 @@ from tune_rh.run.runs import OpenRun, data_source, dataset, digest_of, of_the_fa
 from tune_rh.run.session import Watcher
 from tune_rh.run.signals import clean_stop
 from tune_rh.watch.follower import OpenView, catch_up
+from tune_rh.watch.mirror import Mirror, Store, check_unused, run_at
 
 if TYPE_CHECKING:
     from tune_rh.run.runner import Runner
@@ -77,6 +78,7 @@ class Place:
         address: of a Ray cluster to join; ``local``: one of its own.
         slots_max: jobs at a time on a cluster whose autoscaler brings nodes for them; None: as many as fit on it.
         metrics: show the session on Ray's metrics endpoint.
+        mirror: address below which a copy of the run is kept.
 
     Raises:
         PlanError: naming the field, its value and what is allowed.
@@ -87,12 +89,15 @@ class Place:
     address: str = "local"
     slots_max: int | None = None
     metrics: bool = True
+    mirror: str | None = None
 
     def __post_init__(self) -> None:
         if self.slots_max is not None and self.slots_max < 1:
             raise PlanError(f"--slots-max {self.slots_max}: at least 1")
         if self.slots_max is not None and (self.runner == "local" or self.address == "local"):
             raise PlanError(f"--slots-max {self.slots_max}: is for a Ray cluster to join, with --address")
+        if self.mirror is not None:
+            Store(self.mirror)
 
     def survey(self, plan: Plan, folder: Path) -> Env:
         """What there is for the jobs of a plan whose run lies in ``folder``."""
@@ -152,6 +157,8 @@ def launch(
     preflight.refuse(found, precautions.accept)
     root = runs_dir.absolute() / plan.name
     runs.check_free(root)
+    if place.mirror is not None:
+        check_unused(run_at(place.mirror, plan.name))
     prepare_data(plan, place.data_dir, audience)
     accepted = _try(plan, place, audience, precautions) if precautions.trial else []
     paths = runs.create(plan, root, place.data_dir, accepted)
@@ -182,10 +189,13 @@ def execute(
     with storage(paths.root, "resume the run"), locked(paths), _opened(paths, place, audience) as run:
         changed: list[PlanChanged | FindingAccepted] = [*_extended(run, overrides)]
         run = replace(run, plan=run.history.plan)
+        mirror = _mirror(run, place, audience)
         if isinstance(scheduler_of(run.plan).next(run.history), Finish):
             _record(run, changed, audience)
             audience.say(f"Run {paths.root.name} is finished already.")
             catch_up(run.history, views(run), audience.say)
+            if mirror is not None:
+                mirror.catch_up()
         else:
             changed += _accept(run, _check(run, place, precautions), precautions, audience)
             try:
@@ -193,7 +203,7 @@ def execute(
                     changed += _accept(run, found, precautions, audience)
                     # Once nothing is refused: a session that may not begin leaves the run as it was.
                     _record(run, changed, audience)
-                    stopped = _drive(run, runner, audience)
+                    stopped = _drive(run, runner, audience, mirror)
             except KeyboardInterrupt:
                 return Outcome(run.history, "quit")
             if stopped:
@@ -328,13 +338,23 @@ def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Ru
         yield RayRunner(run, cluster.slots, cluster.census, metrics=place.metrics, say=audience.say), found
 
 
-def _drive(run: OpenRun, runner: Runner, audience: Audience) -> bool:
+def _mirror(run: OpenRun, place: Place, audience: Audience) -> Mirror | None:
+    """What keeps the run's mirror, where there is to be one."""
+    if place.mirror is None:
+        return None
+    store = run_at(place.mirror, run.paths.root.name)
+    mirror = Mirror(store, run.paths, run.history, audience.say)
+    audience.say(f"Mirror: {store.address}")
+    return mirror
+
+
+def _drive(run: OpenRun, runner: Runner, audience: Audience, mirror: Mirror | None) -> bool:
     from tune_rh.run.runner import start_session  # which loads Optuna, and checks before a launch need none
 
     session = start_session(run, runner=runner.name, slots=runner.slots, views=views(run), say=audience.say)
     try:
         with clean_stop(session, audience.say), audience.follow(session.history) as watcher:
-            session.watchers.append(watcher)
+            session.watchers += [watcher, *([] if mirror is None else [mirror])]
             runner.run(session)
     except BrokenPipeError:
         # The reader of the log has gone (`| head`): as if Ctrl-C had been pressed, with nothing left to tell it.

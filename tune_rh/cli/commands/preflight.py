@@ -24,11 +24,10 @@ def run(args: argparse.Namespace) -> int:
     """See the module."""
     from tune_rh.cli import terminal
     from tune_rh.run import preflight
-    from tune_rh.run.execute import Place
 
     plan = load_plan(find_plan(args.plan), options.overrides(args))
     precautions, console = options.precautions(args), terminal.console()
-    place = Place(options.data_dir(args), args.runner, args.address, args.slots_max)
+    place = options.place(args, options.data_dir(args))
     env = place.survey(plan, options.nearest_folder(args.runs_dir, "--runs-dir"))
     wrong = preflight.find_in_plan(plan)
     here = preflight.find_here(plan, env, args.runs_dir.absolute(), place.data_dir, strict=precautions.strict)
