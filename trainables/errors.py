@@ -12,6 +12,7 @@ TrainableError
     +-- CheckpointMismatch  it belongs to another family, config or schema
     +-- LeaseLost           another worker has taken the member over
 +-- HandedOver           a member was saved on request, to go on elsewhere
++-- OutOfMemory          a GPU has no more memory for a member
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class LeaseLost(CheckpointError):
 
 class HandedOver(TrainableError):
     """A member was saved on request, to go on in another worker."""
+
+
+class OutOfMemory(TrainableError):
+    """A GPU, or the share of it that a job may take, has no more memory for a member."""
 
 
 def shown(value: object) -> str:

@@ -140,6 +140,7 @@ def lost(cause: LossCause, member: MemberId = TWO, node: str = "h1") -> JobRetri
         (lost("preempted"), "h1 is leaving; c0002-s7 goes on from 50 when a slot is free"),
         (lost("actor"), "c0002-s7  its worker 4711 on h1 is gone; goes on from 50"),
         (lost("exception"), "c0002-s7  failed on h1, goes on from 50: RuntimeError: no (mine.py:3)"),
+        (lost("oom"), "c0002-s7  failed on h1, goes on from 50: RuntimeError: no (mine.py:3)"),
         (lost("storage", node=""), "c0002-s7  failed, goes on from 50: RuntimeError: no (mine.py:3)"),
     ],
 )
@@ -151,15 +152,15 @@ def test_losses_are_counted_job_by_job_and_by_whose_fault_they_are() -> None:
     history = fold(plan(), [CandidateAdded("c0000", {}, "d", "control")])
     assert list(history.losses.summary()) == []
     history.apply(JobStarted(ONE, 0, 20, 0.0))
-    for cause in ("exception", "node", "actor", "exception", "preempted", "node", "storage"):
+    for cause in ("exception", "node", "actor", "exception", "preempted", "node", "storage", "oom"):
         history.apply(lost(cause, ONE))  # type: ignore[arg-type]
     assert list(history.running) == [ONE]
-    assert history.losses.of_job(ONE, "exception") == 2
+    assert history.losses.of_job(ONE, "exception") == history.losses.of_job(ONE, "oom") == 3
     assert {history.losses.of_job(ONE, cause) for cause in ("actor", "node", "preempted", "storage")} == {5}  # type: ignore[arg-type]
     assert history.losses.of_job(TWO, "exception") == 0
     assert list(history.losses.summary()) == [
         "Tries of jobs that were lost and begun again: 2 raised an exception, 2 lost their machine, 1 lost their "
-        "worker, 1 left a machine that was taken away, 1 could not read or write."
+        "worker, 1 left a machine that was taken away, 1 could not read or write, 1 ran out of memory."
     ]
     for node in ("h1", "h2", "h1"):
         history.apply(NodeLost(node, 0.0))
@@ -167,4 +168,4 @@ def test_losses_are_counted_job_by_job_and_by_whose_fault_they_are() -> None:
     history.apply(JobEnded(ONE, "parked", "", 0.0))
     history.apply(JobStarted(ONE, 0, 20, 0.0))
     assert history.losses.of_job(ONE, "exception") == history.losses.of_job(ONE, "node") == 0
-    assert len(history.losses.all) == 7
+    assert len(history.losses.all) == 8

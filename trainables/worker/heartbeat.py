@@ -44,6 +44,7 @@ class Heartbeat(Message):
         loss: of the step; ``smoothed_loss`` over the steps up to it.
         train_s, eval_s: seconds since the last beat.
         oom_retries: of the allocator, since the process began.
+        mem_limit_mib: the member's share of a GPU; None where it may have all that there is.
         fallbacks: of the step, where the family reports them.
         health: the family's health metrics, as they were last reported.
     """
@@ -67,6 +68,8 @@ class Heartbeat(Message):
     mem_reserved_mib: Number | None
     mem_reserved_gib: Number | None
     oom_retries: int
+    mem_limit_mib: Number | None = None
+    mem_limit_gib: Number | None = None
     fallbacks: Number | None = None
     health: Mapping[str, Number] = field(default_factory=dict)
 
@@ -96,10 +99,13 @@ class Heart:
         job: whose member it is.
         health: of the member; changed in place.
         names: of the family's health metrics.
+        limit_mib: of GPU memory that the process may take, where it is less than all.
     """
 
-    def __init__(self, job: MemberJob, health: TrainingHealth, names: Collection[str]) -> None:
-        self._job, self._health, self._names = job, health, names
+    def __init__(
+        self, job: MemberJob, health: TrainingHealth, names: Collection[str], limit_mib: float | None = None
+    ) -> None:
+        self._job, self._health, self._names, self._limit_mib = job, health, names, limit_mib
         self._monitor = Monitor(health, job.rules_off, job.device)
         self._path = Path(job.folder) / _FILE
         self._refused = False
@@ -162,6 +168,8 @@ class Heart:
             mem_reserved_mib=has.reserved_mib,
             mem_reserved_gib=_gib(has.reserved_mib),
             oom_retries=has.oom_retries,
+            mem_limit_mib=self._limit_mib,
+            mem_limit_gib=_gib(self._limit_mib),
             fallbacks=metrics.get("fallbacks"),
             health={**self._last, **{name: metrics[name] for name in self._names if name in metrics}},
         )

@@ -24,7 +24,7 @@ class MemberJob(Message):
         data_dir: where data sets lie.
         device: ``"cpu"`` or ``"cuda"``.
         threads: torch threads.
-        gpu_fraction: share of one GPU, where it is below one: bounds the memory taken.
+        gpu_fraction: share of one GPU; below one it bounds the memory that torch takes.
         objective, mode: which metric is best, and which way.
         eval_every: steps between evaluations.
         save_every: steps between checkpoints beside best and gates; None: none.

@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from trainables.api import Split, TrainTask
-from trainables.errors import MetricError
+from trainables.errors import MetricError, OutOfMemory
 from trainables.registry import build_config, get_family, resolve
 from trainables.trust import trust
-from trainables.worker.allocator import keep_freed_memory
+from trainables.worker.allocator import fence, in_both_units, keep_freed_memory, out_of_memory
 from trainables.worker.folder import MemberFolder
 from trainables.worker.heartbeat import Heart
 from trainables.worker.job import MemberJob
@@ -49,15 +50,21 @@ class MemberRun:
         self._unheard: Evaluated | None = None
         trust(job.family)  # the driver has decided
         family = get_family(job.family)
+        limit_mib = None
         if job.device == "cpu":
             keep_freed_memory()
+        elif job.gpu_fraction:
+            limit_mib = fence(job.gpu_fraction)
+        if limit_mib is not None:
+            self._folder.log(f"{in_both_units(limit_mib)} of GPU memory at most: {job.gpu_fraction:g} of the GPU")
         self._rates = [metric for metric in family.metrics if metric.rate_of]
         config = build_config(family, written=[job.config])
-        self.task: TrainTask = resolve(family.task)(
-            config, seed=job.member.seed, device=job.device, data_dir=Path(job.data_dir)
-        )
-        self._restore()
-        self._heart = Heart(job, self.state.health, {check.metric for check in family.health})
+        with self._in_words():
+            self.task: TrainTask = resolve(family.task)(
+                config, seed=job.member.seed, device=job.device, data_dir=Path(job.data_dir)
+            )
+            self._restore()
+        self._heart = Heart(job, self.state.health, {check.metric for check in family.health}, limit_mib)
 
     @property
     def step(self) -> int:
@@ -69,12 +76,28 @@ class MemberRun:
 
         Raises:
             MetricError: the task reports what is no number, or not what is needed.
+            OutOfMemory: a GPU has no more memory for it.
             LeaseLost: another worker has taken the member over.
         """
-        try:
+        with self._in_words():
             return self._advance()
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Say of which member and step an error is."""
+        where = f"{self.job.member}, step {{}}: {{}}"
+        try:
+            yield
         except MetricError as error:
-            raise MetricError(f"{self.job.member}, step {self.step}: {error}") from error
+            raise MetricError(where.format(self.step, error)) from error
+        except RuntimeError as error:
+            import torch
+
+            if not isinstance(error, torch.OutOfMemoryError):
+                raise
+            words = where.format(self.step, out_of_memory(str(error)))
+            # With the frames of the task, which the record of a failure names the innermost of.
+            raise OutOfMemory(words).with_traceback(error.__traceback__) from error
 
     def _advance(self) -> Report:
         job = self.job

@@ -88,6 +88,8 @@ class Resources(PlanTable):
         custom: what else of a Ray cluster's resources it takes, by name, below 1 or whole: ``{fpga = 1}``.
         labels: what a node must be labelled for it: ``{market = "spot"}``.
         accelerator: the type that its GPU must be of, as the cluster labels it: ``"A100"``.
+        whole_gpu_after_oom: whether a job that runs out of memory on its share of a GPU is tried again, once, alone on
+            a whole one, whatever ``max_failures`` says. No other job starts until it has one.
         slots: jobs at a time (None: as many as the machine or cluster has room for).
         max_failures: how often a job whose own code raised is tried again from its last checkpoint.
         max_losses: how often a job that lost its worker, its machine or its file system is.
@@ -100,6 +102,7 @@ class Resources(PlanTable):
     custom: dict[str, _Quantity] = Field(default_factory=dict)
     labels: dict[_LabelKey, _Label] = Field(default_factory=dict)
     accelerator: _Label | None = None
+    whole_gpu_after_oom: bool = False
     slots: PositiveInt | None = None
     max_failures: Annotated[int, Field(ge=0)] = 2
     max_losses: Annotated[int, Field(ge=0)] = 20

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainables.api import Finding, Footprint, Preflight
@@ -155,6 +155,15 @@ def room(resources: Resources, nodes: Iterable[Node]) -> int:
     return sum(_fitting(resources, node) for node in nodes)
 
 
+def without(node: Node, resources: Resources, num: int) -> Node:
+    """What is left of a node that so many jobs take these resources from."""
+    memory = None if node.memory is None else node.memory - num * (resources.memory_gib or 0.0) * GIB
+    custom = node.custom and {name: has - num * resources.custom.get(name, 0.0) for name, has in node.custom.items()}
+    return replace(
+        node, cpus=node.cpus - num * resources.cpu, gpus=node.gpus - num * resources.gpu, memory=memory, custom=custom
+    )
+
+
 def _fitting(resources: Resources, node: Node) -> int:
     if node.labels is not None and not resources.selector.items() <= node.labels.items():
         return 0
@@ -163,7 +172,7 @@ def _fitting(resources: Resources, node: Node) -> int:
         times.append(node.memory / (resources.memory_gib * GIB))
     if node.custom is not None:
         times += [node.custom.get(name, 0.0) / amount for name, amount in resources.custom.items()]
-    fitting = int(min(times) + 1e-9)
+    fitting = max(0, int(min(times) + 1e-9))
     if not resources.gpu:
         return fitting
     whole, share = divmod(node.gpus + 1e-9, 1.0)  # others may have a part of a GPU

@@ -28,7 +28,7 @@ Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "dive
 OTHER_REASONS = "other reasons"
 """Stands in ``passed_over`` for those that are rarer than the ones it names."""
 EndReason = Literal["finished", "interrupted", "failed"]
-LossCause = Literal["exception", "actor", "node", "preempted", "storage"]
+LossCause = Literal["exception", "oom", "actor", "node", "preempted", "storage"]
 Reason = Literal[
     "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference"
 ]
@@ -175,8 +175,9 @@ class JobRetried(Message):
     Attributes:
         from_step: the member's last step on record; its curve goes on from there.
         node, pid: where it ran; empty and 0 where that is not known.
-        cause: ``exception``: the member's own code raised; ``actor``: its worker died or cannot be reached; ``node``:
-            with the whole machine; ``preempted``: the machine is being taken away; ``storage``: the file system failed.
+        cause: ``exception``: the member's own code raised; ``oom``: it has run out of GPU memory; ``actor``: its worker
+            died or cannot be reached; ``node``: with the whole machine; ``preempted``: the machine is being taken away;
+            ``storage``: the file system failed.
         reason: in one line.
     """
 

@@ -49,6 +49,7 @@ def _place(frames: Sequence[tuple[str, str]]) -> str:
 
 _CAUSES: dict[LossCause, str] = {
     "exception": "raised an exception",
+    "oom": "ran out of memory",
     "actor": "lost their worker",
     "node": "lost their machine",
     "preempted": "left a machine that was taken away",
@@ -98,6 +99,7 @@ class Losses:
             yield f"Machines that went: {', '.join(dict.fromkeys(self.gone))}."
 
     def of_job(self, member: MemberId, cause: LossCause) -> int:
-        """How often the member's present job was lost: by exceptions of its own, or (any other ``cause``) without."""
+        """How often the member's present job was lost: through its own code, or (any other ``cause``) without."""
         causes = self._of_job.get(member, Counter())
-        return causes["exception"] if cause == "exception" else causes.total() - causes["exception"]
+        own = causes["exception"] + causes["oom"]
+        return own if cause in ("exception", "oom") else causes.total() - own

@@ -6,10 +6,12 @@ import os
 import socket
 import traceback
 
+from trainables.errors import OutOfMemory
 from trainables.worker.job import MemberJob
 from trainables.worker.member import MemberRun
 from trainables.worker.report import Evaluated, HandedBack, MemberId
 from tune_rh.decide.scheduler import Finish, RunMember, Wait
+from tune_rh.record.events import LossCause
 from tune_rh.run.runner import member_job, record_loss
 from tune_rh.run.runs import OpenRun
 from tune_rh.run.session import Loss, Session
@@ -46,10 +48,11 @@ class LocalRunner:
             try:
                 run = run or MemberRun(given)
                 report = run.advance()
-            except Exception:  # noqa: BLE001 - the trial boundary: it becomes a record with its traceback
+            except Exception as error:  # noqa: BLE001 - the trial boundary: it becomes a record with its traceback
                 run = None
-                loss = Loss("exception", traceback.format_exc(), self._node, os.getpid())
-                given = record_loss(self._run, session, job, loss)
+                cause: LossCause = "oom" if isinstance(error, OutOfMemory) else "exception"
+                loss = Loss(cause, traceback.format_exc(), self._node, os.getpid())
+                given = record_loss(self._run, session, job, given, loss, whole_gpu=True)
                 continue
             if not session.on_report(report, self._node):
                 if isinstance(report, Evaluated | HandedBack):

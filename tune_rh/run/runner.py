@@ -115,8 +115,14 @@ def member_job(run: OpenRun, job: RunMember) -> MemberJob:
     )
 
 
-def record_loss(run: OpenRun, session: Session, job: RunMember, loss: Loss) -> MemberJob | None:
+def record_loss(
+    run: OpenRun, session: Session, job: RunMember, tried: MemberJob, loss: Loss, *, whole_gpu: bool = False
+) -> MemberJob | None:
     """Record that a try of a job was lost: the job as it is tried again, or None if it was given up.
+
+    Args:
+        tried: the job as it was given out.
+        whole_gpu: whether a whole GPU could be had for it.
 
     Raises:
         StorageError: the storage failed, too often or for good, which is no fault of the member: it is interrupted.
@@ -125,8 +131,15 @@ def record_loss(run: OpenRun, session: Session, job: RunMember, loss: Loss) -> M
     full = problem in FULL or shutil.disk_usage(run.paths.root).free < _MIN_FREE_BYTES
     if full or problem is not None:
         loss = replace(loss, cause="storage")
-    if not full and session.on_loss(job.member, loss):  # a full disk is not mended by another try
-        return member_job(run, job)
+    resources, alone = session.plan.resources, None
+    was_alone = tried.gpu_fraction > resources.gpu
+    if loss.cause == "oom" and was_alone:
+        alone = False  # there is no more memory to be had
+    elif loss.cause == "oom" and whole_gpu and resources.whole_gpu_after_oom and 0 < resources.gpu < 1:
+        alone = True
+    if not full and session.on_loss(job.member, loss, alone):  # a full disk is not mended by another try
+        given = member_job(run, job)
+        return replace(given, gpu_fraction=1.0) if alone or was_alone else given
     if loss.cause != "storage":
         session.on_failure(job.member, loss.error)
         return None

@@ -126,6 +126,8 @@ class Session:
         self._sink, self._commit_sink, self._source, self._clock = sink, commit, source, clock
         self._scheduler = scheduler or scheduler_of(plan)
         self._tell_workers = tell_workers
+        self.is_held = False
+        """Set by a runner while a job waits for what others hold: no other one starts."""
         self._stopping = False
         self._repeated_s: defaultdict[MemberId, float] = defaultdict(float)
         self._untold: list[Event] = []
@@ -195,16 +197,19 @@ class Session:
         return self._goes_on(member, node)
 
     @_durable
-    def on_loss(self, member: MemberId, loss: Loss) -> bool:
+    def on_loss(self, member: MemberId, loss: Loss, alone: bool | None = None) -> bool:
         """Whether the job is to be tried again, which is then on record; if not, its runner ends it.
 
-        A member answers for what its own code raises, not for the machines that it runs on.
+        A member answers for what its own code raises, not for the machines that it runs on. Where memory has run out a
+        job may be tried ``alone`` on a whole GPU; False: it was. None: the plan says how often it is tried.
         """
         resources = self.plan.resources
-        allowed = resources.max_failures if loss.cause == "exception" else resources.max_losses
-        if self._stopping or self.history.losses.of_job(member, loss.cause) >= allowed:
+        allowed = resources.max_failures if loss.cause in ("exception", "oom") else resources.max_losses
+        few = self.history.losses.of_job(member, loss.cause) < allowed
+        if self._stopping or not (few if alone is None else alone):
             return False
         step, reason = self.history.member(member).step, _sayable(headline(loss.error))
+        reason += "; next alone on a whole GPU" if alone else ""
         self._record(JobRetried(member, step, loss.node, loss.pid, loss.cause, reason, self._clock()))
         return True
 
@@ -242,7 +247,7 @@ class Session:
 
     @property
     def _is_full(self) -> bool:
-        return len(self.history.running) >= self.history.slots
+        return self.is_held or len(self.history.running) >= self.history.slots
 
     def _unless_stopping(self, member: MemberId) -> bool:
         """Whether a member that has not come to the end of its job goes on; if not, its job ends here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,44 @@ def test_what_others_hold_and_nodes_that_leave_make_no_slot() -> None:
     assert Census(Resources(), [node("h1", 4, leaving=True), node("h2", 2)]).slots == 2
     assert Census(Resources(slots=3), [node("h1", 8)]).slots == 3
     assert Census(Resources(gpu=0.4), [node("h1", 8, 2)]).slots == 4
+
+
+def alone_on(one: ClusterNode, num_alone: int = 1) -> ClusterNode:
+    return replace(one, num_alone=num_alone)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "slots", "num_alone"),
+    [
+        ({"gpu": 0.25}, [node("h1", 8, 1)], 4, 0),
+        ({"gpu": 0.25}, [alone_on(node("h1", 8, 1))], 1, 1),
+        ({"gpu": 0.25}, [alone_on(node("h1", 8, 2))], 5, 1),
+        ({"gpu": 0.25}, [alone_on(node("h1", 8, 2), 2), node("h2", 8, 1)], 6, 2),
+        ({"gpu": 0.25}, [alone_on(node("h1", 3, 2))], 3, 1),  # by its cores
+        ({"gpu": 0.4, "cpu": 0.5}, [alone_on(node("h1", 1, 2))], 2, 1),
+        ({"gpu": 0.25, "slots": 3}, [alone_on(node("h1", 8, 2))], 3, 1),
+        ({"gpu": 1.0}, [alone_on(node("h1", 8, 2), 2)], 2, 0),  # as the plan has it
+        ({"gpu": 0.25}, [alone_on(node("h1", 8, 1, leaving=True)), node("h2", 8, 1)], 4, 0),
+    ],
+)
+def test_a_job_that_has_a_whole_gpu_takes_its_slots_from_the_others(
+    asked: dict[str, Any], nodes: list[ClusterNode], slots: int, num_alone: int
+) -> None:
+    census = Census(Resources(**asked), nodes)
+    assert (census.slots, census.num_alone) == (slots, num_alone)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "whole_gpu"),
+    [
+        ([node("h1", 8, 2)], True),
+        ([node("h1", 8, 0.75)], False),  # others hold a quarter of it
+        ([node("h1", 8, 1, leaving=True)], False),
+        ([node("h1", 8, 1, free=1), node("h2", 8)], False),  # by its cores
+    ],
+)
+def test_a_whole_gpu_can_be_had_where_others_leave_one(nodes: list[ClusterNode], whole_gpu: bool) -> None:
+    assert Census(Resources(cpu=2, gpu=0.25), nodes).whole_gpu is whole_gpu
 
 
 NODES = st.dictionaries(st.sampled_from(["h1", "h2", "h3", "h4"]), st.integers(0, 3), max_size=4)

@@ -261,6 +261,20 @@ def test_no_field_speaks_of_mb_or_gb_and_both_units_agree(tmp_path: Path, monkey
     assert (beat["mem_reserved_mib"], beat["mem_reserved_gib"], beat["oom_retries"]) == (2049.0, 2.0, 3)
 
 
+def test_a_member_on_a_share_of_a_gpu_says_what_it_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "memory", lambda device: Memory(1024.0, 2048.0, 0))
+    monkeypatch.setattr("trainables.worker.member.fence", lambda share: share * 81920 if share < 1 else None)
+    advance(MemberRun(job(tmp_path, beat_every=10, device="cuda", gpu_fraction=0.25)))
+    (beat,) = lines(tmp_path)
+    assert (beat["mem_limit_mib"], beat["mem_limit_gib"]) == (20480.0, 20.0)
+    log = (tmp_path / "member" / "train.log").read_text()
+    assert log.startswith("20,480 MiB (20.00 GiB) of GPU memory at most: 0.25 of the GPU\n")
+    (tmp_path / "whole").mkdir()
+    advance(MemberRun(job(tmp_path / "whole", beat_every=10, device="cuda", gpu_fraction=1.0)))
+    (beat,) = lines(tmp_path / "whole")
+    assert beat["mem_limit_mib"] is beat["mem_limit_gib"] is None
+
+
 def test_memory_of_this_process_is_told() -> None:
     before = heartbeat.memory("cpu")
     block = bytearray(64 * 2**20)

@@ -89,6 +89,8 @@ def _beats(reading: Reading) -> Iterator[Text]:
             rate = (
                 f"{beat.steps_per_s:.1f} steps/s" if beat.tokens_per_s is None else f"{beat.tokens_per_s:,.0f} tokens/s"
             )
+            if beat.mem_limit_mib is not None and beat.mem_reserved_mib is not None:
+                rate += f", {beat.mem_reserved_mib:,.0f} of {beat.mem_limit_mib:,.0f} MiB"
             ago = max(0.0, time.time() - beat.time)
             yield Text(f"{member}  step {beat.step}, {rate}, loss {beat.smoothed_loss:.4f}; heard of {ago:.0f} s ago")
 

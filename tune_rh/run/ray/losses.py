@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 
-from trainables.errors import HandedOver
+from trainables.errors import HandedOver, OutOfMemory
 from tune_rh.record.events import LossCause
 from tune_rh.run.ray.nodes import answers, draining, names
 from tune_rh.run.session import Loss
@@ -48,6 +48,8 @@ def _actor(trial: Trial, error: object) -> dict[str, Any]:
 def _cause(error: object, node: str) -> LossCause:
     if isinstance(error, RayTaskError) and isinstance(error.cause, HandedOver):
         return "preempted"
+    if isinstance(error, RayTaskError) and isinstance(error.cause, OutOfMemory):
+        return "oom"
     if not isinstance(error, RayActorError) or error.actor_init_failed:
         return "exception"
     if error.preempted or node in draining():

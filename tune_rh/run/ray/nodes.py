@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 from ray.util import placement_group_table
 
 from tune_rh.plan.schema import Resources
-from tune_rh.preflight.checks import room
+from tune_rh.preflight.checks import room, without
 from tune_rh.preflight.environment import Node
 
 _RAYS, _ID_LABEL = frozenset({"CPU", "GPU", "memory", "object_store_memory"}), "ray.io/node-id"
@@ -27,6 +27,7 @@ class ClusterNode:
         capacity: what it has in all.
         free: what other users of the cluster leave to this driver.
         leaving: whether it is about to be taken away, and takes no new work.
+        num_alone: how many jobs of this driver have a whole GPU of it.
     """
 
     id: str
@@ -34,6 +35,7 @@ class ClusterNode:
     capacity: Node
     free: Node
     leaving: bool = False
+    num_alone: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,18 @@ class Change:
 
 
 class Census:
-    """Counts slots from one look at the nodes to the next, beginning with ``nodes``."""
+    """Counts slots from one look at the nodes to the next, beginning with ``nodes``.
+
+    Attributes:
+        slots: how many jobs may run at a time.
+        num_alone: so many of them have a whole GPU, although the plan gives a job a part of one.
+        whole_gpu: whether a job could have a whole GPU, as soon as this driver's other jobs leave it.
+    """
 
     def __init__(self, resources: Resources, nodes: Collection[ClusterNode]) -> None:
         self._resources = resources
         self._names = {node.id: node.name for node in nodes}
-        self.slots = self._last = self._count(nodes)
+        self._last = self.slots, self.num_alone = self._count(nodes)
 
     def look(self, nodes: Collection[ClusterNode]) -> Change:
         """Take the nodes as they are now. A new number of slots counts once two looks in a row agree on it.
@@ -64,13 +72,20 @@ class Census:
         lost = tuple(name for key, name in before.items() if key not in self._names)
         count = self._count(nodes)
         if count == self._last:
-            self.slots = count
+            self.slots, self.num_alone = count
         self._last = count
         return Change(joined, lost, self.slots)
 
-    def _count(self, nodes: Iterable[ClusterNode]) -> int:
-        fitting = room(self._resources, [node.free for node in nodes if not node.leaving])
-        return fitting if self._resources.slots is None else min(fitting, self._resources.slots)
+    def _count(self, nodes: Iterable[ClusterNode]) -> tuple[int, int]:
+        """Slots, and how many of them are of jobs that have a whole GPU where the plan gives them a part."""
+        asked, staying = self._resources, [node for node in nodes if not node.leaving]
+        alone = asked.model_copy(update={"gpu": 1.0})
+        self.whole_gpu = room(alone, [node.free for node in staying]) > 0
+        if not 0 < asked.gpu < 1:
+            staying = [replace(node, num_alone=0) for node in staying]
+        num_alone = sum(node.num_alone for node in staying)
+        fitting = num_alone + room(asked, [without(node.free, alone, node.num_alone) for node in staying])
+        return fitting if asked.slots is None else min(fitting, asked.slots), num_alone
 
 
 def survey() -> list[ClusterNode]:
@@ -81,9 +96,11 @@ def survey() -> list[ClusterNode]:
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         key, has = node["NodeID"], node["Resources"]
         if key in named and node["Alive"]:
-            left = {name: min(has.get(name, 0.0), free.get(key, {}).get(name, 0.0) + held[key][name]) for name in has}
+            ours = {name: sum(bundle.get(name, 0.0) for bundle in held[key]) for name in has}
+            left = {name: min(amount, free.get(key, {}).get(name, 0.0) + ours[name]) for name, amount in has.items()}
             capacity, labels = described(has, node["Labels"], named[key]), node["Labels"]
-            found.append(ClusterNode(key, named[key], capacity, described(left, labels), key in leaving))
+            num_alone = sum(bundle.get("GPU", 0.0) >= 1 for bundle in held[key])
+            found.append(ClusterNode(key, named[key], capacity, described(left, labels), key in leaving, num_alone))
     return found
 
 
@@ -95,13 +112,13 @@ def described(resources: Mapping[str, float], labels: Mapping[str, str], name: s
     return Node(cpus, gpus, memory, custom, told, name)
 
 
-def _held() -> dict[str, Counter[str]]:
+def _held() -> dict[str, list[Mapping[str, float]]]:
     """What placement groups of this driver hold, node by node: Tune has one for each of its actors."""
-    job, held = ray.get_runtime_context().get_job_id(), defaultdict[str, Counter[str]](Counter)
+    job, held = ray.get_runtime_context().get_job_id(), defaultdict[str, list[Mapping[str, float]]](list)
     for key, group in placement_group_table().items():
         if key.endswith(job) and group["state"] == "CREATED":
             for index, bundle in group["bundles"].items():
-                held[group["bundles_to_node_id"][index]].update(bundle)
+                held[group["bundles_to_node_id"][index]].append(bundle)
     return held
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray import tune
-from ray.tune import PlacementGroupFactory, TuneError
+from ray.tune import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -27,14 +27,12 @@ from trainables.worker.job import MemberJob
 from trainables.worker.report import REPORTS, Report
 from tune_rh.decide.scheduler import Finish, RunMember, Wait
 from tune_rh.errors import RunError
-from tune_rh.plan.schema import Resources
 from tune_rh.preflight.checks import room
-from tune_rh.preflight.environment import GIB
 from tune_rh.record.events import MemberId
 from tune_rh.run.ray.gauges import Gauges
 from tune_rh.run.ray.losses import loss_of, node_of
 from tune_rh.run.ray.nodes import Census, Change, ClusterNode, names, survey
-from tune_rh.run.ray.trainable import MemberTrainable
+from tune_rh.run.ray.trainable import trainable
 from tune_rh.run.ray.warm_up import WarmUp
 from tune_rh.run.runner import member_job, record_loss
 from tune_rh.run.runs import OpenRun
@@ -79,10 +77,10 @@ class RayRunner:
         os.environ.update(_TUNE_ENVIRONMENT)
         if self._metrics:
             session.watchers.append(Gauges(session, self._run.paths))
-        bridge = _Bridge(self._run, session, WarmUp(self.slots, self._say))
+        bridge = _Bridge(self._run, session, WarmUp(self.slots, self._say), self._census)
         watch = NodeWatch(bridge, self._census)
         tuner = tune.Tuner(
-            _trainable(session.plan.resources),
+            trainable(session.plan.resources),
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 search_alg=JobSearcher(bridge, watch),
@@ -115,8 +113,8 @@ class RayRunner:
 class _Bridge:
     """What searcher and scheduler share. Tune pickles both for a restore that is not used: nothing goes along."""
 
-    def __init__(self, run: OpenRun, session: Session, warm_up: WarmUp) -> None:
-        self.session, self.warm_up = session, warm_up
+    def __init__(self, run: OpenRun, session: Session, warm_up: WarmUp, census: Census | None = None) -> None:
+        self.session, self.warm_up, self._census = session, warm_up, census
         self.jobs: dict[str, RunMember] = {}
         self.error: BaseException | None = None
         self.is_over = False
@@ -163,19 +161,23 @@ class _Bridge:
         """A trial has failed; ``loss`` is asked why."""
         self.warm_up.note(trial_id)  # a worker that cannot start shows in its first job, with a record
         job = self.jobs.get(trial_id)
+        tried = self._given.get(job.member) if job is not None else None
         self.ended(trial_id)
-        if job is not None and self.error is None:
+        if job is not None and tried is not None and self.error is None:
+            whole_gpu = self._census is None or self._census.whole_gpu  # an autoscaler may bring one
             with self._ours():
-                given = record_loss(self._run, self.session, job, loss())
+                given = record_loss(self._run, self.session, job, tried, loss(), whole_gpu=whole_gpu)
                 if given is not None:
                     self._given[job.member] = given
                     self._again.append(job)
+                    self._hold()
 
     def on_nodes(self, change: Change) -> None:
         """Nodes may have come and gone."""
         if self.error is None:
             with self._ours():
                 self.session.on_nodes(change.joined, change.lost, change.slots)
+                self._hold()
 
     def ended(self, trial_id: str) -> None:
         """A trial is over, whether or not it was to go on."""
@@ -183,6 +185,16 @@ class _Bridge:
         if job is not None:
             with suppress(OSError):  # it is of one try, and asks nothing of another
                 self._given.pop(job.member).hand_back_request.unlink()
+            self._hold()
+
+    def _hold(self) -> None:
+        """Start no other job while one waits for a whole GPU: each share that is freed would be taken again at once.
+
+        Slots account for a job that has one. Where others hold what it waits for, the rest goes on.
+        """
+        share, census = self.session.plan.resources.gpu, self._census
+        num_alone = sum(given.gpu_fraction > share for given in self._given.values())
+        self.session.is_held = census is not None and census.whole_gpu and num_alone > census.num_alone
 
     def hand_over(self, trial_id: str) -> None:
         """Have the trial's worker save its member and let it go, to go on elsewhere."""
@@ -287,14 +299,17 @@ class JobSearcher(Searcher):
         self._watch.look()
         warm_up = self._bridge.warm_up
         if warm_up.ask():
-            return {"job": None, "family": self._bridge.session.plan.family, "worker": self._bridge.worker}
+            plan = self._bridge.session.plan
+            return {"job": None, "family": plan.family, "worker": self._bridge.worker, "gpu": plan.resources.gpu}
         if not warm_up.is_over:
             warm_up.tell()
             return None
         job = self._bridge.suggest(trial_id)
         if isinstance(job, Finish):
             return str(Searcher.FINISHED)
-        return None if isinstance(job, Wait) else {"job": job.to_json(), "worker": self._bridge.worker}
+        if isinstance(job, Wait):
+            return None
+        return {"job": job.to_json(), "worker": self._bridge.worker, "gpu": job.gpu_fraction}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended; its errors have come to `VerdictScheduler.on_trial_error` before."""
@@ -353,23 +368,3 @@ def _trial_name(trial: Trial) -> str:
 def _trial_folder(trial: Trial) -> str:
     job = trial.config["job"]
     return f"{MemberJob.from_json(job).member if job else 'warm-up'}-{trial.trial_id}"
-
-
-def _request(resources: Resources) -> PlacementGroupFactory:
-    """What Ray is asked for a job. Its actor is placed by its group, so that the labels are the group's."""
-    bundle = {"CPU": resources.cpu, "GPU": resources.gpu, "memory": float(int((resources.memory_gib or 0.0) * GIB))}
-    selector: dict[str, Any] = {"bundle_label_selector": [dict(resources.selector)]} if resources.selector else {}
-    return PlacementGroupFactory([{**bundle, **resources.custom}], **selector)
-
-
-def _trainable(resources: Resources) -> type[MemberTrainable]:
-    # Not tune.with_resources: that renames every actor to ResourceTrainable.
-    request = _request(resources)
-
-    class Member(MemberTrainable):
-        @classmethod
-        def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
-            return request
-
-    Member.__qualname__ = "Member"  # what the dashboard shows
-    return Member

@@ -17,13 +17,15 @@ import ray
 
 # Ray holds the title's memory, so no other library can write it.
 from ray._raylet import setproctitle  # type: ignore[attr-defined]
-from ray.tune import Trainable
+from ray.tune import PlacementGroupFactory, Trainable
 
 from trainables.errors import HandedOver
 from trainables.trust import trust
 from trainables.worker.job import MemberJob
 from trainables.worker.member import MemberRun, import_all
 from trainables.worker.report import REPORTS, HandedBack
+from tune_rh.plan.schema import Resources
+from tune_rh.preflight.environment import GIB
 
 _WARM_POLL_S = 0.05
 
@@ -86,11 +88,29 @@ class MemberTrainable(Trainable):
         self.run = None
 
 
+def trainable(resources: Resources) -> type[MemberTrainable]:
+    """The class of the actors of jobs that ask for these resources; ``config["gpu"]`` is a trial's own share."""
+    # Not tune.with_resources: that renames every actor to ResourceTrainable.
+
+    class Member(MemberTrainable):
+        @classmethod
+        def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+            return _request(resources, config["gpu"])
+
+    Member.__qualname__ = "Member"  # what the dashboard shows
+    return Member
+
+
+def _request(resources: Resources, gpu: float) -> PlacementGroupFactory:
+    """What Ray is asked for a job on so much of a GPU; labels choose the node of the group, which the actor follows."""
+    bundle = {"CPU": resources.cpu, "GPU": gpu, "memory": float(int((resources.memory_gib or 0.0) * GIB))}
+    selector: dict[str, Any] = {"bundle_label_selector": [dict(resources.selector)]} if resources.selector else {}
+    return PlacementGroupFactory([{**bundle, **resources.custom}], **selector)
+
+
 def _limit(job: MemberJob) -> None:
-    """Keep the process inside its share: threads on the CPU, memory on a fraction of a GPU."""
+    """Keep the process inside its share of the cores; `MemberRun` keeps it inside that of a GPU."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     torch.set_num_threads(job.threads)
-    if job.device == "cuda" and 0 < job.gpu_fraction < 1:
-        torch.cuda.set_per_process_memory_fraction(job.gpu_fraction)
