@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from tests.run.test_runners import PLAN, finish_on_ray
 from tests.worlds.records import decided, finish, make, of
+from trainables.errors import OutOfMemory
 from tune_rh.record.events import Evaluated, JobEnded, JobRetried, LossCause, MemberId
 from tune_rh.record.journal import RunPaths
+from tune_rh.run.ray.losses import _cause
 
 ROOT = Path(__file__).parents[3]
 FIXED = {"noise": 0.02, "fail_at": 13}
@@ -52,6 +55,12 @@ def test_the_cause_of_a_loss_is_on_record(tmp_path: Path, cause: LossCause, mark
     quiet = make(tmp_path / "quiet", **{**changes, "fixed": {"noise": 0.02}})
     finish(quiet)
     assert same_result(paths, quiet)
+
+
+def test_memory_that_runs_out_is_a_cause_of_its_own() -> None:
+    for raised, cause in ((OutOfMemory("no memory"), "oom"), (RuntimeError("no memory"), "exception")):
+        error = RayTaskError("train", "a traceback", raised).as_instanceof_cause()
+        assert _cause(error, "") == cause
 
 
 # Three nodes of a core, of which one at a time has the only worker: one is drained under it, the next one dies.
