@@ -43,7 +43,7 @@ test-all: $(READY)
 	$(RUN) -m pytest $(SHARED) -m "not gpu and not cluster"
 
 test-cluster: $(READY)
-	$(RUN) -m pytest tests/cluster -m "cluster and not slow" -rs
+	$(RUN) -m pytest tests/cluster -m "not slow" -rs
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

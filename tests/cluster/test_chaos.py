@@ -9,7 +9,7 @@ from tests.cluster.chaos import KINDS, Kill, draw, problems
 from tests.cluster.searches import outcome
 from tune_rh.record.journal import RunPaths
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.timeout(3600)
 
 
 def test_one_of_each_kind_is_taken_away(hosts: Bed, quiet: RunPaths) -> None:
@@ -17,6 +17,7 @@ def test_one_of_each_kind_is_taken_away(hosts: Bed, quiet: RunPaths) -> None:
     assert problems(hosts, hosts.common / "kinds", kills, outcome(quiet)) == []
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_twenty_are_taken_away(seed: int, hosts: Bed, quiet: RunPaths) -> None:
