@@ -31,7 +31,7 @@ from tests.cluster.family import PACE, PacedTask
 from tests.cluster.searches import PLAN, places
 from tests.worlds.family import ScriptedConfig
 from tests.worlds.records import of
-from tune_rh.record.events import Evaluated, JobEnded, JobRetried, JobStarted, NodeLost
+from tune_rh.record.events import Evaluated, JobEnded, JobRetried, JobStarted, NodeLost, SessionStarted
 from tune_rh.record.journal import RunPaths
 
 TITLE = "Losses on three nodes"
@@ -239,7 +239,7 @@ def clean_stops(hosts: Bed, folder: Path) -> tuple[float, float]:
         side.wait(lambda: paths.journal.exists() and len(of(paths, Evaluated)) > 20, "reports")
         busy = side.signal(signal.SIGTERM)
     with search(hosts, folder / "early", **THREE) as (side, paths):
-        side.wait(paths.journal.exists, "a journal")
+        side.wait(lambda: paths.journal.exists() and of(paths, SessionStarted), "a session")
         time.sleep(1.0)
         early = side.signal(signal.SIGTERM)
     return busy, early
