@@ -16,7 +16,7 @@ from tune_rh.preflight.environment import Node
 from tune_rh.record.journal import RunPaths
 from tune_rh.run import runs
 from tune_rh.run.ray.nodes import Census, ClusterNode
-from tune_rh.run.ray.runner import NodeWatch, _Bridge
+from tune_rh.run.ray.runner import NodeWatch, _Bridge, _StoppedEarly
 from tune_rh.run.ray.warm_up import WarmUp
 from tune_rh.run.runner import start_session
 
@@ -52,6 +52,16 @@ def test_a_minute_without_a_node_is_an_end(bridge: _Bridge, monkeypatch: pytest.
     with pytest.raises(RunError, match=r"scripted: no node .* is alive for 6\d s; .* Resume the run"):
         wait(20)
     assert isinstance(bridge.error, RunError)
+
+
+def test_a_stop_before_the_first_job_waits_for_no_worker(bridge: _Bridge) -> None:
+    watch = NodeWatch(bridge, None, list)
+    watch.on_step_begin(0, [])
+    bridge.session.request_stop()
+    with pytest.raises(_StoppedEarly):
+        watch.on_step_begin(1, [])
+    bridge.warm_up.note("trial")  # what runs from here on is saved
+    watch.on_step_begin(2, [])
 
 
 # A head without a core, a node with one; the node is killed once a job has reported.

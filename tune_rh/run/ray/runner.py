@@ -101,6 +101,8 @@ class RayRunner:
         )
         try:
             tuner.fit()
+        except _StoppedEarly:
+            return
         except TuneError:
             if bridge.error is None:
                 raise
@@ -245,6 +247,10 @@ class NoNodeLeft(RunError):
     """No node on which a job could run is left."""
 
 
+class _StoppedEarly(Exception):
+    """The session is to stop, and no job has begun: nobody waits for workers that are still starting."""
+
+
 class NodeWatch(tune.Callback):
     """Follows the cluster: slots follow its nodes, and members leave those that are about to be taken away.
 
@@ -263,6 +269,8 @@ class NodeWatch(tune.Callback):
         self.look(trials)
         if isinstance(self._bridge.error, NoNodeLeft):
             raise self._bridge.error
+        if self._bridge.session.stopping and not (self._bridge.warm_up.is_over or self._bridge.jobs):
+            raise _StoppedEarly
 
     def look(self, trials: Iterable[Trial] = ()) -> None:
         """Look at the nodes, unless that was a moment ago."""
