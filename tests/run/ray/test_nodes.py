@@ -95,6 +95,15 @@ def test_a_whole_gpu_can_be_had_where_others_leave_one(nodes: list[ClusterNode],
     assert Census(Resources(cpu=2, gpu=0.25), nodes).whole_gpu is whole_gpu
 
 
+def test_that_no_whole_gpu_is_left_takes_two_looks() -> None:
+    whole, torn = [node("h1", 8, 1)], [node("h1", 8, 0.75)]
+    census, found = Census(Resources(gpu=0.25), whole), []
+    for nodes in (torn, whole, torn, torn, whole):
+        census.look(nodes)
+        found.append(census.whole_gpu)
+    assert found == [True, True, True, False, True]
+
+
 NODES = st.dictionaries(st.sampled_from(["h1", "h2", "h3", "h4"]), st.integers(0, 3), max_size=4)
 
 

@@ -59,10 +59,13 @@ class Census:
     def __init__(self, resources: Resources, nodes: Collection[ClusterNode]) -> None:
         self._resources = resources
         self._names = {node.id: node.name for node in nodes}
+        self._alone = resources.model_copy(update={"gpu": 1.0})
         self._last = self.slots, self.num_alone = self._count(nodes)
+        self.whole_gpu = self._had_gpu = self._has_gpu(nodes)
 
     def look(self, nodes: Collection[ClusterNode]) -> Change:
-        """Take the nodes as they are now. A new number of slots counts once two looks in a row agree on it.
+        """Take the nodes as they are now. A new number of slots counts once two looks in a row agree on it, and so does
+        that no whole GPU is left.
 
         Ray tells what a node has, what is free of it and which groups hold the rest one after another, so that one
         look between them may be wrong by a job.
@@ -74,18 +77,21 @@ class Census:
         if count == self._last:
             self.slots, self.num_alone = count
         self._last = count
+        had, self._had_gpu = self._had_gpu, self._has_gpu(nodes)
+        self.whole_gpu = had or self._had_gpu
         return Change(joined, lost, self.slots)
 
     def _count(self, nodes: Iterable[ClusterNode]) -> tuple[int, int]:
         """Slots, and how many of them are of jobs that have a whole GPU where the plan gives them a part."""
         asked, staying = self._resources, [node for node in nodes if not node.leaving]
-        alone = asked.model_copy(update={"gpu": 1.0})
-        self.whole_gpu = room(alone, [node.free for node in staying]) > 0
         if not 0 < asked.gpu < 1:
             staying = [replace(node, num_alone=0) for node in staying]
         num_alone = sum(node.num_alone for node in staying)
-        fitting = num_alone + room(asked, [without(node.free, alone, node.num_alone) for node in staying])
+        fitting = num_alone + room(asked, [without(node.free, self._alone, node.num_alone) for node in staying])
         return fitting if asked.slots is None else min(fitting, asked.slots), num_alone
+
+    def _has_gpu(self, nodes: Iterable[ClusterNode]) -> bool:
+        return room(self._alone, [node.free for node in nodes if not node.leaving]) > 0
 
 
 def survey() -> list[ClusterNode]:
