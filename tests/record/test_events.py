@@ -58,6 +58,7 @@ EVENTS: list[Event] = [
     JobStarted(MEMBER, 1, 60, 2.5),
     JobStarted(MEMBER, 2, 120, 2.5, "test", "h1"),
     JobRetried(MEMBER, 50, "h1", 4711, "node", "The actor died.", 3.0),
+    JobRetried(MEMBER, 50, "h1", 4711, "oom", "out of memory: 2,560 MiB (2.50 GiB) asked for", 3.0),
     Evaluated(MEMBER, 10, {"val_loss": 0.5, "train_loss": -1e-300}, 1.0, 0.5),
     Evaluated(MEMBER, 15, {"val_loss": 0.5}, 1.0, 0.5, repeated_s=2.5),
     Evaluated(MEMBER, 20, {"a": math.nan, "b": math.inf, "c": -math.inf}, 1.0, 0.5, diverged=True),
