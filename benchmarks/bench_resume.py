@@ -53,7 +53,10 @@ def make_run(root: Path, num_members: int) -> RunPaths:
     paths = runs.create(plan, root, root.parent)
     run = runs.open_run(paths, root.parent)
     fsync, os.fsync = os.fsync, lambda _descriptor: None
-    session = Session(plan, run.history, run.journal.append, family_source(plan), time.time, runner="local", slots=1)
+    journal = run.journal
+    session = Session(
+        plan, run.history, journal.hold, family_source(plan), time.time, runner="local", slots=1, commit=journal.commit
+    )
     try:
         while True:
             job = session.next_job()
@@ -107,7 +110,7 @@ class _FirstJob:
         raise AssertionError(title)
 
     @contextmanager
-    def follow(self, history: History, slots: int) -> Iterator[Any]:
+    def follow(self, history: History) -> Iterator[Any]:
         yield self._watch
 
     def _watch(self, event: Event) -> None:

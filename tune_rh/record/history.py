@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from analysis.stats.scores import Values
-from analysis.view import Decision, Report
+from analysis.view import Decision
 from tune_rh.plan.schema import Plan
 from tune_rh.record import events
 from tune_rh.record.eligibility import bar, bar_by_health, health
@@ -45,7 +45,7 @@ class History:
         self.slot_seconds = 0.0
         self.decisions: list[Decision] = []
         self.losses = Losses()
-        self.session = self.slots = 0
+        self.session = self.slots = self.num_events = 0
         self.ended = ""  # how the last session ended; empty while it runs, or if it was killed
         self.created: events.RunCreated | None = None
         self.accepted: list[events.FindingAccepted] = []
@@ -93,6 +93,7 @@ class History:
 
     def apply(self, event: events.Event) -> None:
         """Take one event in."""
+        self.num_events += 1
         match event:
             case events.CandidateAdded():
                 self._add(event)
@@ -185,7 +186,7 @@ class History:
 
     def _require(self, candidate: Candidate, seed: int) -> None:
         """The member of that seed is to reach the end of the candidate's stage."""
-        member = candidate.members.setdefault(seed, Member(events.MemberId(candidate.id, seed)))
+        member = candidate.members.setdefault(seed, Member(events.MemberId(candidate.id, seed), self._sign))
         member.stage = candidate.stage
         if member.status == "idle":  # it may have been read on test, at the end of what was the last stage then
             member.tested = member.diagnosed = None
@@ -215,10 +216,7 @@ class History:
         value = self._sign * event.metrics.get(self.plan.objective, math.nan)
         if member.curve.add(event.step, value, event.metrics, event.findings):  # a repeated step is spent once
             self.steps_spent += event.step - before
-            shown = self.shown(value) if math.isfinite(value) else math.nan
-            of_event = (event.train_s, event.eval_s, event.diverged)
-            spent = (member.slot_seconds, self.steps_spent, self.slot_seconds)
-            member.reports.append(Report(event.step, shown, event.metrics, member.stage, *of_event, *spent))
+            member.reports.append(event, member.stage, member.slot_seconds, self.steps_spent, self.slot_seconds)
 
     def _spend(self, member: Member, seconds: float) -> None:
         member.slot_seconds += seconds

@@ -39,6 +39,7 @@ class RunPaths:
         self.plan = root / "plan.toml"  # as it was resolved
         self.provenance = root / "provenance.json"  # what code, libraries, data and machine the run began with
         self.journal = root / "journal.jsonl"  # the append-only record
+        self.snapshot = root / "snapshot"  # of a long journal, folded; made again from it if it is lost
         self.study = root / "study.db"  # of Optuna; made again from the journal if it is lost
         self.lock = root / "lock"  # held by the one process that writes the run
         self.stop_request = root / "stop-requested"  # workers that see it hand their member back at the next step
@@ -65,6 +66,11 @@ class Chain:
     def __init__(self, seq: int = 0, checksum: bytes = b"") -> None:
         self.seq = seq
         self._checksum = checksum
+
+    @property
+    def checksum(self) -> str:
+        """Of the last line and all before it; empty before the first."""
+        return self._checksum.decode()
 
     @classmethod
     def after(cls, line: bytes) -> Chain:
@@ -177,14 +183,17 @@ class Mark:
     chain: Chain = field(default_factory=Chain)
 
 
-def read(path: Path, *, repair: bool = False, tolerant: bool = False, mark: Mark | None = None) -> Iterator[Event]:
+def read(
+    path: Path, *, repair: bool = False, tolerant: bool = False, mark: Mark | None = None, follows: bool = False
+) -> Iterator[Event]:
     """Yield the events of a journal in order; a torn last line is dropped with a warning.
 
     Args:
         path: the journal; a missing file has no events.
         repair: cut a torn last line off the file (only the process that holds the lock may).
         tolerant: pass over kinds of events that are not known here, with one warning; for those who only look.
-        mark: how far it has been read before; it moves on with each event. A torn line is left for the next time.
+        mark: how far it has been read before; it moves on with each event.
+        follows: a torn line is left for the next time, with nothing said.
 
     Raises:
         JournalCorrupt: a whole line is not what was written.
@@ -192,11 +201,11 @@ def read(path: Path, *, repair: bool = False, tolerant: bool = False, mark: Mark
     if not path.exists():
         return
     unknown: set[str] = set()
-    at, is_followed = mark or Mark(), mark is not None
+    at = mark or Mark()
     before, lines = at.chain.seq, _lines(path, at.position)
     for number, line in enumerate(lines, start=before + 1):
         if number == before + len(lines) and _is_torn(line):
-            if not is_followed:
+            if not follows:
                 warnings.warn(f"{path}: dropped a torn last line ({len(line)} bytes)", stacklevel=2)
             if repair:
                 os.truncate(path, at.position)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from array import array
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, overload
 
 from analysis.view import Report
 from tune_rh.plan.schema import Plan
-from tune_rh.record.events import CandidateAdded, Diagnosed, MemberId, Tested
+from tune_rh.record.events import CandidateAdded, Diagnosed, Evaluated, MemberId, Tested
 from tune_rh.record.rules import Curve
 
 _RequiredCheck = Literal["none", "pending", "passed", "failed"]
@@ -45,15 +47,67 @@ def kind_of_next(plan: Plan, candidate: Candidate, member: Member, is_first: boo
     return CHECK if candidate.required_check == "pending" and candidate.check_seed == member.id.seed else None
 
 
-class Member:
-    """A candidate with one seed."""
+class Reports(Sequence[Report]):
+    """A member's curve as it is shown: a report for each of its steps, made when it is asked for.
 
-    def __init__(self, member: MemberId) -> None:
+    Args:
+        curve: with the steps, values and metrics.
+        sign: 1.0 where the objective is minimised, else -1.0.
+    """
+
+    __slots__ = ("_curve", "_facts", "_num", "_sign")
+    _WIDTH = 7
+
+    def __init__(self, curve: Curve, sign: float) -> None:
+        self._curve, self._sign, self._num = curve, sign, 0
+        self._facts = array("d")  # a row a report: stage, train_s, eval_s, diverged, member_s, total_steps, total_s
+
+    def append(self, event: Evaluated, stage: int, member_s: float, total_steps: int, total_s: float) -> None:
+        """Add the report that the curve has got last."""
+        row = (stage, event.train_s, event.eval_s, event.diverged, member_s, total_steps, total_s)
+        self._facts.extend(row)
+        self._num += 1
+
+    def as_they_are(self) -> Reports:
+        """The reports so far, to which none are added."""
+        frozen = Reports(self._curve, self._sign)
+        frozen._facts, frozen._num = self._facts, self._num
+        return frozen
+
+    def __len__(self) -> int:
+        return self._num
+
+    @overload
+    def __getitem__(self, index: int) -> Report: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Report]: ...
+
+    def __getitem__(self, index: int | slice) -> Report | Sequence[Report]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(self._num)[index])
+        i, curve = range(self._num)[index], self._curve
+        row = self._facts[self._WIDTH * i : self._WIDTH * (i + 1)]
+        stage, train_s, eval_s, diverged, member_s, total_steps, total_s = row
+        value = self._sign * curve.values[i] if math.isfinite(curve.values[i]) else math.nan
+        spent = (member_s, int(total_steps), total_s)
+        return Report(curve.steps[i], value, curve.metrics[i], int(stage), train_s, eval_s, bool(diverged), *spent)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+class Member:
+    """A candidate with one seed; ``sign`` is 1.0 where the objective is minimised, else -1.0."""
+
+    def __init__(self, member: MemberId, sign: float = 1.0) -> None:
         self.id = member
         self.stage = 0
         self.curve = Curve()
-        self.reports: list[Report] = []
-        """The curve as it is shown: one for each of its steps, in the objective's own sign."""
+        self.reports = Reports(self.curve, sign)
         self.status: _Status = "idle"
         self.until_step = 0
         self.reason = ""

@@ -7,12 +7,14 @@ candidate beside the control.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
+from operator import itemgetter
 from statistics import fmean
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, overload
 
 from analysis.stats.student import t_quantile
 from analysis.view import Alarm
@@ -22,6 +24,48 @@ from tune_rh.plan.schema import Plan
 
 _CALM_REPORTS = 3
 """So many reports in a row within its bounds end an episode of a metric that was out of them."""
+
+
+class Metrics(Sequence[Mapping[str, float]]):
+    """The metrics of a member's reports, in order: numbers in one array, names once for reports that follow each other.
+
+    A large run has millions of numbers; as dicts of floats they take six times the memory.
+    """
+
+    __slots__ = ("_layouts", "_num", "_numbers")
+
+    def __init__(self) -> None:
+        self._num = 0
+        self._numbers = array("d")
+        self._layouts: list[tuple[int, int, tuple[str, ...]]] = []
+        """Whenever the names change: the first report with them, the place of its first number, and the names."""
+
+    def append(self, metrics: Mapping[str, float]) -> None:
+        """Add a report's."""
+        names = tuple(metrics)
+        if not self._layouts or self._layouts[-1][2] != names:
+            self._layouts.append((self._num, len(self._numbers), names))
+        self._numbers.extend(metrics.values())
+        self._num += 1
+
+    def __len__(self) -> int:
+        return self._num
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, float]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, float]]: ...
+
+    def __getitem__(self, index: int | slice) -> Mapping[str, float] | Sequence[Mapping[str, float]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(self._num)[index]]
+        number = range(self._num)[index]
+        first, start, names = self._layouts[bisect_right(self._layouts, number, key=itemgetter(0)) - 1]
+        start += (number - first) * len(names)
+        numbers = self._numbers[start : start + len(names)]
+        # One object for every NaN, as the codec of events has it: reports with the same metrics are equal.
+        return {name: x if x == x else math.nan for name, x in zip(names, numbers, strict=True)}
 
 
 class Curve:
@@ -36,7 +80,7 @@ class Curve:
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.values: list[float] = []
-        self.metrics: list[Mapping[str, float]] = []
+        self.metrics = Metrics()
         self.findings: list[HealthFinding] = []
         self.best = math.inf
         self.best_step = 0

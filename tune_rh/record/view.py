@@ -66,7 +66,7 @@ def _member(history: History, member: members.Member) -> Member:
         reason=member.reason,
         stage=member.stage,
         lost_stage=member.lost_stage,
-        reports=tuple(member.reports),
+        reports=member.reports.as_they_are(),
         alarms=tuple(alarms(history.plan.rules, member.curve)),
         best=math.nan if value is None else history.shown(value),
         best_step=None if value is None else member.curve.best_step,

@@ -73,7 +73,7 @@ class Watch:
             _, self._history = runs.replay(self._paths, mark=self._mark)
             self._provenance = read_provenance(self._paths)
         else:
-            runs.fold(self._history, self._paths, mark=self._mark)
+            runs.fold(self._history, self._paths, self._mark)
         return Reading(self._paths, self._history, True, self._provenance)
 
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -32,6 +33,7 @@ from tune_rh.run.session import Watcher
 from tune_rh.run.signals import clean_stop
 from tune_rh.watch.follower import OpenView, catch_up
 from tune_rh.watch.mirror import Mirror, Store, check_unused, run_at
+from tune_rh.watch.snapshots import SnapshotKeeper
 
 if TYPE_CHECKING:
     from tune_rh.run.runner import Runner
@@ -376,4 +378,4 @@ def views(run: OpenRun) -> Mapping[str, OpenView]:
 
         return TensorBoard(run.paths, history)
 
-    return {**study_view(run), "tensorboard/": board}
+    return {"snapshot": partial(SnapshotKeeper, run.paths), **study_view(run), "tensorboard/": board}

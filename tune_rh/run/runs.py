@@ -35,6 +35,7 @@ from tune_rh.record.events import Event, FindingAccepted, RunCreated, encode
 from tune_rh.record.failure import headline
 from tune_rh.record.history import History
 from tune_rh.record.journal import JOURNAL_SCHEMA, Chain, Journal, Mark, RunPaths, read
+from tune_rh.record.snapshot import file as snapshot
 
 
 def default_data_dir() -> Path:
@@ -182,16 +183,17 @@ def replay(paths: RunPaths, *, writer: bool = False, mark: Mark | None = None) -
             f"{error}\nThe plan of a run was changed by something else, or is of another version of tune-rh; "
             "restore it from a copy"
         ) from error
-    history = History(plan)
-    fold(history, paths, writer=writer, mark=mark)
+    history, at = snapshot.load(paths, plan) or (History(plan), Mark())
+    if mark is not None:
+        mark.position, mark.chain = at.position, at.chain
+    fold(history, paths, mark or at, writer=writer, follows=mark is not None)
     return history.plan, history
 
 
-def fold(history: History, paths: RunPaths, *, writer: bool = False, mark: Mark | None = None) -> None:
-    """Let a history take in the events of a run's journal, those beyond ``mark``; raises as `replay`."""
-    before = 0 if mark is None else mark.chain.seq
-    events = read(paths.journal, repair=writer, tolerant=not writer, mark=mark)
-    for number, event in enumerate(events, start=before + 1):
+def fold(history: History, paths: RunPaths, mark: Mark, *, writer: bool = False, follows: bool = True) -> None:
+    """Let a history take in the events of a run's journal beyond ``mark``; raises as `replay`."""
+    events = read(paths.journal, repair=writer, tolerant=not writer, mark=mark, follows=follows)
+    for number, event in enumerate(events, start=mark.chain.seq + 1):
         try:
             history.apply(event)
         except (LookupError, ValueError, TypeError) as error:

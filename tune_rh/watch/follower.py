@@ -17,7 +17,8 @@ from threading import Thread
 from tune_rh.plan.file import load_frozen
 from tune_rh.record.events import Event, JobStarted, SessionEnded
 from tune_rh.record.history import History
-from tune_rh.record.journal import RunPaths, read
+from tune_rh.record.journal import Mark, RunPaths, read
+from tune_rh.record.snapshot.file import load
 from tune_rh.watch.spared import spared
 
 OpenView = Callable[[History], Callable[[Event], object]]
@@ -77,8 +78,9 @@ class Follower:
         self._said.put(f"warning: {names}: behind the journal ({why}); {_LATER}")
 
     def _keep_up(self) -> None:
-        history = History(load_frozen(self._paths.plan))
-        for event in islice(read(self._paths.journal), self._num_events):
+        plan = load_frozen(self._paths.plan)
+        history, mark = load(self._paths, plan) or (History(plan), Mark())
+        for event in islice(read(self._paths.journal, mark=mark), self._num_events - history.num_events):
             history.apply(event)
         is_last = False
         while not is_last and not self._is_left_alone:

@@ -18,7 +18,7 @@ from tensorboardX.proto.event_pb2 import Event as Record
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams, scalar
 
-from trainables.spelling import meant
+from trainables.spelling import equal, meant
 from tune_rh.record.events import Evaluated, Event, JobEnded, MemberId, Tested
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
@@ -52,7 +52,7 @@ class TensorBoard:
             case Evaluated():
                 member = self._history.member(event.member)
                 # A report that is heard twice, after a retry, is in the curve once.
-                if member.curve.steps[-1] == event.step and member.curve.metrics[-1] == dict(event.metrics):
+                if member.curve.steps[-1] == event.step and equal(member.curve.metrics[-1], dict(event.metrics)):
                     self._scalars(member, event.step, event.metrics)
             case Tested():
                 self._scalars(self._history.member(event.member), event.step, event.metrics, "test_")
