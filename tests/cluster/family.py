@@ -6,7 +6,9 @@ step is taken while there is a file ``pause`` among the data.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 from search_spaces.api import Space
 from tests.worlds.family import FAMILY as SCRIPTED
 from tests.worlds.family import ScriptedConfig, ScriptedTask, suggest
+from trainables.api import Progress
+from trainables.errors import DataMissing
 
 PACE = "TUNE_RH_PACE_S"
 
@@ -44,5 +48,26 @@ class PacedTask(ScriptedTask):
         return {**super().state_dict(), "model": {"weight": self.model.weight.data.clone()}}
 
 
+class Table:
+    """A data set of one file, which is another one each time that it is made."""
+
+    names = ("none",)
+
+    def prepare(self, name: str, data_dir: Path, progress: Progress | None = None) -> Path:
+        path = data_dir / "table" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(secrets.token_hex(16))
+        return path
+
+    def digest(self, name: str, data_dir: Path) -> str:
+        path = data_dir / "table" / f"{name}.txt"
+        if not path.exists():
+            raise DataMissing(f"data set {name!r} is not in {data_dir}")
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 FAMILY = replace(SCRIPTED, name="paced", task="tests.cluster.family:PacedTask")
+TABLE = Table()
+TABLED = replace(FAMILY, name="tabled", data="tests.cluster.family:TABLE")
 SPACE = Space(suggest=suggest, base="control")

@@ -49,3 +49,19 @@ def test_what_the_hosts_do_not_share_is_said_of_each_before_anything_is_left(hos
     assert f"node {hosts.head.name} " not in said
     assert "Traceback" not in said
     assert hosts.head.run("ls", "-A", "/mnt/runs") == ""
+
+
+def test_a_data_set_of_the_head_alone_goes_to_the_other_hosts(hosts: Bed, quiet: RunPaths) -> None:
+    folder = hosts.common / "shipped"
+    plan, *_ = words(folder)[1:2]
+    log = folder.with_suffix(".log")
+    places = ["--runs-dir", str(folder / "runs"), "--data-dir", "/mnt/tables", "--address", hosts.address]
+    tabled = ["--set", 'family="tests.cluster.family:TABLED"']
+    driver = hosts.tune_rh("search", plan, "--no-trial", *tabled, *places, "--ship-data", log=log)
+    assert driver.wait(600) == 0, log.read_text()
+    assert outcome(RunPaths(folder / "runs" / "run")) == outcome(quiet)
+    others = ", ".join(host.name for host in hosts.hosts[1:])
+    assert f"Data set 'none' goes to {others}" in log.read_text()
+    tables = {host.run("cat", "/mnt/tables/table/none.txt") for host in hosts.hosts}
+    assert len(tables) == 1
+    assert len(tables.pop()) == 32

@@ -33,6 +33,7 @@ def exit_code(paths: RunPaths, place: Place, outcome: Outcome, to: Console) -> i
     options = [] if place.runner == "ray" else ["--runner", place.runner]
     options += [] if place.address == "local" else ["--address", place.address]
     options += [] if place.data_dir == recorded_data_dir(paths) else ["--data-dir", str(place.data_dir)]
+    options += ["--ship-data"] * place.ship_data
     options += [] if place.mirror is None else ["--mirror", place.mirror]
     to.print(f"  {resume_command(paths, *options)}", soft_wrap=True)
     return INTERRUPTED

@@ -63,6 +63,9 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
         "--no-metrics", action="store_true", help="show nothing on Ray's metrics endpoint, which asks for no token"
     )
     parser.add_argument(
+        "--ship-data", action="store_true", help="bring the data set to nodes of the cluster that have not got it"
+    )
+    parser.add_argument(
         "--slots-max",
         type=int,
         metavar="N",
@@ -90,6 +93,7 @@ def place(args: argparse.Namespace, data_dir: Path, mirror: str | None = None) -
         args.slots_max,
         metrics=not args.no_metrics,
         mirror=getattr(args, "mirror", None) or mirror,
+        ship_data=args.ship_data,
     )
 
 

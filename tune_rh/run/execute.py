@@ -81,6 +81,7 @@ class Place:
         slots_max: jobs at a time on a cluster whose autoscaler brings nodes for them; None: as many as fit on it.
         metrics: show the session on Ray's metrics endpoint.
         mirror: address below which a copy of the run is kept.
+        ship_data: bring the data set to nodes of the cluster that have not got it.
 
     Raises:
         PlanError: naming the field, its value and what is allowed.
@@ -92,12 +93,15 @@ class Place:
     slots_max: int | None = None
     metrics: bool = True
     mirror: str | None = None
+    ship_data: bool = False
 
     def __post_init__(self) -> None:
         if self.slots_max is not None and self.slots_max < 1:
             raise PlanError(f"--slots-max {self.slots_max}: at least 1")
         if self.slots_max is not None and (self.runner == "local" or self.address == "local"):
             raise PlanError(f"--slots-max {self.slots_max}: is for a Ray cluster to join, with --address")
+        if self.ship_data and (self.runner == "local" or self.address == "local"):
+            raise PlanError("--ship-data: is for a Ray cluster to join, with --address")
         if self.mirror is not None:
             Store(self.mirror)
 
@@ -317,8 +321,8 @@ def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Ru
 
         yield LocalRunner(run), []
         return
+    from tune_rh.run.ray.admit.admission import admitted
     from tune_rh.run.ray.cluster import connect
-    from tune_rh.run.ray.probe import probe
     from tune_rh.run.ray.quiet import quiet
     from tune_rh.run.ray.runner import RayRunner
 
@@ -334,10 +338,15 @@ def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Ru
                 f"warning: the cluster at {place.address} asks for no token: whoever reaches its ports can run code on "
                 "its nodes. Start it with RAY_AUTH_MODE=token"
             )
-        found = [] if place.address == "local" else probe(run.plan, run.paths.root, place.data_dir)
+        admission, found = None, list[Finding]()
+        if place.address != "local":
+            admission, found = admitted(run, ship=place.ship_data, say=audience.say)
         where = f"Ray dashboard: {cluster.dashboard} (its token: ray get-auth-token)"
         audience.say(f"{where if cluster.dashboard else 'Ray has no dashboard here'}; {cluster.slots} slots")
-        yield RayRunner(run, cluster.slots, cluster.census, metrics=place.metrics, say=audience.say), found
+        runner = RayRunner(
+            run, cluster.slots, cluster.census, admission=admission, metrics=place.metrics, say=audience.say
+        )
+        yield runner, found
 
 
 def _mirror(run: OpenRun, place: Place, audience: Audience) -> Mirror | None:

@@ -10,7 +10,8 @@ import pytest
 from tests.worlds.records import make
 from tune_rh.plan.file import load_frozen
 from tune_rh.preflight.environment import MIB
-from tune_rh.run.ray.probe import View, findings, probe
+from tune_rh.run.ray.admit.probe import Probe, View, findings
+from tune_rh.run.ray.nodes import survey
 
 FOLDER = Path("/common/runs/r")
 HERE = View(
@@ -66,5 +67,5 @@ def test_everything_wrong_is_said_at_once() -> None:
 def test_a_node_looks_for_itself_and_leaves_nothing(tmp_path: Path) -> None:
     paths = make(tmp_path / "run")
     plan = load_frozen(paths.plan)
-    assert probe(plan, paths.root, tmp_path) == []
+    assert Probe(plan, paths.root, tmp_path)(survey()) == []
     assert [path.name for path in paths.root.iterdir() if path.name.startswith(".probe")] == []

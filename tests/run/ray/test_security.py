@@ -138,7 +138,7 @@ def test_joining_an_open_cluster_warns(
 
     monkeypatch.setattr("tune_rh.run.ray.cluster.connect", connect)
     monkeypatch.setattr("tune_rh.run.ray.runner.RayRunner", lambda run, *_, **__: LocalRunner(run))
-    monkeypatch.setattr("tune_rh.run.ray.probe.probe", lambda *_: [])
+    monkeypatch.setattr("tune_rh.run.ray.admit.admission.admitted", lambda *_, **__: (None, []))
     (tmp_path / "plan.toml").write_text(tomli_w.dumps(fields(num_candidates=1, seeds=[7, 42, 1337])))
     places = ["--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path)]
     assert main(["search", str(tmp_path / "plan.toml"), "--no-trial", "--address", "h0:6379", *places]) == 0

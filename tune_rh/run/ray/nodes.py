@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -23,11 +23,12 @@ class ClusterNode:
 
     Attributes:
         id: Ray's.
-        name: its host's, with the start of the id where nodes share one.
+        name: its host's, with the start of the id where several hosts have one.
         capacity: what it has in all.
         free: what other users of the cluster leave to this driver.
         leaving: whether it is about to be taken away, and takes no new work.
         num_alone: how many jobs of this driver have a whole GPU of it.
+        address: of its host.
     """
 
     id: str
@@ -36,6 +37,10 @@ class ClusterNode:
     free: Node
     leaving: bool = False
     num_alone: int = 0
+    address: str = ""
+
+    def __str__(self) -> str:
+        return f"node {self.name} ({self.address})"
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,8 @@ def survey() -> list[ClusterNode]:
             left = {name: min(amount, free.get(key, {}).get(name, 0.0) + ours[name]) for name, amount in has.items()}
             capacity, labels = described(has, node["Labels"], named[key]), node["Labels"]
             num_alone = sum(bundle.get("GPU", 0.0) >= 1 for bundle in held[key])
-            found.append(ClusterNode(key, named[key], capacity, described(left, labels), key in leaving, num_alone))
+            now = (described(left, labels), key in leaving, num_alone, node["NodeManagerAddress"])
+            found.append(ClusterNode(key, named[key], capacity, *now))
     return found
 
 
@@ -129,12 +135,19 @@ def _held() -> dict[str, list[Mapping[str, float]]]:
 
 
 def names(*, alive: bool = False) -> dict[str, str]:
-    """Node id -> host name, with the start of the id where nodes share one; of those that are ``alive``, or of all."""
-    found = ray.nodes()  # type: ignore[no-untyped-call]
-    hosts = {node["NodeID"]: node["NodeManagerHostname"] for node in found}
-    shared = Counter(hosts.values())
-    named = {node: host if shared[host] == 1 else f"{host}-{node[:6]}" for node, host in hosts.items()}
-    return {node["NodeID"]: named[node["NodeID"]] for node in found if node["Alive"] or not alive}
+    """Node id -> host name, of nodes that are ``alive``, or of all.
+
+    Where living nodes of several hosts share a name the start of the id is added; a host that comes back keeps its own.
+    """
+    found, hosts = ray.nodes(), defaultdict[str, set[str]](set)  # type: ignore[no-untyped-call]
+    for node in found:
+        if node["Alive"]:
+            hosts[node["NodeManagerHostname"]].add(node["NodeManagerAddress"])
+    return {
+        node["NodeID"]: host if len(hosts[host]) < 2 else f"{host}-{node['NodeID'][:6]}"
+        for node in found
+        if (host := node["NodeManagerHostname"]) and (node["Alive"] or not alive)
+    }
 
 
 def draining() -> Collection[str]:

@@ -29,6 +29,7 @@ from tune_rh.decide.scheduler import Finish, RunMember, Wait
 from tune_rh.errors import RunError
 from tune_rh.preflight.checks import room
 from tune_rh.record.events import MemberId
+from tune_rh.run.ray.admit.admission import Admission
 from tune_rh.run.ray.gauges import Gauges
 from tune_rh.run.ray.losses import loss_of, node_of
 from tune_rh.run.ray.nodes import Census, Change, ClusterNode, names, survey
@@ -64,11 +65,14 @@ class RayRunner:
         slots: int,
         census: Census | None = None,
         *,
+        admission: Admission | None = None,
         metrics: bool = True,
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
-        """``census``: follows the nodes; without one the number of ``slots`` stands, and nodes are waited for."""
-        self._run, self._census, self._say = run, census, say
+        """``census``: follows the nodes; without one the number of ``slots`` stands, and nodes are waited for.
+        ``admission``: has a word about those that join.
+        """
+        self._run, self._census, self._admission, self._say = run, census, admission, say
         self.slots = slots
         self._metrics = metrics
 
@@ -78,7 +82,7 @@ class RayRunner:
         if self._metrics:
             session.watchers.append(Gauges(session, self._run.paths))
         bridge = _Bridge(self._run, session, WarmUp(self.slots, self._say), self._census)
-        watch = NodeWatch(bridge, self._census)
+        watch = NodeWatch(bridge, self._census, admission=self._admission)
         tuner = tune.Tuner(
             trainable(session.plan.resources),
             tune_config=tune.TuneConfig(
@@ -259,10 +263,22 @@ class NodeWatch(tune.Callback):
     """
 
     def __init__(
-        self, bridge: _Bridge, census: Census | None, survey: Callable[[], Collection[ClusterNode]] = survey
+        self,
+        bridge: _Bridge,
+        census: Census | None,
+        survey: Callable[[], Collection[ClusterNode]] = survey,
+        admission: Admission | None = None,
     ) -> None:
-        self._bridge, self._census, self._survey = bridge, census, survey
+        self._bridge, self._census, self._survey, self._admission = bridge, census, survey, admission
         self._next_s, self._alone_since = 0.0, math.inf
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def kept_out(self) -> list[str]:
+        """The ids of nodes on which no job may be placed."""
+        return self._admission.kept_out if self._admission else []
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Called by Tune ten times a second, but not while it waits for a first trial."""
@@ -285,8 +301,11 @@ class NodeWatch(tune.Callback):
                 self._bridge.hand_over(trial.trial_id)
         if self._census is None:
             return
+        if self._admission is not None:
+            nodes = self._admission.pass_on(nodes)
         self._bridge.on_nodes(self._census.look(nodes))
-        has_room = room(self._bridge.session.plan.resources, [node.capacity for node in nodes])
+        usable = [node.capacity for node in nodes if node.id not in self.kept_out]
+        has_room = room(self._bridge.session.plan.resources, usable)
         self._alone_since = math.inf if has_room else min(self._alone_since, now)
         if now - self._alone_since >= _NO_NODE_S:
             self._bridge.error = NoNodeLeft(
@@ -308,7 +327,7 @@ class JobSearcher(Searcher):
         warm_up = self._bridge.warm_up
         if warm_up.ask():
             plan = self._bridge.session.plan
-            return {"job": None, "family": plan.family, "worker": self._bridge.worker, "gpu": plan.resources.gpu}
+            return {"job": None, "family": plan.family, **self._placed(plan.resources.gpu)}
         if not warm_up.is_over:
             warm_up.tell()
             return None
@@ -317,7 +336,11 @@ class JobSearcher(Searcher):
             return str(Searcher.FINISHED)
         if isinstance(job, Wait):
             return None
-        return {"job": job.to_json(), "worker": self._bridge.worker, "gpu": job.gpu_fraction}
+        return {"job": job.to_json(), **self._placed(job.gpu_fraction)}
+
+    def _placed(self, gpu: float) -> dict[str, Any]:
+        """What a trial is told beside its job: its worker's name, and where that may run."""
+        return {"worker": self._bridge.worker, "gpu": gpu, "away_from": self._watch.kept_out}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended; its errors have come to `VerdictScheduler.on_trial_error` before."""

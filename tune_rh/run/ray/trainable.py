@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +90,25 @@ class MemberTrainable(Trainable):
 
 
 def trainable(resources: Resources) -> type[MemberTrainable]:
-    """The class of the actors of jobs that ask for these resources; ``config["gpu"]`` is a trial's own share."""
+    """The class of the actors of jobs that ask for these resources; ``config["gpu"]`` is a trial's own share,
+    and nodes whose ids are in ``config["away_from"]`` are not for it.
+    """
     # Not tune.with_resources: that renames every actor to ResourceTrainable.
 
     class Member(MemberTrainable):
         @classmethod
         def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
-            return _request(resources, config["gpu"])
+            return _request(resources, config["gpu"], config["away_from"])
 
     Member.__qualname__ = "Member"  # what the dashboard shows
     return Member
 
 
-def _request(resources: Resources, gpu: float) -> PlacementGroupFactory:
+def _request(resources: Resources, gpu: float, away_from: Collection[str]) -> PlacementGroupFactory:
     """What Ray is asked for a job on so much of a GPU; labels choose the node of the group, which the actor follows."""
     bundle = {"CPU": resources.cpu, "GPU": gpu, "memory": float(int((resources.memory_gib or 0.0) * GIB))}
-    selector: dict[str, Any] = {"bundle_label_selector": [dict(resources.selector)]} if resources.selector else {}
+    labels = {**resources.selector, **({"ray.io/node-id": f"!in({','.join(away_from)})"} if away_from else {})}
+    selector: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
     return PlacementGroupFactory([{**bundle, **resources.custom}], **selector)
 
 

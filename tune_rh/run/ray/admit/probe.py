@@ -9,7 +9,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from trainables.api import Finding
 from tune_rh.plan.schema import Plan
 from tune_rh.preflight.checks import MIN_FREE_DISK, room
 from tune_rh.preflight.environment import size
-from tune_rh.run.ray.nodes import described
+from tune_rh.run.ray.admit.shipping import files_of, ship
+from tune_rh.run.ray.nodes import ClusterNode
 from tune_rh.run.runs import dataset
 
 _ANSWER_S = 120.0  # a worker is started on the node for it, which a busy one takes its time for
@@ -38,6 +39,7 @@ class View:
         storage: why it could not read or write there; empty where it could.
         sources: a digest of each source file of the family, ``digest`` that of the data set.
         code, data: why the family cannot be imported, or its data set not be read; empty where they can.
+        lacks_data: whether the data set is not there at all.
         free: bytes where runs lie, and in its temporary folder.
     """
 
@@ -48,41 +50,65 @@ class View:
     code: str = ""
     digest: str = ""
     data: str = ""
+    lacks_data: bool = False
     free: Mapping[str, int] = field(default_factory=dict)
     arrives: str = ""
 
 
-def probe(plan: Plan, folder: Path, data_dir: Path) -> list[Finding]:
-    """What speaks against jobs on the nodes of the connected cluster that have room for one, all of them at once.
+class Probe:
+    """Looks at nodes of the connected cluster from where they are.
 
     Args:
-        plan: whose family and data set they need.
+        plan: whose family and data set jobs need.
         folder: of the run; each node writes a file in it, which is removed again.
         data_dir: where data sets lie.
+        ship: bring the data set to nodes that have not got it, and take each word about that to ``say``.
     """
-    nodes = {
-        node["NodeID"]: f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"] and room(plan.resources, [described(node["Resources"], node["Labels"])])
-    }
-    token, place = secrets.token_hex(16), Path(tempfile.mkdtemp(prefix=".probe-", dir=folder))
-    try:
-        place.chmod(0o777)  # a node may write it as another user
-        (place / _DRIVER).write_text(token, encoding="utf-8")
-        given = (str(place), token, plan.family, dataset(plan), str(data_dir))
-        here = View(**_look(_DRIVER + "-itself", *given))
-        views = _asked(nodes, given)
-        arrived = {name: _read(place / name) for name in nodes}
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    found: list[Finding] = []
-    for name, title in nodes.items():
-        view = views.get(name)
-        if isinstance(view, dict):
-            found += findings(title, View(**view, arrives=arrived[name]), here, token=token, folder=folder)
-        else:
-            found.append(Finding("P65", title, view or f"does not answer within {_ANSWER_S:.0f} s"))
-    return found
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        data_dir: Path,
+        *,
+        ship: bool = False,
+        say: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        self._plan, self._folder, self._data_dir, self._ship, self._say = plan, folder, data_dir, ship, say
+
+    def __call__(self, nodes: Collection[ClusterNode]) -> list[Finding]:
+        """What speaks against jobs on those nodes that have room for one, all of them at once."""
+        usable = {node.id: node for node in nodes if room(self._plan.resources, [node.capacity])}
+        token, place = secrets.token_hex(16), Path(tempfile.mkdtemp(prefix=".probe-", dir=self._folder))
+        try:
+            place.chmod(0o777)  # a node may write it as another user
+            (place / _DRIVER).write_text(token, encoding="utf-8")
+            given = (str(place), token, self._plan.family, dataset(self._plan), str(self._data_dir))
+            here = View(**_look(_DRIVER + "-itself", *given))
+            views = _asked(usable, given)
+            lacking = [key for key, view in views.items() if isinstance(view, dict) and view.get("lacks_data")]
+            if self._ship and lacking and here.digest:
+                views |= self._shipped([usable[key] for key in lacking], given)
+            arrived = {key: _read(place / key) for key in usable}
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        found: list[Finding] = []
+        for key, node in usable.items():
+            view = views.get(key)
+            if isinstance(view, dict):
+                seen = View(**view, arrives=arrived[key])
+                found += findings(str(node), seen, here, token=token, folder=self._folder)
+            else:
+                found.append(Finding("P65", str(node), view or f"does not answer within {_ANSWER_S:.0f} s"))
+        return found
+
+    def _shipped(self, nodes: Sequence[ClusterNode], given: Sequence[str]) -> dict[str, dict[str, Any] | str]:
+        """What nodes see once the data set was brought to them."""
+        name = dataset(self._plan)
+        files = files_of(self._plan.family, name, self._data_dir)
+        self._say(f"Data set {name!r} goes to {', '.join(node.name for node in nodes)}")
+        lost = ship([node.id for node in nodes], files, self._data_dir)
+        return {**_asked([node.id for node in nodes if node.id not in lost], given), **lost}
 
 
 def findings(title: str, view: View, here: View, *, token: str, folder: Path) -> Iterator[Finding]:
@@ -105,7 +131,9 @@ def findings(title: str, view: View, here: View, *, token: str, folder: Path) ->
             yield Finding("P62", title, f"has another source of {', '.join(changed)}")
         if view.data or view.digest != here.digest:
             why = view.data or f"its digest is {view.digest}, here it is {here.digest}"
-            yield Finding("P63", title, f"has not the data set: {why}. All nodes need it, in the same --data-dir")
+            yield Finding(
+                "P63", title, f"has not the data set: {why}. All nodes need it, in the same --data-dir, or --ship-data"
+            )
     for place, free in view.free.items():
         if free < MIN_FREE_DISK:
             yield Finding(
@@ -113,7 +141,7 @@ def findings(title: str, view: View, here: View, *, token: str, folder: Path) ->
             )
 
 
-def _asked(nodes: Mapping[str, str], given: Sequence[str]) -> dict[str, dict[str, Any] | str]:
+def _asked(nodes: Collection[str], given: Sequence[str]) -> dict[str, dict[str, Any] | str]:
     """What `_look` returns on each node, or why it returns nothing; nodes that do not answer are left out."""
     # As a value: a node need not have this module, and is then told of as one that has not.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
@@ -174,6 +202,7 @@ def _look(name: str, place: str, token: str, family: str, data: str, data_dir: s
         found["digest"] = digest_of(known, data, Path(data_dir))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the user's: it becomes a finding
         found[part] = traceback.format_exception_only(error)[-1].strip()
+        found["lacks_data"] = part == "data" and type(error).__name__ == "DataMissing"
     return found
 
 
