@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import socket
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Heartbeat(Message):
 
     Attributes:
         time: Unix time.
+        host: where the member trains, by name.
         tokens, tokens_per_s: None for a family that counts none.
         loss: of the step; ``smoothed_loss`` over the steps up to it.
         train_s, eval_s: seconds since the last beat.
@@ -72,6 +74,7 @@ class Heartbeat(Message):
     mem_limit_gib: Number | None = None
     fallbacks: Number | None = None
     health: Mapping[str, Number] = field(default_factory=dict)
+    host: str = ""
 
     def line(self) -> bytes:
         """As JSON, with a newline."""
@@ -172,6 +175,7 @@ class Heart:
             mem_limit_gib=_gib(self._limit_mib),
             fallbacks=metrics.get("fallbacks"),
             health={**self._last, **{name: metrics[name] for name in self._names if name in metrics}},
+            host=socket.gethostname(),
         )
         rate = steps_per_s if tokens_per_s is None else tokens_per_s
         self._monitor.on_beat(step, rate, has.allocated_mib, has.oom_retries, beat.fallbacks)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from analysis.escape import printable
 from trainables.api import Progress as OnProgress
-from tune_rh.record.events import Event
+from tune_rh.record.events import Event, JobEnded, JobStarted
 from tune_rh.record.history import History
 from tune_rh.watch.spared import spared
 
@@ -82,17 +81,35 @@ class Terminal:
     @contextmanager
     def follow(self, history: History) -> Iterator[Callable[[Event], object]]:
         """A table that is kept up to date, on a terminal; elsewhere a line an event."""
-        from tune_rh.cli import tables  # what it imports is loaded with a session, not for a console alone
+        from tune_rh.cli import slots, tables  # what they import is loaded with a session, not for a console alone
 
-        began = time.monotonic()
+        began, note = time.monotonic(), ""
+
+        def told(event: Event) -> str:
+            """What slots wait for, where the event has changed that; read in the session's own thread."""
+            nonlocal note
+            before = note
+            if isinstance(event, JobStarted | JobEnded):
+                note = _shown(slots.waiting, history)
+            return note if note != before else ""
+
+        def say(event: Event) -> None:
+            for line in (_shown(tables.line, history, event), told(event)):
+                if line:
+                    self.say(line)
+
         if self._to.is_terminal:
-            render = partial(_shown, tables.progress, history, began)
+            from rich.console import Group
             from rich.live import Live
 
+            def render() -> RenderableType:
+                table = _shown(tables.progress, history, began)
+                return Group(table, Text(note)) if note else table
+
             with Live(console=self._to, get_renderable=render, refresh_per_second=2):
-                yield lambda event: None
+                yield told
         else:
-            yield lambda event: self.say(line) if (line := _shown(tables.line, history, event)) else None
+            yield say
 
 
 def _shown(show: Callable[..., Any], *given: Any) -> Any:

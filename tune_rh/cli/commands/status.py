@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from trainables.errors import UnknownFamily
-from trainables.worker.heartbeat import last_beat
-from tune_rh.cli import options, tables, terminal
+from trainables.worker.heartbeat import Heartbeat, last_beat
+from tune_rh.cli import options, slots, tables, terminal
+from tune_rh.cli.slots import is_finished
 from tune_rh.decide import comparison
-from tune_rh.decide.scheduler import Finish, scheduler_of
-from tune_rh.errors import PlanError
 from tune_rh.plan.kinds import Comparison
-from tune_rh.record.history import History
+from tune_rh.record.events import MemberId
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.ranking import funnel, ranking
 from tune_rh.results.reading import Reading, Watch, read
 from tune_rh.run import runs
+
+_ROWS, _FUNNEL_HEAD = 24, 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +51,10 @@ def _watch(paths: RunPaths, console: Console) -> None:
         while True:
             size = paths.journal.stat().st_size
             if live is not None or size != seen:
-                view, finished = _view(watch.read())
+                reading = watch.read()
+                finished = is_finished(reading.history)
+                is_screen = live is not None and reading.is_written and not finished
+                view = screen(reading) if is_screen else _view(reading)[0]
                 live.update(view, refresh=True) if live is not None else console.print(view)
                 if finished:
                     return
@@ -60,15 +62,30 @@ def _watch(paths: RunPaths, console: Console) -> None:
             time.sleep(2)
 
 
+def screen(reading: Reading) -> Group:
+    """How the run stands while it is written, in 80 columns and 24 rows; what is too wide for its row is cut off."""
+    history, plan = reading.history, reading.history.plan
+    head = f"{plan.name}: session {history.session}, {history.num_candidates()}/{plan.num_candidates} candidates"
+    rows = [head, *slots.lines(history, _beats(reading)), *slots.losses(history), "", tables.cost_line(history)]
+    parts: list[RenderableType] = [Text(row, no_wrap=True, overflow="ellipsis") for row in rows]
+    has_funnel = not isinstance(plan, Comparison) and not plan.members_compete
+    if has_funnel and len(rows) + len(plan.stages) + _FUNNEL_HEAD <= _ROWS:
+        parts.insert(-1, tables.funnel_table(plan, funnel(history)))
+    return Group(*parts)
+
+
 def _view(reading: Reading) -> tuple[Group, bool]:
     """How the run stands, and whether it is finished."""
     history, plan = reading.history, reading.history.plan
-    finished = _is_finished(history)
+    finished = is_finished(history)
     stopped = f"stopped: {runs.resume_command(reading.paths)}"
     state = "finished" if finished else "running" if reading.is_written else stopped
     running = ", ".join(str(member) for member in history.running)
     head = f"{plan.name}: {state}" + (f"; now: {running}" if running else "")
-    parts: list[RenderableType] = [head, *_beats(reading), tables.candidates_table(history)]
+    parts: list[RenderableType] = [head]
+    if reading.is_written and not finished:
+        parts += map(Text, slots.lines(history, _beats(reading)))
+    parts.append(tables.candidates_table(history))
     parts += [tables.passed_over(event) for event in history.skipped]
     parts += reading.run.remarks
     parts += map(Text, tables.alarm_lines(reading.run))
@@ -81,23 +98,7 @@ def _view(reading: Reading) -> tuple[Group, bool]:
     return Group(*parts, tables.cost_line(history)), finished
 
 
-def _beats(reading: Reading) -> Iterator[Text]:
-    """Where each running member stands between its reports."""
-    for member in reading.history.running if reading.is_written else ():
-        beat = last_beat(reading.paths.member(member))
-        if beat is not None:
-            rate = (
-                f"{beat.steps_per_s:.1f} steps/s" if beat.tokens_per_s is None else f"{beat.tokens_per_s:,.0f} tokens/s"
-            )
-            if beat.mem_limit_mib is not None and beat.mem_reserved_mib is not None:
-                rate += f", {beat.mem_reserved_mib:,.0f} of {beat.mem_limit_mib:,.0f} MiB"
-            ago = max(0.0, time.time() - beat.time)
-            yield Text(f"{member}  step {beat.step}, {rate}, loss {beat.smoothed_loss:.4f}; heard of {ago:.0f} s ago")
-
-
-def _is_finished(history: History) -> bool:
-    """Whether nothing is left to run, also where the driver was killed before it said so."""
-    try:
-        return history.ended == "finished" or isinstance(scheduler_of(history.plan).next(history), Finish)
-    except (UnknownFamily, PlanError):
-        return False  # a scheduler from outside, or a family that a bisection needs for its next config, is not there
+def _beats(reading: Reading) -> dict[MemberId, Heartbeat]:
+    """The newest heartbeat of each running member that has one."""
+    found = {member: last_beat(reading.paths.member(member)) for member in reading.history.running}
+    return {member: beat for member, beat in found.items() if beat is not None}
