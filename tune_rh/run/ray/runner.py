@@ -69,9 +69,7 @@ class RayRunner:
         metrics: bool = True,
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
-        """``census``: follows the nodes; without one the number of ``slots`` stands, and nodes are waited for.
-        ``admission``: has a word about those that join.
-        """
+        """``census`` follows the nodes, ``admission`` those that join; without a census ``slots`` stands."""
         self._run, self._census, self._admission, self._say = run, census, admission, say
         self.slots = slots
         self._metrics = metrics
