@@ -7,11 +7,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event as Record
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.event_pb2 import Event as Record
 
 from tests.worlds.plans import plan
 from tests.worlds.scripted import Simulation, curve
-from tune_rh.record.events import Evaluated, JobEnded
+from tune_rh.record.events import Evaluated, JobEnded, MemberId
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.watch.tensorboard import TensorBoard
@@ -67,6 +68,16 @@ def test_every_member_has_one_curve_across_its_jobs(tmp_path: Path, cut: int | N
         assert [step for step, _ in points] == member.curve.steps
         assert [value for _, value in points] == pytest.approx(member.curve.values)
         assert ("test_loss" in found[name]) == (member.tested is not None)
+
+
+def test_tensorboard_reads_what_is_written(tmp_path: Path) -> None:
+    sim = Simulation(plan(num_candidates=3), curve).run()
+    follow(RunPaths(tmp_path), sim)
+    control = sim.history.member(MemberId("c0000", 7))
+    read = EventAccumulator(str(RunPaths(tmp_path).tensorboard / "c0000-s7")).Reload()
+    assert [point.step for point in read.Scalars("val_loss")] == control.curve.steps
+    session = read.SummaryMetadata("_hparams_/session_start_info")
+    assert session.plugin_data.plugin_name == "hparams"
 
 
 def test_a_report_that_is_heard_twice_is_written_once(tmp_path: Path) -> None:

@@ -6,17 +6,18 @@ It is a copy for watching; nothing reads it back.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import struct
-from collections.abc import Iterable
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event as Record
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.summary import hparams, scalar
+# Not torch.utils.tensorboard, nor tensorboardX: a driver needs torch for nothing else.
+from tensorboard.compat.proto.event_pb2 import Event as Record
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from trainables.spelling import equal, meant
 from tune_rh.record.events import Evaluated, Event, JobEnded, MemberId, Tested
@@ -33,11 +34,9 @@ class TensorBoard:
     """
 
     def __init__(self, paths: RunPaths, history: History) -> None:
-        # A diverged member's NaN belongs into its curve, and its own line in the log says so already.
-        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
         self._folder = paths.tensorboard
         self._history = history
-        self._writers: dict[MemberId, EventsWriter] = {}
+        self._writers: dict[MemberId, RecordWriter] = {}
         members = {str(m.id): m for c in history.candidates.values() for m in c.members.values() if m.curve.steps}
         for folder in self._folder.iterdir() if self._folder.is_dir() else ():
             if folder.name not in members or _num_records(folder) != _num_expected(members[folder.name]):
@@ -68,27 +67,36 @@ class TensorBoard:
             self._scalars(member, member.tested.step, member.tested.metrics, "test_")
         self._writers.pop(member.id).close()
 
-    def _scalars(self, member: Member, step: int, metrics: Any, prefix: str = "") -> None:
+    def _scalars(self, member: Member, step: int, metrics: Mapping[str, float], prefix: str = "") -> None:
         writer = self._writers.get(member.id) or self._open(member)
-        values = [scalar(name, value) for name, value in metrics.items() if name.startswith(prefix)]
-        writer.write_event(Record(step=step, summary=_together(values)))
+        values = [
+            Summary.Value(tag=name, simple_value=value) for name, value in metrics.items() if name.startswith(prefix)
+        ]
+        _write(writer, step=step, summary=Summary(value=values))
         writer.flush()
 
-    def _open(self, member: Member) -> EventsWriter:
+    def _open(self, member: Member) -> RecordWriter:
         folder = self._folder / str(member.id)
         first = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        writer = self._writers[member.id] = EventsWriter(str(folder / "events"), f".{_count(folder):04d}")
+        # TensorBoard reads files with `tfevents` in their names, in the order of these.
+        file = (folder / f"events.out.tfevents.{_count(folder):010d}").open("xb")
+        writer = self._writers[member.id] = RecordWriter(file)
+        _write(writer, file_version="brain.Event:2")
         if first:
             added = self._history.candidates[member.id.candidate].added
-            drawn = meant(added.params) or {"preset": added.label}
-            summaries = hparams({**drawn, "seed": member.id.seed}, {self._history.plan.objective: 0})
-            writer.write_event(Record(summary=_together(summaries)))
+            drawn = {"seed": member.id.seed, **(meant(added.params) or {"preset": added.label})}
+            _write(writer, summary=hparams_pb({name: _shown(value) for name, value in drawn.items()}))
         return writer
 
 
-def _together(summaries: Iterable[Any]) -> Any:
-    return Summary(value=[value for summary in summaries for value in summary.value])
+def _write(writer: RecordWriter, **fields: Any) -> None:
+    writer.write(Record(wall_time=time.time(), **fields).SerializeToString())
+
+
+def _shown(value: Any) -> Any:
+    """A hyperparameter as TensorBoard takes it."""
+    return value if isinstance(value, bool | int | float | str) else str(value)
 
 
 def _count(folder: Path) -> int:
