@@ -199,6 +199,8 @@ class Chaos:
         wait_until(lambda: len(started()) == self.num_drivers, _PATIENCE_S, f"session {self.num_drivers}")
         self.num_dropped += len(self._running())
         self.num_drivers += 1
+        retried = losses(self.paths)  # a driver takes what it has not yet noticed along
+        self.hit = [hit for hit in self.hit if (hit.host, hit.pid) in retried]
 
     def _start(self, *hosts: Host) -> None:
         """Make hosts nodes again; what is left of the search waits, or it would be over before the last kill."""
@@ -219,6 +221,11 @@ class Chaos:
         return busy[kill.choice % len(busy)]
 
 
+def losses(paths: RunPaths) -> dict[tuple[str, int], JobRetried]:
+    """Losses on record by host and pid; one that rejoined may have the start of its node's id behind its name."""
+    return {(event.node.partition("-")[0], event.pid): event for event in of(paths, JobRetried)}
+
+
 def problems(hosts: Bed, folder: Path, kills: Sequence[Kill], expected: Mapping[str, Any]) -> list[str]:
     """What is not as it must be with a search from which ``kills`` were taken."""
     chaos = Chaos(hosts, folder)
@@ -235,9 +242,7 @@ def problems(hosts: Bed, folder: Path, kills: Sequence[Kill], expected: Mapping[
     found = outcome(chaos.paths)
     wrong = [f"{name} differs" for name in expected if found.get(name) != expected[name]]
     wrong += [f"reported twice: {report}" for report in repeated(chaos.paths)]
-    lost = of(chaos.paths, JobRetried)
-    # A host that was a node before has the start of its node's id behind its name.
-    retried = {(event.node.partition("-")[0], event.pid): event for event in lost}
+    retried, lost = losses(chaos.paths), of(chaos.paths, JobRetried)
     for hit in chaos.hit:
         event = retried.get((hit.host, hit.pid))
         if event is None:
