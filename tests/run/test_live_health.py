@@ -173,4 +173,4 @@ def test_status_says_where_running_members_stand(
     with locked(RunPaths(copy)):
         assert main(["status", "scripted", "--runs-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"c0000-s7  step 2000, [\d.]+ steps/s, loss 1\.0000; heard of \d+ s ago", said)
+    assert re.search(r"c0000-s7 on \S+  step 2000, [\d.]+ steps/s, loss 1\.0000; heard of \d+ s ago", said)
