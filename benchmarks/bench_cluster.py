@@ -22,13 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from ray import tune
 
 from benchmarks.results import hardware, record, table
 from tests.cluster.bed import Bed, Host, bed, driver_pid, unavailable, wait_until
 from tests.cluster.family import PACE, PacedTask
-from tests.cluster.searches import PLAN, places
+from tests.cluster.searches import words
 from tests.worlds.family import ScriptedConfig
 from tests.worlds.records import of
 from tune_rh.record.events import Evaluated, JobEnded, JobRetried, JobStarted, NodeLost, SessionStarted
@@ -151,10 +150,7 @@ def until_it_trains_again(side: Side, title: re.Pattern[str]) -> float:
 @contextmanager
 def search(hosts: Bed, folder: Path, **changes: Any) -> Iterator[tuple[Side, RunPaths]]:
     """A search of this project on the bed; it is killed at the end of the block, if it still runs."""
-    folder.mkdir(parents=True)
-    (folder / "plan.toml").write_text(tomli_w.dumps({**PLAN, **changes}))
-    words = ["-m", "tune_rh", "search", str(folder / "plan.toml"), "--no-trial", *places(folder)]
-    side = Side(hosts, folder, *words, "--address", hosts.address)
+    side = Side(hosts, folder, "-m", "tune_rh", *words(folder, "--address", hosts.address, **changes))
     try:
         yield side, RunPaths(folder / "runs" / "run")
     finally:
@@ -179,14 +175,14 @@ THREE = {**ONE, "num_candidates": 3, "presets": []}
 
 
 def losses(hosts: Bed, folder: Path, rounds: int) -> tuple[list[float], list[float]]:
-    """Ours and stock Tune's seconds from a worker's end to the next step, turn by turn on one cluster."""
+    """Ours and stock Tune's seconds from a worker's end to the next step, one side after the other on one cluster."""
     ours: list[float] = []
     stock: list[float] = []
     with search(hosts, folder / "ours", **ONE) as (side, _):
         ours += [until_it_trains_again(side, _OURS) for _ in range(rounds)]
     (folder / "stock").mkdir()
-    words = ["-m", "benchmarks.bench_cluster", "--stock", str(folder / "stock"), "--address", hosts.address]
-    side = Side(hosts, folder / "stock", *words)
+    command = ["-m", "benchmarks.bench_cluster", "--stock", str(folder / "stock"), "--address", hosts.address]
+    side = Side(hosts, folder / "stock", *command)
     try:
         stock += [until_it_trains_again(side, _STOCK) for _ in range(rounds)]
     finally:

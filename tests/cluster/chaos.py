@@ -222,7 +222,7 @@ class Chaos:
 
 
 def losses(paths: RunPaths) -> dict[tuple[str, int], JobRetried]:
-    """Losses on record by host and pid; one that rejoined may have the start of its node's id behind its name."""
+    """Losses on record, by host and pid; the name of a host may end in the start of a node id, which is cut off."""
     return {(event.node.partition("-")[0], event.pid): event for event in of(paths, JobRetried)}
 
 

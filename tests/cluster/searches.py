@@ -39,10 +39,10 @@ PLAN: dict[str, Any] = fields(
 )
 
 
-def words(folder: Path, *more: str) -> list[str]:
-    """The arguments of ``tune-rh`` that search in ``folder``."""
+def words(folder: Path, *more: str, **changes: Any) -> list[str]:
+    """The arguments of ``tune-rh`` that search in ``folder``, with ``changes`` to the plan."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.toml").write_text(tomli_w.dumps(PLAN))
+    (folder / "plan.toml").write_text(tomli_w.dumps({**PLAN, **changes}))
     return ["search", str(folder / "plan.toml"), "--no-trial", *places(folder), *more]
 
 
