@@ -64,8 +64,10 @@ def test_everything_wrong_is_said_at_once() -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(300, func_only=True)
-def test_a_node_looks_for_itself_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_node_looks_for_itself_and_leaves_nothing_and_one_that_went_away_is_no_fault(tmp_path: Path) -> None:
     paths = make(tmp_path / "run")
     plan = load_frozen(paths.plan)
-    assert Probe(plan, paths.root, tmp_path)(survey()) == []
+    here = survey()
+    gone = [replace(node, id="e" * len(node.id), name="gone") for node in here]
+    assert Probe(plan, paths.root, tmp_path)([*here, *gone]) == []
     assert [path.name for path in paths.root.iterdir() if path.name.startswith(".probe")] == []

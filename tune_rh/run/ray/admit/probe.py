@@ -22,7 +22,7 @@ from tune_rh.plan.schema import Plan
 from tune_rh.preflight.checks import MIN_FREE_DISK, room
 from tune_rh.preflight.environment import size
 from tune_rh.run.ray.admit.shipping import files_of, ship
-from tune_rh.run.ray.nodes import ClusterNode
+from tune_rh.run.ray.nodes import ClusterNode, answers
 from tune_rh.run.runs import dataset
 
 _ANSWER_S = 120.0  # a worker is started on the node for it, which a busy one takes its time for
@@ -77,7 +77,7 @@ class Probe:
         self._plan, self._folder, self._data_dir, self._ship, self._say = plan, folder, data_dir, ship, say
 
     def __call__(self, nodes: Collection[ClusterNode]) -> list[Finding]:
-        """What speaks against jobs on those nodes that have room for one, all of them at once."""
+        """What speaks against jobs on those nodes that have room for one and are still there, all of them at once."""
         usable = {node.id: node for node in nodes if room(self._plan.resources, [node.capacity])}
         token, place = secrets.token_hex(16), Path(tempfile.mkdtemp(prefix=".probe-", dir=self._folder))
         try:
@@ -98,7 +98,7 @@ class Probe:
             if isinstance(view, dict):
                 seen = View(**view, arrives=arrived[key])
                 found += findings(str(node), seen, here, token=token, folder=self._folder)
-            else:
+            elif view is None or answers(key):  # a node that went away meanwhile takes no job either
                 found.append(Finding("P65", str(node), view or f"does not answer within {_ANSWER_S:.0f} s"))
         return found
 
