@@ -189,8 +189,10 @@ def test_a_node_that_joins_trains_and_one_that_goes_takes_its_slot_along(tmp_pat
     assert runs.replay(paths)[1].ended == "finished"
 
 
-# A head alone. An autoscaler would bring a node for the group that waits; here a thread does.
+# A head alone. An autoscaler would bring a node for the group that waits; here a thread does, as Ray's command: only the
+# main thread may start one in this process.
 EMPTY = """
+import subprocess
 import sys
 import threading
 import time
@@ -206,20 +208,25 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_
 
 
 def say(line):
-    if line.startswith("Ray dashboard"):
+    if line == "Ray has no dashboard here; 2 slots":
         threading.Thread(target=scale, daemon=True).start()
 
 
 def scale():
     while not any(group["state"] == "PENDING" for group in placement_group_table().values()):
         time.sleep(0.1)
-    cluster.add_node(num_cpus=1)
+    start = ["start", f"--address={cluster.address}", "--num-cpus=1", "--block", "--disable-usage-stats"]
+    nodes.append(subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", *start]))
 
 
+nodes = []
 try:
     places = {"runs_dir": sys.argv[1], "data_dir": ".", "address": cluster.address}
     search(plan(**{**GROWING, "presets": [], "num_candidates": 1}), **places, slots_max=2, say=say)
 finally:
+    for node in nodes:
+        node.terminate()
+        node.wait()
     cluster.shutdown()
 """
 
