@@ -1,0 +1,122 @@
+"""What is installed from the wheel works outside of the checkout, beside packages of the user under our names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.laws.test_own_family import MODULE, PLAN
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("tune_rh", "trainables", "search_spaces", "analysis")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def run(*words: str | Path, cwd: Path, **environment: str) -> str:
+    """What a command prints; it has to succeed."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(words, cwd=cwd, env={**variables, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that was built from it."""
+    place = tmp_path_factory.mktemp("build")
+    source = place / "source"
+    left_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in (*PACKAGES, "tests"):
+        shutil.copytree(ROOT / name, source / name, ignore=left_out)
+    for file in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CITATION.cff", "CHANGELOG.md"):
+        shutil.copy(ROOT / file, source)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist", source, cwd=place)
+    return place / "dist"
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a fresh environment that has the wheel, and the libraries of this one: nothing is fetched."""
+    place = tmp_path_factory.mktemp("fresh")
+    venv.create(place, with_pip=False)
+    (wheel,) = built.glob("*.whl")
+    python = place / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=place)
+    libraries = [folder for folder in sys.path if Path(folder).name == "site-packages"]
+    (own,) = place.glob("lib/python*/site-packages")
+    # An entry of a .pth file is a folder alone: the .pth of an editable install in it is not read.
+    (own / "libraries.pth").write_text("\n".join(libraries))
+    return place / "bin"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A user's folder: a family, a plan, and packages of their own under our names."""
+    (tmp_path / "my_package.py").write_text(MODULE)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    for name in ("analysis", "search_spaces", "trainables", "tests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError('the {name} of the user')")
+    return tmp_path
+
+
+def command(installed: Path, how: str) -> tuple[str | Path, ...]:
+    return (installed / "tune-rh",) if how == "script" else (installed / "python", "-m", "tune_rh")
+
+
+def test_wheel_and_sdist_hold_all_that_is_read_at_run_time(built: Path) -> None:
+    (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
+    files = set(zipfile.ZipFile(wheel).namelist())
+    with tarfile.open(sdist) as archive:
+        members = archive.getnames()
+    packed = {name.partition("/")[2] for name in members}
+    data = [
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    ]
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(data)
+    assert set(data) <= files
+    assert set(data) <= packed
+    assert {name.partition("/")[0] for name in files if ".dist-info" not in name} == set(PACKAGES)
+    assert "LICENSE" in packed
+    assert not [name for name in packed if name.startswith(("tests", "benchmarks"))]
+
+
+def test_metadata_and_citation_agree(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    archive = zipfile.ZipFile(wheel)
+    (path,) = (name for name in archive.namelist() if name.endswith("dist-info/METADATA"))
+    metadata = archive.read(path).decode()
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nVersion: {version}\n" in metadata
+    assert "\nLicense-Expression: Apache-2.0\n" in metadata
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.parametrize("how", ["script", "module"])
+@pytest.mark.parametrize("path", ["", "."], ids=["bare", "PYTHONPATH=."])
+def test_the_installed_command_works_among_packages_of_the_same_names(
+    installed: Path, place: Path, how: str, path: str
+) -> None:
+    tune, variables = command(installed, how), {"PYTHONPATH": path} if path else {}
+    assert run(*tune, "--help", cwd=place, **variables).startswith("usage: tune-rh")
+    assert run(*tune, "search", "quickstart", "--dry-run", cwd=place, **variables).startswith("quickstart: ")
+    assert "c000" in run(*tune, "search", "plan.toml", "--runner", "local", cwd=place, **variables)
+    assert (place / "runs" / "toy" / "best" / "README.md").is_file()
+
+
+def test_it_is_the_installed_one(installed: Path, place: Path) -> None:
+    code = "import tune_rh, trainables; print(tune_rh.__file__, trainables.__file__)"
+    files = run(installed / "python", "-c", code, cwd=place).split()
+    assert all(Path(file).is_relative_to(installed.parent) for file in files)
