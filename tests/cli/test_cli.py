@@ -17,6 +17,7 @@ import tomli_w
 
 from tests.trainables.text import text_sets
 from tests.worlds.plans import fields
+from trainables.registry import FAMILIES, build_config, get_family, get_part, resolve
 from tune_rh.cli.main import COMMANDS, main
 from tune_rh.record.journal import RunPaths, locked
 
@@ -319,6 +320,20 @@ def test_families_shows_presets_spaces_metrics(shell: Shell) -> None:
     assert "e55" in out
     assert "cpu-quickstart" in out
     assert "val_nll" in out
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if get_part(name, "preflight").footprint])
+def test_families_counts_the_parameters_of_each_preset(shell: Shell, family: str) -> None:
+    lines = shell("families", family)[1].splitlines()
+    model = resolve(get_family(family).model)(build_config(get_family(family), preset="tiny"))
+    (row,) = (line for line in lines if line.startswith("│ tiny "))
+    assert f"{sum(weight.numel() for weight in model.parameters()):,}" in row
+
+
+def test_families_shows_what_a_space_asks_for_and_when(shell: Shell) -> None:
+    rows = [" ".join(line.split()) for line in shell("families", "spacing_mdn")[1].splitlines()]
+    assert "│ cpu-quickstart │ lr │ 0.0003 to 0.01, log │ │" in rows
+    assert "│ │ query_cuts │ 1, 4 │ layout = postfix │" in rows
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])

@@ -187,7 +187,20 @@ def test_it_has_all_that_a_registered_one_has(place: Path, capsys: pytest.Captur
     assert main(["diagnose", "toy", "--only", "permutation"]) == 2
     assert "my_package:FAMILY has no such diagnostic; known: slope, tried" in " ".join(capsys.readouterr().err.split())
     assert main(["families", "my_package:FAMILY"]) == 0
-    assert "rates" in capsys.readouterr().out
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "│ rates │ lr │ 0.001 to 0.3, log │ │" in rows
+    assert "│ fast │ lr=0.2 │ 2 │" in rows
+
+
+def test_a_preset_or_a_space_that_fails_is_told_in_its_row(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = MODULE.replace('"fast": {"lr": 0.2}', '"fast": {"lr": "quick"}').replace(
+        "1e-3, 0.3, log", "1e-3, 0.3, lag"
+    )
+    (place / "my_package.py").write_text(broken)
+    assert main(["families", "my_package:FAMILY"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "lr=quick │ wrong: lr = 'quick': Input should be a valid number" in out
+    assert "fails: TypeError" in out
 
 
 def test_its_diagnostics_may_be_required(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,18 +1,27 @@
-"""Families of models that can be searched; with a name, its presets, spaces and metrics."""
+"""Families of models that can be searched; with a name, its presets, spaces, parameters and metrics."""
 
 from __future__ import annotations
 
 import argparse
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from pydantic import ValidationError
 from rich.table import Table
 
+from search_spaces.api import Space
+from search_spaces.parameters import parameters
 from search_spaces.registry import outside, spaces_of
-from trainables.registry import FAMILIES, get_family
+from trainables.api import Family, Preflight
+from trainables.registry import FAMILIES, build_config, get_family, get_part, resolve
 from tune_rh.cli import terminal
+from tune_rh.plan.file import explain
+from tune_rh.record.failure import headline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("family", nargs="?", help="name of a family")
+    parser.add_argument("family", nargs="?", help="name of a family, or module:attr")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,18 +33,67 @@ def run(args: argparse.Namespace) -> int:
             table.add_row(name, family.summary, f"{family.objective.name} ({family.objective.mode})")
         to.print(table)
         return 0
-    family = get_family(args.family)
+    family, spaces = get_family(args.family), spaces_of(args.family)
     to.print(f"{family.name}: {family.summary}", soft_wrap=True)
-    presets = Table("preset", "differs from the defaults by", title="Presets")
-    for name, fields in family.presets.items():
-        presets.add_row(name, " ".join(f"{key}={value}" for key, value in fields.items()) or "-")
-    spaces = Table("space", "what it varies", "laid over", "presets it can draw", title="Spaces")
-    for name, space in spaces_of(args.family).items():
-        beyond = outside(args.family, space)
-        inside = " ".join(preset for preset in family.presets if preset not in beyond)
-        spaces.add_row(name, space.summary, space.base, inside or "-")
+    to.print(_presets(args.family, family))
+    if spaces:
+        to.print(_spaces(args.family, family, spaces), _parameters(spaces))
     metrics = Table("metric", "better", "unit", "what it is", title="Metrics")
     for metric in family.metrics:
         metrics.add_row(metric.name, metric.mode, metric.unit, metric.description)
-    to.print(presets, *([spaces] if spaces.row_count else []), metrics)
+    to.print(metrics)
     return 0
+
+
+def _presets(name: str, family: Family) -> Table:
+    table = Table("preset", "differs from the defaults by", title="Presets")
+    table.add_column("parameters", justify="right")
+    about = get_part(name, "preflight")
+    for preset, fields in family.presets.items():
+        changes = " ".join(f"{key}={value}" for key, value in fields.items()) or "-"
+        table.add_row(preset, changes, _told(_count, family, preset, about))
+    return table
+
+
+def _spaces(name: str, family: Family, spaces: Mapping[str, Space]) -> Table:
+    table = Table("space", "what it varies", "laid over", "presets it can draw", title="Spaces")
+    for called, space in spaces.items():
+        table.add_row(called, space.summary, space.base, _told(_drawable, name, family, space))
+    return table
+
+
+def _drawable(name: str, family: Family, space: Space) -> str:
+    beyond = outside(name, space)
+    return " ".join(preset for preset in family.presets if preset not in beyond) or "-"
+
+
+def _parameters(spaces: Mapping[str, Space]) -> Table:
+    table = Table("space", "parameter", "values", "asked where", title="Parameters of the spaces")
+    for called, space in spaces.items():
+        found = _told(parameters, space)
+        rows = [("-", found, "")] if isinstance(found, str) else [(one.name, one.range, one.when) for one in found]
+        for i, row in enumerate(rows):
+            table.add_row("" if i else called, *row, end_section=i + 1 == len(rows))
+    return table
+
+
+def _count(family: Family, preset: str, about: Preflight | None) -> str:
+    """How many parameters the model of a preset has: as the family says, or of one without storage."""
+    config = build_config(family, preset=preset)
+    if about is not None and about.footprint is not None:
+        return f"{about.footprint(config).parameters:,}"
+    import torch
+
+    with torch.device("meta"):
+        model = resolve(family.model)(config)
+    return f"{sum(weight.numel() for weight in model.parameters()):,}"
+
+
+def _told(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call returns, or in words why it fails: it is code of the user's."""
+    try:
+        return call(*arguments)
+    except ValidationError as error:
+        return explain(error, "wrong")
+    except (Exception, SystemExit):  # noqa: BLE001 - code of the user's: it becomes a cell of the table
+        return f"fails: {headline(traceback.format_exc())}"
