@@ -52,6 +52,14 @@ def test_a_dry_run_says_what_would_run(name: str, capsys: pytest.CaptureFixture[
     assert "steps" in said
 
 
+def test_a_search_without_a_plan_lists_them_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--runner", "local"]) == 2
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [row.split()[1] for row in rows] == NAMES
+    assert "│ quickstart │ spacing_mdn │ The main job: real zeta zeros, minutes on two cores. │" in rows
+    assert "│ half-params │ shared_moe │ What does half of the parameters cost? │" in rows
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if shipped(name).family == "shared_moe"])
 def test_language_models_train_to_the_end_of_their_schedule_and_no_further(name: str) -> None:
     plan = shipped(name)

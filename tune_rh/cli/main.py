@@ -20,6 +20,7 @@ from tune_rh import __version__
 _OURS = ("tune_rh", "trainables", "analysis", "search_spaces")
 
 COMMANDS = {
+    "new": "write a task and a plan to start from, which run as they are",
     "search": "run the search that a plan describes",
     "preflight": "check a plan, its data and this machine, and launch nothing",
     "resume": "go on with a run after Ctrl-C, a crash or a power cut",

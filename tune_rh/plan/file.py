@@ -42,9 +42,14 @@ def find_plan(path: str) -> Path:
     shipped = SHIPPED / f"{path}.toml"
     if re.fullmatch(r"[\w-]+", path) and shipped.is_file():
         return shipped
-    names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+    names = ", ".join(shipped())
     what = "is no regular file" if os.path.exists(path) else "no such file"
     raise PlanError(f"plan {path!r}: {what}; plans that ship: {names}")
+
+
+def shipped() -> dict[str, Path]:
+    """The plans that ship, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
