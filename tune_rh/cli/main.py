@@ -36,6 +36,7 @@ COMMANDS = {
     "data": "make the data set of a family",
     "check": "try a family of models as before a search",
     "families": "families of models, with their presets and spaces",
+    "completion": "the script by which bash or zsh completes this command",
 }
 
 
