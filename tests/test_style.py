@@ -55,3 +55,11 @@ def test_no_file_is_too_long() -> None:
 def test_no_file_has_a_name_that_says_nothing() -> None:
     nothing = {"utils.py", "util.py", "helpers.py", "helper.py", "misc.py", "common.py", "manager.py"}
     assert [shown(file) for file in FILES if file.name in nothing] == []
+
+
+@pytest.mark.parametrize("words", ["slot time", '"share of seeds', "the same, corrected", "its token: "])
+def test_words_that_need_explaining_are_shown_nowhere(words: str) -> None:
+    shown_to_users = [*SOURCES, CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")]
+    rooms = {"tune_rh", "analysis", "docs", "README.md"}
+    found = [shown(file) for file in shown_to_users if file.relative_to(CHECKOUT).parts[0] in rooms]
+    assert [name for name in found if words in (CHECKOUT / name).read_text(encoding="utf-8")] == []

@@ -146,12 +146,12 @@ def cost_line(history: History) -> str:
     """Steps and time spent, against running everything to the end."""
     cost = spent(history)
     if isinstance(history.plan, Comparison):
-        return f"Spent {cost.steps} steps, {duration(cost.slot_seconds)} of slot time."
+        return f"Spent {cost.steps} steps, {duration(cost.slot_seconds)} of compute time."
     share = cost.steps / cost.ungated_steps if cost.ungated_steps else 0.0
     all_candidates = f"all {len(history.candidates)} candidates, all seeds,"
     everything = "every seed" if history.plan.members_compete else all_candidates
     return (
-        f"Spent {cost.steps} steps, {duration(cost.slot_seconds)} of slot time. Running {everything} to the end: "
+        f"Spent {cost.steps} steps, {duration(cost.slot_seconds)} of compute time. Running {everything} to the end: "
         f"{cost.ungated_steps} steps, about {duration(cost.ungated_slot_seconds)}; spent {share:.0%} of its steps."
     )
 
@@ -274,8 +274,10 @@ def _midpoint(history: History) -> str:
 
 
 def _member_cell(history: History, member: Member) -> str:
-    best = f"{history.shown(member.curve.best):.3f}" if math.isfinite(member.curve.best) else "-"
+    best = f"{history.shown(member.curve.best):.3f}" if math.isfinite(member.curve.best) else "no value"
     marks = {"running": " …", "diverged": " ✗", "failed": " ✗", "stopped": " ■", "completed": " ✓"}
+    if not member.step:
+        return f"no report{marks.get(member.status, '')}"
     return f"{best}@{member.step}{marks.get(member.status, '')}"
 
 

@@ -39,9 +39,8 @@ def find_plan(path: str) -> Path:
     """The file called ``path``, or the plan of that name that ships with tune-rh."""
     if Path(path).is_file():
         return Path(path)
-    shipped = SHIPPED / f"{path}.toml"
-    if re.fullmatch(r"[\w-]+", path) and shipped.is_file():
-        return shipped
+    if path in shipped():
+        return shipped()[path]
     names = ", ".join(shipped())
     what = "is no regular file" if os.path.exists(path) else "no such file"
     raise PlanError(f"plan {path!r}: {what}; plans that ship: {names}")

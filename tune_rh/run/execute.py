@@ -341,7 +341,7 @@ def _runner(run: OpenRun, place: Place, audience: Audience) -> Iterator[tuple[Ru
         admission, found = None, list[Finding]()
         if place.address != "local":
             admission, found = admitted(run, ship=place.ship_data, say=audience.say)
-        where = f"Ray dashboard: {cluster.dashboard} (its token: ray get-auth-token)"
+        where = f"Ray dashboard: {cluster.dashboard} (it asks for a token: `ray get-auth-token` prints it)"
         audience.say(f"{where if cluster.dashboard else 'Ray has no dashboard here'}; {cluster.slots} slots")
         runner = RayRunner(
             run, cluster.slots, cluster.census, admission=admission, metrics=place.metrics, say=audience.say

@@ -120,7 +120,7 @@ def _sides_table(comparison: Comparison) -> list[str]:
                 duration(side.seconds),
             )
         )
-    header = ("side", "config", "differs in", "seeds", "lost", "mean ± std", "test", "steps", "slot time")
+    header = ("side", "config", "differs in", "seeds", "lost", "mean ± std", "test", "steps", "compute time")
     return markdown_table(header, rows, text_columns=3)
 
 

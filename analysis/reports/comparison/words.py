@@ -179,7 +179,7 @@ def _cost(comparison: Comparison) -> str:
     ]
     if comparison.bisection is not None:
         sides.append(f"midpoints {sum(midpoint.steps for midpoint in comparison.bisection.midpoints):,} steps")
-    return f"Cost in steps and slot time: {', '.join(sides)}."
+    return f"Cost in steps and compute time: {', '.join(sides)}."
 
 
 def _test_split(comparison: Comparison) -> str:

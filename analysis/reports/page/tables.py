@@ -69,7 +69,7 @@ def funnel_table(facts: Facts) -> Table:
     for row, spent in zip(facts.run.funnel, facts.ledger.stages, strict=True):
         counts = (row.num_seeds, row.entered, row.scored, row.passed, row.audited, row.lost_seeds)
         rows.append([*map(_count, (row.until_step, *counts, spent.steps)), Cell(duration(spent.slot_seconds))])
-    header = ("until step", "seeds", "entered", "scored", "passed", "audited", "lost seeds", "steps", "slot time")
+    header = ("until step", "seeds", "entered", "scored", "passed", "audited", "lost seeds", "steps", "compute time")
     return Table(header, rows, 0)
 
 
@@ -83,7 +83,16 @@ def regret_table(facts: Facts) -> Table:
             text = NONE if estimate is None else f"{estimate.value:.2f} ({ends(estimate, 2)})"
             cells.append(Cell(text, math.nan if estimate is None else estimate.value))
         rows.append(cells)
-    head = ("gate", "from", "scored", "passed", "pairs", "rank correlation", "best was cut", "the same, corrected")
+    head = (
+        "gate",
+        "from",
+        "scored",
+        "passed",
+        "pairs",
+        "rank correlation",
+        "best was cut",
+        "best was cut, corrected for selection",
+    )
     return Table(head, rows, 2)
 
 
@@ -95,7 +104,7 @@ def seeds_table(facts: Facts) -> Table:
         share = f"{number(row.seed_share.value, 2)} ({ends(row.seed_share, 2)})"
         best = Cell(number(row.best_share, 2), row.best_share)
         rows.append([Cell(f"{row.until_step:,}"), *counts, Cell(share, row.seed_share.value), best])
-    head = ("at step", "candidates", "values", "lost", "share of seeds (95% interval)", "among the best third")
+    head = ("at step", "candidates", "values", "lost", "variance due to seeds (95% interval)", "in the best third")
     return Table(head, rows, 0)
 
 
@@ -145,7 +154,7 @@ def candidates_table(facts: Facts) -> Table:
         if facts.best is not None and candidate.id == facts.best.candidate:
             bold = place
     head = ("candidate", "config", "what became of it", "at step", run.objective, "std", "seeds", "lost", "test")
-    return Table((*head, "steps", "slot time"), rows, 3, sortable=True, bold=bold)
+    return Table((*head, "steps", "compute time"), rows, 3, sortable=True, bold=bold)
 
 
 def _role(run: Run, candidate: Candidate) -> str:

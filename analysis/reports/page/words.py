@@ -180,7 +180,7 @@ def _beside(facts: Facts) -> Iterator[str]:
 def _cost(facts: Facts) -> str:
     bill, slots = facts.ledger, facts.run.slots
     spent = bill.spent
-    text = f"{spent.steps:,} steps, {duration(spent.slot_seconds)} of slot time"
+    text = f"{spent.steps:,} steps, {duration(spent.slot_seconds)} of compute time"
     text += f" ({counted(slots, 'slot')})" if slots else ""
     if bill.gpu_hours:
         text += f", {bill.gpu_hours:.2f} GPU-hours"

@@ -193,4 +193,4 @@ def _order(race: Race) -> str:
 
 
 def _cost(race: Race) -> str:
-    return f"Cost: {race.steps:,} steps, {duration(race.seconds)} of slot time."
+    return f"Cost: {race.steps:,} steps, {duration(race.seconds)} of compute time."

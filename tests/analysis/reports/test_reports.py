@@ -75,7 +75,7 @@ def test_the_verdict_comes_first_and_says_what_it_rests_on() -> None:
     assert said[1].endswith("A reaches the 0.75 from which on a lead is worth having.")
     assert said[2].startswith("Pairs: 8 of at most 8, ended because sign-flip p = 0.00781 <= 0.05 at 8 pairs.")
     assert said[2].endswith("Lost: none. Region of practical equivalence: none given.")
-    assert said[3] == "Cost in steps and slot time: A 1,600 steps in 2.0 h, B 1,600 steps in 2.0 h."
+    assert said[3] == "Cost in steps and compute time: A 1,600 steps in 2.0 h, B 1,600 steps in 2.0 h."
     assert len(said) == 4
 
 

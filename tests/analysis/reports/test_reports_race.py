@@ -61,7 +61,7 @@ def test_a_race_says_what_its_seeds_came_to() -> None:
         "Went on from step 100 and improved since: seed 43 by 0.170 and seed 42 by 0.100 nats.",
         "Order of the finishers at the first gate: 42, 43; at the end: 43, 42. "
         "It did not hold: 1 of 1 pair changed places.",
-        "Cost: 900 steps, 1.5 min of slot time.",
+        "Cost: 900 steps, 1.5 min of compute time.",
     ]
     assert said[2].startswith("Expected best at step 100, in nats: 1.656 of 1, ")
     assert said[3].startswith("Going from 7 to 8 seeds improves the expected best by 0.00")

@@ -13,12 +13,10 @@ from tune_rh.cli import options
 from tune_rh.cli.main import COMMANDS
 from tune_rh.plan.file import shipped
 
-_PREAMBLE = {
-    "bash": f"""
+_BASH = f"""
 _tune_rh_runs() {{ compgen -W "$(ls runs 2>/dev/null)" -- "$1"; }}
 _tune_rh_plans() {{ compgen -W "{" ".join(shipped())}" -- "$1"; compgen -f -- "$1"; }}
 """
-}
 _RUNS = {"bash": "_tune_rh_runs", "zsh": "_files -W runs -/"}
 _PLANS = {"bash": "_tune_rh_plans", "zsh": "_files"}
 
@@ -35,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         import_module(f"tune_rh.cli.commands.{name.replace('-', '_')}").add_arguments(command)
         for action in command._actions:
             _complete(action)
-    sys.stdout.write(f"{shtab.complete(parser, args.shell, preamble=_PREAMBLE)}\n")
+    sys.stdout.write(f"{shtab.complete(parser, args.shell, preamble=_BASH if args.shell == 'bash' else '')}\n")
     return 0
 
 
