@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two processes share the tests file by file, so that tests on Ray share a cluster, in the order of collection.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help search moe test test-all test-cluster check bench screenshots lock clean
+.PHONY: help search moe test test-all test-cluster check bench docs screenshots lock clean
 
 help:
 	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about ten minutes on two cores"
@@ -17,6 +17,7 @@ help:
 	@echo "make test      the fast tests;  make test-all  the slow ones as well"
 	@echo "make test-cluster  a Ray cluster of three hosts, as namespaces of this machine; needs root"
 	@echo "make check     format, lint, types, imports between rooms"
+	@echo "make docs      the site, with its links checked: docs/_build/index.html"
 	@echo "make bench     every benchmark of benchmarks/RESULTS.md"
 	@echo "make screenshots  pictures of Ray's dashboard for docs/cluster; needs root and chromium"
 
@@ -53,6 +54,11 @@ check: $(READY)
 
 bench: $(READY)
 	$(RUN) -m benchmarks
+
+# The generator is no part of the lock file: only this target needs it.
+docs: $(READY)
+	$(VENV)/bin/pip install --quiet --no-build-isolation --editable .[docs]
+	$(RUN) -m sphinx -b html -W --keep-going --quiet docs docs/_build
 
 screenshots: $(READY)
 	$(RUN) -m tests.cluster.screenshots
