@@ -20,7 +20,12 @@ MIN_PAIRS, MAX_PAIRS = 5, 16
 
 
 class Budget(PlanTable):
-    """Caps on what new candidates may start; what has started is finished, and gates still fill ``at_least``."""
+    """Caps on what new candidates may start; what has started is finished, and gates still fill ``at_least``.
+
+    Attributes:
+        max_steps: optimiser steps, over all members.
+        max_slot_hours: hours of all jobs together.
+    """
 
     max_steps: PositiveInt | None = None
     max_slot_hours: Annotated[float, Field(gt=0)] | None = None
@@ -39,6 +44,7 @@ class Sampler(PlanTable):
 
     Attributes:
         name: of `SAMPLERS`, or ``"module:attr"`` of a class of your own (`tune_rh.decide.samplers.Sampler`).
+        seed: of the draws.
         startup: candidates drawn at random before TPE begins to model.
         grid_points: how many values a continuous parameter takes in a grid.
     """
@@ -92,9 +98,18 @@ class Compare(PlanTable):
 class Search(Plan):
     """Candidates against a control, gate by gate.
 
-    ``references`` are configs that run to the end beside the control and are never ranked: no gate stops them, and they
-    take no place. ``audit`` many of those that were cut at a gate, drawn at random, run to the end when all else
-    is done: would one of them have won?
+    Attributes:
+        space: what candidates are drawn from: one of the family's, or ``"module:attr"``.
+        presets: configs that are tried before anything is drawn.
+        references: configs that run to the end beside the control and are never ranked: no gate stops them, and they
+            take no place.
+        gates: ``promote`` as candidates arrive; ``stop``: who is below the cut on arrival never goes on.
+        eta: a gate promotes the best 1 / eta.
+        follow_ups: candidates around the winner of a gate.
+        budget: caps on what may still start.
+        sampler: how configs are drawn.
+        audit: so many of those that were cut at a gate, drawn at random, run to the end when all else is done: would
+            one of them have won?
     """
 
     kind: ClassVar[Literal["search"]] = "search"
@@ -219,7 +234,12 @@ class Race(Plan):
 
 
 class Comparison(Plan):
-    """A against B, paired by seed: the control is A, the one preset is B."""
+    """A against B, paired by seed: the control is A, the one preset is B.
+
+    Attributes:
+        presets: B alone.
+        compare: which test decides, and what counts as equivalent.
+    """
 
     kind: ClassVar[Literal["comparison"]] = "comparison"
     protects_control: ClassVar[bool] = False

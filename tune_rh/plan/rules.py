@@ -26,7 +26,10 @@ class PlanTable(FrozenConfig):
 class Healthier(PlanTable):
     """A candidate is healthier than the control if ``metric``, the mean over seeds of the last reports, is better.
 
-    Exactly one of:
+    Exactly one of ``factor`` and ``margin`` is given.
+
+    Attributes:
+        metric: one that the family reports.
         factor: at least ``factor`` x control (from 1 on), or at most that (below 1).
         margin: at least control + ``margin`` (from 0 on), or at most that (below 0).
     """
@@ -65,7 +68,10 @@ class PromoteRule(PlanTable):
 class Improved(PlanTable):
     """A metric that has moved far enough over the window of the stop rule for its member to go on.
 
-    Exactly one of:
+    Exactly one of ``rose_by`` and ``fell_by`` is given.
+
+    Attributes:
+        metric: one that the family reports.
         rose_by: it rose by at least this (metric's unit).
         fell_by: it fell by at least this share of what it was.
     """
@@ -180,7 +186,14 @@ class LiveRules(PlanTable):
 
 
 class Rules(PlanTable):
-    """What stops a member, and what keeps a candidate from going on; but for non-finite numbers all off by default."""
+    """What stops a member, and what keeps a candidate from going on; but for non-finite numbers all off by default.
+
+    Attributes:
+        stop: ends a member that has come to a plateau.
+        patience_steps: ends a member without a new best for so many steps.
+        health: bounds on metrics; a candidate outside of one is never promoted (none given: the family's).
+        live: what is looked at while members train.
+    """
 
     stop: StopRule | None = None
     patience_steps: PositiveInt | None = None
@@ -189,7 +202,12 @@ class Rules(PlanTable):
 
 
 class SearchRules(Rules):
-    """Rules about candidates beside a control, which only a search has."""
+    """Rules about candidates beside a control, which only a search has.
+
+    Attributes:
+        promote: promotes beside the quota.
+        gap: keeps a candidate that is too far behind the control from being promoted.
+    """
 
     promote: PromoteRule | None = None
     gap: GapRule | None = None

@@ -205,9 +205,27 @@ class GateTerms:
 class Plan(PlanTable):
     """What a search, a race and a comparison have in common; see ``docs/plan.md`` for every key with an example.
 
-    ``diagnose`` names the diagnostics that look at members which reach the last stage (None: all of the family's), and
-    ``require`` those that a candidate must not fail to be exported as the best. ``scheduler`` is one by name or
-    ``"module:attr"`` (`tune_rh.decide.scheduler`).
+    Attributes:
+        schema_version: of this format.
+        name: of the run, and of its folder.
+        family: one that ships, or ``"module:attr"`` of one from outside.
+        control: the config that is always run: a preset, or one of ``configs``. A race has no other.
+        configs: configs by name, for ``control``, ``presets`` and ``references``.
+        fixed: config fields of every config, over presets and draws.
+        num_candidates: how many run beside control, references and follow-ups; presets are among them.
+        seeds: a stage takes the first ``num_seeds`` of them.
+        eval_every: steps between two evaluations; every stage's end is a multiple.
+        save_every: steps between checkpoints beside those of bests, gates and clean stops.
+        stages: how far candidates train, with how many seeds; between two of them is a gate.
+        scoring: how seeds make a score.
+        rules: what stops a member, and what keeps a candidate from going on.
+        scheduler: decides what runs next: one by name, or ``"module:attr"`` (`tune_rh.decide.scheduler`).
+        resources: what one job gets.
+        diagnose: diagnostics that look at members which reach the last stage (none given: all of the family's).
+        require: those that a candidate must not fail to be exported as the best.
+        objective: the family's; given, it must agree.
+        mode: whether the objective is better when small or large; the family's.
+        unit: what a gate chooses among: candidates, or the members of one config.
     """
 
     kind: ClassVar[Literal["search", "race", "comparison"]]
