@@ -13,6 +13,7 @@ from tests.worlds.plans import plan
 from trainables.worker.heartbeat import Heartbeat
 from tune_rh.cli import slots
 from tune_rh.cli.commands import status
+from tune_rh.cli.tables import candidates_table
 from tune_rh.cli.terminal import Terminal
 from tune_rh.record.events import (
     CandidateAdded,
@@ -111,3 +112,10 @@ def test_a_screen_shows_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert "30 tries lost, the last ones:" in lines
     assert "Machines that went: h2" in lines
     assert any(line.startswith("1 of ") and "slots wait at gate 1 for c0000-s7" in line for line in lines)
+
+
+def test_a_member_that_has_not_reported_says_so() -> None:
+    history = begun(3, num=1)
+    history.apply(Evaluated(FIRST, 10, {"val_loss": 1.25}, 1.0, 0.1, True))
+    *_, cells = candidates_table(history).columns
+    assert list(cells.cells) == ["1.250@10 …", "no report …"]
