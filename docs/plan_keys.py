@@ -80,7 +80,7 @@ def _allowed(part: Schema) -> str:
     kind = part.get("type")
     if kind == "array":
         items = part.get("items") or next(iter(part.get("prefixItems", [{}])))
-        return f"a list of {_allowed(items)}"
+        return "a list of " + re.sub("^a (.*number)", r"\1s", _allowed(items))
     if kind == "object":
         inner = part.get("additionalProperties")
         return f"a table of {_allowed(inner)}" if isinstance(inner, dict) else "a table"

@@ -35,6 +35,7 @@ def test_every_key_has_a_row_that_says_what_it_does(rows: list[list[str]]) -> No
         ("eta", "a number, above 1", "`3.0`"),
         ("gates", '`"promote"` or `"stop"`', '`"promote"`'),
         ("stages", "a list of [Stage](#stage)", "required"),
+        ("seeds", "a list of whole numbers, at least 0", "required"),
         ("alpha", "a number, above 0, below 0.5", "`0.05`"),
         ("compare", "[Compare](#compare)", "required"),
     ],
