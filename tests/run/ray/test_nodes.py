@@ -189,8 +189,8 @@ def test_a_node_that_joins_trains_and_one_that_goes_takes_its_slot_along(tmp_pat
     assert runs.replay(paths)[1].ended == "finished"
 
 
-# A head alone. An autoscaler would bring a node for the group that waits; here a thread does, by Ray's command: only the main
-# thread may start one in this process.
+# A head alone. An autoscaler would bring a node for the group that waits; here a thread does, by Ray's command: only
+# the main thread may start one in this process.
 EMPTY = """
 import subprocess
 import sys
