@@ -31,12 +31,40 @@ def plan_keys() -> str:
     for title, kind in _KINDS.items():
         own = [key for key in schemas[title]["properties"] if key not in common]
         lines += [f"## {title}", "", *_section(kind, schemas[title], own)]
-    parts = {name: (kind, part) for kind in schemas.values() for name, part in kind.get("$defs", {}).items()}
+    parts = {name: part for kind in schemas.values() for name, part in kind.get("$defs", {}).items()}
     models = {model.__name__: model for kind in _KINDS.values() for model in _models(kind)}
-    for name, (_, part) in sorted(parts.items()):
+    for name, title in _titles(schemas).items():
+        part = parts[name]
         what = (part.get("description") or "").partition("\n\n")[0].replace("\n", " ")
-        lines += [f"## {name}", "", what, "", *_section(models[name], part, list(part["properties"]))]
+        lines += [f"({name.lower()})=", f"## {title}", "", what, ""]
+        lines += _section(models[name], part, list(part["properties"]))
     return "\n".join(lines) + "\n"
+
+
+def _titles(schemas: Mapping[str, Schema]) -> dict[str, str]:
+    """Of each table inside a plan, as a file has its heading; and in which kinds of plan, where it is not in all."""
+    paths: dict[str, dict[str, str]] = {}
+    for title, kind in schemas.items():
+        for name, path in _paths(kind, kind["properties"], ""):
+            paths.setdefault(name, {}).setdefault(title, path)
+    titles = {}
+    for name, found in sorted(paths.items(), key=lambda item: next(iter(item[1].values())).strip("[]")):
+        where = "" if len(found) == len(schemas) else " of " + " and ".join(kind.lower() for kind in found)
+        titles[name] = f"`{next(iter(found.values()))}`{where}"
+    return titles
+
+
+def _paths(kind: Schema, properties: Schema, above: str) -> Iterator[tuple[str, str]]:
+    """The name of each table's model with its heading, outer tables first."""
+    for key, part in properties.items():
+        for inner in part.get("anyOf", [part]):
+            many, named = inner.get("items"), inner.get("additionalProperties")
+            held = many if isinstance(many, dict) else named if isinstance(named, dict) else inner
+            if "$ref" in held:
+                name = held["$ref"].rpartition("/")[2]
+                path = f"{above}{key}" + (".NAME" if held is named else "")
+                yield name, f"[[{path}]]" if held is many else f"[{path}]"
+                yield from _paths(kind, kind["$defs"][name]["properties"], f"{path}.")
 
 
 def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -72,7 +100,7 @@ def _allowed(part: Schema) -> str:
     """In words what a value may be."""
     if "$ref" in part:
         name = part["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
+        return f"a [table](#{name.lower()})"
     if "anyOf" in part:
         return " or ".join(_allowed(one) for one in part["anyOf"] if one.get("type") != "null")
     if "enum" in part or "const" in part:
@@ -80,12 +108,17 @@ def _allowed(part: Schema) -> str:
     kind = part.get("type")
     if kind == "array":
         items = part.get("items") or next(iter(part.get("prefixItems", [{}])))
-        return "a list of " + re.sub("^a (.*number)", r"\1s", _allowed(items))
+        return f"a list of {_plural(_allowed(items))}"
     if kind == "object":
         inner = part.get("additionalProperties")
-        return f"a table of {_allowed(inner)}" if isinstance(inner, dict) else "a table"
+        return f"by name: {_plural(_allowed(inner))}" if isinstance(inner, dict) else "a table"
     bounds = [f"{word} {part[bound]:,}" for bound, word in _BOUNDS.items() if part.get(bound, _NONE) < _NONE]
     return ", ".join([_PLAIN.get(kind or "", "any value"), *bounds])
+
+
+def _plural(allowed: str) -> str:
+    """Of what a list or a table holds."""
+    return re.sub(r"^(?:a )?(\[?table|text|.*?number)", r"\1s", allowed)
 
 
 def _attributes(model: type[BaseModel]) -> dict[str, str]:

@@ -34,14 +34,28 @@ def test_every_key_has_a_row_that_says_what_it_does(rows: list[list[str]]) -> No
     [
         ("eta", "a number, above 1", "`3.0`"),
         ("gates", '`"promote"` or `"stop"`', '`"promote"`'),
-        ("stages", "a list of [Stage](#stage)", "required"),
+        ("stages", "a list of [tables](#stage)", "required"),
+        ("configs", "by name: [tables](#variant)", "-"),
         ("seeds", "a list of whole numbers, at least 0", "required"),
+        ("presets", "a list of texts", "`[]`"),
+        ("changes", "a list of tables", "required"),
+        ("custom", "by name: numbers, above 0", "-"),
         ("alpha", "a number, above 0, below 0.5", "`0.05`"),
-        ("compare", "[Compare](#compare)", "required"),
+        ("compare", "a [table](#compare)", "required"),
     ],
 )
 def test_a_row_says_what_the_model_allows(rows: list[list[str]], key: str, allowed: str, default: str) -> None:
     assert [f"`{key}`", allowed, default] in [row[:3] for row in rows]
+
+
+def test_a_table_has_the_heading_that_a_file_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    from plan_keys import plan_keys
+
+    text = plan_keys()
+    for line in ("## `[resources]`", "## `[[stages]]`", "## `[configs.NAME]`", "## `[rules]` of a search"):
+        assert text.count(f"\n{line}\n") == 1
+    assert "\n(healthier)=\n## `[[rules.promote.healthier]]` of a search\n" in text
 
 
 def test_the_families_page_has_every_family_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
