@@ -254,10 +254,12 @@ class Family:
     Attributes:
         name: as plans and the command line spell it.
         summary: one line for ``tune-rh families``.
-        config: ``"module:attr"`` of the frozen pydantic config. It has a field ``data``: the name of a data set.
-        model: ``"module:attr"`` of what builds the untrained ``torch.nn.Module`` from a config alone.
+        config: ``"module:attr"`` of the frozen pydantic config.
+        model: ``"module:attr"`` of what builds the untrained ``torch.nn.Module`` from a config alone; empty: only a
+            task can.
         task: ``"module:attr"`` of a `TaskFactory`.
         data: ``"module:attr"`` of a `DataSource`.
+        dataset: the data set of all its configs; empty: the name that a config has in its field ``data``.
         objective: what a search decides by.
         metrics: everything that tasks report, the objective included.
         presets: named, complete sets of config fields that differ from the defaults.
@@ -269,7 +271,7 @@ class Family:
         diagnostics: ``"module:attr"`` of a sequence of `analysis.diagnose.api.Diagnostic`, in the order of reports.
         preflight: ``"module:attr"`` of a `Preflight`, in a module that loads no torch.
 
-    The last five may be left empty: a family without them is searched all the same.
+    Those of `trainables.registry.OPTIONAL` may be left empty: a family without them is searched all the same.
     """
 
     name: str
@@ -287,3 +289,4 @@ class Family:
     baselines: str = ""
     diagnostics: str = ""
     preflight: str = ""
+    dataset: str = ""

@@ -21,7 +21,7 @@ FAMILIES: dict[str, str] = {
 _sound: dict[str, Family] = {}
 """Families from outside that were looked at."""
 
-OPTIONAL = ("spaces", "sample", "baselines", "diagnostics", "preflight")
+OPTIONAL = ("model", "spaces", "sample", "baselines", "diagnostics", "preflight")
 """Parts that a family may leave out."""
 
 
@@ -90,6 +90,11 @@ def get_family(name: str) -> Family:
     family = resolve(FAMILIES[name])
     assert isinstance(family, Family)
     return family
+
+
+def dataset_of(family: Family, config: Any) -> str:
+    """The name of the data set that a config of ``family`` is trained on."""
+    return family.dataset or str(config.data)
 
 
 def _mistyped(family: Family) -> list[str]:

@@ -11,23 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from analysis.tables import RunTables
-from trainables.api import Progress
+from search_spaces.api import Space
+from trainables.api import Metric, Progress
 from trainables.trust import trust as trust_modules
 from tune_rh.errors import PlanError
 from tune_rh.plan.file import find_plan
 from tune_rh.plan.file import load_plan as _load_plan
-from tune_rh.plan.kinds import Comparison, Search
+from tune_rh.plan.kinds import Search
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import Event
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
-from tune_rh.results.reading import Reading, read
+from tune_rh.results.on_disk import Run
+from tune_rh.results.reading import read
 from tune_rh.run import runs
 
 if TYPE_CHECKING:
-    from analysis.stats.claims import Claim
-    from analysis.view import Standing
     from tune_rh.run.execute import Place
     from tune_rh.run.given import Given
     from tune_rh.simulation.clock import Conditions, Trace
@@ -39,7 +38,22 @@ Say = Callable[[str], object]
 
 
 class Launch(TypedDict, total=False):
-    """The keywords of `search` that `race` and `compare` take as well."""
+    """Keywords of `search`, `race` and `compare`: where, on what and how carefully.
+
+    Attributes:
+        overrides: as ``--set`` takes them; for a plan that is read or made here.
+        runs_dir: where runs lie.
+        data_dir: where data sets lie (None: ``$TUNE_RH_DATA_DIR``, or ``data``).
+        runner: ``ray``, or ``local``: in this process.
+        address: of a Ray cluster to join; ``local``: one of its own.
+        slots_max: jobs at a time on a cluster whose autoscaler brings nodes for them (None: as many as fit on it now).
+        mirror: address below which a copy of the run is kept, as ``s3://bucket/prefix``: `resume` goes on from it.
+        on_event: called with each event and the history that has it. What it raises ends the session.
+        say: called with each line for people.
+        accept: ids of findings of the checks before launch that it goes on despite, such as ``["P20"]``.
+        strict: check any run as a long one on an accelerator.
+        trial: first take the control through one trial round trip, in seconds: build, step, evaluate, save, load.
+    """
 
     overrides: Sequence[str]
     runs_dir: str | Path
@@ -55,56 +69,6 @@ class Launch(TypedDict, total=False):
     trial: bool
 
 
-class Run(RunTables):
-    """A run on disk as it stood when it was read: its tables, its best, its report and its export.
-
-    Attributes:
-        root: its folder.
-    """
-
-    def __init__(self, reading: Reading) -> None:
-        super().__init__(reading.run)
-        self.root = reading.paths.root
-        self._reading = reading
-
-    @property
-    def best(self) -> Standing | None:
-        """The best of those that finished, are ranked and pass what the plan requires; None if there is none."""
-        return self.run.best
-
-    @property
-    def claim(self) -> Claim | None:
-        """What a comparison says of B - A, where lower is better; None for another plan, or before both have begun."""
-        from tune_rh.decide import comparison
-
-        history = self._reading.history
-        if not isinstance(history.plan, Comparison) or len(history.candidates) < 2:
-            return None
-        return comparison.claim(history)
-
-    def report(self, out: str | Path | None = None) -> Path:
-        """Write the report; the path of its page. With ``out`` that page alone, elsewhere than in the run's folder."""
-        from tune_rh.results.reporting import write
-
-        return write(self._reading, runs.recorded_data_dir(self._reading.paths), None if out is None else Path(out))
-
-    def export(self, out: str | Path, candidate: str | None = None, *, despite: bool = False) -> Path:
-        """Write the best candidate (or ``candidate``) to the new folder ``out``, with its evidence; returns ``out``.
-
-        Raises:
-            ExportError: nothing has finished, it does not pass what the plan requires (and not ``despite`` that), or
-                ``out`` is taken.
-        """
-        from tune_rh.results.export import export
-        from tune_rh.results.reporting import run_baselines
-
-        paths, history = self._reading.paths, self._reading.history
-        data_dir = runs.recorded_data_dir(paths)
-        baselines, _ = run_baselines(self._reading, data_dir, keep=False)
-        export(paths, history, Path(out), candidate, baselines, despite, runs.companions(history.plan, data_dir))
-        return Path(out)
-
-
 def load_plan(plan: str | Path, *overrides: str) -> Plan:
     """The plan in a TOML file, or one that ships, by name; ``overrides`` are texts such as ``"seeds=[1, 2]"``.
 
@@ -115,7 +79,62 @@ def load_plan(plan: str | Path, *overrides: str) -> Plan:
 
 
 def search(
-    plan: Plan | str | Path,
+    task: Plan | str | Path | Callable[..., Any],
+    *,
+    space: Space | Callable[..., Any] | None = None,
+    base: Any = None,
+    objective: str | None = None,
+    mode: str = "min",
+    data: str | Path | Callable[[Path], Any] | None = None,
+    metrics: Sequence[str | Metric] = (),
+    stages: Sequence[Any] = (),
+    candidates: int | None = None,
+    name: str | None = None,
+    **options: Any,
+) -> Run:
+    """Search over a task of your own, or run a plan, in a new folder of runs; returns it as it ended.
+
+    The first Ctrl-C stops cleanly, where this is called from the main thread: `resume` goes on.
+
+    Args:
+        task: a class (or what makes an object) that is called as ``task(config, seed=..., device=..., data_dir=...)``
+            and has the four methods of `trainables.api.TrainTask`. Or a plan (of a search, a race or a comparison), a
+            TOML file, or the name of a plan that ships: then all from ``space`` to ``name`` is left out.
+        space: draws config fields from a trial, as Optuna has it; or a `search_spaces.api.Space`.
+        base: the control's config, over which what is drawn is laid: a dict, a dataclass or a pydantic model. The task
+            gets the same kind.
+        objective: the metric of ``evaluate("val")`` that decides.
+        mode: ``min`` or ``max``: which is better.
+        data: a file or a folder, or a function that makes one below the folder it is given and returns its path; that
+            is what the task gets as ``data_dir``.
+        metrics: others that tasks report, for the plan's rules.
+        stages: ``(steps, seeds)`` of each, or tables as in a plan.
+        candidates: how many configs, beside the base.
+        name: of the run (None: that of the task, with a number where it is taken).
+        options: those of `Launch`, and for a task all other keys of a plan, such as ``seeds`` or ``resources``.
+
+    Raises:
+        PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
+    """
+    launch = Launch(**{key: options.pop(key) for key in (*Launch.__annotations__,) if key in options})  # type: ignore[typeddict-item]
+    described = {"space": space, "base": base, "objective": objective, "data": data, "candidates": candidates}
+    if isinstance(task, Plan | str | Path):
+        others = {"mode": mode if mode != "min" else None, "metrics": metrics, "stages": stages, "name": name}
+        given = next(
+            (key for key, value in {**described, **others, **options}.items() if value not in (None, ())), None
+        )
+        if given is not None:
+            raise PlanError(f"{given}: is for a search over a task; what is searched here is a plan: give overrides")
+        return _launch(_read_plan(task, launch.pop("overrides", ())), **launch)
+    from tune_rh.plan.from_task import plan_of
+
+    name = name if name is not None else runs.free_name(task, Path(launch.get("runs_dir", "runs")))
+    plan = plan_of(task, name, mode=mode, metrics=metrics, stages=stages, fields=options, **described)
+    return _launch(plan, **launch)
+
+
+def _launch(
+    plan: Plan,
     *,
     overrides: Sequence[str] = (),
     runs_dir: str | Path = "runs",
@@ -130,34 +149,11 @@ def search(
     strict: bool = False,
     trial: bool = True,
 ) -> Run:
-    """Run a plan (of a search, a race or a comparison) in a new folder below ``runs_dir``; returns it as it ended.
-
-    The first Ctrl-C stops cleanly, where this is called from the main thread: `resume` goes on.
-
-    Args:
-        plan: a plan, a TOML file, or the name of a plan that ships.
-        overrides: as ``--set`` takes them; for a plan that is read here.
-        runs_dir: where runs lie.
-        data_dir: where data sets lie (None: ``$TUNE_RH_DATA_DIR``, or ``data``).
-        runner: ``ray``, or ``local``: in this process.
-        address: of a Ray cluster to join; ``local``: one of its own.
-        slots_max: jobs at a time on a cluster whose autoscaler brings nodes for them (None: as many as fit on it now).
-        mirror: address below which a copy of the run is kept, as ``s3://bucket/prefix``: `resume` goes on from it.
-        on_event: called with each event and the history that has it. What it raises ends the session.
-        say: called with each line for people.
-        accept: ids of findings of the checks before launch that it goes on despite, such as ``["P20"]``.
-        strict: check any run as a long one on an accelerator.
-        trial: first take the control through one trial round trip, in seconds: build, step, evaluate, save, load.
-
-    Raises:
-        PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
-    """
+    """Run a plan in a new folder; arguments as `Launch` says."""
     from tune_rh.run.execute import Precautions, launch
 
-    if not isinstance(plan, Plan):
-        plan = load_plan(plan, *overrides)
-    elif overrides:
-        raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is a Plan already")
+    if overrides:
+        raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is made here already")
     trust_modules(*plan.from_outside)
     place = _place(data_dir or runs.default_data_dir(), runner, address, slots_max, mirror)
     precautions = Precautions(frozenset(accept), strict, trial)
@@ -190,7 +186,7 @@ def race(
         patience: stop a member without a new best for so many steps.
         success: a value as good as this counts as a success.
         eval_every: steps between evaluations (None: about 10 to the gate).
-        launch: as for `search`.
+        launch: see `Launch`.
 
     Raises:
         PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
@@ -208,7 +204,7 @@ def race(
         eval_every=eval_every,
         overrides=launch.pop("overrides", ()),
     )
-    return search(plan, **launch)
+    return _launch(plan, **launch)
 
 
 def compare(
@@ -234,7 +230,7 @@ def compare(
         bisect: if ``b`` is worse, find the keys that carry it.
         eval_every: steps between evaluations (None: about 10 in all).
         settings: the rest of the plan's ``[compare]`` table, such as ``{"test": "t", "region": 0.02}``.
-        launch: as for `search`.
+        launch: see `Launch`.
 
     Raises:
         PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
@@ -250,7 +246,7 @@ def compare(
         compare={**(settings or {}), **({"bisect": True} if bisect else {})},
         overrides=launch.pop("overrides", ()),
     )
-    return search(plan, **launch)
+    return _launch(plan, **launch)
 
 
 def resume(
@@ -349,6 +345,14 @@ class _Callbacks:
     def follow(self, history: History) -> Iterator[Callable[[Event], object]]:
         on_event = self._on_event
         yield lambda event: None if on_event is None else on_event(event, history)
+
+
+def _read_plan(plan: Plan | str | Path, overrides: Sequence[str]) -> Plan:
+    if not isinstance(plan, Plan):
+        return load_plan(plan, *overrides)
+    if overrides:
+        raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is a Plan already")
+    return plan
 
 
 def _find(run: str | Path, runs_dir: str | Path, trust: str | None) -> RunPaths:

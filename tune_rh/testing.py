@@ -34,7 +34,7 @@ from analysis.diagnose.subject import Subject, draw_sample
 from search_spaces.api import RandomTrial, Space
 from search_spaces.registry import outside, spaces_of
 from trainables.api import Family, Finding, TrainTask
-from trainables.registry import build_config, get_family, resolve
+from trainables.registry import build_config, dataset_of, get_family, resolve
 from trainables.trust import trust
 from tune_rh.cli.main import main
 from tune_rh.preflight.inputs import check_config, check_space
@@ -70,7 +70,7 @@ class FamilyConformance:
     def prepared(cls, data_dir: Path) -> Path:
         """``data_dir`` with the preset's data set in it."""
         torch.set_num_threads(1)
-        resolve(cls._family().data).prepare(cls._config().data, data_dir)
+        resolve(cls._family().data).prepare(dataset_of(cls._family(), cls._config()), data_dir)
         return data_dir
 
     @pytest.fixture(scope="class")
@@ -133,7 +133,7 @@ class FamilyConformance:
         for preset in self._family().presets:
             config = build_config(self._family(), preset=preset)
             assert list(check_config(f"preset {preset!r}", config)) == []
-            assert config.data in resolve(self._family().data).names, preset
+            assert dataset_of(self._family(), config) in resolve(self._family().data).names, preset
 
     def test_a_config_is_frozen_strict_and_refuses_unknown_fields(self) -> None:
         with pytest.raises(ValidationError):

@@ -18,6 +18,7 @@ from trainables.api import Split
 from trainables.config import first_mistake
 from trainables.errors import CheckpointCorrupt
 from trainables.files import read_fields
+from trainables.given.module import register
 from trainables.registry import build_config, get_family, resolve
 from trainables.trust import trust as trust_module
 from trainables.trust import trust_signed
@@ -102,6 +103,7 @@ def evaluate(
 def read(folder: str | Path, trust: str | None = None) -> Exported:
     """Read what an exported folder says of itself; arguments and errors as for `load`, the weights left unread."""
     path = Path(folder)
+    register(path)
     try:
         written = read_fields(path / INDEX, json.loads)
         index = _Index.model_validate(written)

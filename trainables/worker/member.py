@@ -17,6 +17,7 @@ from typing import Literal
 
 from trainables.api import Split, TrainTask
 from trainables.errors import MetricError, OutOfMemory
+from trainables.given.module import register
 from trainables.registry import build_config, get_family, resolve
 from trainables.trust import trust
 from trainables.worker.allocator import fence, in_both_units, keep_freed_memory, out_of_memory
@@ -49,6 +50,7 @@ class MemberRun:
         self._diverged = False
         self._unheard: Evaluated | None = None
         trust(job.family)  # the driver has decided
+        register(Path(job.folder).parent.parent)
         family = get_family(job.family)
         limit_mib = None
         if job.device == "cpu":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from tune_rh.errors import PlanError
 from tune_rh.plan.kinds import Search
+from tune_rh.plan.rules import MAX_COUNT
 from tune_rh.plan.schema import Plan
 
 
@@ -67,3 +70,16 @@ def ungated_steps(plan: Plan, num_candidates: int | None = None) -> int:
     if num is None or plan.members_compete:
         num = plan.num_configs
     return num * last.num_seeds * last.until_step
+
+
+def even_steps(*steps: int) -> int:
+    """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first, and never over 100."""
+    if min(steps) < 1 or max(steps) > MAX_COUNT:
+        raise PlanError(f"steps = {', '.join(map(str, steps))}: each is 1 to {MAX_COUNT:,}")
+    common = math.gcd(*steps)
+    # Divisors come in pairs around the root; trying only those keeps any number that a plan may hold quick.
+    low = [d for d in range(1, math.isqrt(min(common, MAX_COUNT)) + 1) if common % d == 0]
+    every = max(d for d in (*low, *(common // d for d in low)) if d == 1 or d * 10 <= steps[0])
+    if steps[0] > 100 * every:
+        raise PlanError(f"steps = {', '.join(map(str, steps))}: no divisor to evaluate at; give eval_every")
+    return every

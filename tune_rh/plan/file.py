@@ -24,6 +24,7 @@ from analysis.diagnose.registry import offered
 from trainables.api import Family
 from trainables.errors import UnknownFamily, shortened, shown
 from trainables.files import read_fields
+from trainables.given.module import register
 from trainables.registry import get_family
 from trainables.trust import check_trusted, trust, trust_signed
 from tune_rh.errors import PlanError
@@ -62,6 +63,7 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
         PlanError: naming every wrong field with its value and what is allowed.
         trainables.errors.Untrusted: it lies in the folder of another user's run, and names code from outside.
     """
+    register(path.parent)
     fields = _read(path)
     for text in overrides:
         override(fields, text)
@@ -78,6 +80,7 @@ def load_frozen(path: Path) -> Plan:
     Raises:
         PlanError: naming every wrong field with its value and what is allowed.
     """
+    register(path.parent)
     plan = _validate(_read(path), str(path))
     if not plan.objective or plan.diagnose is None:
         raise PlanError(f"{path}: is not the resolved plan of a run: it lacks objective or diagnose")

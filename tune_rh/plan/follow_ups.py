@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from trainables.registry import build_config, get_family
+from trainables.registry import build_config, dataset_of, get_family
 from trainables.spelling import meant, spelt
 from tune_rh.plan.file import explain
 from tune_rh.plan.kinds import FollowUp, Search
@@ -55,13 +55,18 @@ def check_follow_ups(plan: Search, winners: Sequence[Named]) -> list[str]:
                 f"{where}: {name} is in [fixed], so no candidate may change it" for name in fields if name in plan.fixed
             ]
             configs, refused = _over(plan, bases, fields)
-            other = {config.data for _, config in configs} - {config.data for _, config in winners}
+            other = _data(plan, configs) - _data(plan, winners)
             problems += [f"{where}: data = {name!r} is another data set than the plan's" for name in sorted(other)]
             if not configs:
                 problems.append(f"{where}: no config that may win allows it\n{refused[0]}")
             allowed += configs
         bases = [*bases, *allowed][:_MOST]
     return problems
+
+
+def _data(plan: Search, configs: Sequence[Named]) -> set[str]:
+    family = get_family(plan.family)
+    return {dataset_of(family, config) for _, config in configs}
 
 
 def _over(plan: Search, bases: Sequence[Named], fields: Mapping[str, Any]) -> tuple[list[Named], list[str]]:

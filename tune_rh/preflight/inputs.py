@@ -120,7 +120,7 @@ def check_family(name: str) -> Iterator[Finding]:
     if name in FAMILIES:
         return
     family, part, parts = get_family(name), f"family {name}", dict[str, Any]()
-    for one in ("config", "model", "task", "data", *OPTIONAL):
+    for one in ("config", "task", "data", *OPTIONAL):
         try:
             parts[one] = get_part(name, one)
         except UnknownFamily as error:
@@ -128,8 +128,12 @@ def check_family(name: str) -> Iterator[Finding]:
     config = parts.get("config", FrozenConfig)
     if not (isinstance(config, type) and issubclass(config, FrozenConfig)):
         yield Finding("P00", part, f"config = {family.config!r}: is no trainables.config.FrozenConfig")
-    elif "config" in parts and "data" not in config.model_fields:
-        yield Finding("P00", part, f"config = {family.config!r}: has no field data, the name of its data set")
+    elif "config" in parts and not family.dataset and "data" not in config.model_fields:
+        yield Finding(
+            "P00",
+            part,
+            f"config = {family.config!r}: has no field data, the name of its data set, and the family no dataset",
+        )
     named = Counter(metric.name for metric in family.metrics)
     for metric, times in named.items():
         if times > 1:

@@ -49,7 +49,7 @@ def sources(name: str) -> Iterator[tuple[str, str]]:
     """Digests of the sources of a family's config, model and task, by packages, and of what all train with."""
     family = get_family(name)
     files: dict[str, Path] = {}
-    for module in (family.config, family.model, family.task, "trainables.training.step"):
+    for module in filter(None, (family.config, family.model, family.task, "trainables.training.step")):
         spec = find_spec(module.partition(":")[0])
         if spec is None or spec.origin is None:
             continue

@@ -81,7 +81,7 @@ class Trial:
             steps = self._steps(task)
             self._evaluate(task, steps[-1].keys() if steps else ())
             state = self._save(task)
-            if state is not None:
+            if state is not None and self._family.model:
                 self._tried("T06", "model", self._load_model, state)
             if steps is not None:
                 self._go_on(task, state, self._twin(steps))

@@ -49,6 +49,11 @@ class RunPaths:
         self.tensorboard = root / "tensorboard"
         self.report = root / "report"  # text, figures, tables
 
+    @property
+    def payloads(self) -> list[Path]:
+        """What of its task was given in Python (`trainables.given.module`); there from the start."""
+        return sorted(self.root.glob("given_*.pkl"))
+
     def member(self, member: MemberId | str) -> Path:
         """The folder of one member (`trainables.worker.folder` writes it)."""
         return self.members / str(member)

@@ -21,6 +21,7 @@ from analysis.reports.tables import code, escaped, write_csv
 from analysis.view import Standing, best_of, why_no_best
 from trainables.api import test_metric
 from trainables.files import new_folder
+from trainables.given.module import write_payloads
 from trainables.registry import FAMILIES
 from trainables.spelling import for_toml
 from trainables.trust import signature
@@ -129,6 +130,7 @@ def _fill(
     }
     if ":" in plan.family:
         index["signature"] = signature((plan.family,))
+        write_payloads((plan.family,), folder)
     (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
     (folder / CARD).write_text(_card(history, chosen, member, metrics, step, baselines, companions), encoding="utf-8")
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tune_rh.errors import PlanError
+from tune_rh.plan.cost import even_steps
 from tune_rh.plan.file import override, resolve_plan
 from tune_rh.plan.kinds import MAX_PAIRS, MIN_PAIRS
-from tune_rh.plan.rules import MAX_COUNT
 from tune_rh.plan.schema import Plan
 from tune_rh.run.given import Given
 
@@ -39,7 +38,7 @@ def race_plan(
         "configs": {config.label: config.variant.model_dump(exclude_none=True)},
         "num_candidates": 0,
         "seeds": list(seeds),
-        "eval_every": _eval_every(*steps_that_divide) if eval_every is None else eval_every,
+        "eval_every": even_steps(*steps_that_divide) if eval_every is None else eval_every,
         "stages": [
             {"until_step": steps, "num_seeds": len(seeds), "top": keep},
             {"until_step": then, "num_seeds": len(seeds)},
@@ -81,7 +80,7 @@ def comparison_plan(
         "configs": {name: side.variant.model_dump(exclude_none=True) for name, side in zip(names, (a, b), strict=True)},
         "num_candidates": 1,
         "seeds": paired,
-        "eval_every": _eval_every(steps) if eval_every is None else eval_every,
+        "eval_every": even_steps(steps) if eval_every is None else eval_every,
         "stages": [{"until_step": steps, "num_seeds": len(paired)}],
         "compare": dict(compare or {}),
     }
@@ -97,16 +96,3 @@ def _resolved(fields: dict[str, Any], overrides: Sequence[str], where: str) -> P
 def _safe_name(text: str) -> str:
     """``text`` as the name of a run."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:80]
-
-
-def _eval_every(*steps: int) -> int:
-    """A divisor of all ``steps`` that gives about 10 evaluations on the way to the first, and never over 100."""
-    if min(steps) < 1 or max(steps) > MAX_COUNT:
-        raise PlanError(f"steps = {', '.join(map(str, steps))}: each is 1 to {MAX_COUNT:,}")
-    common = math.gcd(*steps)
-    # Divisors come in pairs around the root; trying only those keeps any number that a plan may hold quick.
-    low = [d for d in range(1, math.isqrt(min(common, MAX_COUNT)) + 1) if common % d == 0]
-    every = max(d for d in (*low, *(common // d for d in low)) if d == 1 or d * 10 <= steps[0])
-    if steps[0] > 100 * every:
-        raise PlanError(f"steps = {', '.join(map(str, steps))}: no divisor to evaluate at; give eval_every")
-    return every

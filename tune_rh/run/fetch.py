@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainables.files import make_folder, new_folder, sync
+from trainables.given.module import given_modules
 from trainables.worker import checkpoint
 from tune_rh.errors import PlanError, RunMismatch, RunNotFound, first_line, storage
+from tune_rh.plan.file import load_frozen
 from tune_rh.record.journal import RunPaths
 from tune_rh.run.runs import check_free, find
 from tune_rh.watch.mirror import Kept, Manifest, Store, checkpoint_files, segment
@@ -49,6 +51,8 @@ def _fetch(store: Store, manifest: Manifest, paths: RunPaths, say: Callable[[str
         folder.mkdir()
     for path in (paths.plan, paths.provenance):
         store.download(path.name, path)
+    for name in given_modules(load_frozen(paths.plan).from_outside):
+        store.download(f"{name}.pkl", paths.root / f"{name}.pkl")
     digest = hashlib.sha256()
     with paths.journal.open("xb") as file:
         for start in manifest.segments:

@@ -18,7 +18,7 @@ from search_spaces.api import Space
 from search_spaces.registry import UnknownSpace, get_space
 from trainables.api import ConfigCheck, Finding, Preflight
 from trainables.errors import DataCorrupt, DataError, DataMissing
-from trainables.registry import build_config, get_family, get_part, resolve
+from trainables.registry import build_config, dataset_of, get_family, get_part, resolve
 from trainables.spelling import NONE, ambiguous
 from tune_rh.decide.scheduler import scheduler_of
 from tune_rh.errors import PlanError, PreflightRefused, RunExists
@@ -307,7 +307,7 @@ def _named(plan: Plan, name: str, found: list[Finding], data: dict[str, str]) ->
     except PlanError as error:
         found += _of_config(plan, str(error).partition(": ")[0], error)
         return None
-    data[f"preset {name!r}"] = config.data
+    data[f"preset {name!r}"] = dataset_of(get_family(plan.family), config)
     return config, patience
 
 
@@ -346,7 +346,7 @@ def _check_space(plan: Search, found: list[Finding], data: dict[str, str]) -> Se
         found += [replace(one, part=filled) if one.id == "T12" else one for one in drawn.findings]
     found += _not_written((where, config) for config in drawn.configs)
     if drawn.configs:
-        data[where] = drawn.configs[0].data
+        data[where] = dataset_of(get_family(plan.family), drawn.configs[0])
         if not drawn.asked:
             found.append(Finding("P02", where, "draws nothing, so there is one config only; choose another space"))
     return drawn.fields

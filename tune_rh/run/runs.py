@@ -6,6 +6,7 @@ import errno
 import glob
 import json
 import os
+import re
 import reprlib
 import shlex
 import traceback
@@ -22,12 +23,14 @@ from trainables.api import Accompanied, DataSource, Family, Finding
 from trainables.config import canonical_digest
 from trainables.errors import DataError, TrainableError
 from trainables.files import new_folder, remove_folder, sweep, write_atomic
-from trainables.registry import get_family, resolve
+from trainables.given.module import is_payload, write_payloads
+from trainables.registry import dataset_of, get_family, resolve
 from trainables.trust import signature
 from trainables.worker import checkpoint
 from tune_rh.errors import JournalCorrupt, PlanError, RunExists, RunMismatch, RunNotFound, TuneError, storage
 from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import load_frozen, load_plan
+from tune_rh.plan.from_task import title_of
 from tune_rh.plan.schema import Plan
 from tune_rh.preflight.origin import made_by
 from tune_rh.record import provenance
@@ -112,6 +115,7 @@ def _fill(paths: RunPaths, plan: Plan, events: Iterable[Event], facts_of_making:
     for folder in (paths.members, paths.ray):
         folder.mkdir()
     write_atomic(paths.plan, plan.toml())
+    write_payloads(plan.from_outside, paths.root)
     write_atomic(paths.provenance, json.dumps(facts_of_making, indent=1))
     chain = Chain()
     write_atomic(paths.journal, b"".join(chain.seal(encode(event)) for event in events))
@@ -129,12 +133,20 @@ def check_free(root: Path) -> None:
     )
 
 
+def free_name(task: object, runs_dir: Path) -> str:
+    """The name of a task as that of a run, with a number behind it where it is taken."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", title_of(task)).strip("-._")[:60] or "task"
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(name for name in names if not os.path.lexists(runs_dir / name))
+
+
 def _nothing_began(root: Path) -> bool:
     """Whether ``root`` is empty, or holds nothing but what a run has before the first line of its journal."""
     paths = RunPaths(root)
     if not root.is_dir() or root.is_symlink():
         return False
-    if not set(root.iterdir()) <= {paths.plan, paths.provenance, paths.journal, paths.lock, paths.members, paths.ray}:
+    there = {path for path in root.iterdir() if not is_payload(path.name)}
+    if not there <= {paths.plan, paths.provenance, paths.journal, paths.lock, paths.members, paths.ray}:
         return False
     if any(folder.is_dir() and any(folder.iterdir()) for folder in (paths.members, paths.ray)):
         return False
@@ -254,9 +266,7 @@ def _set_aside_unknown(paths: RunPaths, history: History) -> None:
 
 def dataset(plan: Plan) -> str:
     """The name of the data set that the plan's configs are trained on: the control's."""
-    name = named_config(plan, plan.control)[0].data
-    assert isinstance(name, str)
-    return name
+    return dataset_of(get_family(plan.family), named_config(plan, plan.control)[0])
 
 
 def data_source(family: Family) -> DataSource:

@@ -297,7 +297,7 @@ class Mirror:
     def _copy(self, moment: _Moment) -> None:
         store, before = self._store, self._manifest
         if not self._is_begun:
-            for path in (self._paths.plan, self._paths.provenance):
+            for path in (self._paths.plan, self._paths.provenance, *self._paths.payloads):
                 store.upload(path, path.name)
             self._is_begun = True
         members = {name: kept for name in moment.steps if (kept := self._copy_member(name, moment)) is not None}

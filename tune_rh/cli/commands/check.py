@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from search_spaces.registry import spaces_of
 from trainables.api import Family, Finding
-from trainables.registry import build_config, get_family
+from trainables.registry import build_config, dataset_of, get_family
 from trainables.trust import trust
 from tune_rh.cli import options, terminal
 from tune_rh.errors import DONE, PlanError, PreflightRefused
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     found = [*check_family(args.family)] or [*_configs(args.family, family)]
     if not any(finding.level == "refuse" for finding in found):
         config, data_dir = build_config(family, preset=preset), options.data_dir(args)
-        make_data(family, config.data, data_dir, terminal.Terminal(to))
+        make_data(family, dataset_of(family, config), data_dir, terminal.Terminal(to))
         found += try_task(family, config, data_dir, device=args.device, wanted=None)
     for finding in found:
         to.print(f"{'warning' if finding.level == 'warn' else 'wrong'}: {finding}", soft_wrap=True)

@@ -123,6 +123,7 @@ class _Bridge:
         self.error: BaseException | None = None
         self.is_over = False
         self._run = run
+        self.no_job = {"job": None, "family": run.plan.family, "run": str(run.paths.root)}
         self._again: deque[RunMember] = deque()
         self._given: dict[MemberId, MemberJob] = {}
         self._nodes: dict[str, str] = {}
@@ -324,8 +325,7 @@ class JobSearcher(Searcher):
         self._watch.look()
         warm_up = self._bridge.warm_up
         if warm_up.ask():
-            plan = self._bridge.session.plan
-            return {"job": None, "family": plan.family, **self._placed(plan.resources.gpu)}
+            return {**self._bridge.no_job, **self._placed(self._bridge.session.plan.resources.gpu)}
         if not warm_up.is_over:
             warm_up.tell()
             return None

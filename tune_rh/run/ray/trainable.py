@@ -21,6 +21,7 @@ from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.tune import PlacementGroupFactory, Trainable
 
 from trainables.errors import HandedOver
+from trainables.given.module import register
 from trainables.trust import trust
 from trainables.worker.job import MemberJob
 from trainables.worker.member import MemberRun, import_all
@@ -42,6 +43,7 @@ class MemberTrainable(Trainable):
         self._take(config)
         if self._job is None:
             trust(config["family"])  # the driver has decided
+            register(Path(config["run"]))
             import_all(config["family"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -190,12 +190,14 @@ def _look(name: str, place: str, token: str, family: str, data: str, data_dir: s
     found["free"][tempfile.gettempdir()] = shutil.disk_usage(tempfile.gettempdir()).free
     part = "code"
     try:
+        from trainables.given.module import register
         from trainables.registry import get_family
         from trainables.trust import trust
         from tune_rh.preflight.origin import sources
         from tune_rh.run.runs import digest_of
 
         trust(family)  # the driver has decided
+        register(Path(place).parent)
         known = get_family(family)
         found["sources"] = dict(sources(family))
         part = "data"

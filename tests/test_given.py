@@ -1,0 +1,94 @@
+"""A search over objects of Python: nothing of them lies in a module that another process could import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = '''
+import tune_rh
+import torch
+
+SCALE = 2.0
+
+class Line:
+    """Fits y = 2 x by gradient descent."""
+
+    def __init__(self, config, *, seed, device, data_dir):
+        self.config = config
+        generator = torch.Generator().manual_seed(seed)
+        self.model = torch.nn.Linear(1, 1, bias=False)
+        with torch.no_grad():
+            self.model.weight.copy_(torch.randn(1, 1, generator=generator))
+
+    def step(self):
+        slope = self.model.weight.item() - SCALE
+        with torch.no_grad():
+            self.model.weight -= self.config["lr"] * slope
+        return {"train_loss": slope * slope}
+
+    def evaluate(self, split):
+        return {"val_acc" if split == "val" else "test_acc": 1 / (1 + abs(self.model.weight.item() - SCALE))}
+
+    def state_dict(self):
+        return {"model": self.model.state_dict()}
+
+    def load_state_dict(self, state):
+        self.model.load_state_dict(state["model"])
+
+suggest = lambda trial: {"lr": trial.suggest_float("lr", 1e-3, 0.5, log=True)}
+
+if __name__ == "__main__":
+    run = tune_rh.search(Line, space=suggest, base=dict(lr=.05), objective="val_acc", mode="max",
+                         stages=[(10, 1), (20, 2)], candidates=4, name="line", runner=RUNNER)
+    best = run.best
+    task = best.load()
+    assert type(task) is Line
+    print(best.candidate, best.val, task.evaluate("val")["val_acc"], len(run.candidates), len(run.curves))
+    print(run.report())
+'''
+AGAIN = """
+import tune_rh
+run = tune_rh.load("line")
+best = run.best
+print(best.candidate, best.val, best.load().evaluate("val")["val_acc"], len(run.candidates), len(run.curves))
+resumed = tune_rh.resume("line", overrides=["num_candidates=6"], runner="local")
+print(len(resumed.candidates), resumed.run.ended)
+run.write_plan("plans/line.toml")
+"""
+
+
+def python(folder: Path, text: str, *, script: bool = True) -> str:
+    """What a script says, run in a folder of its own; ``script`` False: typed in, without a file."""
+    (folder / "task.py").write_text(text)
+    words = ["task.py"] if script else ["-"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, input=text, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "typed"])
+def test_a_class_of_main_is_searched_loaded_resumed_and_written_out(tmp_path: Path, script: bool) -> None:
+    said = python(tmp_path, SCRIPT.replace("RUNNER", "'local'"), script=script).splitlines()
+    candidate, val, loaded, num_candidates, num_curves = said[0].split()
+    assert candidate.startswith("c0")
+    assert 0.5 < float(val) <= 1
+    assert float(loaded) >= float(val) - 1e-6
+    assert num_candidates == "5"
+    assert int(num_curves) > 5
+    assert Path(said[1]).is_file()
+    (tmp_path / "task.py").unlink()
+    again = python(tmp_path, AGAIN, script=False).splitlines()
+    assert again[0] == said[0]
+    assert again[1] == "7 finished"
+    words = ["-m", "tune_rh", "search", "plans/line.toml", "--name", "again", "--runner", "local"]
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "runs" / "again" / "best" / "export.json").is_file()
