@@ -102,8 +102,9 @@ def funnel_table(plan: Plan, rows: Sequence[FunnelRow]) -> Table:
 
 def ranking_table(plan: Plan, rows: Sequence[Standing]) -> Table:
     """Those that finished, with their spread over seeds, val beside test."""
+    sign = "+" if plan.mode == "min" else "-"
     header = ("", "candidate", "seeds", f"{plan.objective} (mean ± std)", "test (mean ± std)")
-    table = Table(*header, title="Ranking of those that finished (by mean + 1 SE on val)")
+    table = Table(*header, title=f"Ranking of those that finished (by mean {sign} 1 SE on val)")
     for row in rows:
         table.add_row(row.candidate, row.label, _seeds(row), _pm(row.val, row.std), _pm(row.test, row.test_std))
     return table

@@ -5,6 +5,7 @@ by what they are of, so that a later session can say what has changed. Nothing h
 from __future__ import annotations
 
 import hashlib
+import sysconfig
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from search_spaces.registry import get_space
 from trainables.api import Finding
+from trainables.given.module import given, given_modules, referenced
 from trainables.registry import get_family
 from tune_rh.plan.kinds import Search
 from tune_rh.plan.schema import Plan
@@ -19,6 +21,7 @@ from tune_rh.preflight.inputs import check_space
 
 _SOURCE = "source "
 _NOTHING = "nothing"
+_OURS = ("tune_rh", "analysis", "search_spaces", "trainables")
 
 
 def made_by(plan: Plan) -> dict[str, str]:
@@ -28,7 +31,18 @@ def made_by(plan: Plan) -> dict[str, str]:
         part = f"space {plan.space!r}"
         ways = check_space(part, get_space(plan.family, plan.space), dict).ways
         found |= {f"{part}, {name}": " and as ".join(asked) for name, asked in ways.items()}
-    return found | {f"{_SOURCE}{name}": digest for name, digest in sources(plan.family)}
+    found |= {f"{_SOURCE}{name}": digest for name, digest in sources(plan.family)}
+    return found | _written_in(plan.family)
+
+
+def _written_in(family: str) -> dict[str, str]:
+    """The file that a task given in Python was written in, as it is now; as it was where it is gone."""
+    if not given_modules((family,)):
+        return {}
+    file, digest = given(family).source
+    if file and Path(file).is_file():
+        digest = _digest(Path(file))
+    return {f"{_SOURCE}{file}": digest} if file else {}
 
 
 def check_origin(was: Mapping[str, str], now: Mapping[str, str]) -> list[Finding]:
@@ -49,8 +63,10 @@ def sources(name: str) -> Iterator[tuple[str, str]]:
     """Digests of the sources of a family's config, model and task, by packages, and of what all train with."""
     family = get_family(name)
     files: dict[str, Path] = {}
-    for module in filter(None, (family.config, family.model, family.task, "trainables.training.step")):
-        spec = find_spec(module.partition(":")[0])
+    named = [*filter(None, (family.config, family.model, family.task)), "trainables.training.step"]
+    named += _referenced(name)
+    for module in dict.fromkeys(one.partition(":")[0] for one in named):
+        spec = find_spec(module)
         if spec is None or spec.origin is None:
             continue
         file, package = Path(spec.origin), spec.parent
@@ -59,7 +75,25 @@ def sources(name: str) -> Iterator[tuple[str, str]]:
         else:
             files[spec.name] = file
     for dotted, path in files.items():
-        yield dotted, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        yield dotted, _digest(path)
+
+
+def _referenced(family: str) -> list[str]:
+    """The user's own modules that a task given in Python imports: its payload holds no code of theirs."""
+    names = [name for module in given_modules((family,)) for name in referenced(module)]
+    return [name for name in names if _is_own(name)]
+
+
+def _is_own(module: str) -> bool:
+    spec = None if module == "__main__" else find_spec(module)
+    if spec is None or spec.origin is None or module.partition(".")[0] in _OURS:
+        return False
+    installed = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    return spec.has_location and not spec.origin.startswith(installed) and "site-packages" not in spec.origin
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _dotted(package: str, path: Path, folder: Path) -> str:

@@ -132,9 +132,12 @@ class Precautions:
     trial: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "accept", frozenset(preflight.CALLED.get(name, name) for name in self.accept))
         unknown = [name for name in sorted(self.accept) if not re.fullmatch(r"[A-Z]\d\d", name)]
         if unknown:
-            raise PlanError(f"--accept {unknown[0]}: is not the id of a finding, such as P20")
+            raise PlanError(
+                f"--accept {unknown[0]}: is not the id of a finding, such as P20, nor {' or '.join(preflight.CALLED)}"
+            )
 
 
 def launch(

@@ -1,0 +1,123 @@
+"""Plans that are described in Python: which keys they get, and every mistake by its name before a launch."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+import tune_rh
+from search_spaces.api import Space, Trial
+from tests.worlds.family import ScriptedTask
+from tune_rh.errors import PlanError
+from tune_rh.plan.from_task import plan_of
+from tune_rh.plan.kinds import Search
+from tune_rh.plan.schema import Stage
+
+
+def suggest(trial: Trial) -> dict[str, Any]:
+    return {"lr": trial.suggest_float("lr", 0.1, 1.0)}
+
+
+class Unfinished:
+    def step(self) -> dict[str, float]:
+        return {}
+
+
+class Small(Unfinished):
+    def __init__(self, config: Any) -> None: ...
+    def evaluate(self, split: str) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+def plan(task: Any = ScriptedTask, fields: dict[str, Any] | None = None, **changes: Any) -> Any:
+    described: dict[str, Any] = {
+        "space": suggest, "base": {"lr": 0.5}, "objective": "val_acc", "mode": "max", "data": None, "metrics": (),
+        "stages": [(60, 2), (180, 2), (400, 3)], "candidates": 10,
+    }  # fmt: skip
+    return plan_of(task, "mine", fields=fields or {}, **{**described, **changes})
+
+
+def test_stages_seeds_and_evaluations_are_filled_in() -> None:
+    found = plan()
+    assert isinstance(found, Search)
+    assert found.stages == (
+        Stage(until_step=60, num_seeds=2),
+        Stage(until_step=180, num_seeds=2),
+        Stage(until_step=400, num_seeds=3),
+    )
+    assert (found.seeds, found.eval_every, found.num_candidates) == ((1, 2, 3), 5, 10)
+    assert (found.objective, found.mode, found.control) == ("val_acc", "max", "base")
+
+
+def test_every_key_of_a_plan_may_be_given() -> None:
+    fields = {"seeds": (7, 8, 9), "eta": 2.0, "eval_every": 20, "resources": {"cpu": 2}, "sampler": {"name": "random"}}
+    found = plan(fields=fields, stages=[Stage(until_step=60, num_seeds=2, top=3), {"until_step": 100, "num_seeds": 3}])
+    assert (found.seeds, found.eta, found.eval_every) == ((7, 8, 9), 2.0, 20)
+    assert (found.resources.cpu, found.sampler.name, found.stages[0].top) == (2, "random", 3)
+
+
+def test_a_space_and_rules_over_further_metrics_may_be_given() -> None:
+    rules = {"health": [{"metric": "grad", "at_most": 5.0}]}
+    assert plan(space=Space(suggest, base="other"), metrics=["grad"], fields={"rules": rules}).rules.health
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": 3}, "task = 3: is no plan"),
+        ({"task": Unfinished}, "Unfinished: has no method evaluate, state_dict, load_state_dict"),
+        ({"task": Small}, "Small: is called as Small\\(config, seed=..., device=..., data_dir=...\\), and got an unex"),
+        ({"space": 3}, "space = 3: allowed is a function of a trial"),
+        ({"base": None}, "base: is a NoneType: allowed are a dict"),
+        ({"base": {"model_config": 1}}, "base: model_config: is a name of"),
+        ({"objective": None}, "objective = None: the name of a metric"),
+        ({"mode": "best"}, "mode = 'best': allowed are 'min' and 'max'"),
+        ({"data": "nowhere.csv"}, "data = 'nowhere.csv': no such file"),
+        ({"data": 3}, "data = 3: allowed is a file"),
+        ({"stages": [60]}, "stages\\[0\\] = 60: allowed is \\(steps, seeds\\)"),
+        ({"stages": [("60", 2)]}, "stages\\[0\\] = \\('60', 2\\): allowed"),
+        ({"candidates": None}, "candidates: missing"),
+        ({"space": None}, "no space to draw from"),
+        ({"fields": {"candidate": 3}}, "candidate = 3: there is no such key; is 'num_candidates' meant"),
+        ({"fields": {"family": "f"}}, "family = 'f': is made from the task"),
+        ({"fields": {"seeds": [1]}}, "num_seeds = 2, but the plan has 1 seeds"),
+    ],
+)
+def test_each_mistake_is_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(PlanError, match=words):
+        plan(**changes)
+
+
+def test_what_cannot_be_pickled_is_named() -> None:
+    lock = threading.Lock()
+
+    def locked(trial: Trial) -> dict[str, Any]:
+        with lock:
+            return suggest(trial)
+
+    with pytest.raises(PlanError, match=r"space: cannot be pickled.*cannot pickle '_thread.lock'"):
+        plan(space=locked)
+
+
+def test_a_plan_takes_none_of_what_is_for_a_task() -> None:
+    with pytest.raises(PlanError, match="space: is for a search over a task"):
+        tune_rh.search("e55-race", space=suggest)
+    with pytest.raises(PlanError, match="seeds: is for a search over a task"):
+        tune_rh.search("e55-race", seeds=[1])
+    with pytest.raises(PlanError, match="overrides"):
+        tune_rh.search(
+            ScriptedTask,
+            base={},
+            objective="val_loss",
+            stages=[(9, 1)],
+            candidates=1,
+            space=suggest,
+            overrides=["seeds=[1]"],
+        )
