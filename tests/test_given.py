@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,22 @@ if __name__ == "__main__":
     print(best.candidate, best.val, task.evaluate("val")["val_acc"], len(run.candidates), len(run.curves))
     print(run.report())
 '''
+IMPORTED = """
+import tune_rh
+import mine
+run = tune_rh.search(mine.Line, space=mine.suggest, base=dict(lr=.05), objective="val_acc", mode="max",
+                     stages=[(10, 1)], candidates=2, name="line", runner="local")
+"""
+RESUMED = """
+import tune_rh
+from tune_rh.errors import PreflightRefused
+try:
+    tune_rh.resume("line", overrides=["num_candidates=4"], runner="local")
+except PreflightRefused as error:
+    print(error)
+    run = tune_rh.resume("line", overrides=["num_candidates=4"], runner="local", accept=["code"])
+    print(len(run.candidates), run.provenance["source"]["file"], run.provenance["source"]["git"])
+"""
 AGAIN = """
 import tune_rh
 run = tune_rh.load("line")
@@ -92,3 +109,54 @@ def test_a_class_of_main_is_searched_loaded_resumed_and_written_out(tmp_path: Pa
     done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "runs" / "again" / "best" / "export.json").is_file()
+
+
+def test_a_change_of_an_imported_source_is_named_and_accepted_as_code(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SCRIPT.partition("if __name__")[0])
+    python(tmp_path, IMPORTED)
+    (tmp_path / "mine.py").write_text(SCRIPT.partition("if __name__")[0] + "# another thought\n")
+    said = python(tmp_path, RESUMED).splitlines()
+    assert said[0].startswith("P47 source mine: was ")
+    assert said[-1] == f"5 {tmp_path / 'mine.py'} None"
+
+
+def test_a_payload_that_was_changed_is_not_unpickled(tmp_path: Path) -> None:
+    python(tmp_path, SCRIPT.replace("RUNNER", "'local'"))
+    (payload,) = (tmp_path / "runs" / "line").glob("given_*.pkl")
+    payload.write_bytes(payload.read_bytes().replace(b"train_loss", b"train_lose"))
+    said = python(
+        tmp_path,
+        """
+import tune_rh
+try:
+    tune_rh.resume("line", runner="local", overrides=["num_candidates=6"])
+except Exception as error:
+    print(type(error).__name__, error)
+""",
+        script=False,
+    )
+    assert "was changed: its digest is that of" in said
+
+
+def test_a_payload_of_somebody_else_is_not_unpickled(tmp_path: Path) -> None:
+    python(tmp_path, SCRIPT.replace("RUNNER", "'local'"))
+    run = tmp_path / "runs" / "line"
+    (payload,) = run.glob("given_*.pkl")
+    signed, _, rest = payload.read_bytes().partition(b"\n")
+    assert len(signed) == 64
+    payload.write_bytes(b"0" * 64 + b"\n" + rest)
+    provenance = run / "provenance.json"
+    provenance.write_text(re.sub('"signature": "[0-9a-f]+"', '"signature": "0"', provenance.read_text()))
+    said = python(
+        tmp_path,
+        """
+import tune_rh
+from trainables.errors import Untrusted
+try:
+    tune_rh.load("line").best.load()
+except Untrusted as error:
+    print(error)
+""",
+        script=False,
+    )
+    assert f"--trust {payload.stem}" in said

@@ -164,14 +164,10 @@ def given(reference: str) -> Given:
 
 def referenced(reference: str) -> list[str]:
     """The modules that a family's payload names: code that it does not hold itself."""
-    names: list[str] = []
-    texts: list[str] = []
-    for opcode, argument, _ in pickletools.genops(_payload(reference.partition(":")[0])):
-        if opcode.name == "STACK_GLOBAL":
-            names.append(texts[-2])
-        elif isinstance(argument, str):
-            texts.append(argument)
-    return list(dict.fromkeys(name for name in names if name.partition(".")[0] in sys.modules))
+    given(reference)  # which imports them
+    opcodes = pickletools.genops(_payload(reference.partition(":")[0]))
+    texts = dict.fromkeys(argument for _, argument, _ in opcodes if isinstance(argument, str))
+    return [text for text in texts if text in sys.modules]
 
 
 def _payload(name: str) -> bytes:

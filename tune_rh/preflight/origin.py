@@ -5,6 +5,7 @@ by what they are of, so that a later session can say what has changed. Nothing h
 from __future__ import annotations
 
 import hashlib
+import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -33,6 +34,15 @@ def made_by(plan: Plan) -> dict[str, str]:
         found |= {f"{part}, {name}": " and as ".join(asked) for name, asked in ways.items()}
     found |= {f"{_SOURCE}{name}": digest for name, digest in sources(plan.family)}
     return found | _written_in(plan.family)
+
+
+def task_file(family: str) -> Path | None:
+    """The file that the task of a family from outside was written in; None where there is none."""
+    if given_modules((family,)):
+        file = given(family).source[0]
+        return Path(file) if file else None
+    spec = find_spec(get_family(family).task.partition(":")[0])
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _written_in(family: str) -> dict[str, str]:
@@ -85,7 +95,7 @@ def _referenced(family: str) -> list[str]:
 
 
 def _is_own(module: str) -> bool:
-    spec = None if module == "__main__" else find_spec(module)
+    spec = getattr(sys.modules.get(module), "__spec__", None)
     if spec is None or spec.origin is None or module.partition(".")[0] in _OURS:
         return False
     installed = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))

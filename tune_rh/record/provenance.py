@@ -20,7 +20,7 @@ def collect(data: dict[str, Any]) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "tune_rh": _version("tune-rh"),
-        "git": _git(),
+        "git": _git(Path(__file__).parent),
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "machine": {
@@ -39,9 +39,13 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
+def of_source(file: Path) -> dict[str, Any]:
+    """Where the task of a family from outside was written, and the state of its repository."""
+    return {"file": str(file), "git": _git(file.parent)}
+
+
+def _git(folder: Path) -> dict[str, Any] | None:
     """Commit and whether files differ from it; None outside a checkout."""
-    folder = Path(__file__).parent
 
     def ask(*words: str) -> str:
         done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10)

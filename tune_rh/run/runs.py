@@ -32,7 +32,7 @@ from tune_rh.plan.configs import named_config
 from tune_rh.plan.file import load_frozen, load_plan
 from tune_rh.plan.from_task import title_of
 from tune_rh.plan.schema import Plan
-from tune_rh.preflight.origin import made_by
+from tune_rh.preflight.origin import made_by, task_file
 from tune_rh.record import provenance
 from tune_rh.record.events import Event, FindingAccepted, RunCreated, encode
 from tune_rh.record.failure import headline
@@ -96,6 +96,9 @@ def create(plan: Plan, root: Path, data_dir: Path, accepted: Iterable[Finding] =
     facts_of_making = provenance.collect(data)
     if plan.from_outside:
         facts_of_making["signature"] = signature(plan.from_outside)
+    file = task_file(plan.family) if ":" in plan.family else None
+    if file is not None:
+        facts_of_making["source"] = provenance.of_source(file)
     events: list[Event] = [facts, *(FindingAccepted(finding.id, finding.part, finding.message) for finding in accepted)]
     with storage(root, "start again"):
         if root.exists():
