@@ -81,8 +81,9 @@ run.write_plan("plans/line.toml")
 
 def python(folder: Path, text: str, *, script: bool = True) -> str:
     """What a script says, run in a folder of its own; ``script`` False: typed in, without a file."""
-    (folder / "task.py").write_text(text)
     words = ["task.py"] if script else ["-"]
+    if script:
+        (folder / "task.py").write_text(text)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, *words], cwd=folder, input=text, capture_output=True, text=True, env=environment
@@ -101,7 +102,7 @@ def test_a_class_of_main_is_searched_loaded_resumed_and_written_out(tmp_path: Pa
     assert num_candidates == "5"
     assert int(num_curves) > 5
     assert Path(said[1]).is_file()
-    (tmp_path / "task.py").unlink()
+    (tmp_path / "task.py").unlink(missing_ok=True)
     again = python(tmp_path, AGAIN, script=False).splitlines()
     assert again[0] == said[0]
     assert again[1] == "7 finished"

@@ -241,4 +241,4 @@ class _Finder:
         return None
 
 
-sys.meta_path.append(_Finder)  # type: ignore[arg-type]
+sys.meta_path.append(_Finder)
