@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)  # several processes, each of which imports torch
+
 SCRIPT = '''
 import tune_rh
 import torch
@@ -75,7 +77,6 @@ best = run.best
 print(best.candidate, best.val, best.load().evaluate("val")["val_acc"], len(run.candidates), len(run.curves))
 resumed = tune_rh.resume("line", overrides=["num_candidates=6"], runner="local")
 print(len(resumed.candidates), resumed.run.ended)
-run.write_plan("plans/line.toml")
 """
 
 
@@ -106,6 +107,11 @@ def test_a_class_of_main_is_searched_loaded_resumed_and_written_out(tmp_path: Pa
     again = python(tmp_path, AGAIN, script=False).splitlines()
     assert again[0] == said[0]
     assert again[1] == "7 finished"
+
+
+def test_what_ran_is_written_out_as_a_plan_that_runs(tmp_path: Path) -> None:
+    python(tmp_path, SCRIPT.replace("RUNNER", "'local'"))
+    python(tmp_path, 'import tune_rh; tune_rh.load("line").write_plan("plans/line.toml")', script=False)
     words = ["-m", "tune_rh", "search", "plans/line.toml", "--name", "again", "--runner", "local"]
     done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
