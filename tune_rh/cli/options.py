@@ -52,18 +52,13 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runner(parser: argparse.ArgumentParser) -> None:
-    """``--runner``, ``--address`` and what `add_cluster` adds."""
+    """``--runner``, ``--address`` and ``--slots-max``."""
     parser.add_argument(
         "--runner", choices=("ray", "local"), default="ray", help="ray: on Ray Tune (default); local: in this process"
     )
     parser.add_argument(
         "--address", default="local", help="a Ray cluster to join (auto, or host:port); default: one of its own"
     )
-    add_cluster(parser)
-
-
-def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """``--no-metrics``, ``--ship-data`` and ``--slots-max``."""
     parser.add_argument(
         "--no-metrics", action="store_true", help="show nothing on Ray's metrics endpoint, which asks for no token"
     )

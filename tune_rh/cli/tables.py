@@ -71,7 +71,7 @@ def candidates_table(history: History, limit: int | None = None) -> Table:
         barred = f" [{candidate.barred}]" if candidate.barred else ""
         table.add_row(candidate.id, Text(describe(candidate)[:72] + barred), f"->{until}", *cells)
     if limit is not None and len(rows) > limit:
-        table.add_row("", f"... and {len(rows) - limit:,} more", "")
+        table.add_row("", f"... and {len(rows) - limit} more", "")
     return table
 
 

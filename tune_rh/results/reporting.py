@@ -13,6 +13,7 @@ from analysis.view import Run
 from trainables.errors import DataError, UnknownFamily
 from trainables.registry import get_family
 from tune_rh.errors import PlanError
+from tune_rh.plan.cost import expected
 from tune_rh.record.journal import RunPaths
 from tune_rh.results.own_reports import own_report, unit
 from tune_rh.results.reading import Reading
@@ -20,6 +21,7 @@ from tune_rh.run import runs
 
 if TYPE_CHECKING:
     from analysis.diagnose.api import Baseline, Finding
+    from analysis.reports.page.facts import Outlook
     from analysis.reports.page.page import OwnReport
 
 _PICTURES = {
@@ -87,11 +89,23 @@ def write(reading: Reading, data_dir: Path, out: Path | None = None, about: Abou
         baselines_note=why,
         own=own,
         about_run=about.findings,
+        outlook=_outlook(reading),
     )
 
 
+def _outlook(reading: Reading) -> Outlook | None:
+    """What is expected to be left at the pace so far, if gates pass their quota; None before there is a pace."""
+    from analysis.reports.page.facts import Outlook
+
+    spent, slots = reading.run.spent, reading.run.slots
+    if not (reading.is_written and spent.steps and slots):
+        return None
+    steps = sum(row.steps for row in expected(reading.history.plan))
+    return Outlook(steps, max(0, steps - spent.steps) * spent.slot_seconds / spent.steps / slots)
+
+
 def run_baselines(reading: Reading, data_dir: Path, *, keep: bool) -> tuple[Sequence[Baseline], str]:
-    """The baselines on the run's own data, or why there are none.
+    """The baselines on the run's own data, or why there are none; no reason where the family has none.
 
     They are those that were kept beside the run's report, else measured; then they are kept there if ``keep``.
     """
@@ -101,7 +115,7 @@ def run_baselines(reading: Reading, data_dir: Path, *, keep: bool) -> tuple[Sequ
     run = reading.run
     family, data = run.plan["family"], run.provenance.get("data") or {}
     if not _has_baselines(family):
-        return (), "there are none for this family"
+        return (), ""
     name, digest = data.get("name"), data.get("sha256")
     if not name or not digest:
         return (), "provenance.json does not say which data it was trained on"

@@ -33,6 +33,14 @@ class Lead:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """How far a run is that goes on: of how many steps it is expected to take, and the seconds left at its pace."""
+
+    expected_steps: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything that a report says.
 
@@ -44,6 +52,7 @@ class Facts:
         over_references: its leads over configs that ran beside the control only to be compared with.
         baselines: on test; ``baselines_note`` says why there are none.
         notes: what could not be read, in words.
+        outlook: of a run that goes on, once it has a pace; else None.
     """
 
     tables: RunTables
@@ -62,6 +71,7 @@ class Facts:
     matched: tuple[MatchedSteps, ...]
     quality: tuple[QualityPoint, ...]
     notes: tuple[str, ...]
+    outlook: Outlook | None = None
 
     @property
     def run(self) -> Run:
@@ -114,6 +124,7 @@ def gather(
     baselines: Sequence[Baseline] = (),
     baselines_note: str = "",
     notes: Sequence[str] = (),
+    outlook: Outlook | None = None,
 ) -> Facts:
     """Compute everything; for runs without a finisher, one seed or nothing but losses as well."""
     run = tables.run
@@ -140,6 +151,7 @@ def gather(
         matched=tuple(matched_steps(run)),
         quality=tuple(quality_against_cost(run)),
         notes=tuple(notes),
+        outlook=outlook if state == "running" else None,
     )
 
 

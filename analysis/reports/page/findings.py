@@ -60,6 +60,9 @@ class Findings:
     run: Sequence[_Row]
     notes: Sequence[str]
 
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.run or self.notes)
+
 
 def findings(facts: Facts) -> Findings:
     """Everything that diagnostics have said about a run; without findings about models a note says why not."""
@@ -69,7 +72,7 @@ def findings(facts: Facts) -> Findings:
     members = [name for name, some in by_member.items() if some and name]
     candidates = list(dict.fromkeys(facts.run.members[name].candidate for name in members))
     if not candidates:
-        return Findings((), (), run, (_none(facts),))
+        return Findings((), (), run, (_none(facts),) if _known(facts) else ())
     order = [s.candidate for s in facts.standings]
     candidates.sort(key=lambda name: order.index(name) if name in order else len(order))
     control = facts.run.control

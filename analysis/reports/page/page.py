@@ -1,11 +1,15 @@
 """The report of a run: one page that holds everything inside itself, the same as Markdown, and its tables as CSV.
 
+Scripts of the page sort, filter and draw; without them its words, tables and most of its pictures are there.
+
 It works while a search runs, after one that lost all its members, and for races and comparisons, whose own reports it
 takes in.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +21,10 @@ from typing import TYPE_CHECKING
 from analysis.diagnose.api import Baseline, Finding
 from analysis.reports.page import figures as figures
 from analysis.reports.page import tables as search_tables
-from analysis.reports.page.facts import Facts, gather
+from analysis.reports.page.embedded import embedded, shown
+from analysis.reports.page.facts import Facts, Outlook, gather
 from analysis.reports.page.findings import Findings, findings
+from analysis.reports.page.overview import overview
 from analysis.reports.page.tables import Table
 from analysis.reports.page.words import Answer, answers, state_line
 from analysis.reports.plots import Picture, png_picture
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 
 _PAGE, _TEXT = "index.html", "report.md"
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("charts.js", "curves.js", "parameters.js", "candidates.js", "page.js")
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,18 @@ class OwnReport:
 
 @dataclass(frozen=True)
 class _Section:
-    """A part of the report; empty ones (no words, pictures, tables) are left out."""
+    """A part of the report; empty ones (no words, pictures, tables, charts) are left out.
+
+    ``charts`` are the places that scripts of the page draw in, ``files`` tables beside it that hold more.
+    """
 
     id: str
     title: str
     words: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
+    charts: Sequence[str] = ()
+    files: Sequence[str] = ()
 
 
 def write(
@@ -66,13 +78,14 @@ def write(
     baselines_note: str = "",
     own: OwnReport | None = None,
     about_run: Sequence[Finding] = (),
+    outlook: Outlook | None = None,
 ) -> Path:
     """Write the report of a run as it is now; the path of the page.
 
     Args:
         out: write the page there and nothing else; None: ``report/`` in the run's folder, with report.md and CSVs.
         writing: whether some process is writing the run right now.
-        notes, unit, baselines, baselines_note: see `Facts`.
+        notes, unit, baselines, baselines_note, outlook: see `Facts`.
         own: what the run's own report says, for races and comparisons.
         about_run: findings about the run as it is now, in place of those of these names that it has on disk.
     """
@@ -84,7 +97,7 @@ def write(
         tables.by_member[""] = current
     texts = [*notes, *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
     sentences = [f"{text.removeprefix(f'{run.root}/')}." for text in texts]
-    facts = gather(tables, _state(run, writing), unit, baselines, baselines_note, sentences)
+    facts = gather(tables, _state(run, writing), unit, baselines, baselines_note, sentences, outlook)
     verdicts = findings(facts)
     first = answers(facts) if own is None else [Answer("", line) for line in (*own.lines, *facts.notes)]
     parts = _sections(facts, own)
@@ -107,13 +120,13 @@ def _sections(facts: Facts, own: OwnReport | None = None) -> list[_Section]:
     sections = [_own_section(own)] if own is not None else []
     if kind == "search":
         sections += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
-    elif own is None:
-        sections += [_Section("curves", "Curves", pictures=[figures.curves(facts)])]
+    else:
+        sections.append(_curves(facts))
     alarms = search_tables.alarms_table(facts)
     if alarms.rows:
         words = ["Rules that a member broke in training, each once until it held again (docs/health.md)."]
         sections.append(_Section("health", "Live health", words, tables=[alarms]))
-    return [part for part in sections if part.words or part.pictures or part.tables]
+    return [part for part in sections if part.words or part.pictures or part.tables or part.charts]
 
 
 def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], verdicts: Findings) -> str:
@@ -128,7 +141,7 @@ def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], 
         for words in part.words:
             text += [_prose(words), ""]
         text += _markdown_tables(part.tables)
-    text += ["## Findings", ""]
+    text += ["## Findings", ""] if verdicts else []
     for row in verdicts.run:
         text += [f"### {escaped(row.title)}: {row.cells[0].text}", "", *map(escaped, row.summaries), ""]
         text += _markdown_tables(row.tables)
@@ -140,7 +153,7 @@ def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], 
         for row in verdicts.rows:
             text += [f"### {escaped(row.title)}", "", *(f"- {escaped(words)}" for words in row.summaries), ""]
             text += _markdown_tables(row.tables)
-    for title, table in _last(facts):
+    for title, table in (("All candidates", search_tables.candidates_table(facts)), *_last(facts)):
         text += [f"## {title}", "", *_markdown_table(table), ""]
     return "\n".join(text)
 
@@ -148,6 +161,7 @@ def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], 
 def _page(
     facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], verdicts: Findings, files: Sequence[str]
 ) -> str:
+    script = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -157,13 +171,28 @@ def _page(
             state_line=state_line(facts),
             written=datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00"),
             answers=first,
+            overview=overview(facts) if facts.run.kind == "search" else None,
+            objective=facts.run.objective,
             sections=parts,
             verdicts=verdicts,
+            candidates=search_tables.candidates_table(facts),
             last=_last(facts),
             plan=(facts.run.root / "plan.toml").read_text(encoding="utf-8"),
             files=files,
+            data=embedded(facts),
+            members="../members" if files else "",
+            live="",
+            script=script,
+            policy=_policy(script),
         )
     )
+
+
+def _policy(script: str) -> str:
+    """What the page may do: run its own script and nothing else, and load nothing from anywhere."""
+    digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode()
+    parts = ("default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", f"script-src 'sha256-{digest}'")
+    return "; ".join((*parts, "base-uri 'none'", "form-action 'none'"))
 
 
 @cache
@@ -216,7 +245,8 @@ def _own_section(own: OwnReport) -> _Section:
 
 def _baselines(facts: Facts) -> _Section:
     if not facts.baselines:
-        return _Section("baselines", "Baselines", [f"No baselines: {facts.baselines_note or 'this family has none'}."])
+        words = [f"No baselines: {facts.baselines_note}."] if facts.baselines_note else []
+        return _Section("baselines", "Baselines", words)
     picture = figures.baselines(facts)
     words = ["Predictors without a learned network, on the test split of the run's own data."]
     return _Section("baselines", "Baselines", words, _some(picture), [search_tables.baselines_table(facts)])
@@ -224,30 +254,41 @@ def _baselines(facts: Facts) -> _Section:
 
 def _funnel(facts: Facts) -> _Section:
     tables = [search_tables.funnel_table(facts)]
-    if facts.regret.gates:
-        tables.append(search_tables.regret_table(facts))
+    regret = search_tables.regret_table(facts)
+    if regret.rows:
+        tables.append(regret)
     if facts.seeds:
         tables.append(search_tables.seeds_table(facts))
     audit = facts.regret.audit
-    words = [facts.regret.note]
+    words = [
+        "How many candidates entered each stage, were scored at its gate, and passed, control and references left out.",
+        facts.regret.note,
+    ]
     if audit is not None:
         words.append(
             f"Audit: {len(audit.audited)} stopped candidates were run to the end, {len(audit.better)} of them were "
             "better than all that got there by merit."
         )
-    return _Section("funnel", "Funnel and gates", words, [figures.funnel(facts)], tables)
+    return _Section("funnel", "Funnel and gates", words, (), tables, files=["decisions.csv"])
 
 
 def _curves(facts: Facts) -> _Section:
-    pictures = [figures.curves(facts), *_some(figures.matched(facts)), *_some(figures.quality(facts))]
-    tables = [search_tables.matched_table(facts)] if facts.matched else []
-    return _Section("curves", "Curves", (), pictures, tables)
+    """Means over seeds of the best few and the control, drawn by scripts, and what was made of curves."""
+    if not shown(facts.run, facts.standings):
+        return _Section("curves", "Curves")
+    is_search = facts.run.kind == "search"
+    pictures = [*_some(figures.matched(facts)), *_some(figures.quality(facts))] if is_search else []
+    tables = [search_tables.matched_table(facts)] if is_search and facts.matched else []
+    return _Section("curves", "Curves", (), pictures, tables, ["curves-chart"], ["curves.csv"])
 
 
 def _importance(facts: Facts) -> _Section:
+    title = "Which hyperparameters mattered"
+    if not search_tables.param_names(facts.run):
+        return _Section("importance", title)
     tables = [search_tables.importance_table(facts)] if facts.importance.shares else []
     picture = figures.importance(facts)
-    return _Section("importance", "Which hyperparameters mattered", [facts.importance.note], _some(picture), tables)
+    return _Section("importance", title, [facts.importance.note], _some(picture), tables, ["slices"])
 
 
 def _some(picture: Picture | None) -> list[Picture]:
@@ -255,7 +296,7 @@ def _some(picture: Picture | None) -> list[Picture]:
 
 
 def _last(facts: Facts) -> list[tuple[str, Table]]:
-    tables = [("All candidates", search_tables.candidates_table(facts))]
+    tables: list[tuple[str, Table]] = []
     if facts.run.kind != "search":
         tables.append(("All members", search_tables.members_table(facts)))
     return [*tables, ("Provenance", search_tables.provenance_table(facts))]

@@ -11,15 +11,19 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from analysis.escape import csv_cell
+from analysis.escape import csv_cell, printable
 from analysis.reports.page.facts import Facts
+from analysis.reports.plots import shortened
 from analysis.reports.tables import NONE, counted, decimals, duration, ends, mean_std, number, write_text
 from analysis.view import Candidate, Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
+FIRST_PARAMETER = 9
+"""The first column of a parameter in the table of candidates."""
 _MAX_MATCHED = 10  # finishers held against the control, the best ones
+_VALUE = 60  # characters of a parameter's value that is no number
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,16 @@ class Cell:
 
     text: str
     key: float | None = None
+
+    @property
+    def data_key(self) -> str | None:
+        """What a page's table sorts by where the text does not say it; empty for no number."""
+        if self.key is None:
+            return None
+        if math.isnan(self.key):
+            return ""
+        short = f"{self.key:.8g}"
+        return None if self.text.replace(",", "") == short else short
 
 
 @dataclass(frozen=True)
@@ -74,9 +88,11 @@ def funnel_table(facts: Facts) -> Table:
 
 
 def regret_table(facts: Facts) -> Table:
-    """Each gate against the next."""
+    """Each gate against the next, where anything can be said."""
     rows = []
     for gate in facts.regret.gates:
+        if gate.spearman is None and gate.chance_cut is None:
+            continue
         cells = [Cell(f"{gate.from_step:,} to {gate.to_step:,}"), Cell(gate.note)]
         cells += map(_count, (gate.num_scored, gate.num_passed, gate.num_pairs))
         for estimate in (gate.spearman, gate.chance_cut, gate.chance_cut_corrected):
@@ -128,8 +144,9 @@ def alarms_table(facts: Facts) -> Table:
 
 
 def candidates_table(facts: Facts) -> Table:
-    """All candidates: those that came furthest first, then by score. Sortable."""
+    """All candidates, with a column a parameter: those that came furthest first, then by score. Sortable."""
     run = facts.run
+    names = param_names(run)
     frame = facts.tables.candidates
     table = [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
     table.sort(key=lambda row: (-_key(row["gate"], -1.0), _key(run.sign * row["score"], math.inf), row["candidate"]))
@@ -141,12 +158,13 @@ def candidates_table(facts: Facts) -> Table:
         rows.append(
             [
                 Cell(candidate.id),
-                Cell(candidate.name + _role(run, candidate)),
+                Cell(_config(candidate, names) + _role(run, candidate)),
                 Cell(_fate(facts, candidate)),
                 Cell(NONE if math.isnan(at) else f"{at:,}", at),
                 *(_number(facts, row[name]) for name in ("score", "std")),
                 *(_count(row[name]) for name in ("num_seeds", "num_lost")),
                 _number(facts, row[run.test_metric]),
+                *(_param(candidate, name) for name in names),
                 _count(row["steps"]),
                 Cell(duration(row["seconds"]), row["seconds"]),
             ]
@@ -154,7 +172,33 @@ def candidates_table(facts: Facts) -> Table:
         if facts.best is not None and candidate.id == facts.best.candidate:
             bold = place
     head = ("candidate", "config", "what became of it", "at step", run.objective, "std", "seeds", "lost", "test")
-    return Table((*head, "steps", "compute time"), rows, 3, sortable=True, bold=bold)
+    return Table((*head, *names, "steps", "compute time"), rows, 3, sortable=True, bold=bold)
+
+
+def param_names(run: Run) -> list[str]:
+    """The parameters that were drawn, in order of appearance."""
+    return list(dict.fromkeys(name for candidate in run.candidates.values() for name in candidate.params))
+
+
+def param_text(value: object) -> str:
+    """A parameter's value as tables and axes show it."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return shortened(printable(value if isinstance(value, str) else str(value)), _VALUE)
+
+
+def _param(candidate: Candidate, name: str) -> Cell:
+    """The value that was drawn; of a config that was not drawn, what it has under this name."""
+    value = candidate.params.get(name, candidate.config.get(name))
+    if value is None:
+        return Cell(NONE, math.nan)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(param_text(value), float(value) if is_number else None)
+
+
+def _config(candidate: Candidate, names: Sequence[str]) -> str:
+    """Its name; of a config that was drawn nothing more, where columns say its parameters."""
+    return "sampled" if names and not candidate.label and candidate.params else candidate.name
 
 
 def _role(run: Run, candidate: Candidate) -> str:

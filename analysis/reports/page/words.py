@@ -16,7 +16,8 @@ from analysis.stats.interval import Interval
 from analysis.stats.student import t_quantile
 from analysis.view import Standing, why_no_best
 
-_FEW_SEEDS = 5  # fewer pairs carry no claim (docs/statistics.md, rule 5)
+FEW_SEEDS = 5
+"""Fewer pairs carry no claim (docs/statistics.md, rule 5)."""
 _STATES = {
     "running": "The run is going on: everything below is as it stood when this was written, and may change.",
     "finished": "The run is finished.",
@@ -40,8 +41,13 @@ class Answer:
 
 
 def state_line(facts: Facts) -> str:
-    """Whether the run is finished, and how to go on with it if not."""
-    return _STATES[facts.state].format(name=facts.run.root.name)
+    """Whether the run is finished, and how to go on with it if not; while it runs, how long it will take."""
+    text, outlook = _STATES[facts.state].format(name=facts.run.root.name), facts.outlook
+    if outlook is None:
+        return text
+    share = min(1.0, facts.run.spent.steps / outlook.expected_steps)
+    left = f"about {duration(outlook.seconds_left)} to go" if outlook.seconds_left > 0.0 else "about to end"
+    return f"{text} {share:.0%} of the {outlook.expected_steps:,} steps that it is expected to take; {left}."
 
 
 def answers(facts: Facts) -> list[Answer]:
@@ -66,7 +72,7 @@ def _lead_text(ahead: Interval, num_pairs: int, places: int) -> str:
     return f"{amount} (95% interval {ends(ahead, places)}, {num_pairs} seeds in pairs)"
 
 
-def _unbeaten(facts: Facts, best: Standing) -> tuple[list[str], list[str]]:
+def against_baselines(facts: Facts, best: Standing) -> tuple[list[str], list[str]]:
     """Baselines that are better than the best one on test (or as good), and those inside its 95% interval there."""
     n = best.num_tested
     half = t_quantile(0.975, n - 1) * best.test_std / math.sqrt(n) if n > 1 else math.nan
@@ -106,20 +112,20 @@ def _how_sure(facts: Facts, best: Standing) -> str:
     text = f"{facts.run.objective} {value}, {what} ± standard deviation over {seeds}"
     if best.entry.successes is not None:
         text += f"; {best.entry.successes} found the good minimum"
-    leads = list(_leads(facts))
+    others = list(leads(facts))
     places = facts.places
     ahead = [
         f"{_next(other)} by {_lead_text(lead.ahead, lead.num_pairs, places)}"
-        for other, lead in leads
+        for other, lead in others
         if lead.ahead.value > 0.0
     ]
     sentences = [f"{text}."]
     sentences += [f"{'In the mean ahead' if of_k else 'Ahead'} of {listed(ahead)}."] if ahead else []
-    sentences += [_not_ahead(facts, other, lead) for other, lead in leads if not lead.ahead.value > 0.0]
-    return " ".join(sentences if leads else [*sentences, "No other candidate was scored at that step."])
+    sentences += [_not_ahead(facts, other, lead) for other, lead in others if not lead.ahead.value > 0.0]
+    return " ".join(sentences if others else [*sentences, "No other candidate was scored at that step."])
 
 
-def _leads(facts: Facts) -> Iterator[tuple[str, Lead]]:
+def leads(facts: Facts) -> Iterator[tuple[str, Lead]]:
     """Those that the best one is held against among the ranked, and its lead over each."""
     if facts.over_second is not None:
         yield facts.over_second.other, facts.over_second
@@ -160,7 +166,7 @@ def _beaten(facts: Facts, best: Standing) -> str:
     value = f"On test {with_unit(mean_std(best.test, best.test_std, facts.places), facts.unit)}"
     if not facts.baselines:
         return f"{value}; no baselines to compare with: {facts.baselines_note or 'this family has none'}."
-    above, tied = _unbeaten(facts, best)
+    above, tied = against_baselines(facts, best)
     num = len(facts.baselines)
     text = f"{value}: better than {num - len(above) - len(tied)} of {num} baselines"
     text += f", too close to tell from {listed(tied)}" if tied else ""
@@ -222,16 +228,16 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
     if passed_over:
         yield f"Passed over because they fail what the plan requires: {listed(passed_over)}."
     yield _diagnosed(facts, best)
-    for other, lead in _leads(facts):
+    for other, lead in leads(facts):
         if not lead.ahead.low > 0.0:
             yield _doubted_lead(other, lead)
     behind = [lead.other for lead in facts.over_references if not lead.ahead.value > 0.0]
     if behind:
         yield f"What the plan compares it with is at least as good in the mean: {listed(behind)}."
     num = best.num_seeds - best.num_lost
-    if num < _FEW_SEEDS:
+    if num < FEW_SEEDS:
         yield (
-            f"{counted(num, 'seed').capitalize()}: a claim takes {_FEW_SEEDS} in pairs, "
+            f"{counted(num, 'seed').capitalize()}: a claim takes {FEW_SEEDS} in pairs, "
             "on a comparison of its own (`tune-rh ab`)."
         )
     gap = facts.run.sign * (best.test - best.at_test)
@@ -239,7 +245,7 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
         text = f"On test it is {with_unit(number(gap, places), unit)} worse than on val"
         times = gap / best.std if best.std > 0.0 else math.nan
         yield text + (f", {times:.1f} times its spread over seeds." if math.isfinite(times) else ".")
-    above, tied = _unbeaten(facts, best)
+    above, tied = against_baselines(facts, best)
     if facts.baselines and not math.isnan(best.test) and above:
         verb = "are" if above[1:] else "is"
         yield f"{counted(len(above), 'baseline').capitalize()} without a network {verb} better."

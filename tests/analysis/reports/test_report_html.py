@@ -96,6 +96,11 @@ def losses(index: int, seed: int, step: int) -> dict[str, float]:
     return {"val_loss": floor + 2.0 / step + 0.001 * (seed % 7), "health": 1.0}
 
 
+def candidates_of(page: Page) -> list[list[str]]:
+    """The table of candidates."""
+    return next(table for table in page.tables if table[0][:2] == ["candidate", "config"])
+
+
 def made(folder: Path, **changes: Any) -> Page:
     simulate(folder, losses, **{"num_candidates": 5, "stages": STAGES, **changes})
     return Page(write_page(folder))
@@ -198,7 +203,7 @@ def test_what_the_plan_requires_decides_who_is_best(tmp_path: Path) -> None:
 
 def test_candidates_can_be_sorted_by_numbers(tmp_path: Path) -> None:
     page = made(tmp_path / "run", fates={(4, 7): ("diverge", 10), (4, 42): ("fail", 10)})
-    table = next(table for table in page.tables if table[0][:2] == ["candidate", "config"])
+    table = candidates_of(page)
     assert len(table) == 7
     assert table[1][0] == "c0002"
     fates = {row[0]: row[2] for row in table[1:]}
@@ -217,7 +222,7 @@ def cut(folder: Path, keep: Callable[[list[str]], list[str]], torn: str = "") ->
 
 @pytest.mark.parametrize("num", [0, 1, 20, 45])
 def test_every_prefix_of_a_run_has_a_whole_report(tmp_path: Path, num: int) -> None:
-    simulate(tmp_path / "run", losses, num_candidates=5, stages=STAGES)
+    simulate(tmp_path / "run", losses, family="tests.worlds.family:JUDGED", num_candidates=5, stages=STAGES)
     cut(tmp_path / "run", lambda lines: lines[:num], '{"event": "Repo')
     page = Page(write_page(tmp_path / "run", writing=True))
     assert "The run is going on" in page.words
@@ -335,11 +340,29 @@ def test_the_command_says_whether_the_run_is_being_written(tmp_path: Path) -> No
     with locked(paths):
         page = Page(reporting.write(read(paths), tmp_path))
     assert "The run is going on" in page.words
-    assert "No baselines" in page.words
+    assert not {"baselines", "findings", "importance"} & set(page.ids)  # a family without any is not told so
     on_disk.finish(paths)
     page = Page(reporting.write(read(paths), tmp_path))
     assert "The run is finished." in page.words
     assert "diverged or failed" in page.words
+
+
+def test_a_run_that_goes_on_says_how_long_it_will_take(tmp_path: Path) -> None:
+    simulate(tmp_path / "run", losses, num_candidates=5, stages=STAGES)
+    # The control and five candidates with two seeds to step 20, then with three to step 60: the control and two.
+    cut(tmp_path / "run", lambda lines: lines[:31])
+    paths = RunPaths(tmp_path / "run")
+    with locked(paths):
+        page = Page(reporting.write(read(paths), tmp_path))
+    spent = read(paths).run.spent
+    assert spent.steps
+    # Each ten steps took 1.5 s of a slot, and there are two slots.
+    expected = 6 * 2 * 20 + 3 * (2 * 40 + 60)
+    left = round((expected - spent.steps) * 0.15 / 2)
+    said = re.search(r"(\d+)% of the ([\d,]+) steps that it is expected to take; about (\d+) s to go", page.words)
+    assert said is not None
+    assert said.groups() == (f"{100 * spent.steps / expected:.0f}", str(expected), str(left))
+    assert "expected to take" not in Page(reporting.write(read(paths), tmp_path)).words
 
 
 def test_a_race_shows_its_own_report(tmp_path: Path) -> None:
@@ -377,4 +400,4 @@ def test_a_finding_that_cannot_be_read_is_named_and_the_rest_is_made(tmp_path: P
     (folder / "findings.json").write_text("{")
     page = Page(write_page(tmp_path / "run"))
     assert "c0002-s7/findings.json: passed over" in page.words
-    assert "c0002" in page.tables[-2][1]
+    assert "c0002" in candidates_of(page)[1]

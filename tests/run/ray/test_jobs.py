@@ -106,26 +106,6 @@ def test_a_plan_of_ours_goes_alone(client: type[Client]) -> None:
     assert client.asked["metadata"]["job_name"] == "other"
 
 
-@pytest.mark.usefixtures("client")
-def test_what_is_asked_of_the_cluster_goes_along() -> None:
-    asked = ["--slots-max", "4", "--mirror", "file:///copy", "--ship-data", "--no-metrics"]
-    assert submit("quickstart", "--runs-dir", "/shared/runs", *asked) == 0
-    command = Client.asked["entrypoint"]
-    assert all(words in command for words in ("--slots-max 4", "--mirror file:///copy", "--ship-data", "--no-metrics"))
-
-
-@pytest.mark.usefixtures("client")
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [(["--slots-max", "0"], "--slots-max 0: at least 1"), (["--mirror", "here"], "here")],
-)
-def test_what_a_job_would_refuse_is_refused_before_it(
-    wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert submit("quickstart", "--runs-dir", "/shared/runs", *wrong) == 2
-    assert message in capsys.readouterr().err
-
-
 def test_a_run_that_lies_there_goes_on(tmp_path: Path, client: type[Client]) -> None:
     make(tmp_path / "runs" / "run", **SMALL)
     assert submit("run", "--runs-dir", str(tmp_path / "runs"), "--set", "num_candidates=9") == 0

@@ -22,7 +22,6 @@ from tune_rh.results.reading import Reading, Watch, read
 from tune_rh.run import runs
 
 _ROWS, _FUNNEL_HEAD = 24, 6
-_LISTED = 200  # candidates; the report has all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +85,7 @@ def _view(reading: Reading) -> tuple[Group, bool]:
     parts: list[RenderableType] = [head]
     if reading.is_written and not finished:
         parts += map(Text, slots.lines(history, _beats(reading)))
-    parts.append(tables.candidates_table(history, limit=_LISTED))
+    parts.append(tables.candidates_table(history))
     parts += [tables.passed_over(event) for event in history.skipped]
     parts += reading.run.remarks
     parts += map(Text, tables.alarm_lines(reading.run))
@@ -95,7 +94,7 @@ def _view(reading: Reading) -> tuple[Group, bool]:
     elif not plan.members_compete:
         parts.append(tables.funnel_table(plan, funnel(history)))
         if finished:
-            parts.append(tables.ranking_table(plan, ranking(history)[:_LISTED]))
+            parts.append(tables.ranking_table(plan, ranking(history)))
     return Group(*parts, tables.cost_line(history)), finished
 
 

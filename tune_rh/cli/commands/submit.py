@@ -17,8 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_plan(parser)
     options.add_precautions(parser)
     options.add_no_trial(parser)
-    options.add_cluster(parser)
-    options.add_mirror(parser)
     places = {"--runs-dir": "where runs lie, a path of every node", "--data-dir": "where data lies there (beside runs)"}
     for option, summary in places.items():
         parser.add_argument(option, type=_absolute, required=option == "--runs-dir", metavar="DIR", help=summary)
@@ -28,11 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tune_rh.run.execute import Place
     from tune_rh.run.ray.jobs import Job, own_modules, submit
 
-    # What is wrong with these is said here, and not by the job.
-    Place(args.runs_dir, address="auto", slots_max=args.slots_max, mirror=args.mirror, ship_data=args.ship_data)
     frozen: Path = args.runs_dir / args.plan / "plan.toml"
     begun = frozen.is_file()
     if begun or not _is_plan(args.plan):
@@ -53,9 +48,6 @@ def run(args: argparse.Namespace) -> int:
     data_dir = args.data_dir or (None if words[0] == "resume" else args.runs_dir.parent / "data")
     words += ["--address", "auto", "--runs-dir", str(args.runs_dir), *_repeated("--data-dir", filter(None, [data_dir]))]
     words += [*_repeated("--accept", args.accept), *["--strict"] * args.strict]
-    words += [*["--no-metrics"] * args.no_metrics, *["--ship-data"] * args.ship_data]
-    for option, value in (("--slots-max", args.slots_max), ("--mirror", args.mirror)):
-        words += _repeated(option, filter(None, [value]))
     modules = own_modules(outside, plan.family if plan else "")
     uploaded = "" if words[0] == "resume" or plan is None else plan.toml()
     return submit(Job(name, words, uploaded, modules, {"runs_dir": str(args.runs_dir)}), args.address, print)
