@@ -3,11 +3,73 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
 from PIL import Image
+
+_VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """A page taken apart as strictly as a validator would."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.open: list[str] = []
+        self.ids: Counter[str] = Counter()
+        self.links: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self.keys: list[str] = []
+        self.words = ""
+        self._cell: list[str] | None = None
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+        assert [name for name, count in self.ids.items() if count > 1] == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        assert len(found) == len(attrs), f"{tag} has an attribute twice"
+        if found.get("id"):
+            self.ids[str(found["id"])] += 1
+        self.links += [str(found[name]) for name in ("href", "src", "xlink:href") if found.get(name)]
+        self.keys += [str(found["data-key"])] if "data-key" in found else []
+        if tag not in _VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self._cell = []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in _VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+        if tag in ("td", "th") and self._cell is not None:
+            self.tables[-1][-1].append("".join(self._cell).strip())
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words += data
+        if self._cell is not None:
+            self._cell.append(data)
+
+
+def candidates_of(page: Page) -> list[list[str]]:
+    """The table of candidates."""
+    return next(table for table in page.tables if table[0][:2] == ["candidate", "config"])
 
 
 def tokens(path: Path) -> tuple[list[int], list[list[str]]]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections import Counter
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,7 +16,7 @@ from analysis import baselines
 from analysis.diagnose.api import Baseline, Finding, Plot, Series
 from analysis.diagnose.findings import to_json
 from analysis.stats.interval import Interval
-from tests.analysis.reports.report_files import tokens
+from tests.analysis.reports.report_files import Page, candidates_of, tokens
 from tests.analysis.run_folders import simulate, write_page, write_run
 from tests.decide.test_policy_required import search as required
 from tests.worlds import journals
@@ -32,73 +30,14 @@ from tune_rh.results.reading import read
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
-VOID = {"meta", "link", "img", "br", "hr", "input"}
 BASELINES = (Baseline("guess", 2.0, "nothing fitted"), Baseline("clever", -9.0, "far ahead"))
 STAGES = [{"until_step": 20, "num_seeds": 2}, {"until_step": 60, "num_seeds": 3}]
-
-
-class Page(HTMLParser):
-    """A page taken apart as strictly as a validator would."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.open: list[str] = []
-        self.ids: Counter[str] = Counter()
-        self.links: list[str] = []
-        self.tables: list[list[list[str]]] = []
-        self.keys: list[str] = []
-        self.words = ""
-        self._cell: list[str] | None = None
-        self.feed(self.source)
-        self.close()
-        assert self.open == []
-        assert [name for name, count in self.ids.items() if count > 1] == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        assert len(found) == len(attrs), f"{tag} has an attribute twice"
-        if found.get("id"):
-            self.ids[str(found["id"])] += 1
-        self.links += [str(found[name]) for name in ("href", "src", "xlink:href") if found.get(name)]
-        self.keys += [str(found["data-key"])] if "data-key" in found else []
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self._cell = []
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-        if tag in ("td", "th") and self._cell is not None:
-            self.tables[-1][-1].append("".join(self._cell).strip())
-            self._cell = None
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words += data
-        if self._cell is not None:
-            self._cell.append(data)
 
 
 def losses(index: int, seed: int, step: int) -> dict[str, float]:
     """The control is candidate 0; c0002 is the best by 0.1, and seeds shift everybody alike."""
     floor = {0: 1.0, 1: 0.7, 2: 0.5, 3: 0.6}.get(index, 0.8 + 0.01 * index)
     return {"val_loss": floor + 2.0 / step + 0.001 * (seed % 7), "health": 1.0}
-
-
-def candidates_of(page: Page) -> list[list[str]]:
-    """The table of candidates."""
-    return next(table for table in page.tables if table[0][:2] == ["candidate", "config"])
 
 
 def made(folder: Path, **changes: Any) -> Page:

@@ -21,8 +21,7 @@ from analysis.reports.page.facts import gather
 from analysis.reports.page.words import answers
 from analysis.reports.run_findings import NO_BREAK
 from analysis.stats.interval import Interval
-from tests.analysis.reports.report_files import tokens
-from tests.analysis.reports.test_report_html import Page
+from tests.analysis.reports.report_files import Page, tokens
 from tests.analysis.run_folders import simulate
 from tests.analysis.shared_moe.moe_folders import CONTROL, LARGER, SMALLER, aux, moe_run, told
 from tests.worlds import journals
