@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,8 +16,9 @@ from search_spaces.api import Space, Trial
 from tests.worlds import family
 from tests.worlds.plans import plan
 from tune_rh.errors import PreflightRefused
+from tune_rh.plan.from_task import family_of
 from tune_rh.preflight import origin
-from tune_rh.preflight.origin import check_origin, made_by
+from tune_rh.preflight.origin import check_origin, made_by, sources
 from tune_rh.record.events import FindingAccepted, PlanChanged
 from tune_rh.record.journal import RunPaths, read
 
@@ -124,3 +128,29 @@ def test_a_session_that_is_refused_leaves_the_run_as_it_was(tmp_path: Path, monk
     new = list(read(journal))[len(before.splitlines()) :]
     assert [type(event) for event in new[:2]] == [PlanChanged, FindingAccepted]
     assert len(tune_rh.load(small.name, tmp_path).run.candidates) == 4
+
+
+class Constant:
+    """A task that learns nothing."""
+
+    def __init__(self, config: Any, *, seed: int, device: str, data_dir: Path) -> None: ...
+
+    def step(self) -> dict[str, float]:
+        return {"train_loss": 0.0}
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        return {f"{split}_loss": 0.0}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def test_what_was_started_is_no_source_of_a_task_that_was_typed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Constant, "__module__", "__main__")
+    family = family_of(Constant, base={"lr": 0.1}, objective="val_loss")
+    started = ModuleType("__main__")
+    started.__spec__ = find_spec("tune_rh.__main__")
+    monkeypatch.setitem(sys.modules, "__main__", started)
+    assert [name for name, _ in sources(family) if name.startswith("tune_rh")] == []

@@ -89,14 +89,17 @@ def sources(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _referenced(family: str) -> list[str]:
-    """The user's own modules that a task given in Python imports: its payload holds no code of theirs."""
+    """The user's own modules that a task given in Python imports: its payload holds no code of theirs.
+
+    Not ``__main__``, whose code is in the payload: in another process it is what was started there.
+    """
     names = [name for module in given_modules((family,)) for name in referenced(module)]
     return [name for name in names if _is_own(name)]
 
 
 def _is_own(module: str) -> bool:
     spec = getattr(sys.modules.get(module), "__spec__", None)
-    if spec is None or spec.origin is None or module.partition(".")[0] in _OURS:
+    if spec is None or spec.origin is None or module.partition(".")[0] in (*_OURS, "__main__"):
         return False
     installed = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
     return spec.has_location and not spec.origin.startswith(installed) and "site-packages" not in spec.origin
