@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,15 @@ import venv
 import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.laws.test_own_family import MODULE, PLAN
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("tune_rh", "trainables", "search_spaces", "analysis")
+EXECUTE = "from nbclient.cli import main; main()"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -114,6 +118,27 @@ def test_the_installed_command_works_among_packages_of_the_same_names(
     assert run(*tune, "search", "quickstart", "--dry-run", cwd=place, **variables).startswith("quickstart: ")
     assert "c000" in run(*tune, "search", "plan.toml", "--runner", "local", cwd=place, **variables)
     assert (place / "runs" / "toy" / "best" / "README.md").is_file()
+
+
+@pytest.mark.parametrize(("how", "runner"), [("script", "ray"), ("notebook", "local")])
+def test_a_class_of_ones_own_is_searched_among_packages_of_the_same_names(
+    installed: Path, place: Path, how: str, runner: str
+) -> None:
+    run(installed / "tune-rh", "new", "my_model.py", cwd=place)
+    text = (place / "my_model.py").read_text()
+    for was, now in {"candidates=8": "candidates=2", ", (300, 3)]": "]", '"local"': f'"{runner}"'}.items():
+        assert text.count(was) == 1
+        text = text.replace(was, now)
+    (place / "my_model.py").write_text(text)
+    if how == "script":
+        said = run(installed / "python", "my_model.py", cwd=place, PYTHONPATH=".")
+    else:
+        nbformat.write(new_notebook(cells=[new_code_cell(text)]), place / "my_model.ipynb")
+        run(installed / "python", "-c", EXECUTE, "--inplace", "my_model.ipynb", cwd=place, PYTHONPATH=".")
+        (cell,) = nbformat.read(place / "my_model.ipynb", as_version=4).cells
+        said = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+    assert re.search("^Best: .* Report: .*/runs/Spirals/report/index.html$", said, re.MULTILINE)
+    assert "Spirals: finished" in run(installed / "tune-rh", "status", "Spirals", cwd=place)
 
 
 def test_it_is_the_installed_one(installed: Path, place: Path) -> None:

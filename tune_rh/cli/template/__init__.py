@@ -1,1 +1,1 @@
-"""What ``tune-rh new`` writes: a task and a plan that run as they are."""
+"""What ``tune-rh new`` writes: a task and its search, which run as they are."""
