@@ -22,6 +22,8 @@ html_show_copyright = False
 exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_type_aliases = {name: name for name in ("OnEvent", "Say")}
 # A docstring's single backticks name code of this project.
 default_role = "code"
 
