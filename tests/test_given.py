@@ -167,3 +167,53 @@ except Untrusted as error:
         script=False,
     )
     assert f"--trust {payload.stem}" in said
+
+
+BROKEN = """
+import tune_rh
+from tune_rh.errors import TaskFailed, PlanError
+
+def search():
+    tune_rh.search(Broken, space=suggest, base=dict(lr=.05), objective="val_acc", mode="max",
+                   stages=[(10, 1), (20, 2)], candidates=3, name="line", runner="local")
+
+class Broken(Line):
+    num_steps = 0
+    def step(self):
+        self.num_steps += 1
+        if self.num_steps == 7:
+            moment = self.momentum
+        return super().step()
+    def state_dict(self):
+        return {**super().state_dict(), "num_steps": self.num_steps}
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.num_steps = state["num_steps"]
+
+try:
+    search()
+except TaskFailed as error:
+    print(error)
+
+class Lacks:
+    def __init__(self, config, *, seed, device, data_dir):
+        pass
+
+try:
+    tune_rh.resume("line", task=Lacks, runner="local")
+except PlanError as error:
+    print(error)
+run = tune_rh.resume("line", task=Line, runner="local")
+print(run.run.ended, len(run.candidates), type(run.best.load()).__name__)
+print(type(tune_rh.load("line").best.load()).__name__)
+"""
+
+
+def test_a_mistake_in_what_was_typed_costs_one_try_and_the_mended_class_goes_on(tmp_path: Path) -> None:
+    said = python(tmp_path, SCRIPT.partition("if __name__")[0] + BROKEN).splitlines()
+    assert re.match(r"run 'line' has stopped at AttributeError: .*'momentum' \(.*task\.py:\d+\)$", said[0])
+    assert said[1].endswith('task.py", line ' + said[0].rpartition(":")[2].rstrip(")") + ", in step")
+    assert said[2] == "    moment = self.momentum"
+    assert said[3].endswith("Mend it, then: tune_rh.resume('line', task=Broken)")
+    assert said[4].startswith("Lacks: has no method step, evaluate, state_dict, load_state_dict")
+    assert said[5:] == ["finished 4 Line", "Line"]

@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tune_rh.api import Run, compare, load, load_plan, race, resume, search, simulate
+    from tune_rh.api import Run, check, compare, load, load_plan, race, resume, search, simulate
 
 __version__ = "0.1.0"
-__all__ = ["Run", "compare", "load", "load_plan", "race", "resume", "search", "simulate"]
+__all__ = ["Run", "check", "compare", "load", "load_plan", "race", "resume", "search", "simulate"]
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SIBLINGS = ("analysis", "search_spaces", "trainables")

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from search_spaces.api import Space
 from trainables.api import Metric, Progress
+from trainables.given.module import write_payloads
 from trainables.trust import trust as trust_modules
+from tune_rh.checking import check
 from tune_rh.errors import PlanError
-from tune_rh.plan.file import find_plan
+from tune_rh.plan.file import check_keywords, find_plan
 from tune_rh.plan.file import load_plan as _load_plan
 from tune_rh.plan.kinds import Search
 from tune_rh.plan.schema import Plan
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from tune_rh.run.given import Given
     from tune_rh.simulation.clock import Conditions, Trace
 
-__all__ = ["Run", "compare", "load", "load_plan", "race", "resume", "search", "simulate"]
+__all__ = ["Run", "check", "compare", "load", "load_plan", "race", "resume", "search", "simulate"]
 
 OnEvent = Callable[[Event, History], object]
 Say = Callable[[str], object]
@@ -116,6 +119,7 @@ def search(
     Raises:
         PlanError, PreflightRefused, RunExists, trainables.errors.DataError: before anything is launched.
     """
+    check_keywords(options, {*Search.model_fields, *Launch.__annotations__, *signature(search).parameters})
     launch = Launch(**{key: options.pop(key) for key in (*Launch.__annotations__,) if key in options})  # type: ignore[typeddict-item]
     described = {"space": space, "base": base, "objective": objective, "data": data, "candidates": candidates}
     if isinstance(task, Plan | str | Path):
@@ -252,6 +256,7 @@ def compare(
 def resume(
     run: str | Path,
     *,
+    task: Callable[..., Any] | None = None,
     overrides: Sequence[str] = (),
     runs_dir: str | Path = "runs",
     data_dir: str | Path | None = None,
@@ -266,7 +271,8 @@ def resume(
     strict: bool = False,
 ) -> Run:
     """Go on with a run after a stop or a crash; returns it as it ended. Arguments as for `search` and `load`;
-    ``overrides`` extend the plan (more candidates, a budget, resources, diagnostics, further stages).
+    ``overrides`` extend the plan (more candidates, a budget, resources, diagnostics, further stages). ``task`` is the
+    one that the run was given in Python, once its code is mended: it takes the place of that from here on.
     A run at an address (``s3://bucket/prefix/NAME``) is fetched first, and its mirror is kept.
 
     Raises:
@@ -280,6 +286,8 @@ def resume(
         trust_modules(trust)
     audience = _Callbacks(on_event, say)
     paths, fetched_from = find_or_fetch(str(run), Path(runs_dir), audience.say)
+    if task is not None:
+        overrides, accept = [*overrides, f'family="{_mended(paths, task)}"'], [*accept, "code"]
     place = _place(data_dir or runs.recorded_data_dir(paths), runner, address, slots_max, mirror or fetched_from)
     precautions = Precautions(frozenset(accept), strict)
     execute(paths, place, audience, _no_conclusion, precautions, overrides)
@@ -373,6 +381,15 @@ def _place(data_dir: str | Path, runner: str, address: str, slots_max: int | Non
     if runner not in ("ray", "local"):
         raise PlanError(f"runner = {runner!r}: allowed are 'ray' and 'local'")
     return Place(Path(data_dir).absolute(), runner, address, slots_max, mirror=mirror)
+
+
+def _mended(paths: RunPaths, task: Callable[..., Any]) -> str:
+    """The family of a run with ``task`` in place of its own, whose payload then lies in the run's folder."""
+    from tune_rh.plan.from_task import with_task
+
+    family = with_task(runs.replay(paths)[0].family, task)
+    write_payloads((family,), paths.root)
+    return family
 
 
 def _no_conclusion(paths: RunPaths, history: History) -> None:

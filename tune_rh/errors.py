@@ -10,6 +10,7 @@
     |   +-- RunMismatch             5   plan, data or schema are not those that the run began with
     |   +-- JournalCorrupt          5   the frozen plan or a line of the journal is not what was written
     |   +-- StorageError            5   the disk is full or the file system failed; what was written before is safe
+    |   +-- TaskFailed              5   the task's code raised what it would in every member: mend it, then resume
     +-- ExportError                 2   there is nothing to export, or the folder is taken
     trainables.errors.TrainableError   2   data or checkpoints (see its own tree)
     OSError                            2   a file or folder that was named cannot be read or written
@@ -79,6 +80,10 @@ class JournalCorrupt(RunError):
 
 class StorageError(RunError):
     """The disk is full or the file system failed; what was written before is safe."""
+
+
+class TaskFailed(RunError):
+    """The task's code raised what it would in every member; mend it, then resume the run."""
 
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}

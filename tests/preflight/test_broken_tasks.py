@@ -167,10 +167,8 @@ def tried(task: type[Task], **parts: Any) -> list[Finding]:
     return try_task(replace(FAMILY, task=f"{HERE}:{task.__name__}", **parts), Config(), Path("."))
 
 
-GOES_ON = "T03 task.evaluate(): changes how training goes on, or saving does (steps[0]['train_loss'] is "
-NOT_RESTORED = (
-    "T05 task.load_state_dict(): a task of another seed does not go on bit for bit (steps[0]['train_loss'] is"
-)
+GOES_ON = "T03 task.evaluate(): changes how training goes on, or saving does (step 3['train_loss'] is "
+NOT_RESTORED = "T05 task.load_state_dict(): a task of another seed does not go on bit for bit (step 3['train_loss'] is"
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_a_sound_task_gives_no_finding() -> None:
                           "T05 task.state_dict(): state['recent'] is collections.deque"]),
         (StateHasNoModel, ["T05 task.state_dict(): state_dict() has no key 'model'"]),
         (ForgetsItsGenerator, ["T05 task.load_state_dict(): a task of another seed does not go on bit for bit "
-                               "(steps[0]['train_loss'] is "]),
+                               "(step 3['train_loss'] is "]),
         (TakesNoState, ["T05 task.load_state_dict(): fails: KeyError: 'schedule' ("]),
         (EndsTheProcess, ["T00 task: ends the process that tries it (exit code 3)"]),
         (IsKilled, ["T00 task: ends the process that tries it (signal SIGKILL)"]),
@@ -288,7 +288,7 @@ def test_what_is_not_restored_is_named() -> None:
     assert finding.message.endswith("; not restored: state['rng'] differs in value")
     (finding,) = tried(ForgetsWhatItNeverSaved)
     assert (finding.id, finding.part) == ("T05", "task.load_state_dict()")
-    assert finding.message.endswith("; what else step() depends on is not in the state")
+    assert finding.message.endswith("; state_dict() leaves out what differs in the two: self.scale is 2.0, then 3.0")
 
 
 def test_a_failure_does_not_keep_other_findings_back() -> None:

@@ -162,6 +162,19 @@ def given(reference: str) -> Given:
     return _handed[name]
 
 
+def called(reference: str) -> str:
+    """How people know a family: as its class is called where it was given in Python, else by its name."""
+    try:
+        return given(reference).title if given_modules((reference,)) else reference
+    except (ImportError, Untrusted):
+        return reference
+
+
+def is_typed(reference: str) -> bool:
+    """Whether the code of a family's task is in its payload, because it could not be imported."""
+    return bool(given_modules((reference,))) and getattr(given(reference).task, "__module__", "__main__") == "__main__"
+
+
 def referenced(reference: str) -> list[str]:
     """The modules that a family's payload names: code that it does not hold itself."""
     given(reference)  # which imports them

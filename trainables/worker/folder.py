@@ -9,6 +9,7 @@ from typing import Any
 
 from trainables.errors import CheckpointError, CheckpointMismatch, LeaseLost
 from trainables.files import make_folder, write_atomic
+from trainables.given.module import given_modules
 from trainables.worker import checkpoint
 from trainables.worker.job import MemberJob
 from trainables.worker.state import MemberState
@@ -72,7 +73,9 @@ class MemberFolder:
         if found is None:
             return None
         task, index = found
-        if index["family"] != self._job.family:
+        families = {index["family"], self._job.family}
+        # A task that was given in Python may have been mended since.
+        if len(families) > 1 and len(given_modules(families)) < 2:
             raise CheckpointMismatch(f"{self._checkpoints}: family {index['family']}, expected {self._job.family}")
         state = MemberState.from_json(index["state"])
         # A crash, or a corrupt checkpoint, leaves links behind that point elsewhere.

@@ -15,6 +15,7 @@ from analysis.baselines import unbeaten
 from analysis.diagnose.api import Baseline
 from analysis.reports.tables import duration
 from analysis.view import FunnelRow, Run, Standing, why_no_best
+from trainables.given.module import called
 from tune_rh.decide import comparison
 from tune_rh.plan.cost import StageCost, follow_up_steps, ungated_steps
 from tune_rh.plan.follow_ups import changes, label
@@ -26,6 +27,7 @@ from tune_rh.record.events import (
     Evaluated,
     Event,
     FollowUpSkipped,
+    Halted,
     JobEnded,
     JobRetried,
     JobStarted,
@@ -159,7 +161,7 @@ def cost_line(history: History) -> str:
 
 def print_plan(plan: Plan, costs: Sequence[StageCost], to: Console) -> None:
     """What ``--dry-run`` shows."""
-    to.print(f"{plan.name}: {plan.family}, {_kind(plan)}")
+    to.print(f"{plan.name}: {called(plan.family)}, {_kind(plan)}")
     table = Table("stage", "until step", "seeds", "candidates", "members", "steps", title="Expected (control included)")
     for i, row in enumerate(costs):
         seeds = "" if plan.members_compete else f"{row.num_seeds}: {', '.join(map(str, plan.stage_seeds(i)))}"
@@ -244,6 +246,9 @@ def line(history: History, event: Event) -> str:
             return f"{event.node} is gone"
         case SlotsChanged():
             return f"{event.slots} slots"
+        case Halted():
+            first, _, _ = event.error.partition("\n")
+            return f"{', '.join(map(str, event.members))}  a mistake in the task: {first}"
         case JobEnded(outcome="stopped" | "diverged" | "failed"):
             first, _, _ = event.reason.partition("\n")
             return f"{event.member}  {event.outcome}: {first}"

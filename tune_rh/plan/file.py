@@ -10,7 +10,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -24,7 +24,7 @@ from analysis.diagnose.registry import offered
 from trainables.api import Family
 from trainables.errors import UnknownFamily, shortened, shown
 from trainables.files import read_fields
-from trainables.given.module import register
+from trainables.given.module import called, register
 from trainables.registry import get_family
 from trainables.trust import check_trusted, trust, trust_signed
 from tune_rh.errors import PlanError
@@ -94,6 +94,15 @@ def _trust_own(path: Path, plan: Plan) -> None:
         trust_signed(plan.from_outside, json.loads((path.parent / "provenance.json").read_bytes())["signature"])
 
 
+def check_keywords(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `PlanError` if a keyword is not ``known``, with the one that is nearest to it."""
+    names = sorted({*known} - {"options", "kind"})
+    for keyword in given:
+        if keyword not in names:
+            near = get_close_matches(keyword, names, 1)
+            raise PlanError(f"{keyword}=: there is no such keyword" + (f"; is {near[0]}= meant?" if near else ""))
+
+
 def resolve_plan(fields: dict[str, Any], where: str = "plan") -> Plan:
     """Validate ``fields`` and fill objective, mode and default health bounds from the family."""
     return _resolve(_validate(fields, where), where)
@@ -148,7 +157,7 @@ def _diagnose(plan: Plan, names: tuple[str, ...]) -> tuple[str, ...]:
 def _check_diagnostics(plan: Plan, diagnostics: tuple[str, ...]) -> list[str]:
     known = ", ".join(diagnostics) or "none"
     return [
-        f"{field}: {name!r} is no diagnostic of {plan.family}; known: {known}"
+        f"{field}: {name!r} is no diagnostic of {called(plan.family)}; known: {known}"
         for field, names in (("diagnose", plan.diagnose or ()), ("require", plan.require))
         for name in names
         if name not in diagnostics
@@ -156,23 +165,23 @@ def _check_diagnostics(plan: Plan, diagnostics: tuple[str, ...]) -> list[str]:
 
 
 def _check_family(plan: Plan, family: Family) -> list[str]:
-    problems = []
+    problems, whose = list[str](), called(plan.family)
     if plan.objective not in ("", family.objective.name):
-        problems.append(f"objective = {plan.objective!r}: {plan.family} is judged by {family.objective.name!r}")
+        problems.append(f"objective = {plan.objective!r}: {whose} is judged by {family.objective.name!r}")
     if "mode" in plan.model_fields_set and plan.mode != family.objective.mode:
-        problems.append(f"mode = {plan.mode!r}: {family.objective.name} of {plan.family} is {family.objective.mode!r}")
+        problems.append(f"mode = {plan.mode!r}: {family.objective.name} of {whose} is {family.objective.mode!r}")
     known = ", ".join(sorted(family.presets))
     names = [name for name, _ in plan.named]
     made_from = [plan.configs[name].preset if name in plan.configs else name for name in names]
     made_from += [variant.preset for variant in plan.configs.values()]
     problems += [
-        f"preset {preset!r}: {plan.family} has no such preset; known: {known}"
+        f"preset {preset!r}: {whose} has no such preset; known: {known}"
         for preset in dict.fromkeys(made_from)
         if preset is not None and preset not in family.presets
     ]
     metrics = {m.name for m in family.metrics}
     problems += [
-        f"rules: metric {name!r} is not reported by {plan.family}; known: {', '.join(sorted(metrics))}"
+        f"rules: metric {name!r} is not reported by {whose}; known: {', '.join(sorted(metrics))}"
         for name in _metrics(plan)
         if name not in metrics
     ]

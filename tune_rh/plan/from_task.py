@@ -20,7 +20,7 @@ from trainables.errors import TrainableError
 from trainables.files import sha256
 from trainables.given.config import config_class
 from trainables.given.data import GivenData
-from trainables.given.module import BASE, SPACE, Given, hand_over
+from trainables.given.module import BASE, SPACE, Given, given, given_modules, hand_over
 from tune_rh.errors import PlanError
 from tune_rh.plan.cost import even_steps
 from tune_rh.plan.file import resolve_plan
@@ -104,6 +104,19 @@ def family_of(
     way: Literal["min", "max"] = "max" if mode == "max" else "min"
     more = tuple(metric if isinstance(metric, Metric) else Metric(metric, "min", "", "") for metric in metrics)
     given = Given(title, task, base, drawn, whole, objective, way, more, _data(data), _source(task))
+    return _handed_over(given)
+
+
+def with_task(family: str, task: Callable[..., Any]) -> str:
+    """The reference of a family that differs from ``family`` in its task; raises `PlanError` as `plan_of`."""
+    if not given_modules((family,)):
+        raise PlanError(f"task: that of this run is of the family {family}: mend its source, and accept 'code'")
+    title = title_of(task)
+    _check_task(task, title)
+    return _handed_over(replace(given(family), title=title, task=task, source=_source(task)))
+
+
+def _handed_over(given: Given) -> str:
     try:
         return hand_over(given)
     except (pickle.PickleError, TypeError, AttributeError, ValueError, RecursionError, TrainableError) as error:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import math
 import tempfile
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trainables.api import Family, Finding, Split, TrainTask, test_metric
 from trainables.errors import MetricError, TrainableError
+from trainables.given.module import GivenTask
 from trainables.registry import resolve
 from trainables.worker import checkpoint
 from trainables.worker.metrics import check_reported, counts_of, taken
 from trainables.worker.savable import unsavable
 from tune_rh.preflight.apart import apart
+from tune_rh.preflight.compare import differences, unlike
 from tune_rh.record.failure import headline
 
 T = TypeVar("T")
@@ -120,7 +122,7 @@ class Trial:
         val, test = self._read(task, "val"), self._read(task, "test")
         after = None if before is None else self._tried("T05", "task.state_dict()", _snapshot, task)
         if before is not None and after is not None and (val is not None or test is not None):
-            changed = next(_differences(before, after, "state"), None)
+            changed = next(differences(before, after, "state"), None)
             if changed is not None:
                 self._note("T03", "task.evaluate()", f"changes what training goes on from: {changed}")
         if val is not None:
@@ -160,7 +162,7 @@ class Trial:
         first = self._tried("T03", part, lambda: taken(task.evaluate(split), "it"))
         again = None if first is None else self._tried("T03", part, lambda: taken(task.evaluate(split), "it"))
         if first is not None and again is not None:
-            change = next(_differences(first, again, ""), None)
+            change = next(differences(first, again, ""), None)
             if change is not None:
                 self._note("T03", part, f"differs the second time, with the same weights: {change}")
         return first
@@ -185,7 +187,7 @@ class Trial:
         taken_by_twin = None if twin is None else self._tried("T02", "task.step()", self._take_steps, twin)
         if taken_by_twin is None:
             return None
-        change = next(_differences(steps, taken_by_twin, "steps"), None)
+        change = next(differences(steps, taken_by_twin, "steps"), None)
         if change is not None:
             self._unequal("T07", "task", f"built twice with the same seed it trains differently: {change}")
             return None
@@ -194,26 +196,35 @@ class Trial:
     def _go_on(self, task: TrainTask, state: dict[str, Any] | None, twin: TrainTask | None) -> None:
         """What was evaluated and saved goes on as its twin does; so does a task of another seed that has loaded it."""
         loaded, kept = (None, []) if state is None else self._loaded(state)
+        left_out = "" if loaded is None else unlike(_own(task), _own(loaded))
         went, of_twin, of_loaded = (
             None if one is None else self._tried("T02", "task.step()", self._take_steps, one)
             for one in (task, twin, loaded)
         )
         if went is None:
             return
-        moved = None if of_twin is None else next(_differences(of_twin, went, "steps"), None)
+        moved = None if of_twin is None else next(differences(self._after(of_twin), self._after(went), ""), None)
         if moved is not None and not any(finding.id == "T03" for finding in self._found):
             message = f"changes how training goes on, or saving does ({moved}); what it changes is not in the state"
             self._unequal("T03", "task.evaluate()", message)
         if loaded is None or of_loaded is None or (moved is not None and of_loaded == of_twin):
             return
-        change = next(_differences(went, of_loaded, "steps"), None)
+        change = next(differences(self._after(went), self._after(of_loaded), ""), None)
         if change is None:
             a, b = (self._tried("T05", "task.state_dict()", _snapshot, one) for one in (task, loaded))
-            change = None if a is None or b is None else next(_differences(a, b, "state"), None)
+            change = None if a is None or b is None else next(differences(a, b, "state"), None)
         if change is not None:
-            why = f"not restored: {'; '.join(kept[:3])}" if kept else "what else step() depends on is not in the state"
+            why = "what else step() depends on is not in the state"
+            if kept:
+                why = f"not restored: {'; '.join(kept[:3])}"
+            elif left_out:
+                why = f"state_dict() leaves out what differs in the two: {left_out}"
             message = f"a task of another seed does not go on bit for bit ({change}); {why}"
             self._unequal("T05", "task.load_state_dict()", message)
+
+    def _after(self, reports: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+        """The reports of the steps that follow the first ones, by what they are called."""
+        return {f"step {self._num_steps + 1 + i}": report for i, report in enumerate(reports)}
 
     def _loaded(self, state: dict[str, Any]) -> tuple[TrainTask | None, list[str]]:
         """A task of another seed, which has moved already, with the state; and what it has not taken of it."""
@@ -224,7 +235,7 @@ class Trial:
         if self._tried("T05", "task.load_state_dict()", _take_state, other, deepcopy(state)) is None:
             return None, []
         has = self._tried("T05", "task.state_dict()", _snapshot, other)
-        return other, [] if has is None else list(_differences(state, has, "state"))
+        return other, [] if has is None else list(differences(state, has, "state"))
 
     def _load_model(self, state: Mapping[str, Any]) -> bool:
         model = resolve(self._family.model)(self._config)
@@ -251,6 +262,11 @@ class Trial:
         self._found.append(Finding(name, part, message, level))
 
 
+def _own(task: Any) -> Any:
+    """The user's own object."""
+    return task.task if isinstance(task, GivenTask) else task
+
+
 def _take_state(task: TrainTask, state: Mapping[str, Any]) -> bool:
     task.load_state_dict(state)
     return True
@@ -262,40 +278,3 @@ def _snapshot(task: TrainTask) -> Any:
 
     state = task.state_dict()
     return None if any(unsavable(state)) else snapshot(state)
-
-
-def _differences(a: Any, b: Any, where: str) -> Iterator[str]:
-    """Places in which two reports or states differ, NaN being equal to itself; the first places first."""
-    import torch
-
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            yield f"{where} is {a.dtype} {tuple(a.shape)}, then {b.dtype} {tuple(b.shape)}"
-        elif not _equal(a, b):
-            yield f"{where} differs in value"
-    elif isinstance(a, Mapping) and isinstance(b, Mapping):
-        for key in [*a, *(key for key in b if key not in a)]:
-            inside = f"{where}[{key!r}]" if where else str(key)
-            if key in a and key in b:
-                yield from _differences(a[key], b[key], inside)
-            else:
-                yield f"{inside} is there once only"
-    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
-        for index, (one, other) in enumerate(zip(a, b, strict=True)):
-            yield from _differences(one, other, f"{where}[{index}]")
-    elif not (a == b or (a != a and b != b)):
-        yield f"{where} is {_short(a)}, then {_short(b)}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-def _equal(a: Any, b: Any) -> bool:
-    import torch
-
-    a, b = a.detach().cpu(), b.detach().cpu()
-    if torch.equal(a, b):
-        return True
-    return bool(a.is_floating_point() and torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True))

@@ -17,8 +17,8 @@ from tune_rh.plan.schema import Origin
 __all__ = [
     "KINDS",
     "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FindingAccepted",
-    "FollowUpSkipped", "JobEnded", "JobRetried", "JobStarted", "LossCause", "MemberId", "NodeJoined", "NodeLost",
-    "Origin", "Outcome", "PlanChanged", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded",
+    "FollowUpSkipped", "Halted", "JobEnded", "JobRetried", "JobStarted", "LossCause", "MemberId", "NodeJoined",
+    "NodeLost", "Origin", "Outcome", "PlanChanged", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded",
     "SessionStarted", "SlotsChanged", "SpaceExhausted", "Tested", "decode", "encode",
 ]  # fmt: skip
 
@@ -27,7 +27,7 @@ CandidateId = Annotated[str, StringConstraints(pattern=r"^c[0-9]{4,9}$")]
 Outcome = Literal["parked", "stopped", "completed", "tested", "diagnosed", "diverged", "failed", "interrupted"]
 OTHER_REASONS = "other reasons"
 """Stands in ``passed_over`` for those that are rarer than the ones it names."""
-EndReason = Literal["finished", "interrupted", "failed"]
+EndReason = Literal["finished", "interrupted", "failed", "halted"]
 LossCause = Literal["exception", "oom", "actor", "node", "preempted", "storage"]
 Reason = Literal[
     "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference"
@@ -192,6 +192,21 @@ class JobRetried(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Halted(Message):
+    """The session stops on a mistake in the code of all members, before more is spent on it.
+
+    Attributes:
+        members: those whose jobs it has cost a try; each that failed of it begins again in the next session.
+        error: what was raised, in one line, then the traceback.
+    """
+
+    event: Literal["Halted"] = field(default="Halted", kw_only=True)
+    members: tuple[MemberId, ...]
+    error: str
+    at_s: Number
+
+
+@dataclass(frozen=True, slots=True)
 class JobEnded(Message):
     """A job gave its slot back."""
 
@@ -254,6 +269,7 @@ Event = (
     | Evaluated
     | Tested
     | Diagnosed
+    | Halted
     | JobEnded
     | NodeJoined
     | NodeLost

@@ -1,6 +1,7 @@
 """What of a plan may change once its run has begun: what adds to it, and leaves every decision so far as it was.
 
-More candidates, a budget, resources, diagnostics, and further stages after the last one. The change is an event of the
+More candidates, a budget, resources, diagnostics, and further stages after the last one; and where the task was given
+in Python, that task once it is mended. The change is an event of the
 journal (`PlanChanged`), so that any prefix of it gives the same decisions again.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from trainables.given.module import given_modules
 from tune_rh.errors import PlanError
 from tune_rh.plan.file import override, resolve_plan
 from tune_rh.plan.kinds import Search
@@ -46,6 +48,8 @@ def extend(history: History, overrides: Sequence[str]) -> PlanChanged | None:
 
 def _why_not(history: History, plan: Plan, key: str) -> str:
     """Why ``key`` may not change as ``plan`` says; empty if it may."""
+    if key == "family" and len(given_modules((history.plan.family, plan.family))) == 2:
+        return ""
     may_change = _MAY_CHANGE if isinstance(history.plan, Search) else _MAY_CHANGE[:2]
     if key not in may_change:
         return f"the run so far is one of the old value; start a new run. What may change: {', '.join(may_change)}"

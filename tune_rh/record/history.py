@@ -105,6 +105,8 @@ class History:
                 self.losses.add(event)
             case events.JobEnded():
                 self._end(event)
+            case events.Halted():
+                self._begin_again(event.members)
             case events.Promoted():
                 of = (event.candidate, event.gate, event.reason, event.seed, event.score, event.rank, event.num_scored)
                 self.decisions.append(Decision("promoted", *of))
@@ -158,7 +160,7 @@ class History:
             self._offer(self.candidates[member.id.candidate], member)
 
     def _open_gate(self, stage: int) -> None:
-        """What was the last stage gets a gate, by whose terms those that have come to its end arrive there again."""
+        """A gate begins anew: those that have come to the end of its stage arrive there again."""
         before, self.gates[stage] = self.gates[stage], Gate(self.plan, stage)
         arrived = [c for c in self._by_index if c.stage == stage and before.has(c.index)]
         self.incomplete[stage] += sum(candidate.is_ranked for candidate in arrived)
@@ -236,7 +238,7 @@ class History:
             # Its training is whole, only its diagnosis failed: it is not diagnosed again.
             member.diagnosed, kind = events.Diagnosed(event.member, member.step, {}, 0.0), "not diagnosed"
         elif event.outcome == "failed" and member.status in ("stopped", "completed"):
-            # Only the reading of test failed, from which nothing is decided: its value stands.
+            # Only the reading of test failed, from which nothing is decided.
             member.tested, kind = events.Tested(event.member, member.step, {}, 0.0), "not tested"
         elif event.outcome != "tested" and event.outcome != "diagnosed":
             member.settle("idle" if event.outcome == "parked" else event.outcome, event.reason)
@@ -245,6 +247,15 @@ class History:
         # Offered first: when it has arrived it may be offered once more, to be checked.
         self._offer(candidate, member)
         self._arrive(candidate, member)
+
+    def _begin_again(self, members: Sequence[events.MemberId]) -> None:
+        """Those of ``members`` that failed have not: none but they, the control and references came to a gate."""
+        failed = {member.id: member for member in map(self.member, members) if member.begin_again()}
+        self.decisions = [one for one in self.decisions if (one.candidate, one.seed) not in failed]
+        if failed:
+            self._open_gate(0)
+        for member in failed.values():
+            self._offer(self.candidates[member.id.candidate], member)
 
     def hand_back_all(self) -> None:
         """The jobs under way are no longer: their driver is gone."""

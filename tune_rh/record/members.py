@@ -141,6 +141,14 @@ class Member:
         if len(after.stages) > len(before.stages) and self.status == "completed":
             self.settle("idle", "")
 
+    def begin_again(self) -> bool:
+        """Undo a failure that was not the member's own; whether there was one."""
+        failed = self.status == "failed"
+        if failed:
+            self.settle("idle", "")
+            self.lost_stage = None
+        return failed
+
     @property
     def lost(self) -> bool:
         """Diverged or failed: counts as the worst value at a gate."""

@@ -21,7 +21,7 @@ from analysis.reports.tables import code, escaped, write_csv
 from analysis.view import Standing, best_of, why_no_best
 from trainables.api import test_metric
 from trainables.files import new_folder
-from trainables.given.module import write_payloads
+from trainables.given.module import called, write_payloads
 from trainables.registry import FAMILIES
 from trainables.spelling import for_toml
 from trainables.trust import signature
@@ -160,7 +160,7 @@ def _card(
     objective, test = plan.objective, test_metric(plan.objective)
     control = next((row for row in ranking(history) if row.entry.is_control), None)
     lines = [
-        f"# {escaped(plan.family)}: {chosen.candidate} of run {escaped(plan.name)}",
+        f"# {escaped(called(plan.family))}: {chosen.candidate} of run {escaped(plan.name)}",
         "",
         escaped(chosen.label),
         "",

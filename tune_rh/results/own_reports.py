@@ -13,6 +13,7 @@ from analysis.reports.race.facts import Race, Racer
 from analysis.view import Member, Run
 from trainables.api import test_metric
 from trainables.errors import UnknownFamily
+from trainables.given.module import called
 from trainables.registry import get_family
 from trainables.spelling import meant
 from tune_rh.decide import comparison as compare
@@ -62,7 +63,7 @@ def _as_race(run: Run) -> Race:
         )
     return Race(
         run=run.root.name,
-        family=run.plan["family"],
+        family=called(run.plan["family"]),
         config=run.plan["control"],
         objective=run.objective,
         unit=unit(run.plan["family"]),
@@ -81,7 +82,7 @@ def _as_comparison(run: Run, history: History) -> Comparison:
     assert isinstance(plan, kinds.Comparison)
     return Comparison(
         run=run.root.name,
-        family=plan.family,
+        family=called(plan.family),
         objective=plan.objective,
         unit=unit(plan.family),
         mode=plan.mode,

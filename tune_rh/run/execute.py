@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from trainables.api import Family, Finding, Progress
+from trainables.api import Finding, Progress
 from trainables.errors import DataMissing
 from trainables.files import make_folder, remove_folder
 from trainables.registry import get_family
@@ -23,12 +23,12 @@ from tune_rh.errors import PlanError, PreflightRefused, storage
 from tune_rh.plan.cost import expected
 from tune_rh.plan.schema import Plan
 from tune_rh.preflight.environment import Env, survey
-from tune_rh.record.events import FindingAccepted, PlanChanged
+from tune_rh.record.events import EndReason, FindingAccepted, PlanChanged
 from tune_rh.record.extend import extend
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import preflight, runs
-from tune_rh.run.runs import OpenRun, data_source, dataset, digest_of, of_the_family, open_run
+from tune_rh.run.runs import OpenRun, dataset, digest_of, make_data, open_run
 from tune_rh.run.session import Watcher
 from tune_rh.run.signals import clean_stop
 from tune_rh.watch.follower import OpenView, catch_up
@@ -197,6 +197,8 @@ def execute(
     """
     with storage(paths.root, "resume the run"), locked(paths), _opened(paths, place, audience) as run:
         changed: list[PlanChanged | FindingAccepted] = [*_extended(run, overrides)]
+        if changed and run.history.plan.family != run.plan.family and precautions.trial:
+            _try(run.history.plan, place, audience, precautions)
         run = replace(run, plan=run.history.plan)
         mirror = _mirror(run, place, audience)
         if isinstance(scheduler_of(run.plan).next(run.history), Finish):
@@ -301,19 +303,8 @@ def prepare_data(plan: Plan, data_dir: Path, audience: Audience) -> None:
         digest_of(family, name, data_dir)
     except DataMissing:
         audience.say(f"Data set {name!r} of {family.name} is not in {data_dir}: making it.")
-        make_data(family, name, data_dir, audience)
+        make_data(family, name, data_dir, audience.bar)
     preflight.check_data(plan, data_dir)
-
-
-def make_data(family: Family, name: str, data_dir: Path, audience: Audience) -> Path:
-    """Make a data set; its folder.
-
-    Raises:
-        trainables.errors.DataError: it cannot be made.
-    """
-    part = f"data set {name!r} of {family.name}: prepare()"
-    with audience.bar(f"{family.name} {name}") as progress, of_the_family(part):
-        return data_source(family).prepare(name, data_dir, progress)
 
 
 @contextmanager
@@ -363,19 +354,25 @@ def _mirror(run: OpenRun, place: Place, audience: Audience) -> Mirror | None:
 
 
 def _drive(run: OpenRun, runner: Runner, audience: Audience, mirror: Mirror | None) -> bool:
-    from tune_rh.run.runner import start_session  # which loads Optuna, and checks before a launch need none
+    from tune_rh.run.runner import (  # which loads Optuna, and checks before a launch need none
+        start_session,
+        task_failed,
+    )
 
     session = start_session(run, runner=runner.name, slots=runner.slots, views=views(run), say=audience.say)
     try:
         with clean_stop(session, audience.say), audience.follow(session.history) as watcher:
             session.watchers += [watcher, *([] if mirror is None else [mirror])]
             runner.run(session)
+        if session.halted is not None:
+            raise task_failed(run, session.halted)
     except BrokenPipeError:
         # The reader of the log has gone (`| head`): as if Ctrl-C had been pressed, with nothing left to tell it.
         session.close("interrupted")
         return True
     except BaseException as error:
-        session.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        how: EndReason = "halted" if session.halted is not None else "failed"
+        session.close("interrupted" if isinstance(error, KeyboardInterrupt) else how)
         raise
     session.close("interrupted" if session.stopping else "finished")
     return session.stopping

@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
+from trainables.given.module import is_typed
+from trainables.registry import get_family
 from trainables.worker.job import MemberJob
 from tune_rh.decide.scheduler import RunMember
-from tune_rh.errors import FULL, storage_error, storage_problem
-from tune_rh.record.events import Event, SessionEnded
+from tune_rh.errors import FULL, TaskFailed, storage_error, storage_problem
+from tune_rh.record.events import Event, Halted, SessionEnded
+from tune_rh.record.failure import own_frame
 from tune_rh.record.history import History
 from tune_rh.run.family_source import family_source
-from tune_rh.run.runs import OpenRun
+from tune_rh.run.runs import OpenRun, resume_command
 from tune_rh.run.session import Loss, Session
 from tune_rh.watch.follower import Follower, OpenView
 
@@ -146,3 +150,18 @@ def record_loss(
     problem = problem or FULL[0]  # not every library says why it could not write
     session.on_interruption(job.member, problem)
     raise storage_error(run.paths.root, f"{job.member} could not go on: {problem}", "resume the run")
+
+
+def task_failed(run: OpenRun, mistake: Halted) -> TaskFailed:
+    """The error that says on which line the session has stopped, and how the run goes on once that is mended."""
+    said, _, traceback = mistake.error.partition("\n")
+    paths, members = run.paths, ", ".join(map(str, mistake.members))
+    if is_typed(run.plan.family):
+        name = paths.root.name if paths.root.parent == Path("runs").absolute() else str(paths.root)
+        then = f"tune_rh.resume({name!r}, task={get_family(run.plan.family).name})"
+    else:
+        then = resume_command(paths, "--accept", "code")
+    return TaskFailed(
+        "\n".join(filter(None, (f"run {paths.root.name!r} has stopped at {said}", own_frame(traceback))))
+        + f"\nIt was raised in {members}, and would be in every member: nothing else was tried. Mend it, then: {then}"
+    )

@@ -12,18 +12,18 @@ import shlex
 import traceback
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from trainables.api import Accompanied, DataSource, Family, Finding
+from trainables.api import Accompanied, DataSource, Family, Finding, Progress
 from trainables.config import canonical_digest
 from trainables.errors import DataError, TrainableError
 from trainables.files import new_folder, remove_folder, sweep, write_atomic
-from trainables.given.module import is_payload, write_payloads
+from trainables.given.module import called, is_payload, write_payloads
 from trainables.registry import dataset_of, get_family, resolve
 from trainables.trust import signature
 from trainables.worker import checkpoint
@@ -232,7 +232,7 @@ def open_run(paths: RunPaths, data_dir: Path) -> OpenRun:
         "plan_fingerprint": f"the plan ({paths.plan}) was changed",
         "data_digest": f"the data set {dataset(plan)!r} in {data_dir} is another one",
         "journal_schema": "the journal is of another version of tune-rh",
-        "config_schema": f"the config fields of {plan.family} have changed in the code",
+        "config_schema": f"the config fields of {called(plan.family)} have changed in the code",
     }
     differing = [
         f"{text}: was {getattr(was, field)}, is {getattr(now, field)}"
@@ -276,6 +276,19 @@ def data_source(family: Family) -> DataSource:
     """The family's data."""
     source: DataSource = resolve(family.data)
     return source
+
+
+def make_data(
+    family: Family, name: str, data_dir: Path, bar: Callable[[str], AbstractContextManager[Progress]]
+) -> Path:
+    """Make a data set; its folder. ``bar`` shows how far that is, under a title.
+
+    Raises:
+        trainables.errors.DataError: it cannot be made.
+    """
+    part = f"data set {name!r} of {family.name}: prepare()"
+    with bar(f"{family.name} {name}") as progress, of_the_family(part):
+        return data_source(family).prepare(name, data_dir, progress)
 
 
 @contextmanager

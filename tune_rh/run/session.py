@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from trainables.worker.report import Evaluated, HandedBack, Report, Tested
+from tune_rh.decide.mistakes import stopped_by
 from tune_rh.decide.scheduler import (
     AskCandidate,
     AskFollowUp,
@@ -33,6 +34,7 @@ from tune_rh.record.events import (
     EndReason,
     Event,
     FollowUpSkipped,
+    Halted,
     JobEnded,
     JobRetried,
     JobStarted,
@@ -128,6 +130,8 @@ class Session:
         self._tell_workers = tell_workers
         self.is_held = False
         """Set by a runner while a job waits for what others hold: no other one starts."""
+        self.halted: Halted | None = None
+        """The mistake on which this session stops."""
         self._stopping = False
         self._repeated_s: defaultdict[MemberId, float] = defaultdict(float)
         self._untold: list[Event] = []
@@ -200,9 +204,12 @@ class Session:
     def on_loss(self, member: MemberId, loss: Loss, alone: bool | None = None) -> bool:
         """Whether the job is to be tried again, which is then on record; if not, its runner ends it.
 
-        A member answers for what its own code raises, not for the machines that it runs on. Where memory has run out a
-        job may be tried ``alone`` on a whole GPU; False: it was. None: the plan says how often it is tried.
+        A member answers for what its own code raises, not for the machines that it runs on: what the code of all
+        members raises stops the session. Where memory has run out a job may be tried ``alone`` on a whole GPU; False:
+        it was. None: the plan says how often it is tried.
         """
+        if loss.cause == "exception" and not self._stopping:
+            self._halt(member, loss.error)
         resources = self.plan.resources
         allowed = resources.max_failures if loss.cause in ("exception", "oom") else resources.max_losses
         few = self.history.losses.of_job(member, loss.cause) < allowed
@@ -221,7 +228,7 @@ class Session:
         if self._stopping:
             self._end(member, "interrupted", "stop requested")
         else:
-            self._end(member, "failed", _sayable(f"{headline(error)}\n\n{error.strip()[-_MOST_OF_ERROR:]}"))
+            self._end(member, "failed", _told(error))
 
     @_durable
     def on_nodes(self, joined: Iterable[str], lost: Iterable[str], slots: int) -> None:
@@ -240,10 +247,18 @@ class Session:
 
     @_durable
     def close(self, reason: EndReason) -> None:
-        """Let go of the search: ``finished``, ``interrupted`` or ``failed``."""
+        """Let go of the search: ``finished``, ``interrupted``, ``failed``, or ``halted`` by a mistake in its task."""
         for member in list(self.history.running):
             self._end(member, "interrupted", "the driver ended")
         self._record(SessionEnded(self.history.session, self._clock(), reason))
+
+    def _halt(self, member: MemberId, error: str) -> None:
+        """Stop if ``error`` is a mistake in the code of all members: that is on record before anything else of it."""
+        members = stopped_by(self.history, member, _sayable(headline(error)))
+        if members:
+            self.halted = Halted(members, _told(error), self._clock())
+            self._record(self.halted)
+            self.request_stop()
 
     @property
     def _is_full(self) -> bool:
@@ -293,6 +308,11 @@ class Session:
         for event in told:
             for watcher in self.watchers:
                 watcher(event)
+
+
+def _told(error: str) -> str:
+    """A traceback as the record has it: first what it ends with."""
+    return _sayable(f"{headline(error)}\n\n{error.strip()[-_MOST_OF_ERROR:]}")
 
 
 def _sayable(error: str) -> str:

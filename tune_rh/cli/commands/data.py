@@ -32,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tune_rh.run.execute import make_data
-    from tune_rh.run.runs import data_source
+    from tune_rh.run.runs import data_source, make_data
 
     family = get_family(args.family)
     source = data_source(family)
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             name = name if args.vocab_size is None else source.set_name(name, args.vocab_size)
         elif name not in source.names:
             raise PlanError(f"--size {name}: {family.name} has the data sets {', '.join(source.names)}")
-        path = make_data(family, name, folder, terminal.Terminal(to))
+        path = make_data(family, name, folder, terminal.Terminal(to).bar)
     to.print(f"{path}  sha256 {source.digest(name, folder)}", soft_wrap=True)
     info = next(info for info in _listed(family, folder) if info.name == name)
     for line in info.details:
