@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trainables.api import Split
 from trainables.config import first_mistake
 from trainables.errors import CheckpointCorrupt
-from trainables.files import read_fields
+from trainables.files import read_fields, sha256
 from trainables.given.module import register
 from trainables.registry import build_config, get_family, resolve
 from trainables.trust import trust as trust_module
 from trainables.trust import trust_signed
 
 EXPORT_SCHEMA = 1
-WEIGHTS, CONFIG, INDEX, CARD = "model.safetensors", "config.toml", "export.json", "README.md"
+WEIGHTS, STATE, CONFIG, INDEX, CARD = "model.safetensors", "state.pt", "config.toml", "export.json", "README.md"
 
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -42,6 +42,7 @@ class _Index(BaseModel):
     threads: Annotated[int, Field(ge=1, le=4096)]
     config_digest: _Sha256
     weights_sha256: _Sha256
+    state_sha256: _Sha256 | None = None
     signature: str | None = None
 
 
@@ -55,11 +56,14 @@ class Exported:
     config: Any
 
 
-def load(folder: str | Path, trust: str | None = None) -> Any:
+def load(folder: str | Path, trust: str | None = None, data_dir: str | Path = "data") -> Any:
     """The exported model: a `torch.nn.Module` in evaluation mode, on the CPU, with its weights.
+
+    A task that was given in Python and has no such model is returned itself, as it was when it was best.
 
     Args:
         folder: what ``tune-rh export`` wrote.
+        data_dir: where data sets lie, for a family whose model only a task can build.
         trust: the module of a family from outside. Without it, only a family that ships with tune-rh, is imported
             already, or comes in an export of this user's own is imported.
 
@@ -68,7 +72,11 @@ def load(folder: str | Path, trust: str | None = None) -> Any:
         Untrusted: the export names a family from outside.
     """
     found = read(folder, trust)
-    return _with_weights(resolve(get_family(found.index["family"]).model)(found.config), found).eval()
+    family = get_family(found.index["family"])
+    if family.model:
+        return _with_weights(resolve(family.model)(found.config), found).eval()
+    task = _task(found, data_dir)
+    return getattr(task, "task", task) if task.model is None else task.model.eval()
 
 
 def evaluate(
@@ -85,14 +93,10 @@ def evaluate(
     import torch
 
     found = read(folder, trust)
-    index = found.index
-    task = resolve(get_family(index["family"]).task)(
-        found.config, seed=index["seed"], device="cpu", data_dir=Path(data_dir).absolute()
-    )
-    _with_weights(task.model, found)
+    task = _task(found, data_dir)
     threads = torch.get_num_threads()
     # The order of a parallel sum depends on the number of threads.
-    torch.set_num_threads(index["threads"])
+    torch.set_num_threads(found.index["threads"])
     try:
         metrics: Mapping[str, float] = task.evaluate(split)
     finally:
@@ -139,6 +143,28 @@ def weights(export: Exported) -> Mapping[str, Any]:
         return load_bytes(data)
     except SafetensorError as error:
         raise CheckpointCorrupt(f"{path}: cannot be read ({error}); export again") from error
+
+
+def _task(found: Exported, data_dir: str | Path) -> Any:
+    """The task of the export, with its weights, and with the rest of its state where that was exported."""
+    index = found.index
+    task = resolve(get_family(index["family"]).task)(
+        found.config, seed=index["seed"], device="cpu", data_dir=Path(data_dir).absolute()
+    )
+    if index.get("state_sha256") is None:
+        _with_weights(task.model, found)
+    else:
+        task.load_state_dict({"model": weights(found), **_state(found.folder / STATE, index["state_sha256"])})
+    return task
+
+
+def _state(path: Path, expected: str) -> dict[str, Any]:
+    import torch
+
+    if not path.is_file() or sha256(path) != expected:
+        raise CheckpointCorrupt(f"{path}: is not what was exported; export again")
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    return state
 
 
 def _with_weights(model: Any, found: Exported) -> Any:

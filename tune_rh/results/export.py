@@ -20,13 +20,13 @@ from analysis.diagnose.api import Baseline
 from analysis.reports.tables import code, escaped, write_csv
 from analysis.view import Standing, best_of, why_no_best
 from trainables.api import test_metric
-from trainables.files import new_folder
+from trainables.files import new_folder, sha256
 from trainables.given.module import called, write_payloads
-from trainables.registry import FAMILIES
+from trainables.registry import FAMILIES, get_family
 from trainables.spelling import for_toml
 from trainables.trust import signature
 from trainables.worker import checkpoint
-from trainables.worker.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, WEIGHTS
+from trainables.worker.exported import CARD, CONFIG, EXPORT_SCHEMA, INDEX, STATE, WEIGHTS
 from tune_rh.errors import ExportError, storage
 from tune_rh.record.events import MemberId
 from tune_rh.record.history import History
@@ -128,6 +128,9 @@ def _fill(
         "run": plan.name,
         "plan_fingerprint": plan.fingerprint(),
     }
+    if not get_family(plan.family).model:
+        shutil.copyfile(weights_from / checkpoint.STATE, folder / STATE)
+        index["state_sha256"] = sha256(folder / STATE)
     if ":" in plan.family:
         index["signature"] = signature((plan.family,))
         write_payloads((plan.family,), folder)
@@ -206,6 +209,8 @@ def _card(
 def _where_it_says(family: str) -> str:
     if family in FAMILIES:
         return f"`trainables/{family}/README.md`"
+    if called(family) != family:
+        return f"The class `{called(family)}`, which `{family.partition(':')[0]}.pkl` holds,"
     return f"The module `{family.partition(':')[0]}`, which must be importable wherever this is loaded,"
 
 
