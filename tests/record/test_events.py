@@ -21,6 +21,7 @@ from tune_rh.record.events import (
     Event,
     FindingAccepted,
     FollowUpSkipped,
+    Halted,
     JobEnded,
     JobRetried,
     JobStarted,
@@ -64,6 +65,7 @@ EVENTS: list[Event] = [
     Evaluated(MEMBER, 20, {"a": math.nan, "b": math.inf, "c": -math.inf}, 1.0, 0.5, diverged=True),
     ReadOfTest(MEMBER, 110, {"test_loss": math.nan}, 0.25),
     Diagnosed(MEMBER, 110, {"permutation": "pass"}, 4.5),
+    Halted((MEMBER, MemberId("c0008", 42)), "KeyError: 'a' (mine.py:3)\n\nTraceback", 3.5),
     JobEnded(MEMBER, "failed", 'Traceback "x"\n\tünïcode 日本\u2028', 3.5),
     NodeJoined("h3", 3.5),
     NodeLost("h1", 3.5),
@@ -99,13 +101,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=5,
 )
+MEMBERS = st.builds(MemberId, CANDIDATES, st.integers(0, 2**63 - 1))
 FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXTS,
     int: st.integers(-(2**53), 2**53),
     bool: st.booleans(),
     Number: NUMBERS,
     CandidateId: CANDIDATES,
-    MemberId: st.builds(MemberId, CANDIDATES, st.integers(0, 2**63 - 1)),
+    MemberId: MEMBERS,
+    tuple[MemberId, ...]: st.lists(MEMBERS, max_size=3).map(tuple),
     Fields: st.dictionaries(TEXTS, JSON, max_size=3),
     Mapping[str, str]: st.dictionaries(TEXTS, TEXTS, max_size=3),
     Mapping[str, int]: st.dictionaries(TEXTS, st.integers(0, 100), max_size=3),

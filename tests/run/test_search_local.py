@@ -20,6 +20,7 @@ from tune_rh.errors import StorageError
 from tune_rh.record.events import (
     CandidateAdded,
     Evaluated,
+    Halted,
     JobEnded,
     JobRetried,
     JobStarted,
@@ -192,7 +193,7 @@ def test_a_traceback_with_bytes_that_are_no_text_is_recorded(tmp_path: Path, mon
     monkeypatch.setattr(ScriptedTask, "step", fail)
     paths = make(tmp_path / "run", **{**SMALL, "presets": [], "num_candidates": 1})
     finish(paths)
-    assert {e.reason.rpartition("\n")[2] for e in of(paths, JobEnded)} == {"RuntimeError: no such file: ?.bin"}
+    assert {e.error.rpartition("\n")[2] for e in of(paths, Halted)} == {"RuntimeError: no such file: ?.bin"}
 
 
 # --- spaces and presets ----------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from analysis.reports.run_findings import renewed
 from analysis.reports.tables import escaped, markdown_table, write_text
 from analysis.tables import RunTables
 from analysis.view import Run
+from trainables.given.module import called
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -227,7 +228,7 @@ def _split(text: str) -> list[str]:
 def _title(facts: Facts) -> str:
     words = {"search": "a search", "race": "a race of seeds", "comparison": "a comparison"}
     name = str(facts.run.plan.get("name", facts.run.root.name))
-    return f"{name}: {words[facts.run.kind]} of {facts.run.plan.get('family', 'an unknown family')}"
+    return f"{name}: {words[facts.run.kind]} of {called(facts.run.plan.get('family', 'an unknown family'))}"
 
 
 def _state(run: Run, writing: bool) -> str:

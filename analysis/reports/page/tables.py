@@ -16,6 +16,7 @@ from analysis.reports.page.facts import Facts
 from analysis.reports.plots import shortened
 from analysis.reports.tables import NONE, counted, decimals, duration, ends, mean_std, number, write_text
 from analysis.view import Candidate, Run
+from trainables.given.module import called
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,7 +264,7 @@ def provenance_table(facts: Facts) -> Table:
     libraries = ", ".join(f"{k} {v}" for k, v in (provenance.get("libraries") or {}).items() if v)
     pairs = [
         ("run", str(run.plan.get("name", run.root.name))),
-        ("family", str(run.plan.get("family", ""))),
+        ("family", called(str(run.plan.get("family", "")))),
         ("begun", str(provenance.get("created", ""))),
         ("command", " ".join(map(str, provenance.get("command") or ()))),
         ("tune-rh", str(provenance.get("tune_rh", ""))),
