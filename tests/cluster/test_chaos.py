@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.bed import Bed
-from tests.cluster.chaos import KINDS, Kill, draw, problems
+from tests.cluster.chaos import KINDS, Hit, Kill, draw, had_ended, problems
 from tests.cluster.searches import outcome
+from tune_rh.record.events import JobEnded, MemberId, Outcome
 from tune_rh.record.journal import RunPaths
 
 pytestmark = pytest.mark.timeout(3600)
@@ -28,3 +29,20 @@ def test_a_seed_draws_the_same_kills_in_order() -> None:
     assert draw(3, 20) == draw(3, 20) != draw(4, 20)
     assert [kill.at for kill in draw(3, 20)] == sorted({kill.at for kill in draw(3, 20)})
     assert {kill.kind for seed in range(1, 11) for kill in draw(seed, 20)} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("member", "outcome", "after", "ended"),
+    [
+        (("c0001", 7), "parked", 0.4, True),
+        (("c0001", 7), "parked", -0.1, False),  # the job before
+        (("c0001", 7), "parked", 30.0, False),  # trained by another worker
+        (("c0001", 7), "failed", 0.4, False),
+        (("c0001", 42), "parked", 0.4, False),
+    ],
+)
+def test_a_worker_that_had_reported_all_is_no_loss(
+    member: tuple[str, int], outcome: Outcome, after: float, ended: bool
+) -> None:
+    hit = Hit("h0", 1620, "c0001 s7", 1000.0)
+    assert had_ended(hit, [JobEnded(MemberId(*member), outcome, "", 1000.0 + after)]) is ended
