@@ -22,8 +22,10 @@ from tune_rh.run import runs
 if TYPE_CHECKING:
     from analysis.diagnose.api import Baseline, Finding
     from analysis.reports.page.facts import Outlook
-    from analysis.reports.page.page import OwnReport
+    from analysis.reports.page.page import Beside, OwnReport
 
+Measured = tuple["Sequence[Baseline]", str]
+"""Baselines, or why there are none."""
 _PICTURES = {
     "race.png": "Curves of all seeds, and the expected best of k.",
     "difference.png": "Values by seed, and B - A by step.",
@@ -67,30 +69,47 @@ def write(reading: Reading, data_dir: Path, out: Path | None = None, about: Abou
     Data sets in ``data_dir`` are for the baselines. ``about`` is what the diagnostics of whole runs said, where they
     have been asked already.
     """
-    from analysis.reports.page import page as search
+    from analysis.reports.page import page
 
     paths, run = reading.paths, reading.run
-    rows: Sequence[Baseline] = ()
-    why = "they are measured for a search only"
-    if run.kind == "search":
-        rows, why = run_baselines(reading, data_dir, keep=out is None)
-    with TemporaryDirectory() as beside:
-        own = _own_report(reading, paths.report if out is None else Path(beside))
     about = about_run(run) if about is None else about
+    measured = report_baselines(reading, data_dir, keep=out is None)
+    with TemporaryDirectory() as beside:
+        content = _beside(reading, measured, about, paths.report if out is None else Path(beside))
     if out is None:
         about.keep(paths)
-    return search.write(
-        run,
-        out,
-        writing=reading.is_written,
-        notes=reading.notes,
-        unit=unit(run.plan["family"]),
-        baselines=rows,
-        baselines_note=why,
-        own=own,
-        about_run=about.findings,
-        outlook=_outlook(reading),
-    )
+    return page.write(run, out, **content)
+
+
+def served(reading: Reading, measured: Measured, tag: str) -> str:
+    """The page as a server has it: while the run goes on, without what takes long to find out or to draw."""
+    from analysis.reports.page import page
+
+    about = AboutRun((), {}) if reading.is_written else about_run(reading.run)
+    with TemporaryDirectory() as beside:
+        content = _beside(reading, measured, about, Path(beside))
+    return page.served(reading.run, tag, draws=not reading.is_written, **content)
+
+
+def report_baselines(reading: Reading, data_dir: Path, *, keep: bool) -> Measured:
+    """As `run_baselines`, which are measured for a search only."""
+    if reading.run.kind != "search":
+        return (), "they are measured for a search only"
+    return run_baselines(reading, data_dir, keep=keep)
+
+
+def _beside(reading: Reading, measured: Measured, about: AboutRun, folder: Path) -> Beside:
+    """What the page says that does not stand in its run; the run's own report is written into ``folder``."""
+    return {
+        "writing": reading.is_written,
+        "notes": reading.notes,
+        "unit": unit(reading.run.plan["family"]),
+        "baselines": measured[0],
+        "baselines_note": measured[1],
+        "own": _own_report(reading, folder),
+        "about_run": about.findings,
+        "outlook": _outlook(reading),
+    }
 
 
 def _outlook(reading: Reading) -> Outlook | None:
@@ -104,7 +123,7 @@ def _outlook(reading: Reading) -> Outlook | None:
     return Outlook(steps, max(0, steps - spent.steps) * spent.slot_seconds / spent.steps / slots)
 
 
-def run_baselines(reading: Reading, data_dir: Path, *, keep: bool) -> tuple[Sequence[Baseline], str]:
+def run_baselines(reading: Reading, data_dir: Path, *, keep: bool) -> Measured:
     """The baselines on the run's own data, or why there are none; no reason where the family has none.
 
     They are those that were kept beside the run's report, else measured; then they are kept there if ``keep``.

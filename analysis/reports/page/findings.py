@@ -64,10 +64,10 @@ class Findings:
         return bool(self.rows or self.run or self.notes)
 
 
-def findings(facts: Facts) -> Findings:
+def findings(facts: Facts, *, draws: bool = True) -> Findings:
     """Everything that diagnostics have said about a run; without findings about models a note says why not."""
     by_member = facts.tables.by_member
-    budget = iter(range(_MAX_PICTURES))
+    budget = iter(range(_MAX_PICTURES if draws else 0))
     run = [_run_row(facts, finding, budget) for finding in _registered_first(facts, by_member.get("", []))]
     members = [name for name, some in by_member.items() if some and name]
     candidates = list(dict.fromkeys(facts.run.members[name].candidate for name in members))
@@ -84,7 +84,7 @@ def findings(facts: Facts) -> Findings:
     notes = ["Verdicts are counted over seeds, values are means ± standard deviation over seeds."]
     if len(candidates) > _MAX_COLUMNS:
         notes.append(f"{len(candidates) - _MAX_COLUMNS} more candidates were diagnosed: see findings.csv.")
-    if next(budget, None) is None:
+    if draws and next(budget, None) is None:
         notes.append(f"Only the first {_MAX_PICTURES} pictures are drawn; the data of all are in findings.json.")
     return Findings(columns, rows, run, notes)
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from analysis.diagnose.api import Baseline, Finding
 from analysis.reports.page import figures as figures
@@ -68,61 +68,91 @@ class _Section:
     files: Sequence[str] = ()
 
 
-def write(
-    run: Run,
-    out: Path | None = None,
-    *,
-    writing: bool = False,
-    notes: Sequence[str] = (),
-    unit: str = "",
-    baselines: Sequence[Baseline] = (),
-    baselines_note: str = "",
-    own: OwnReport | None = None,
-    about_run: Sequence[Finding] = (),
-    outlook: Outlook | None = None,
-) -> Path:
+class Beside(TypedDict, total=False):
+    """What a page says that does not stand in its run.
+
+    ``writing``: whether some process is writing the run right now. ``notes``, ``unit``, ``baselines``,
+    ``baselines_note``, ``outlook``: see `Facts`. ``own``: what the run's own report says, for races and comparisons.
+    ``about_run``: findings about the run as it is now, in place of those of these names that it has on disk.
+    """
+
+    writing: bool
+    notes: Sequence[str]
+    unit: str
+    baselines: Sequence[Baseline]
+    baselines_note: str
+    own: OwnReport | None
+    about_run: Sequence[Finding]
+    outlook: Outlook | None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """All parts of a report, in whatever form it is written."""
+
+    facts: Facts
+    first: Sequence[Answer]
+    parts: Sequence[_Section]
+    verdicts: Findings
+
+
+def write(run: Run, out: Path | None = None, **beside: Unpack[Beside]) -> Path:
     """Write the report of a run as it is now; the path of the page.
 
     Args:
         out: write the page there and nothing else; None: ``report/`` in the run's folder, with report.md and CSVs.
-        writing: whether some process is writing the run right now.
-        notes, unit, baselines, baselines_note, outlook: see `Facts`.
-        own: what the run's own report says, for races and comparisons.
-        about_run: findings about the run as it is now, in place of those of these names that it has on disk.
+        beside: see `Beside`.
     """
-    tables = RunTables(run)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        current = renewed(about_run, tables.by_member.get("", ()))  # unreadable findings warn when first looked at
-    if current:
-        tables.by_member[""] = current
-    texts = [*notes, *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
-    sentences = [f"{text.removeprefix(f'{run.root}/')}." for text in texts]
-    facts = gather(tables, _state(run, writing), unit, baselines, baselines_note, sentences, outlook)
-    verdicts = findings(facts)
-    first = answers(facts) if own is None else [Answer("", line) for line in (*own.lines, *facts.notes)]
-    parts = _sections(facts, own)
+    content = _content(run, True, beside)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, _page(facts, first, parts, verdicts, ()))
+        write_text(out, _page(content, ()))
         return out
-    folder = run.root / "report"
+    own, folder = beside.get("own"), run.root / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    files = [_TEXT, *search_tables.write_csvs(facts, folder)]
+    files = [_TEXT, *search_tables.write_csvs(content.facts.tables, folder)]
     files += [own.file] if own is not None else []
-    write_text(folder / _TEXT, _markdown(facts, first, parts, verdicts))
-    write_text(folder / _PAGE, _page(facts, first, parts, verdicts, files))
+    write_text(folder / _TEXT, _markdown(content))
+    write_text(folder / _PAGE, _page(content, files, "../members"))
     return folder / _PAGE
 
 
-def _sections(facts: Facts, own: OwnReport | None = None) -> list[_Section]:
+def served(run: Run, tag: str, *, draws: bool, **beside: Unpack[Beside]) -> str:
+    """The page of a server, which asks for the next by ``tag``; without ``draws`` only scripts draw."""
+    return _page(_content(run, draws, beside), search_tables.CSVS, "members", tag)
+
+
+def _content(run: Run, draws: bool, beside: Beside) -> _Content:
+    tables = RunTables(run)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # Unreadable findings warn when they are first looked at.
+        current = renewed(beside.get("about_run", ()), tables.by_member.get("", ()))
+    if current:
+        tables.by_member[""] = current
+    texts = [*beside.get("notes", ()), *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
+    facts = gather(
+        tables,
+        _state(run, beside.get("writing", False)),
+        beside.get("unit", ""),
+        beside.get("baselines", ()),
+        beside.get("baselines_note", ""),
+        [f"{text.removeprefix(f'{run.root}/')}." for text in texts],
+        beside.get("outlook"),
+    )
+    own = beside.get("own")
+    first = answers(facts) if own is None else [Answer("", line) for line in (*own.lines, *facts.notes)]
+    return _Content(facts, first, _sections(facts, draws, own), findings(facts, draws=draws))
+
+
+def _sections(facts: Facts, draws: bool, own: OwnReport | None) -> list[_Section]:
     """All parts but findings, candidates and provenance, in the order of the report; empty ones are left out."""
     kind = facts.run.kind
     sections = [_own_section(own)] if own is not None else []
     if kind == "search":
-        sections += [_baselines(facts), _funnel(facts), _curves(facts), _importance(facts)]
+        sections += [_baselines(facts, draws), _funnel(facts), _curves(facts, draws), _importance(facts, draws)]
     else:
-        sections.append(_curves(facts))
+        sections.append(_curves(facts, draws))
     alarms = search_tables.alarms_table(facts)
     if alarms.rows:
         words = ["Rules that a member broke in training, each once until it held again (docs/health.md)."]
@@ -130,8 +160,9 @@ def _sections(facts: Facts, own: OwnReport | None = None) -> list[_Section]:
     return [part for part in sections if part.words or part.pictures or part.tables or part.charts]
 
 
-def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], verdicts: Findings) -> str:
+def _markdown(content: _Content) -> str:
     """The report without its pictures."""
+    facts, first, parts, verdicts = content.facts, content.first, content.parts, content.verdicts
     text = [f"# {escaped(_title(facts))}", "", f"**{_prose(state_line(facts))}**", ""]
     for answer in first:
         text.append(f"- **{answer.word}**: {_prose(answer.text)}" if answer.word else f"- {_prose(answer.text)}")
@@ -159,9 +190,8 @@ def _markdown(facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], 
     return "\n".join(text)
 
 
-def _page(
-    facts: Facts, first: Sequence[Answer], parts: Sequence[_Section], verdicts: Findings, files: Sequence[str]
-) -> str:
+def _page(content: _Content, files: Sequence[str], members: str = "", live: str = "") -> str:
+    facts, verdicts = content.facts, content.verdicts
     script = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return (
         _environment()
@@ -171,28 +201,34 @@ def _page(
             state=facts.state,
             state_line=state_line(facts),
             written=datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00"),
-            answers=first,
+            answers=content.first,
             overview=overview(facts) if facts.run.kind == "search" else None,
             objective=facts.run.objective,
-            sections=parts,
+            sections=content.parts,
             verdicts=verdicts,
             candidates=search_tables.candidates_table(facts),
             last=_last(facts),
             plan=(facts.run.root / "plan.toml").read_text(encoding="utf-8"),
             files=files,
             data=embedded(facts),
-            members="../members" if files else "",
-            live="",
+            members=members,
+            live=live,
             script=script,
-            policy=_policy(script),
+            policy=_policy(script, live),
         )
     )
 
 
-def _policy(script: str) -> str:
-    """What the page may do: run its own script and nothing else, and load nothing from anywhere."""
+def _policy(script: str, live: str) -> str:
+    """What the page may do: run its own script and nothing else, and load nothing; a live one only its own server's."""
     digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode()
-    parts = ("default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", f"script-src 'sha256-{digest}'")
+    parts: tuple[str, ...] = (
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        f"script-src 'sha256-{digest}'",
+    )
+    parts += ("connect-src 'self'",) if live else ()
     return "; ".join((*parts, "base-uri 'none'", "form-action 'none'"))
 
 
@@ -244,13 +280,14 @@ def _own_section(own: OwnReport) -> _Section:
     return _Section("own", "What it shows", [f"Its own report, {own.file}, has the tables."], pictures)
 
 
-def _baselines(facts: Facts) -> _Section:
+def _baselines(facts: Facts, draws: bool) -> _Section:
     if not facts.baselines:
         words = [f"No baselines: {facts.baselines_note}."] if facts.baselines_note else []
         return _Section("baselines", "Baselines", words)
-    picture = figures.baselines(facts)
     words = ["Predictors without a learned network, on the test split of the run's own data."]
-    return _Section("baselines", "Baselines", words, _some(picture), [search_tables.baselines_table(facts)])
+    return _Section(
+        "baselines", "Baselines", words, _drawn(facts, draws, figures.baselines), [search_tables.baselines_table(facts)]
+    )
 
 
 def _funnel(facts: Facts) -> _Section:
@@ -273,27 +310,28 @@ def _funnel(facts: Facts) -> _Section:
     return _Section("funnel", "Funnel and gates", words, (), tables, files=["decisions.csv"])
 
 
-def _curves(facts: Facts) -> _Section:
+def _curves(facts: Facts, draws: bool) -> _Section:
     """Means over seeds of the best few and the control, drawn by scripts, and what was made of curves."""
     if not shown(facts.run, facts.standings):
         return _Section("curves", "Curves")
     is_search = facts.run.kind == "search"
-    pictures = [*_some(figures.matched(facts)), *_some(figures.quality(facts))] if is_search else []
+    pictures = _drawn(facts, draws and is_search, figures.matched, figures.quality)
     tables = [search_tables.matched_table(facts)] if is_search and facts.matched else []
     return _Section("curves", "Curves", (), pictures, tables, ["curves-chart"], ["curves.csv"])
 
 
-def _importance(facts: Facts) -> _Section:
+def _importance(facts: Facts, draws: bool) -> _Section:
     title = "Which hyperparameters mattered"
     if not search_tables.param_names(facts.run):
         return _Section("importance", title)
     tables = [search_tables.importance_table(facts)] if facts.importance.shares else []
-    picture = figures.importance(facts)
-    return _Section("importance", title, [facts.importance.note], _some(picture), tables, ["slices"])
+    return _Section(
+        "importance", title, [facts.importance.note], _drawn(facts, draws, figures.importance), tables, ["slices"]
+    )
 
 
-def _some(picture: Picture | None) -> list[Picture]:
-    return [] if picture is None else [picture]
+def _drawn(facts: Facts, draws: bool, *figures: Callable[[Facts], Picture | None]) -> list[Picture]:
+    return [picture for draw in figures if draws and (picture := draw(facts)) is not None]
 
 
 def _last(facts: Facts) -> list[tuple[str, Table]]:

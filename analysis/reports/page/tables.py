@@ -15,6 +15,7 @@ from analysis.escape import csv_cell, printable
 from analysis.reports.page.facts import Facts
 from analysis.reports.plots import shortened
 from analysis.reports.tables import NONE, counted, decimals, duration, ends, mean_std, number, write_text
+from analysis.tables import RunTables
 from analysis.view import Candidate, Run
 from trainables.given.module import called
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 FIRST_PARAMETER = 9
 """The first column of a parameter in the table of candidates."""
+CSVS = ("candidates.csv", "members.csv", "curves.csv", "findings.csv", "decisions.csv")
+"""Tables beside a page."""
 _MAX_MATCHED = 10  # finishers held against the control, the best ones
 _VALUE = 60  # characters of a parameter's value that is no number
 
@@ -278,9 +281,8 @@ def provenance_table(facts: Facts) -> Table:
     return Table(("what", "value"), [[Cell(k), Cell(v or "unknown")] for k, v in pairs], 2)
 
 
-def write_csvs(facts: Facts, folder: Path) -> list[str]:
+def write_csvs(run: RunTables, folder: Path) -> Sequence[str]:
     """candidates, members, curves, findings and decisions as CSV files with full precision; their names."""
-    run = facts.tables
     candidates = run.candidates.drop(columns=["params", "config"])
     params = [dict(p) for p in run.candidates["params"]]
     for name in dict.fromkeys(name for drawn in params for name in drawn):
@@ -297,7 +299,7 @@ def write_csvs(facts: Facts, folder: Path) -> list[str]:
         texts = frame.select_dtypes(["object", "string"]).columns
         safe = frame.assign(**{column: frame[column].map(csv_cell) for column in texts}).rename(columns=csv_cell)
         write_text(folder / f"{name}.csv", safe.to_csv(index=False, lineterminator="\n"))
-    return [f"{name}.csv" for name in frames]
+    return CSVS
 
 
 def value_text(values: Sequence[float]) -> str:

@@ -28,13 +28,8 @@ function scale(low, high, from, to, log = false) {
 function ticks(low, high, count, log = false) {
   if (!(high > low)) return [low];
   if (log && Math.log10(high / low) >= 1) {
-    const decades = Math.log10(high / low);
-    const leading = decades > 3 ? [1] : decades > 1.5 ? [1, 3] : [1, 2, 5];
-    const places = [];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
-      for (const digit of leading) places.push(Number(`${digit}e${power}`));
-    }
-    return places.filter((place) => place >= low * 0.999 && place <= high * 1.001);
+    const candidates = [[1, 2, 5], [1, 3], [1]].map((leading) => logTicks(low, high, leading));
+    return candidates.find((places) => places.length <= count + 1) || candidates[2];
   }
   const rough = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -42,6 +37,14 @@ function ticks(low, high, count, log = false) {
   const places = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) places.push(Number((i * step).toPrecision(12)));
   return places;
+}
+
+function logTicks(low, high, leading) {
+  const places = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
+    for (const digit of leading) places.push(Number(`${digit}e${power}`));
+  }
+  return places.filter((place) => place >= low * 0.999 && place <= high * 1.001);
 }
 
 // As a reader writes it: 1,800 and 0.0021 and 1.2e-7.

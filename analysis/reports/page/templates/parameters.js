@@ -49,10 +49,9 @@ function passes(row, axes, brushes) {
   });
 }
 
-// The better, the stronger the colour.
-function shade(element, axes, row, property) {
-  const at = axes[axes.length - 1].at(row);
-  element.style[property] = at === null ? "var(--grey)" : `color-mix(in srgb, var(--c0) ${Math.round(15 + 85 * at ** 2)}%, var(--grey))`;
+// The better among all, the stronger the colour.
+function shade(element, place, num) {
+  element.style.stroke = `color-mix(in srgb, var(--c0) ${Math.round(10 + 90 * ((place + 1) / num) ** 2)}%, var(--grey))`;
 }
 
 function rowTip(row, axes) {
@@ -70,17 +69,18 @@ function drawParallel(host, page) {
   drawing.style.width = `${width}px`;
   const x = (i) => left + i * gap, y = (at) => (at === null ? bottom + 16 : bottom - at * (bottom - top));
   const lines = svg("g");
-  for (const row of [...rows].sort((a, b) => (axes[axes.length - 1].at(a) ?? -1) - (axes[axes.length - 1].at(b) ?? -1))) {
+  const score = axes[axes.length - 1], worstFirst = [...rows].sort((a, b) => (score.at(a) ?? -1) - (score.at(b) ?? -1));
+  worstFirst.forEach((row, place) => {
     const d = axes.map((axis, i) => `${i ? "L" : "M"}${x(i)} ${y(axis.at(row)).toFixed(1)}`).join("");
     const line = svg("path", { d, class: row.isControl ? "thread control" : "thread" });
-    if (!row.isControl) shade(line, axes, row, "stroke");
+    if (!row.isControl) shade(line, place, rows.length);
     const reach = svg("path", { d, class: "reach" });
     reach.addEventListener("pointerenter", (event) => { page.highlight(row); showTip(event, rowTip(row, axes)); });
     reach.addEventListener("pointerleave", () => { page.highlight(null); hideTip(); });
     reach.addEventListener("click", () => page.open(row.id));
     row.thread = line;
     lines.append(line, reach);
-  }
+  });
   drawing.append(lines, ...axes.map((axis, i) => verticalAxis(axis, i, { x, y, top, bottom, drawing, page, gap })));
   host.append(drawing);
   page.marks.set(host, () => {
