@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two processes share the tests file by file, so that tests on Ray share a cluster, in the order of collection.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help search moe test test-all test-cluster check bench docs screenshots lock clean
+.PHONY: help search moe test test-all test-cluster check bench docs screenshots pictures lock clean
 
 help:
 	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about ten minutes on two cores"
@@ -19,6 +19,7 @@ help:
 	@echo "make check     format, lint, types, imports between rooms"
 	@echo "make docs      the site, with its links checked: docs/_build/index.html"
 	@echo "make bench     every benchmark of benchmarks/RESULTS.md"
+	@echo "make pictures  of the quickstart's page for docs/report; needs chromium"
 	@echo "make screenshots  pictures of Ray's dashboard for docs/cluster; needs root and chromium"
 
 $(READY): requirements.lock pyproject.toml
@@ -62,6 +63,9 @@ docs: $(READY)
 
 screenshots: $(READY)
 	$(RUN) -m tests.cluster.screenshots
+
+pictures: $(READY)
+	$(RUN) -m tests.analysis.screenshots
 
 lock: $(READY)
 	$(VENV)/bin/pip-compile --quiet --strip-extras --allow-unsafe --extra dev --no-header --annotation-style=line \

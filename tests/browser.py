@@ -73,11 +73,11 @@ class Tab:
             "Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1
         )
 
-    async def picture(self, path: Path, *, whole: bool = False, colours: int = 200) -> None:
-        """Of the window, or of the whole page, in few colours and so few bytes."""
+    async def picture(self, path: Path, *, whole: bool = False) -> None:
+        """Of the window, or of the whole page, in 256 colours: a third of the bytes."""
         shot = await self.tell("Page.captureScreenshot", captureBeyondViewport=whole)
         image = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
-        image.quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.quantize(256, kmeans=3, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 @asynccontextmanager

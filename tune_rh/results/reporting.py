@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from analysis.view import Run
 from trainables.errors import DataError, UnknownFamily
 from trainables.registry import get_family
-from tune_rh.errors import PlanError
+from tune_rh.errors import PlanError, RunError
 from tune_rh.plan.cost import expected
 from tune_rh.record.journal import RunPaths
 from tune_rh.results.own_reports import own_report, unit
@@ -79,6 +79,22 @@ def write(reading: Reading, data_dir: Path, out: Path | None = None, about: Abou
     if out is None:
         about.keep(paths)
     return page.write(run, out, **content)
+
+
+def write_versus(one: Reading, other: Reading, out: Path | None = None) -> Path:
+    """Write the page of two runs beside each other, into the folder of the first where ``out`` is None; its path.
+
+    Raises:
+        RunError: they cannot be compared: another family, objective or mode.
+    """
+    from analysis.reports.page import page, versus
+
+    a, b = (
+        page.facts_of(r.run, writing=r.is_written, notes=r.notes, unit=unit(r.run.plan["family"])) for r in (one, other)
+    )
+    if why := versus.incomparable(a, b):
+        raise RunError(f"{one.paths.root.name} and {other.paths.root.name} cannot be compared: {why}")
+    return versus.write(a, b, one.paths.report / f"against-{other.paths.root.name}.html" if out is None else out)
 
 
 def served(reading: Reading, measured: Measured, tag: str) -> str:

@@ -24,8 +24,8 @@ _ALL_LOGS = 150_000  # characters of all logs on a page
 
 def embedded(facts: Facts, *, logs: bool = True) -> str:
     """The JSON of a page, safe inside of a script element."""
-    run, steps = facts.run, _Steps()
-    members = {name: _members(facts, candidate, steps) for name, candidate in run.candidates.items()}
+    run, steps = facts.run, Steps()
+    members = {name: members_of(facts, candidate, steps) for name, candidate in run.candidates.items()}
     data = {
         "name": run.root.name,
         "objective": run.objective,
@@ -62,7 +62,7 @@ def shown(run: Run, standings: Sequence[Standing]) -> list[Candidate]:
     return [c for c in candidates if any(any(_points(m)) for m in c.members.values())]
 
 
-class _Steps:
+class Steps:
     """Lists of steps, each kept once: most members report at the same ones."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class _Steps:
         return place
 
 
-def _members(facts: Facts, candidate: Candidate, steps: _Steps) -> list[list[Any]]:
+def members_of(facts: Facts, candidate: Candidate, steps: Steps) -> list[list[Any]]:
     """Of each member seed, status, reason, value on test, place of its steps, values."""
     rows = []
     for member in candidate.members.values():

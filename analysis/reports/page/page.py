@@ -123,6 +123,13 @@ def served(run: Run, tag: str, *, draws: bool, **beside: Unpack[Beside]) -> str:
 
 
 def _content(run: Run, draws: bool, beside: Beside) -> _Content:
+    facts, own = facts_of(run, **beside), beside.get("own")
+    first = answers(facts) if own is None else [Answer("", line) for line in (*own.lines, *facts.notes)]
+    return _Content(facts, first, _sections(facts, draws, own), findings(facts, draws=draws))
+
+
+def facts_of(run: Run, **beside: Unpack[Beside]) -> Facts:
+    """Everything that a page of the run says."""
     tables = RunTables(run)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -131,7 +138,7 @@ def _content(run: Run, draws: bool, beside: Beside) -> _Content:
     if current:
         tables.by_member[""] = current
     texts = [*beside.get("notes", ()), *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
-    facts = gather(
+    return gather(
         tables,
         _state(run, beside.get("writing", False)),
         beside.get("unit", ""),
@@ -140,9 +147,6 @@ def _content(run: Run, draws: bool, beside: Beside) -> _Content:
         [f"{text.removeprefix(f'{run.root}/')}." for text in texts],
         beside.get("outlook"),
     )
-    own = beside.get("own")
-    first = answers(facts) if own is None else [Answer("", line) for line in (*own.lines, *facts.notes)]
-    return _Content(facts, first, _sections(facts, draws, own), findings(facts, draws=draws))
 
 
 def _sections(facts: Facts, draws: bool, own: OwnReport | None) -> list[_Section]:
@@ -192,31 +196,33 @@ def _markdown(content: _Content) -> str:
 
 def _page(content: _Content, files: Sequence[str], members: str = "", live: str = "") -> str:
     facts, verdicts = content.facts, content.verdicts
-    script = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=_title(facts),
-            state=facts.state,
-            state_line=state_line(facts),
-            written=datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00"),
-            answers=content.first,
-            overview=overview(facts) if facts.run.kind == "search" else None,
-            objective=facts.run.objective,
-            sections=content.parts,
-            verdicts=verdicts,
-            candidates=search_tables.candidates_table(facts),
-            last=_last(facts),
-            plan=(facts.run.root / "plan.toml").read_text(encoding="utf-8"),
-            files=files,
-            data=embedded(facts),
-            members=members,
-            live=live,
-            script=script,
-            policy=_policy(script, live),
-        )
+    return rendered(
+        "report.html.j2",
+        _SCRIPTS,
+        live=live,
+        title=_title(facts),
+        state=facts.state,
+        state_line=state_line(facts),
+        answers=content.first,
+        overview=overview(facts) if facts.run.kind == "search" else None,
+        objective=facts.run.objective,
+        sections=content.parts,
+        verdicts=verdicts,
+        candidates=search_tables.candidates_table(facts),
+        last=_last(facts),
+        plan=(facts.run.root / "plan.toml").read_text(encoding="utf-8"),
+        files=files,
+        data=embedded(facts),
+        members=members,
     )
+
+
+def rendered(template: str, scripts: Sequence[str], *, live: str = "", **content: object) -> str:
+    """A page with its scripts inside, which are all that it may run."""
+    script = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in scripts)
+    written = datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    page = _environment().get_template(template)
+    return page.render(content, live=live, script=script, policy=_policy(script, live), written=written)
 
 
 def _policy(script: str, live: str) -> str:

@@ -1,4 +1,4 @@
-"""Write what a run found as one page (report/index.html), as Markdown and as CSV; works while a search runs."""
+"""Write what a run found as one page (report/index.html), as Markdown and as CSV; of two runs one page of both."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tune_rh.run import runs
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="name of a run, or its folder")
+    parser.add_argument("other", nargs="?", help="a second run: one page of both, in the folder of the first")
     parser.add_argument(
         "--out", type=options.path, metavar="FILE", help="write the page there, and nothing in the run's folder"
     )
@@ -20,11 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tune_rh.cli import terminal
     from tune_rh.results.reading import read
-    from tune_rh.results.reporting import write
+    from tune_rh.results.reporting import write, write_versus
 
-    paths = runs.find(args.run, args.runs_dir.absolute())
+    places = args.runs_dir.absolute()
+    paths = runs.find(args.run, places)
+    other = None if args.other is None else read(runs.find(args.other, places))
     try:
-        written = write(read(paths), options.data_dir(args, paths), args.out)
+        if other is None:
+            written = write(read(paths), options.data_dir(args, paths), args.out)
+        else:
+            written = write_versus(read(paths), other, args.out)
     except OSError as error:
         if args.out is not None or not is_read_only(error):
             raise

@@ -64,14 +64,14 @@ function valueRange(data, lines, whole, log) {
   return [low - margin, high + margin];
 }
 
-function drawCurves(host, data, lines, { name, openRow, labels = {} }) {
+function drawCurves(host, data, lines, { name, openRow, labels = {}, xName = "optimiser steps; dotted: gates" }) {
   host.replaceChildren();
   const points = lines.flatMap((line) => line.points);
   if (!points.length) return;
   const chosen = (settings[name] ||= { logX: false, logY: false, whole: false });
   const values = points.map(([, value]) => value), steps = points.map(([step]) => step);
   const mayLog = values.every((value) => value > 0);
-  const redraw = () => drawCurves(host, data, lines, { name, openRow, labels });
+  const redraw = () => drawCurves(host, data, lines, { name, openRow, labels, xName });
   host.append(toggles(chosen, mayLog, redraw));
 
   const width = Math.max(300, host.clientWidth || 800), height = Math.round(Math.min(420, Math.max(230, width * 0.48)));
@@ -82,7 +82,7 @@ function drawCurves(host, data, lines, { name, openRow, labels = {} }) {
   const y = scale(low, high, frame.bottom, frame.top, logY);
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${data.objective} by step` });
   const xRange = [chosen.logX ? Math.max(1, least) : 0, most];
-  drawing.append(...axisMarks(data, frame, x, y, xRange, [low, high], chosen.logX, logY));
+  drawing.append(...axisMarks(data, frame, x, y, xRange, [low, high], chosen.logX, logY, xName));
   drawing.append(...drawnLines(lines, frame, x, y));
   followPointer(drawing, lines, frame, x, y, { data, openRow, labels });
   host.append(drawing, legend(lines, labels, openRow));
@@ -102,7 +102,7 @@ function toggles(chosen, mayLog, redraw) {
   return bar;
 }
 
-function axisMarks(data, frame, x, y, [fromStep, toStep], [low, high], logX, logY) {
+function axisMarks(data, frame, x, y, [fromStep, toStep], [low, high], logX, logY, xName) {
   const marks = [];
   for (const value of ticks(low, high, 6, logY)) {
     marks.push(svg("line", { x1: frame.left, x2: frame.right, y1: y(value), y2: y(value), class: "grid" }));
@@ -115,7 +115,7 @@ function axisMarks(data, frame, x, y, [fromStep, toStep], [low, high], logX, log
     marks.push(svg("line", { x1: x(gate), x2: x(gate), y1: frame.top, y2: frame.bottom, class: "gate" }));
   }
   const middle = (frame.top + frame.bottom) / 2, unit = data.unit ? ` (${data.unit})` : "";
-  marks.push(svg("text", { x: frame.right, y: frame.bottom + 33, "text-anchor": "end", class: "name" }, "optimiser steps; dotted: gates"));
+  marks.push(svg("text", { x: frame.right, y: frame.bottom + 33, "text-anchor": "end", class: "name" }, xName));
   marks.push(svg("text", { transform: `rotate(-90 12 ${middle})`, x: 12, y: middle, "text-anchor": "middle", class: "name" }, data.objective + unit));
   return marks;
 }
@@ -169,7 +169,7 @@ function followPointer(drawing, lines, frame, x, y, { data, openRow, labels }) {
     filled(dot, { cx: x(step), cy: y(value), visibility: "visible" }, []);
     drawing.style.cursor = openRow ? "pointer" : "";
     const { candidate, seed, seeds } = near.line;
-    const who = seed === undefined ? `mean of ${seeds[near.i]} ${seeds[near.i] === 1 ? "seed" : "seeds"}` : `seed ${seed}`;
+    const who = !seeds && seed === undefined ? "best so far" : seed === undefined ? `mean of ${seeds[near.i]} ${seeds[near.i] === 1 ? "seed" : "seeds"}` : `seed ${seed}`;
     showTip(event, [`${candidate} ${labels[candidate] || ""}`, `${who}, step ${numberText(step)}`, `${data.objective} ${numberText(value, 6)}`]);
   });
   drawing.addEventListener("pointerleave", leave);
