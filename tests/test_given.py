@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -80,9 +81,9 @@ print(len(resumed.candidates), resumed.run.ended)
 """
 
 
-def python(folder: Path, text: str, *, script: bool = True) -> str:
+def python(folder: Path, text: str, *, script: bool = True, words: tuple[str, ...] = ("-",)) -> str:
     """What a script says, run in a folder of its own; ``script`` False: typed in, without a file."""
-    words = ["task.py"] if script else ["-"]
+    words = ("task.py",) if script else words
     if script:
         (folder / "task.py").write_text(text)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -107,6 +108,22 @@ def test_a_class_of_main_is_searched_loaded_resumed_and_written_out(tmp_path: Pa
     again = python(tmp_path, AGAIN, script=False).splitlines()
     assert again[0] == said[0]
     assert again[1] == "7 finished"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("script", [True, False], ids=["script", "prompt"])
+def test_a_class_of_main_is_searched_on_ray(tmp_path: Path, script: bool) -> None:
+    text = SCRIPT.replace(", runner=RUNNER", "")
+    if not script:  # at a prompt an empty line ends a class
+        above, _, below = text.partition('if __name__ == "__main__":\n')
+        text = above.replace("\n\n    ", "\n    ") + dedent(below)
+    found, report = python(tmp_path, text, script=script, words=("-i",)).splitlines()[-2:]
+    candidate, val, _, num_candidates, num_curves = found.split()
+    assert (candidate[:2], num_candidates) == ("c0", "5")
+    assert 0.5 < float(val) <= 1
+    assert int(num_curves) > 5
+    assert Path(report).is_file()
 
 
 def test_what_ran_is_written_out_as_a_plan_that_runs(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import tune_rh
 from search_spaces.api import Space, Trial
 from tests.worlds.family import ScriptedTask
+from trainables.registry import get_family
 from tune_rh.errors import PlanError
 from tune_rh.plan.from_task import plan_of
 from tune_rh.plan.kinds import Search
@@ -66,6 +67,18 @@ def test_every_key_of_a_plan_may_be_given() -> None:
 def test_a_space_and_rules_over_further_metrics_may_be_given() -> None:
     rules = {"health": [{"metric": "grad", "at_most": 5.0}]}
     assert plan(space=Space(suggest, base="other"), metrics=["grad"], fields={"rules": rules}).rules.health
+    found = plan(fields={"rules": rules})
+    assert found.rules.health
+    assert {metric.name for metric in get_family(found.family).metrics} == {"val_acc", "test_acc", "grad"}
+
+
+@pytest.mark.parametrize(
+    ("keyword", "meant"), [("candidats", "candidates"), ("runer", "runner"), ("resource", "resources"), ("xyz", "")]
+)
+def test_a_keyword_that_is_none_is_named_with_the_nearest(keyword: str, meant: str) -> None:
+    words = f"{keyword}=: there is no such keyword" + (f"; is {meant}= meant" if meant else "$")
+    with pytest.raises(PlanError, match=words):
+        tune_rh.search(ScriptedTask, space=suggest, base={}, objective="val_loss", **{keyword: 3})
 
 
 @pytest.mark.parametrize(

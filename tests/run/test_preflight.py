@@ -19,7 +19,7 @@ from tune_rh.plan.schema import Plan, Resources
 from tune_rh.preflight.environment import MIB, Node, survey
 from tune_rh.record.events import CandidateAdded, FindingAccepted
 from tune_rh.record.journal import RunPaths, read
-from tune_rh.run.execute import Place
+from tune_rh.run.execute import Place, Precautions
 from tune_rh.run.preflight import check_machine, check_past, refuse
 
 
@@ -98,6 +98,10 @@ def test_a_refused_plan_leaves_nothing_and_an_accepted_finding_stands_in_the_jou
 def test_what_is_accepted_is_the_id_of_a_finding(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="--accept p21: is not the id of a finding, such as P20"):
         search(plan(), tmp_path, [], "p21")
+
+
+def test_a_law_that_a_task_cannot_hold_is_accepted_by_name() -> None:
+    assert Precautions(frozenset({"state", "evaluation", "seed", "code"})).accept == {"T05", "T03", "T07", "P47"}
 
 
 def test_a_config_that_is_built_otherwise_than_it_was_is_not_gone_on_with(tmp_path: Path) -> None:

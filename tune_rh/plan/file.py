@@ -207,6 +207,11 @@ def _bounds(family: Family) -> tuple[HealthBound, ...]:
         raise PlanError(explain(error, f"health of family {family.name}")) from error
 
 
+def metrics_named(fields: dict[str, Any], where: str) -> list[str]:
+    """Every metric that the rules of a plan name; raises `PlanError` where the plan is none whatever its family."""
+    return _metrics(_validate(fields, where))
+
+
 def _metrics(plan: Plan) -> list[str]:
     """Every metric that a rule names."""
     rules, promote = plan.rules, plan.gate(0).promote

@@ -23,7 +23,7 @@ from trainables.given.data import GivenData
 from trainables.given.module import BASE, SPACE, Given, given, given_modules, hand_over
 from tune_rh.errors import PlanError
 from tune_rh.plan.cost import even_steps
-from tune_rh.plan.file import resolve_plan
+from tune_rh.plan.file import metrics_named, resolve_plan
 from tune_rh.plan.schema import Plan
 
 _METHODS = ("step", "evaluate", "state_dict", "load_state_dict")
@@ -72,8 +72,12 @@ def plan_of(
         raise PlanError("candidates and num_candidates are the same: give one")
     if "eval_every" not in fields:
         described["eval_every"] = even_steps(*(stage["until_step"] for stage in until))
+    # A metric that a rule names is one that the task has to report, which the checks before a launch find out.
+    named = metrics_named(_plain({**described, "family": "given:FAMILY"}), "search")
+    known = {objective, *(metric.name if isinstance(metric, Metric) else metric for metric in metrics)}
+    more = [name for name in dict.fromkeys(named) if name not in known]
     described["family"] = family_of(
-        task, space=space, base=base, objective=objective, mode=mode, data=data, metrics=metrics
+        task, space=space, base=base, objective=objective, mode=mode, data=data, metrics=[*metrics, *more]
     )
     return resolve_plan(_plain(described), where="search")
 

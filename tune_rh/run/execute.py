@@ -135,9 +135,8 @@ class Precautions:
         object.__setattr__(self, "accept", frozenset(preflight.CALLED.get(name, name) for name in self.accept))
         unknown = [name for name in sorted(self.accept) if not re.fullmatch(r"[A-Z]\d\d", name)]
         if unknown:
-            raise PlanError(
-                f"--accept {unknown[0]}: is not the id of a finding, such as P20, nor {' or '.join(preflight.CALLED)}"
-            )
+            called = ", ".join(preflight.CALLED)
+            raise PlanError(f"--accept {unknown[0]}: is not the id of a finding, such as P20, nor any of {called}")
 
 
 def launch(

@@ -226,7 +226,7 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-CALLED = {"code": "P47"}
+CALLED = {"code": "P47", "evaluation": "T03", "state": "T05", "seed": "T07"}
 """Ids of findings by what they are about, for those who accept them."""
 OF_THE_PAST = frozenset({"P42", "P45", "P46", "P47"})
 """Ids of what has changed since the run began: each change is accepted by itself."""
