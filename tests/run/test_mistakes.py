@@ -123,6 +123,17 @@ def test_what_three_members_raise_alike_stops_the_run_and_they_begin_again(
     ]
 
 
+def test_who_accepts_failures_lets_members_fail_of_it(world: World) -> None:
+    world.break_those(spare_control=True)
+    with pytest.raises(TaskFailed):
+        world.search("broken")
+    lines: list[str] = []
+    run = tune_rh.resume("broken", accept=["failures"], say=lines.append, **world.options)
+    assert "accepted: T08 task: the last session stopped at what every member would raise" in lines
+    assert run.run.ended == "finished"
+    assert [member.status for member in run.run.members.values()].count("failed") == 5
+
+
 def test_any_prefix_of_such_a_journal_gives_the_same_history_and_so_does_a_snapshot(world: World) -> None:
     world.break_those(spare_control=True)
     with pytest.raises(TaskFailed):

@@ -8,6 +8,8 @@ from tune_rh.record.events import MemberId
 from tune_rh.record.history import History
 from tune_rh.record.members import Member
 
+MISTAKE = "T08"
+"""The id of the finding that a mistake has stopped a run; a user who accepts it lets members fail."""
 _FIRST = 3
 
 
@@ -18,7 +20,7 @@ def stopped_by(history: History, member: MemberId, error: str) -> tuple[MemberId
     So it is where the first three members of other candidates do, and none of those has come to its first gate.
     """
     control, state, gate = history.control, history.member(member), history.plan.stages[0].until_step
-    if control is None or state.step >= gate:
+    if control is None or state.step >= gate or any(event.id == MISTAKE for event in history.accepted):
         return ()
     begun = [one for candidate in history.candidates.values() for one in candidate.members.values() if one.until_step]
     unranked = {control.id, *(candidate.id for candidate in history.references)}

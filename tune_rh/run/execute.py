@@ -250,7 +250,7 @@ def _check(run: OpenRun, place: Place, precautions: Precautions) -> list[Finding
     left = max(0.0, 1.0 - run.history.steps_spent / total) if total else 1.0
     env = place.survey(run.plan, run.paths.root)
     machine = preflight.check_machine(run.plan, env, strict=precautions.strict, left=left)
-    return preflight.check_past(run.history) + machine
+    return preflight.check_past(run.history, precautions.accept) + machine
 
 
 def _accept(

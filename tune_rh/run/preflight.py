@@ -20,6 +20,7 @@ from trainables.api import ConfigCheck, Finding, Preflight
 from trainables.errors import DataCorrupt, DataError, DataMissing
 from trainables.registry import build_config, dataset_of, get_family, get_part, resolve
 from trainables.spelling import NONE, ambiguous
+from tune_rh.decide.mistakes import MISTAKE
 from tune_rh.decide.scheduler import scheduler_of
 from tune_rh.errors import PlanError, PreflightRefused, RunExists
 from tune_rh.plan.configs import named_config
@@ -226,19 +227,24 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-CALLED = {"code": "P47", "evaluation": "T03", "state": "T05", "seed": "T07"}
+CALLED = {"code": "P47", "evaluation": "T03", "state": "T05", "seed": "T07", "failures": MISTAKE}
 """Ids of findings by what they are about, for those who accept them."""
 OF_THE_PAST = frozenset({"P42", "P45", "P46", "P47"})
 """Ids of what has changed since the run began: each change is accepted by itself."""
 
 
-def check_past(history: History) -> list[Finding]:
+def check_past(history: History, accepting: Collection[str] = ()) -> list[Finding]:
     """P42, P45 to P47: what the run is made by, and each candidate's config as it is built now, are what they were.
 
-    A change that was accepted is none; what changes after it is one.
+    A change that was accepted is none; what changes after it is one. T08 warns of a mistake that has stopped the run,
+    and is a finding to accept where it is among ``accepting``.
     """
+    halted = Finding(MISTAKE, "task", "the last session stopped at what every member would raise", "warn")
+    if MISTAKE in accepting:
+        halted = replace(halted, level="refuse")
     was = {} if history.created is None else history.created.made_by
     found = [*check_origin(was, made_by(history.plan)), *_check_pins(history)]
+    found += [halted] if history.ended == "halted" else []
     accepted = {(event.id, event.part, event.message) for event in history.accepted}
     return [finding for finding in found if (finding.id, finding.part, finding.message) not in accepted]
 
