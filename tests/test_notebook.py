@@ -85,6 +85,7 @@ def ends_alike(folder: Path, runner: str) -> None:
     thread.start()
     while thread.is_alive() and num_reports(found) < 7:
         time.sleep(0.05)
+    assert thread.is_alive(), "it ended before it was killed"
     os.kill(int((folder / "killed" / "kernel").read_text()), signal.SIGKILL)
     thread.join()
     assert len(ended) == 1
