@@ -38,6 +38,17 @@ def test_a_search_is_that_of_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert (run.export(tmp_path / "best") / "export.json").is_file()
 
 
+def test_what_becomes_of_candidates_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    run = search(tmp_path, say=said.append)
+    assert run.best is not None
+    assert said[0] == f"Run scripted in {tmp_path / 'runs' / 'scripted'}"
+    assert sum("  new: " in line for line in said) == 4
+    passes = [line for line in said if line.startswith(f"{run.best.candidate}  passes gate 1 (quota, place ")]
+    assert len(passes) == 1
+    assert [line for line in said if "val_loss=" in line or "starts towards" in line] == []
+
+
 def test_it_works_in_a_thread_that_is_not_the_main_one(tmp_path: Path) -> None:
     found: list[api.Run] = []
     thread = threading.Thread(target=lambda: found.append(search(tmp_path)))

@@ -6,14 +6,13 @@ Nothing here prints or ends the process; what a user can mend is raised as a `tu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from search_spaces.api import Space
-from trainables.api import Metric, Progress
+from trainables.api import Metric
 from trainables.given.module import write_payloads
 from trainables.trust import trust as trust_modules
 from tune_rh.checking import check
@@ -22,9 +21,9 @@ from tune_rh.plan.file import check_keywords, find_plan
 from tune_rh.plan.file import load_plan as _load_plan
 from tune_rh.plan.kinds import Search
 from tune_rh.plan.schema import Plan
-from tune_rh.record.events import Event
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
+from tune_rh.results.callbacks import Callbacks, OnEvent, Say
 from tune_rh.results.on_disk import Run
 from tune_rh.results.reading import read
 from tune_rh.run import runs
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from tune_rh.simulation.clock import Conditions, Trace
 
 __all__ = ["Run", "check", "compare", "load", "load_plan", "race", "resume", "search", "simulate"]
-
-OnEvent = Callable[[Event, History], object]
-Say = Callable[[str], object]
 
 
 class Launch(TypedDict, total=False):
@@ -52,7 +48,7 @@ class Launch(TypedDict, total=False):
         slots_max: jobs at a time on a cluster whose autoscaler brings nodes for them (None: as many as fit on it now).
         mirror: address below which a copy of the run is kept, as ``s3://bucket/prefix``: `resume` goes on from it.
         on_event: called with each event and the history that has it. What it raises ends the session.
-        say: called with each line for people.
+        say: called with each line for people, such as ``print``: where the run lies, and what becomes of candidates.
         accept: ids of findings of the checks before launch that it goes on despite, such as ``["P20"]``.
         strict: check any run as a long one on an accelerator.
         trial: first take the control through one trial round trip, in seconds: build, step, evaluate, save, load.
@@ -161,7 +157,7 @@ def _launch(
     trust_modules(*plan.from_outside)
     place = _place(data_dir or runs.default_data_dir(), runner, address, slots_max, mirror)
     precautions = Precautions(frozenset(accept), strict, trial)
-    paths, _ = launch(plan, Path(runs_dir), place, _Callbacks(on_event, say), _no_conclusion, precautions)
+    paths, _ = launch(plan, Path(runs_dir), place, Callbacks(on_event, say), _no_conclusion, precautions)
     return Run(read(paths))
 
 
@@ -284,7 +280,7 @@ def resume(
 
     if trust is not None:
         trust_modules(trust)
-    audience = _Callbacks(on_event, say)
+    audience = Callbacks(on_event, say)
     paths, fetched_from = find_or_fetch(str(run), Path(runs_dir), audience.say)
     if task is not None:
         overrides, accept = [*overrides, f'family="{_mended(paths, task)}"'], [*accept, "code"]
@@ -332,27 +328,6 @@ def simulate(
     if not isinstance(searched, Search):
         raise PlanError(f"plan {searched.name!r}: a simulation is of a search, and this is a {searched.kind}")
     return list(repeat(searched, load_curves(Path(curves)), conditions or Conditions(), repeats, seed))
-
-
-class _Callbacks:
-    """The `tune_rh.run.execute.Audience` of a caller in Python."""
-
-    def __init__(self, on_event: OnEvent | None, say: Say | None) -> None:
-        self._on_event, self._say = on_event, say
-
-    def say(self, line: str) -> None:
-        if self._say is not None:
-            self._say(line)
-
-    @contextmanager
-    def bar(self, title: str) -> Iterator[Progress]:
-        self.say(title)
-        yield lambda done, total: None
-
-    @contextmanager
-    def follow(self, history: History) -> Iterator[Callable[[Event], object]]:
-        on_event = self._on_event
-        yield lambda event: None if on_event is None else on_event(event, history)
 
 
 def _read_plan(plan: Plan | str | Path, overrides: Sequence[str]) -> Plan:

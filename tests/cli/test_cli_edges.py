@@ -142,7 +142,7 @@ def test_what_cannot_be_shown_does_not_end_a_search(
     place: Path, is_terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tune_rh.cli.tables.progress", fail)
-    monkeypatch.setattr("tune_rh.cli.tables.line", fail)
+    monkeypatch.setattr("tune_rh.results.lines.line", fail)
     to = Console(file=io.StringIO(), force_terminal=is_terminal, highlight=False, width=140)
     plan, here = load_plan(place / "plan.toml", []), Place(place, "local")
     _, outcome = launch(plan, place / "runs", here, Terminal(to), lambda *_: None)

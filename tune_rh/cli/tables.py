@@ -1,4 +1,4 @@
-"""What a person sees of a run: its tables, and the line of each event. Only words; the console is elsewhere."""
+"""What a person sees of a run: its tables. Only words; the console is elsewhere."""
 
 from __future__ import annotations
 
@@ -16,34 +16,14 @@ from analysis.diagnose.api import Baseline
 from analysis.reports.tables import duration
 from analysis.view import FunnelRow, Run, Standing, why_no_best
 from trainables.given.module import called
-from tune_rh.decide import comparison
 from tune_rh.plan.cost import StageCost, follow_up_steps, ungated_steps
 from tune_rh.plan.follow_ups import changes, label
 from tune_rh.plan.kinds import Comparison, Search
 from tune_rh.plan.schema import Plan
-from tune_rh.record.events import (
-    CandidateAdded,
-    Diagnosed,
-    Evaluated,
-    Event,
-    FollowUpSkipped,
-    Halted,
-    JobEnded,
-    JobRetried,
-    JobStarted,
-    MemberId,
-    NodeJoined,
-    NodeLost,
-    Promoted,
-    SeedAdded,
-    SlotsChanged,
-    Tested,
-)
 from tune_rh.record.failure import describe_loss
 from tune_rh.record.history import History
 from tune_rh.record.members import Member
 from tune_rh.record.ranking import describe, spent
-from tune_rh.record.rules import out_of_bounds
 
 _ROWS, _LOSSES = 16, 3
 
@@ -83,11 +63,6 @@ def alarm_lines(run: Run) -> list[str]:
     lines = [f"{m.id}  {rule} at step {step}: {text}" for m in members for rule, step, text in m.alarms]
     more = len(lines) - _ROWS
     return lines if more <= 0 else [*lines[:_ROWS], f"... and {more} more; the report has all"]
-
-
-def passed_over(event: FollowUpSkipped) -> str:
-    """Which follow-up was not made, and why."""
-    return f"passed over: {event.label} ({' '.join(event.reason.split())})"
 
 
 def funnel_table(plan: Plan, rows: Sequence[FunnelRow]) -> Table:
@@ -197,86 +172,6 @@ def _kind(plan: Plan) -> str:
     beside = f", references {', '.join(plan.references)}" if plan.references else ""
     named = f"control {plan.control}{beside}"
     return f"space {plan.space}, {named}, sampler {plan.sampler.name}" if plan.space else f"named configs, {named}"
-
-
-def _place(event: Promoted) -> str:
-    """Its place at the gate; of an unranked candidate the place that it would take."""
-    if event.reason == "control":
-        return ""
-    unranked = event.reason in ("reference", "follow_up")
-    score = "" if event.score is None else f", score {event.score:.4f}"
-    return f", {'would be ' * unranked}place {event.rank + 1} of {event.num_scored + unranked}{score}"
-
-
-def line(history: History, event: Event) -> str:
-    match event:
-        case CandidateAdded(origin="midpoint"):
-            return f"{event.candidate}  {_midpoint(history)}: {event.label}"
-        case FollowUpSkipped():
-            return passed_over(event)
-        case CandidateAdded():
-            refused = sum(event.passed_over.values())
-            note = f" (draws before it that were no valid config: {refused})" if refused else ""
-            return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}{note}"
-        case JobStarted(purpose="train"):
-            return f"{event.member}  starts towards step {event.until_step}"
-        case Evaluated():
-            value = event.metrics.get(history.plan.objective, math.nan)
-            curve = history.member(event.member).curve
-            best = history.shown(curve.best)
-            sick = out_of_bounds(history.plan.rules.health, [curve])
-            rate = history.plan.eval_every / max(event.train_s, 1e-9)
-            return (
-                f"{event.member}  step {event.step}: {history.plan.objective}={value:.4f} (best={best:.4f}) | "
-                f"train:{rate:.1f} steps/s | eval:{event.eval_s:.1f} s{f' | {sick}' if sick else ''}"
-            ) + "".join(f"\n{event.member}  {finding}" for finding in event.findings)
-        case Promoted():
-            who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
-            return f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)})"
-        case SeedAdded():
-            return (
-                f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
-                f"one more seed, {event.seed}"
-            )
-        case JobRetried():
-            return describe_loss(event)
-        case NodeJoined():
-            return f"{event.node} has joined"
-        case NodeLost():
-            return f"{event.node} is gone"
-        case SlotsChanged():
-            return f"{event.slots} slots"
-        case Halted():
-            first, _, _ = event.error.partition("\n")
-            return f"{', '.join(map(str, event.members))}  a mistake in the task: {first}"
-        case JobEnded(outcome="stopped" | "diverged" | "failed"):
-            first, _, _ = event.reason.partition("\n")
-            return f"{event.member}  {event.outcome}: {first}"
-        case Tested():
-            return f"{event.member}  read the test split"
-        case Diagnosed():
-            return f"{event.member}  diagnosed: {_verdicts(event)}"
-        case _:
-            return ""
-
-
-def _verdicts(event: Diagnosed) -> str:
-    """``12 pass, 1 warn; fails baselines, permutation``."""
-    counts = [(verdict, sum(v == verdict for v in event.verdicts.values())) for verdict in ("pass", "warn")]
-    failed = [name for name, verdict in event.verdicts.items() if verdict == "fail"]
-    fails = f"fails {', '.join(failed)}" if failed else "none fails"
-    return f"{', '.join(f'{count} {verdict}' for verdict, count in counts)}; {fails}"
-
-
-def _midpoint(history: History) -> str:
-    """Which midpoint this is, how many more there may be, and what is still suspected."""
-    state, plan = comparison.bisection(history), history.plan
-    assert state is not None
-    assert isinstance(plan, Comparison)
-    number = len(comparison.midpoints(history))
-    left = min(state.at_most, plan.compare.max_probes - number + 1)
-    suspects = ", ".join(sorted(state.remaining))
-    return f"midpoint {number} (at most {left} to come, this one with it; suspects: {suspects})"
 
 
 def _member_cell(history: History, member: Member) -> str:

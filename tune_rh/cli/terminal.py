@@ -81,7 +81,8 @@ class Terminal:
     @contextmanager
     def follow(self, history: History) -> Iterator[Callable[[Event], object]]:
         """A table that is kept up to date, on a terminal; elsewhere a line an event."""
-        from tune_rh.cli import slots, tables  # what they import is loaded with a session, not for a console alone
+        from tune_rh.cli import slots, tables  # what these import is loaded with a session, not for a console alone
+        from tune_rh.results import lines
 
         began, note = time.monotonic(), ""
 
@@ -94,7 +95,7 @@ class Terminal:
             return note if note != before else ""
 
         def say(event: Event) -> None:
-            for line in (_shown(tables.line, history, event), told(event)):
+            for line in (_shown(lines.line, history, event), told(event)):
                 if line:
                     self.say(line)
 

@@ -18,6 +18,7 @@ from tune_rh.plan.kinds import Comparison
 from tune_rh.record.events import MemberId
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.ranking import funnel, ranking
+from tune_rh.results.lines import passed_over
 from tune_rh.results.reading import Reading, Watch, read
 from tune_rh.run import runs
 
@@ -86,7 +87,7 @@ def _view(reading: Reading) -> tuple[Group, bool]:
     if reading.is_written and not finished:
         parts += map(Text, slots.lines(history, _beats(reading)))
     parts.append(tables.candidates_table(history))
-    parts += [tables.passed_over(event) for event in history.skipped]
+    parts += [passed_over(event) for event in history.skipped]
     parts += reading.run.remarks
     parts += map(Text, tables.alarm_lines(reading.run))
     if isinstance(plan, Comparison):
