@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from tests.analysis.reports.test_report_html import STAGES, losses
 from tests.analysis.run_folders import simulate
 from tests.browser import CHROMIUM, browser
 from tests.worlds import journals
+from tune_rh.cli.main import main
+from tune_rh.errors import RunError
 from tune_rh.record.journal import RunPaths, locked
 from tune_rh.results.serving import LivePage, Server
 
@@ -109,6 +112,21 @@ def test_a_page_that_took_long_is_not_made_again_at_once(half: tuple[RunPaths, l
     assert page.newest() == before
     page._wait_until = 0.0
     assert page.newest() != before
+
+
+def test_what_cannot_be_served_is_named(
+    half: tuple[RunPaths, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs-dir", str(tmp_path)]
+    assert main(["serve", "absent", *runs]) == RunError.exit_code
+    assert "absent" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", "run", "--port", port, *runs]) == RunError.exit_code
+    assert f"port {port} of 127.0.0.1: Address already in use" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["serve", "run", "--port", "70000", *runs])
+    assert "'70000' is not a port: 0 (one that is free) to 65535" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

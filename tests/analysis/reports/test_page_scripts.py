@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests.analysis.reports.test_report_html import STAGES, losses
 from tests.analysis.run_folders import simulate, write_page, write_run
 from tests.browser import CHROMIUM, Tab, browser
+from tests.worlds import journals
 from tests.worlds.plans import plan
 from tests.worlds.scripted import Simulation
 from tune_rh.record.events import CandidateAdded, Event, JobEnded, SessionEnded
@@ -170,6 +172,23 @@ def test_it_fits_a_phone(searched: Path, dark: bool) -> None:
         assert (paper == "rgb(255, 255, 255)") == (not dark)
 
     in_browser(searched, steps, size=(390, 844), dark=dark)
+
+
+@pytest.mark.parametrize("num", [0, 2, 6, 14])
+def test_a_run_that_has_just_begun_has_a_page_that_works(searched: Path, tmp_path: Path, num: int) -> None:
+    lines = journals.texts(searched.parents[1] / "journal.jsonl")
+    (tmp_path / "run").mkdir()
+    for name in ("plan.toml", "provenance.json"):
+        shutil.copy(searched.parents[1] / name, tmp_path / "run" / name)
+    journals.write(tmp_path / "run" / "journal.jsonl", lines[:num])
+
+    async def steps(tab: Tab) -> None:
+        shown = await tab.value(_SHOWN)
+        assert len(shown) == sum('"CandidateAdded"' in line for line in lines[:num])
+        await tab.value("document.querySelectorAll('.opens').forEach(button => button.click())")
+        assert await tab.value("document.querySelectorAll('tr.detail').length") == len(shown)
+
+    in_browser(write_page(tmp_path / "run", writing=True), steps)
 
 
 def test_a_race_has_no_parameters_and_its_page_works(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 from contextlib import suppress
 
 from tune_rh.cli import options
+from tune_rh.errors import RunError
 from tune_rh.run import runs
 
 
@@ -17,12 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tune_rh.cli import terminal
+    from tune_rh.results.reading import read
     from tune_rh.results.serving import LivePage, Server
 
     paths = runs.find(args.run, args.runs_dir.absolute())
-    page = LivePage(paths, options.data_dir(args, paths))
-    page.newest()  # what cannot be read is said here
-    with Server(page, args.port) as server, suppress(KeyboardInterrupt):
+    read(paths)  # what cannot be read is said here
+    try:
+        server = Server(LivePage(paths, options.data_dir(args, paths)), args.port)
+    except OSError as error:
+        raise RunError(
+            f"port {args.port} of 127.0.0.1: {error.strerror}; without --port a free one is taken"
+        ) from error
+    with server, suppress(KeyboardInterrupt):
         terminal.console().print(f"{paths.root.name}: {server.address}\nCtrl-C ends it.", soft_wrap=True)
         server.serve_forever()
     return 0
