@@ -22,8 +22,9 @@ def measure(family: str, dataset: str, data_dir: Path, config: Mapping[str, Any]
 
     A ``config`` of a model has them scored on the targets that this model is evaluated on, where that depends on it.
     """
-    baselines = get_part(family, "baselines")
-    return () if baselines is None else baselines(dataset, data_dir, config=config)
+    named = get_part(family, "baselines")
+    several = named if isinstance(named, list | tuple) else () if named is None else (named,)
+    return [row for measured in several for row in measured(dataset, data_dir, config=config)]
 
 
 def unbeaten(rows: Iterable[Baseline], value: float, sign: float) -> list[str]:

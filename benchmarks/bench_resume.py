@@ -26,7 +26,7 @@ from tune_rh.decide.scheduler import RunMember
 from tune_rh.record.events import Event, JobStarted, MemberId
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
-from tune_rh.run import execute, runs
+from tune_rh.run import execute, runner, runs
 from tune_rh.run.family_source import family_source
 from tune_rh.run.session import Session
 from tune_rh.watch.follower import catch_up
@@ -72,7 +72,7 @@ def make_run(root: Path, num_members: int) -> RunPaths:
     for member in _members(run.history):
         for step in {member.step - EVERY, member.step} - {-EVERY, 0}:
             (paths.member(member.id) / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
-    catch_up(run.history, execute.views(run), print)
+    catch_up(run.history, runner.views(run), print)
     return paths
 
 
@@ -125,7 +125,7 @@ def drive(root: Path, *, views_first: bool) -> None:
     if views_first:
         run = runs.open_run(paths, root.parent)
         before = time.process_time()
-        catch_up(run.history, execute.views(run), print)
+        catch_up(run.history, runner.views(run), print)
         print(time.process_time() - before, end=" ")
         run.journal.close()
     execute.execute(paths, execute.Place(root.parent, "local"), _FirstJob(), lambda *_: None)

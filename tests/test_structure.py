@@ -10,7 +10,8 @@ VARIANTS = {"tune_rh/cli/commands", "analysis/spacing_mdn", "analysis/shared_moe
 """Folders of variants of one interface, one file each, which may grow."""
 
 LAYERS = (
-    "testing", "cli", "api", "checking", "results", "simulation", "run", "preflight", "watch", "decide", "record",
+    "testing", "adapters", "cli", "api", "checking", "results", "simulation", "run", "preflight", "watch", "decide",
+    "record",
     "plan", "errors",
 )  # fmt: skip
 """Of ``tune_rh``, from the top down."""

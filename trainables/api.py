@@ -267,7 +267,7 @@ class Family:
         spaces: ``"module:attr"`` of the search spaces, name -> `search_spaces.api.Space`.
         sample: ``"module:attr"`` of a function of a task that returns what diagnostics look at: a fixed sample of the
             validation split, the same for every model of the same data.
-        baselines: ``"module:attr"`` of an `analysis.diagnose.api.Baselines`: what a win has to beat.
+        baselines: ``"module:attr"`` of an `analysis.diagnose.api.Baselines`, or of several: what a win has to beat.
         diagnostics: ``"module:attr"`` of a sequence of `analysis.diagnose.api.Diagnostic`, in the order of reports.
         preflight: ``"module:attr"`` of a `Preflight`, in a module that loads no torch.
 

@@ -29,9 +29,9 @@ from tune_rh.results.reading import read
 from tune_rh.run import runs
 
 if TYPE_CHECKING:
-    from tune_rh.run.execute import Place
     from tune_rh.run.given import Given
     from tune_rh.simulation.clock import Conditions, Trace
+    from tune_rh.watch.watchers import Given as GivenWatcher
 
 __all__ = ["Run", "check", "compare", "load", "load_plan", "race", "resume", "search", "simulate"]
 
@@ -47,6 +47,8 @@ class Launch(TypedDict, total=False):
         address: of a Ray cluster to join; ``local``: one of its own.
         slots_max: jobs at a time on a cluster whose autoscaler brings nodes for them (None: as many as fit on it now).
         mirror: address below which a copy of the run is kept, as ``s3://bucket/prefix``: `resume` goes on from it.
+        watchers: what follows the run, beside the plan's ``watch``: objects or classes called with an event and
+            the history (`tune_rh.watch.watchers`). What one raises is a warning.
         on_event: called with each event and the history that has it. What it raises ends the session.
         say: called with each line for people, such as ``print``: where the run lies, and what becomes of candidates.
         accept: ids of findings of the checks before launch that it goes on despite, such as ``["P20"]``.
@@ -61,6 +63,7 @@ class Launch(TypedDict, total=False):
     address: str
     slots_max: int | None
     mirror: str | None
+    watchers: Sequence[GivenWatcher]
     on_event: OnEvent | None
     say: Say | None
     accept: Collection[str]
@@ -86,6 +89,8 @@ def search(
     mode: str = "min",
     data: str | Path | Callable[[Path], Any] | None = None,
     metrics: Sequence[str | Metric] = (),
+    diagnostics: Sequence[Callable[..., Any]] = (),
+    baselines: Sequence[Callable[..., Any]] = (),
     stages: Sequence[Any] = (),
     candidates: int | None = None,
     name: str | None = None,
@@ -107,6 +112,8 @@ def search(
         data: a file or a folder, or a function that makes one below the folder it is given and returns its path; that
             is what the task gets as ``data_dir``.
         metrics: others that tasks report, for the plan's rules.
+        diagnostics: functions of a trained model that say whether all is well with it (`diagnostic`).
+        baselines: functions that return a score to beat (`baseline`).
         stages: ``(steps, seeds)`` of each, or tables as in a plan.
         candidates: how many configs, beside the base.
         name: of the run (None: that of the task, with a number where it is taken).
@@ -118,18 +125,17 @@ def search(
     check_keywords(options, {*Search.model_fields, *Launch.__annotations__, *signature(search).parameters})
     launch = Launch(**{key: options.pop(key) for key in (*Launch.__annotations__,) if key in options})  # type: ignore[typeddict-item]
     described = {"space": space, "base": base, "objective": objective, "data": data, "candidates": candidates}
+    asked: dict[str, Any] = {"metrics": metrics, "diagnostics": diagnostics, "baselines": baselines, "stages": stages}
     if isinstance(task, Plan | str | Path):
-        others = {"mode": mode if mode != "min" else None, "metrics": metrics, "stages": stages, "name": name}
-        given = next(
-            (key for key, value in {**described, **others, **options}.items() if value not in (None, ())), None
-        )
-        if given is not None:
-            raise PlanError(f"{given}: is for a search over a task; what is searched here is a plan: give overrides")
+        others = {"mode": mode if mode != "min" else None, "name": name, **asked}
+        given = [key for key, value in {**described, **others, **options}.items() if value not in (None, ())]
+        if given:
+            raise PlanError(f"{given[0]}: is for a search over a task; what is searched here is a plan: give overrides")
         return _launch(_read_plan(task, launch.pop("overrides", ())), **launch)
     from tune_rh.plan.from_task import plan_of
 
     name = name if name is not None else runs.free_name(task, Path(launch.get("runs_dir", "runs")))
-    plan = plan_of(task, name, mode=mode, metrics=metrics, stages=stages, fields=options, **described)
+    plan = plan_of(task, name, mode=mode, fields=options, **described, **asked)
     return _launch(plan, **launch)
 
 
@@ -143,6 +149,7 @@ def _launch(
     address: str = "local",
     slots_max: int | None = None,
     mirror: str | None = None,
+    watchers: Sequence[GivenWatcher] = (),
     on_event: OnEvent | None = None,
     say: Say | None = None,
     accept: Collection[str] = (),
@@ -150,12 +157,13 @@ def _launch(
     trial: bool = True,
 ) -> Run:
     """Run a plan in a new folder; arguments as `Launch` says."""
-    from tune_rh.run.execute import Precautions, launch
+    from tune_rh.run.execute import Place, Precautions, launch
 
     if overrides:
         raise PlanError(f"overrides = {list(overrides)}: are for a plan that is read; this one is made here already")
     trust_modules(*plan.from_outside)
-    place = _place(data_dir or runs.default_data_dir(), runner, address, slots_max, mirror)
+    folder = Path(data_dir or runs.default_data_dir()).absolute()
+    place = Place(folder, runner, address, slots_max, mirror=mirror, watchers=tuple(watchers))
     precautions = Precautions(frozenset(accept), strict, trial)
     paths, _ = launch(plan, Path(runs_dir), place, Callbacks(on_event, say), _no_conclusion, precautions)
     return Run(read(paths))
@@ -260,6 +268,7 @@ def resume(
     address: str = "local",
     slots_max: int | None = None,
     mirror: str | None = None,
+    watchers: Sequence[GivenWatcher] = (),
     on_event: OnEvent | None = None,
     say: Say | None = None,
     trust: str | None = None,
@@ -275,7 +284,7 @@ def resume(
         PlanError: ``overrides`` change what may not change.
         RunNotFound, RunLocked, RunMismatch, JournalCorrupt, PreflightRefused: the run cannot go on, and why.
     """
-    from tune_rh.run.execute import Precautions, execute
+    from tune_rh.run.execute import Place, Precautions, execute
     from tune_rh.run.fetch import find_or_fetch
 
     if trust is not None:
@@ -284,7 +293,8 @@ def resume(
     paths, fetched_from = find_or_fetch(str(run), Path(runs_dir), audience.say)
     if task is not None:
         overrides, accept = [*overrides, f'family="{_mended(paths, task)}"'], [*accept, "code"]
-    place = _place(data_dir or runs.recorded_data_dir(paths), runner, address, slots_max, mirror or fetched_from)
+    folder, kept_at = Path(data_dir or runs.recorded_data_dir(paths)).absolute(), mirror or fetched_from
+    place = Place(folder, runner, address, slots_max, mirror=kept_at, watchers=tuple(watchers))
     precautions = Precautions(frozenset(accept), strict)
     execute(paths, place, audience, _no_conclusion, precautions, overrides)
     return Run(read(paths))
@@ -348,14 +358,6 @@ def _given(config: str | Path, family: str | None, launch: Launch) -> Given:
     from tune_rh.run.given import given
 
     return given(str(config), family, Path(launch.get("runs_dir", "runs")).absolute())
-
-
-def _place(data_dir: str | Path, runner: str, address: str, slots_max: int | None, mirror: str | None) -> Place:
-    from tune_rh.run.execute import Place
-
-    if runner not in ("ray", "local"):
-        raise PlanError(f"runner = {runner!r}: allowed are 'ray' and 'local'")
-    return Place(Path(data_dir).absolute(), runner, address, slots_max, mirror=mirror)
 
 
 def _mended(paths: RunPaths, task: Callable[..., Any]) -> str:

@@ -6,10 +6,11 @@ input: a run that is empty, has one member or lost all of them gives ``no_eviden
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, overload
 
 from analysis.stats.interval import Interval
 from trainables.api import Split
@@ -116,6 +117,9 @@ class Diagnostic(Protocol):
         ...
 
 
+_Answer = Callable[[Any], Finding | bool]
+
+
 class NoEvidence(Exception):
     """Raised in a diagnostic that has nothing to judge from: its text is the summary of the finding."""
 
@@ -127,20 +131,50 @@ class _Question:
     name: str
     title: str
     needs: Needs
-    answer: Callable[[Any], Finding]
+    answer: _Answer
 
     def __call__(self, subject: Any) -> Finding:
         try:
-            return replace(self.answer(subject), name=self.name)
+            found = self.answer(subject)
         except NoEvidence as nothing:
             return Finding(self.name, "no_evidence", str(nothing))
+        if isinstance(found, bool):
+            return Finding(self.name, "pass" if found else "fail", self.title)
+        if not isinstance(found, Finding):
+            raise TypeError(
+                f"diagnostic {self.name}: returns a {type(found).__name__}: allowed are a bool and an answer"
+            )
+        return replace(found, name=self.name)
 
 
-def diagnostic(
-    title: str, *, needs: Needs = "checkpoint", name: str = ""
-) -> Callable[[Callable[[Any], Finding]], Diagnostic]:
-    """Make a diagnostic of a function that returns an `answer` or raises `NoEvidence`; called as it is, or ``name``."""
-    return lambda function: _Question(name or function.__name__, title, needs, function)
+@overload
+def diagnostic(title: _Answer, /) -> Diagnostic: ...
+
+
+@overload
+def diagnostic(title: str = "", *, needs: Needs = "checkpoint", name: str = "") -> Callable[[_Answer], Diagnostic]: ...
+
+
+def diagnostic(title: str | _Answer = "", *, needs: Needs = "checkpoint", name: str = "") -> Any:
+    """Make a diagnostic of a function that returns an `answer`, or whether all is well, or raises `NoEvidence`.
+
+    Args:
+        title: for reports (empty: the first line of the function's docstring); the function itself, without any.
+        needs: what the function is called with.
+        name: of the diagnostic (empty: the function's).
+    """
+    if callable(title):
+        return diagnostic()(title)
+
+    def made(function: _Answer) -> Diagnostic:
+        called = name or function.__name__
+        return _Question(called, title or _first_line(function) or called.replace("_", " "), needs, function)
+
+    return made
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
 
 
 def answer(
@@ -206,3 +240,27 @@ class Baselines(Protocol):
             config: of a model whose targets are to be scored, where those depend on the config; None: all targets.
         """
         ...
+
+
+def baseline(function: Callable[..., float]) -> Baselines:
+    """Make `Baselines` of a function that returns its score by the objective: one, called as the function is.
+
+    The function is called by keyword with those of ``data_dir``, ``split``, ``dataset`` and ``config`` that it names.
+    """
+    return _Measured(function)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    function: Callable[..., float]
+
+    def __call__(
+        self, dataset: str, data_dir: Path, *, split: Split = "test", config: Mapping[str, Any] | None = None
+    ) -> Sequence[Baseline]:
+        offered = {"dataset": dataset, "data_dir": data_dir, "split": split, "config": config}
+        asked = inspect.signature(self.function).parameters
+        name = self.function.__name__
+        value = self.function(**{key: offered[key] for key in asked if key in offered})
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"baseline {name}: returns a {type(value).__name__}: allowed is a number")
+        return (Baseline(name.replace("_", " "), float(value), _first_line(self.function)),)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from analysis.diagnose.findings import to_json
 from analysis.diagnose.registry import diagnose as ask
-from analysis.diagnose.subject import Subject, draw_sample
+from analysis.diagnose.subject import subject_of
 from trainables.api import TrainTask
 from trainables.files import write_atomic
 from trainables.registry import build_config, get_family
@@ -21,8 +21,7 @@ FINDINGS = "findings.json"
 def diagnose(job: MemberJob, task: TrainTask) -> dict[str, str]:
     """Put ``task``, which holds the member's best checkpoint, before the job's diagnostics; returns their verdicts."""
     config = build_config(get_family(job.family), written=[job.config])
-    sample = draw_sample(job.family, task)
-    subject = Subject(str(job.member), job.family, config, job.member.seed, task, sample, Path(job.data_dir))
+    subject = subject_of(str(job.member), job.family, config, job.member.seed, task, Path(job.data_dir))
     took: dict[str, float] = {}
     findings = ask(subject, job.diagnostics, lambda finding, seconds: took.update({finding.name: seconds}))
     write_atomic(Path(job.folder) / FINDINGS, to_json(findings, took))

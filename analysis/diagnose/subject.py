@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from analysis.view import Run
 from trainables.api import TrainTask
 from trainables.errors import CheckpointError, CheckpointMismatch
+from trainables.given.module import GivenTask
 from trainables.registry import build_config, get_family, get_part, resolve
 from trainables.worker import checkpoint, exported
 
@@ -26,7 +27,7 @@ class Subject:
 
     Attributes:
         member: ``c0007-s42``, or what a checkpoint says of itself.
-        task: with the weights loaded, the model in evaluation mode.
+        task: with the weights loaded, the model in evaluation mode; of one that was given in Python the task itself.
         sample: the family's fixed sample of the validation split; None for a family that has none.
     """
 
@@ -43,6 +44,12 @@ def draw_sample(family: str, task: TrainTask) -> Any:
     """What diagnostics of a family look at, from the data of ``task``; None for a family without a sample."""
     draw = get_part(family, "sample")
     return None if draw is None else draw(task)
+
+
+def subject_of(member: str, family: str, config: Any, seed: int, task: TrainTask, data_dir: Path) -> Subject:
+    """What diagnostics are called with for ``task``, which has its weights."""
+    own = task.task if isinstance(task, GivenTask) else task
+    return Subject(member, family, config, seed, own, draw_sample(family, task), data_dir)
 
 
 def open_checkpoint(
@@ -69,7 +76,7 @@ def open_checkpoint(
         raise CheckpointMismatch(f"{path}: is of family {index.get('family')!r}, not {family!r}")
     built = _config(path, family, config)
     state, _ = checkpoint.load(path, config_digest=built.digest())
-    return _subject(str(index.get("member", path.name)), family, built, seed, state["model"], data_dir, device, path)
+    return _subject(str(index.get("member", path.name)), family, built, seed, state, data_dir, device, path)
 
 
 def open_member(run: Run, member: str, data_dir: str | Path, device: str = "cpu") -> Subject:
@@ -96,7 +103,7 @@ def open_export(folder: str | Path, data_dir: str | Path, device: str = "cpu") -
     found = exported.read(folder)
     index, weights = found.index, exported.weights(found)
     member, family, seed = index["member"], index["family"], index["seed"]
-    return _subject(member, family, found.config, seed, weights, data_dir, device, found.folder)
+    return _subject(member, family, found.config, seed, {"model": weights}, data_dir, device, found.folder)
 
 
 def _config(path: Path, family: str, fields: Mapping[str, Any]) -> Any:
@@ -115,7 +122,7 @@ def _subject(
     family: str,
     config: Any,
     seed: int,
-    weights: Mapping[str, Any],
+    state: Mapping[str, Any],
     data_dir: str | Path,
     device: str,
     path: Path,
@@ -124,8 +131,11 @@ def _subject(
         config, seed=seed, device=device, data_dir=Path(data_dir).absolute()
     )
     try:
-        task.model.load_state_dict(weights)
+        if task.model is None:
+            task.load_state_dict(state)
+        else:
+            task.model.load_state_dict(state["model"])
+            task.model.eval()
     except RuntimeError as error:
         raise CheckpointMismatch(f"{path}: its weights do not fit this version of {family} ({error})") from error
-    task.model.eval()
-    return Subject(member, family, config, seed, task, draw_sample(family, task), Path(data_dir).absolute())
+    return subject_of(member, family, config, seed, task, Path(data_dir).absolute())

@@ -146,7 +146,7 @@ def test_all_that_may_not_change_is_said_at_once() -> None:
 
 
 def test_a_race_takes_no_further_stage() -> None:
-    with pytest.raises(PlanError, match=r"What may change: resources, diagnose$"):
+    with pytest.raises(PlanError, match=r"What may change: resources, diagnose, watch$"):
         extend(History(tune_rh.load_plan("e55-race")), ["stages.1.top=1", "stages.2={until_step=100000, num_seeds=4}"])
 
 

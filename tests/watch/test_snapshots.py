@@ -12,9 +12,8 @@ from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.record.snapshot import file as snapshot
 from tune_rh.run import runs
-from tune_rh.run.execute import views
 from tune_rh.run.local_runner import LocalRunner
-from tune_rh.run.runner import start_session
+from tune_rh.run.runner import start_session, views
 from tune_rh.watch import snapshots
 from tune_rh.watch.snapshots import SnapshotKeeper
 

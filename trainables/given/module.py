@@ -44,6 +44,8 @@ class Given:
         objective, mode: what decides, and which way is better.
         metrics: what else tasks report.
         data: its data source.
+        diagnostics: as a family lists them.
+        baselines: as a family lists them.
         source: the file that the task was written in, and its digest then; both empty in a notebook.
     """
 
@@ -57,6 +59,8 @@ class Given:
     metrics: tuple[Metric, ...]
     data: GivenData
     source: tuple[str, str] = ("", "")
+    diagnostics: tuple[Any, ...] = ()
+    baselines: tuple[Any, ...] = ()
 
 
 class GivenTask:
@@ -226,9 +230,17 @@ def _parts(name: str, given: Given) -> dict[str, Any]:
         metrics=(objective, test, *given.metrics),
         presets={BASE: {}},
         spaces=f"{name}:SPACES",
+        diagnostics=f"{name}:DIAGNOSTICS" if given.diagnostics else "",
+        baselines=f"{name}:BASELINES" if given.baselines else "",
     )
+
+    def measured(dataset: str, data_dir: Path, **facts: Any) -> list[Any]:
+        found = given.data.found(data_dir)
+        return [row for baseline in given.baselines for row in baseline(dataset, found, **facts)]
+
+    own = {"DIAGNOSTICS": given.diagnostics, "BASELINES": measured}
     spaces = {} if given.space is None else {SPACE: given.space}
-    return {"FAMILY": family, "Config": config, "TASK": build, "DATA": given.data, "SPACES": spaces}
+    return {"FAMILY": family, "Config": config, "TASK": build, "DATA": given.data, "SPACES": spaces, **own}
 
 
 class _Loader:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.diagnose.api import baseline, diagnostic
 from search_spaces.api import RandomTrial, Space
 from trainables.api import Metric
 from trainables.errors import TrainableError
@@ -44,6 +45,8 @@ def plan_of(
     stages: Sequence[Any],
     candidates: int | None,
     fields: Mapping[str, Any],
+    diagnostics: Sequence[Any] = (),
+    baselines: Sequence[Any] = (),
 ) -> Plan:
     """The plan; arguments as for `tune_rh.search`, ``fields`` being other keys of a plan.
 
@@ -77,7 +80,15 @@ def plan_of(
     known = {objective, *(metric.name if isinstance(metric, Metric) else metric for metric in metrics)}
     more = [name for name in dict.fromkeys(named) if name not in known]
     described["family"] = family_of(
-        task, space=space, base=base, objective=objective, mode=mode, data=data, metrics=[*metrics, *more]
+        task,
+        space=space,
+        base=base,
+        objective=objective,
+        mode=mode,
+        data=data,
+        metrics=[*metrics, *more],
+        diagnostics=diagnostics,
+        baselines=baselines,
     )
     return resolve_plan(_plain(described), where="search")
 
@@ -91,6 +102,8 @@ def family_of(
     mode: str = "min",
     data: str | Path | Callable[[Path], Any] | None = None,
     metrics: Sequence[str | Metric] = (),
+    diagnostics: Sequence[Any] = (),
+    baselines: Sequence[Any] = (),
 ) -> str:
     """The reference of the family that is made from these; raises `PlanError` as `plan_of`."""
     title = title_of(task)
@@ -107,7 +120,9 @@ def family_of(
         raise PlanError(f"base: {error}") from error
     way: Literal["min", "max"] = "max" if mode == "max" else "min"
     more = tuple(metric if isinstance(metric, Metric) else Metric(metric, "min", "", "") for metric in metrics)
-    given = Given(title, task, base, drawn, whole, objective, way, more, _data(data), _source(task))
+    asked = _made("diagnostics", diagnostics, diagnostic, lambda one: hasattr(one, "needs"))
+    to_beat = _made("baselines", baselines, baseline, lambda one: not hasattr(one, "__code__"))
+    given = Given(title, task, base, drawn, whole, objective, way, more, _data(data), _source(task), asked, to_beat)
     return _handed_over(given)
 
 
@@ -125,6 +140,24 @@ def _handed_over(given: Given) -> str:
         return hand_over(given)
     except (pickle.PickleError, TypeError, AttributeError, ValueError, RecursionError, TrainableError) as error:
         raise PlanError(_not_pickled(given, error)) from error
+
+
+def _made(
+    argument: str, functions: Sequence[Any], decorate: Callable[[Any], Any], is_decorated: Callable[[Any], bool]
+) -> tuple[Any, ...]:
+    """Functions as what ``decorate`` makes of them, those left as they are that it has made already."""
+    if not isinstance(functions, list | tuple):
+        raise PlanError(f"{argument} = {functions!r}: allowed is a list of functions")
+    made = []
+    for i, one in enumerate(functions):
+        if not callable(one) or isinstance(one, type):
+            raise PlanError(f"{argument}[{i}] = {one!r}: allowed is a function")
+        made.append(one if is_decorated(one) else decorate(one))
+    names = [getattr(one, "name", None) for one in made if hasattr(one, "name")]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise PlanError(f"{argument}: two are called {twice!r}")
+    return tuple(made)
 
 
 def title_of(task: object) -> str:
@@ -193,7 +226,7 @@ def _data(data: Any) -> GivenData:
 
 def _source(task: Any) -> tuple[str, str]:
     try:
-        file = inspect.getsourcefile(task)
+        file = inspect.getsourcefile(getattr(task, "source", task))
         return (str(Path(file).absolute()), sha256(Path(file))[:16]) if file else ("", "")
     except (TypeError, OSError):  # typed into a prompt, or a notebook
         return "", ""

@@ -1,4 +1,4 @@
-"""Classes that a plan names: one of a table, or ``"module:attr"`` from outside. They are imported when asked for."""
+"""What a plan names: one of a table, or ``"module:attr"`` from outside. It is imported when asked for."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ def named_class(field: str, name: str, table: Mapping[str, str], methods: Collec
     Raises:
         PlanError: there is none of that name, or it lacks one of ``methods``.
     """
+    named = named_object(field, name, table)
+    if not isinstance(named, type) or not all(callable(getattr(named, method, None)) for method in methods):
+        raise PlanError(f"{field} = {name!r}: is no class with {' and '.join(methods)}")
+    return named
+
+
+def named_object(field: str, name: str, table: Mapping[str, str]) -> Any:
+    """What ``field`` of a plan calls ``name``; raises PlanError if there is none of that name."""
     try:
         if name not in table and ":" not in name:
             raise ValueError("there is none of that name")
-        named = resolve(table[name]) if name in table else resolve_named(name)
+        return resolve(table[name]) if name in table else resolve_named(name)
     except Untrusted as error:
         raise PlanError(f"{field} = {error}") from error
     except (ImportError, AttributeError, ValueError) as error:
         raise PlanError(
             f"{field} = {name!r}: cannot be imported ({error}); known: {', '.join(table)}, or 'module:attr'"
         ) from error
-    if not isinstance(named, type) or not all(callable(getattr(named, method, None)) for method in methods):
-        raise PlanError(f"{field} = {name!r}: is no class with {' and '.join(methods)}")
-    return named

@@ -26,6 +26,12 @@ Origin = Literal["control", "preset", "sampler", "midpoint", "follow_up", "refer
 ConfigFields = Annotated[dict[str, Any], AfterValidator(for_toml)]
 """Config fields as they are written down: ``"@none"`` is None (`trainables.spelling`)."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+WATCHERS = {
+    "csv": "tune_rh.watch.trackers.csv_files:CsvFiles",
+    "mlflow": "tune_rh.watch.trackers.mlflow_runs:MLflow",
+    "wandb": "tune_rh.watch.trackers.wandb_runs:WandB",
+}
+"""Watchers that ship, by name; TensorBoard's files are always written."""
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 """The label by which a node of a Ray cluster says what its accelerators are."""
 
@@ -223,6 +229,7 @@ class Plan(PlanTable):
         resources: what one job gets.
         diagnose: diagnostics that look at members which reach the last stage (none given: all of the family's).
         require: those that a candidate must not fail to be exported as the best.
+        watch: what else follows the run: trackers by name, or ``"module:attr"`` (`tune_rh.watch.watchers`).
         objective: the family's; given, it must agree.
         mode: whether the objective is better when small or large; the family's.
         unit: what a gate chooses among: candidates, or the members of one config.
@@ -253,8 +260,17 @@ class Plan(PlanTable):
     resources: Resources = Resources()
     diagnose: tuple[str, ...] | None = None
     require: tuple[str, ...] = ()
+    watch: tuple[str, ...] = ()
     objective: str = ""
     mode: Literal["min", "max"] = "min"
+
+    @field_validator("watch")
+    @classmethod
+    def _known(cls, watch: tuple[str, ...]) -> tuple[str, ...]:
+        strange = [name for name in watch if name not in WATCHERS and ":" not in name]
+        if strange:
+            raise ValueError(f"{strange[0]!r}: known: {', '.join(WATCHERS)}; one of your own is 'module:attr'")
+        return watch
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -323,7 +339,7 @@ class Plan(PlanTable):
     @property
     def from_outside(self) -> tuple[str, ...]:
         """What it names as ``"module:attr"``: code that does not ship with tune-rh."""
-        return tuple(name for name in (self.family, self.scheduler) if ":" in name)
+        return tuple(name for name in (self.family, self.scheduler, *self.watch) if ":" in name)
 
     @property
     def num_configs(self) -> int:
@@ -352,8 +368,8 @@ class Plan(PlanTable):
         return self.model_validate_json(json.dumps({**self.model_dump(mode="json"), **changes}))
 
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decisions depend on; name and resources are left out."""
-        return canonical_digest(self.model_dump(mode="json", exclude={"name", "resources"}))
+        """SHA-256 of everything that decisions depend on; name, resources and watchers are left out."""
+        return canonical_digest(self.model_dump(mode="json", exclude={"name", "resources", "watch"}))
 
     def toml(self) -> str:
         """The resolved plan as TOML (fields that are None are left out)."""

@@ -1,8 +1,8 @@
 """What of a plan may change once its run has begun: what adds to it, and leaves every decision so far as it was.
 
-More candidates, a budget, resources, diagnostics, and further stages after the last one; and where the task was given
-in Python, that task once it is mended. The change is an event of the
-journal (`PlanChanged`), so that any prefix of it gives the same decisions again.
+More candidates, a budget, resources, diagnostics, watchers, and further stages after the last one; and where the task
+was given in Python, that task once it is mended. The change is an event of the journal (`PlanChanged`), so that any
+prefix of it gives the same decisions again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tune_rh.record.events import PlanChanged
 from tune_rh.record.history import History
 
 _GATE = ("top", "at_least", "at_most", "eta", "when_idle")
-_MAY_CHANGE = ("resources", "diagnose", "num_candidates", "budget", "stages")
-"""Those of a race or a comparison are the first two."""
+_MAY_CHANGE = ("resources", "diagnose", "watch", "num_candidates", "budget", "stages")
+"""Those of a race or a comparison are the first three."""
 
 
 def extend(history: History, overrides: Sequence[str]) -> PlanChanged | None:
@@ -50,7 +50,7 @@ def _why_not(history: History, plan: Plan, key: str) -> str:
     """Why ``key`` may not change as ``plan`` says; empty if it may."""
     if key == "family" and len(given_modules((history.plan.family, plan.family))) == 2:
         return ""
-    may_change = _MAY_CHANGE if isinstance(history.plan, Search) else _MAY_CHANGE[:2]
+    may_change = _MAY_CHANGE if isinstance(history.plan, Search) else _MAY_CHANGE[:3]
     if key not in may_change:
         return f"the run so far is one of the old value; start a new run. What may change: {', '.join(may_change)}"
     if key == "num_candidates":

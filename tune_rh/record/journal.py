@@ -47,6 +47,7 @@ class RunPaths:
         self.ray = root / "ray"  # Ray Tune's own files
         self.best = root / "best"  # the exported best candidate
         self.tensorboard = root / "tensorboard"
+        self.watch = root / "watch"  # how far the plan's watchers have been told
         self.report = root / "report"  # text, figures, tables
 
     @property
@@ -186,6 +187,20 @@ class Mark:
 
     position: int = 0
     chain: Chain = field(default_factory=Chain)
+
+
+def mark_after(path: Path, num_events: int) -> Mark:
+    """Where the journal goes on after its first ``num_events``, or after all where it has fewer; nothing is decoded."""
+    mark, line = Mark(), b""
+    with path.open("rb") as file:
+        for _ in range(num_events):
+            following = file.readline()
+            if not following.endswith(b"\n"):
+                break
+            line = following
+            mark.position += len(line)
+    mark.chain = Chain.after(line)
+    return mark
 
 
 def read(

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -33,7 +32,8 @@ from tune_rh.run.session import Watcher
 from tune_rh.run.signals import clean_stop
 from tune_rh.watch.follower import OpenView, catch_up
 from tune_rh.watch.mirror import Mirror, Store, check_unused, run_at
-from tune_rh.watch.snapshots import SnapshotKeeper
+from tune_rh.watch.watchers import Given as GivenWatcher
+from tune_rh.watch.watchers import find, watcher_views
 
 if TYPE_CHECKING:
     from tune_rh.run.runner import Runner
@@ -82,6 +82,7 @@ class Place:
         metrics: show the session on Ray's metrics endpoint.
         mirror: address below which a copy of the run is kept.
         ship_data: bring the data set to nodes of the cluster that have not got it.
+        watchers: what follows the session, beside those of the plan.
 
     Raises:
         PlanError: naming the field, its value and what is allowed.
@@ -94,8 +95,11 @@ class Place:
     metrics: bool = True
     mirror: str | None = None
     ship_data: bool = False
+    watchers: tuple[GivenWatcher, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.runner not in ("ray", "local"):
+            raise PlanError(f"runner = {self.runner!r}: allowed are 'ray' and 'local'")
         if self.slots_max is not None and self.slots_max < 1:
             raise PlanError(f"--slots-max {self.slots_max}: at least 1")
         if self.slots_max is not None and (self.runner == "local" or self.address == "local"):
@@ -104,6 +108,8 @@ class Place:
             raise PlanError("--ship-data: is for a Ray cluster to join, with --address")
         if self.mirror is not None:
             Store(self.mirror)
+        for watcher in self.watchers:
+            find(watcher)
 
     def survey(self, plan: Plan, folder: Path) -> Env:
         """What there is for the jobs of a plan whose run lies in ``folder``."""
@@ -200,10 +206,13 @@ def execute(
             _try(run.history.plan, place, audience, precautions)
         run = replace(run, plan=run.history.plan)
         mirror = _mirror(run, place, audience)
+        watched = watcher_views(run.paths, (*run.plan.watch, *place.watchers))
         if isinstance(scheduler_of(run.plan).next(run.history), Finish):
             _record(run, changed, audience)
             audience.say(f"Run {paths.root.name} is finished already.")
-            catch_up(run.history, views(run), audience.say)
+            from tune_rh.run.runner import views
+
+            catch_up(run.history, {**views(run), **watched}, audience.say)
             if mirror is not None:
                 mirror.catch_up()
         else:
@@ -213,7 +222,7 @@ def execute(
                     changed += _accept(run, found, precautions, audience)
                     # Once nothing is refused: a session that may not begin leaves the run as it was.
                     _record(run, changed, audience)
-                    stopped = _drive(run, runner, audience, mirror)
+                    stopped = _drive(run, runner, audience, mirror, watched)
             except KeyboardInterrupt:
                 return Outcome(run.history, "quit")
             if stopped:
@@ -352,13 +361,17 @@ def _mirror(run: OpenRun, place: Place, audience: Audience) -> Mirror | None:
     return mirror
 
 
-def _drive(run: OpenRun, runner: Runner, audience: Audience, mirror: Mirror | None) -> bool:
+def _drive(
+    run: OpenRun, runner: Runner, audience: Audience, mirror: Mirror | None, watched: Mapping[str, OpenView]
+) -> bool:
     from tune_rh.run.runner import (  # which loads Optuna, and checks before a launch need none
         start_session,
         task_failed,
+        views,
     )
 
-    session = start_session(run, runner=runner.name, slots=runner.slots, views=views(run), say=audience.say)
+    kept = {"views": views(run), "apart": watched}
+    session = start_session(run, runner=runner.name, slots=runner.slots, say=audience.say, **kept)
     try:
         with clean_stop(session, audience.say), audience.follow(session.history) as watcher:
             session.watchers += [watcher, *([] if mirror is None else [mirror])]
@@ -375,15 +388,3 @@ def _drive(run: OpenRun, runner: Runner, audience: Audience, mirror: Mirror | No
         raise
     session.close("interrupted" if session.stopping else "finished")
     return session.stopping
-
-
-def views(run: OpenRun) -> Mapping[str, OpenView]:
-    """What follows a run beside its session, by name."""
-    from tune_rh.run.runner import study_view
-
-    def board(history: History) -> Watcher:
-        from tune_rh.watch.tensorboard import TensorBoard  # which loads torch, and no first job waits for that
-
-        return TensorBoard(run.paths, history)
-
-    return {"snapshot": partial(SnapshotKeeper, run.paths), **study_view(run), "tensorboard/": board}

@@ -38,6 +38,7 @@ from tune_rh.preflight.trial import try_task
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, is_locked
 from tune_rh.run.runs import check_free, dataset, digest_of, of_the_family
+from tune_rh.watch.watchers import find as find_watcher
 
 
 def refuse(findings: Iterable[Finding], accepted: Collection[str] = ()) -> None:
@@ -74,6 +75,8 @@ def find_in_plan(plan: Plan) -> list[Finding]:
         scheduler_of(plan)
         if isinstance(plan, Search) and plan.sampler.name not in SAMPLERS:
             named_class("sampler.name", plan.sampler.name, SAMPLERS, ("draw",))
+        for watcher in plan.watch:
+            find_watcher(watcher)
     except PlanError as error:
         found.append(_finding("P02", str(error)))
     data: dict[str, str] = {}

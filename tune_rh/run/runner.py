@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from trainables.given.module import is_typed
@@ -20,8 +22,9 @@ from tune_rh.record.failure import own_frame
 from tune_rh.record.history import History
 from tune_rh.run.family_source import family_source
 from tune_rh.run.runs import OpenRun, resume_command
-from tune_rh.run.session import Loss, Session
+from tune_rh.run.session import Loss, Session, Watcher
 from tune_rh.watch.follower import Follower, OpenView
+from tune_rh.watch.snapshots import SnapshotKeeper
 
 _MIN_FREE_BYTES = 16 * 2**20
 
@@ -43,9 +46,13 @@ def start_session(
     runner: str,
     slots: int,
     views: Mapping[str, OpenView] | None = None,
+    apart: Mapping[str, OpenView] = MappingProxyType({}),
     say: Callable[[str], object] = lambda line: None,
 ) -> Session:
-    """A session that writes the run's journal and keeps ``views`` (None: study.db); closing it closes the journal."""
+    """A session that writes the run's journal and keeps ``views`` (None: study.db); closing it closes the journal.
+
+    Views that are ``apart`` have a thread to themselves: they may be slow.
+    """
     paths = run.paths
     paths.stop_request.unlink(missing_ok=True)
 
@@ -71,7 +78,8 @@ def start_session(
         tell_workers=ask_workers,
     )
     views = study_view(run) if views is None else views
-    session.watchers.append(Follower(paths, run.journal.num_events, views, say))
+    followed = [Follower(paths, run.journal.num_events, some, say) for some in (views, apart) if some]
+    session.watchers.extend(followed)
     session.watchers.append(let_go)
     return session
 
@@ -85,6 +93,17 @@ def study_view(run: OpenRun) -> Mapping[str, OpenView]:
         return StudyMirror(run.paths.study, run.plan.name, history)
 
     return {"study.db": opened}
+
+
+def views(run: OpenRun) -> Mapping[str, OpenView]:
+    """What follows a run beside its session, by name."""
+
+    def board(history: History) -> Watcher:
+        from tune_rh.watch.tensorboard import TensorBoard  # which no first job waits for
+
+        return TensorBoard(run.paths, history)
+
+    return {"snapshot": partial(SnapshotKeeper, run.paths), **study_view(run), "tensorboard/": board}
 
 
 def member_job(run: OpenRun, job: RunMember) -> MemberJob:

@@ -304,8 +304,8 @@ class Session:
 
     def _commit(self) -> None:
         self._commit_sink()
-        told, self._untold = self._untold, []
-        for event in told:
+        while self._untold:  # one by one: where a watcher raises, the next commit tells what follows
+            event = self._untold.pop(0)
             for watcher in self.watchers:
                 watcher(event)
 

@@ -92,6 +92,8 @@ def findings(facts: Facts, *, draws: bool = True) -> Findings:
 def _none(facts: Facts) -> str:
     if facts.state == "running":
         return "No findings yet: members are diagnosed when they have reached the end."
+    if not _known(facts):
+        return "This family has no diagnostics."
     command = f"`tune-rh diagnose {facts.run.root.name}`"
     return f"No diagnostic has looked at a model of this run; {command} looks at those that reached the end."
 

@@ -1,0 +1,78 @@
+"""Each adapter's example: killed once with -9 and resumed, it ends as a quiet run does, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NEEDS = {
+    "sgd": ("sklearn",),
+    "loader": ("sklearn",),
+    "lightning_digits": ("lightning", "sklearn"),
+    "gpt2": ("transformers", "accelerate"),
+}
+KILLED = """
+import os, runpy, signal, sys
+import tune_rh
+from tune_rh.record.events import Evaluated
+
+num, search = 0, tune_rh.search
+
+def kill(event, history):
+    global num
+    num += isinstance(event, Evaluated)
+    if num == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+tune_rh.search = lambda *args, **options: search(*args, **options, on_event=kill)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+RESUMED = """
+import sys
+import tune_rh
+
+run = tune_rh.resume(sys.argv[1], runner="local")
+print(run.candidates[["label", "score", "rank"]])
+"""
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in a folder of its own, where nothing of this repository lies."""
+    root = str(EXAMPLES.parent)
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", NEEDS)
+def test_an_example_that_is_killed_and_resumed_ends_as_a_quiet_one(tmp_path: Path, name: str) -> None:
+    lacking = [library for library in NEEDS[name] if find_spec(library) is None]
+    if lacking:
+        pytest.skip(f"needs {lacking[0]}")
+    script = EXAMPLES / f"{name}.py"
+    run = re.search(r'name="(\w+)"', script.read_text(encoding="utf-8"))
+    assert run is not None
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    quiet.mkdir()
+    killed.mkdir()
+    whole = python(quiet, str(script))
+    assert whole.returncode == 0, whole.stderr
+    cut = python(killed, "-c", KILLED, str(script))
+    assert cut.returncode == -signal.SIGKILL, cut.stderr
+    resumed = python(killed, "-c", RESUMED, run[1])
+    assert resumed.returncode == 0, resumed.stderr
+    table = "label"
+    assert table in whole.stdout
+    assert resumed.stdout[resumed.stdout.index(table) :] == whole.stdout[whole.stdout.index(table) :]
