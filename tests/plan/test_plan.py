@@ -321,7 +321,7 @@ def test_a_resolved_plan_survives_its_file(tmp_path: Path, changes: dict[str, An
     assert (again.objective, again.mode) == ("val_loss", "min")
 
 
-def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
+def test_the_fingerprint_ignores_name_resources_watchers_and_nothing_else() -> None:
     first = plan(**RICH)
     changed: dict[str, Any] = {
         "schema_version": None,
@@ -351,6 +351,7 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         "require": None,
         "audit": 2,
         "resources": {"cpu": 1, "gpu": 0.5, "slots": 3, "max_failures": 1},
+        "watch": ["csv"],
         "objective": None,
         "mode": None,
     }
@@ -360,7 +361,7 @@ def test_the_fingerprint_ignores_name_and_resources_and_nothing_else() -> None:
         for field, value in changed.items()
         if value is not None and plan(**{**RICH, field: value}).fingerprint() == first.fingerprint()
     }
-    assert same == {"name", "resources"}
+    assert same == {"name", "resources", "watch"}
     for field, value in (
         ("family", "spacing_mdn"),
         ("diagnose", ("baselines",)),
