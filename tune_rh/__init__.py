@@ -13,8 +13,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.diagnose.api import answer, baseline, diagnostic
-    from tune_rh.api import Run, check, compare, load, load_plan, race, resume, search, simulate
+    from tune_rh.api import (
+        Run,
+        answer,
+        baseline,
+        check,
+        compare,
+        diagnostic,
+        load,
+        load_plan,
+        race,
+        resume,
+        search,
+        simulate,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,7 +43,6 @@ __all__ = [
     "search",
     "simulate",
 ]
-_OF_DIAGNOSES = ("answer", "baseline", "diagnostic")
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SIBLINGS = ("analysis", "search_spaces", "trainables")
@@ -66,11 +77,7 @@ sys.meta_path.insert(0, _SiblingFinder)
 
 
 def __getattr__(name: str) -> Any:
-    """What `tune_rh.api` and `analysis.diagnose.api` offer, imported when it is first asked for."""
-    if name in _OF_DIAGNOSES:
-        from analysis.diagnose import api as diagnoses
-
-        return getattr(diagnoses, name)
+    """What `tune_rh.api` offers, imported when it is first asked for."""
     if name in __all__:
         from tune_rh import api
 

@@ -11,6 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from analysis.diagnose.api import answer, baseline, diagnostic
 from search_spaces.api import Space
 from trainables.api import Metric
 from trainables.given.module import write_payloads
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from tune_rh.simulation.clock import Conditions, Trace
     from tune_rh.watch.watchers import Given as GivenWatcher
 
-__all__ = ["Run", "check", "compare", "load", "load_plan", "race", "resume", "search", "simulate"]
+__all__ = [
+    "Run", "answer", "baseline", "check", "compare", "diagnostic", "load", "load_plan", "race", "resume", "search",
+    "simulate",
+]  # fmt: skip
 
 
 class Launch(TypedDict, total=False):
