@@ -107,7 +107,7 @@ def test_a_driver_whose_node_has_died_ends_and_the_run_goes_on_elsewhere(tmp_pat
         [sys.executable, "driver.py", str(tmp_path / "runs")],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
-    assert "RunError scripted: no node of the Ray cluster" in done.stdout, done.stdout + done.stderr
+    assert "NoNodeLeft scripted: no node of the Ray cluster" in done.stdout, done.stdout + done.stderr
     paths = RunPaths(tmp_path / "runs" / "scripted")
     assert runs.replay(paths)[1].ended == "failed"
     assert finish(paths).ended == "finished"
