@@ -93,7 +93,7 @@ def disturb(event, history):
         client = ray._private.worker.global_worker.gcs_client
         deadline_ms = int(time.time() * 1000) + 600_000
         state = "drained" if client.drain_node(node, DRAIN_NODE_REASON_PREEMPTION, "", deadline_ms)[0] else "refused"
-    elif isinstance(event, Evaluated) and state == "drained, then preempted" and event.step % 40:  # no job ends there
+    elif isinstance(event, Evaluated) and state == "drained, then preempted" and event.step % 40 == 10:
         (node,) = busy
         left.add(node)
         state = "killed"
@@ -111,7 +111,7 @@ PRIVATE: dict[str, Any] = {
     "num_candidates": 1,
     "seeds": [7, 42],
     "stages": [{"until_step": 40, "num_seeds": 2}, {"until_step": 80, "num_seeds": 2}],
-    "fixed": {"noise": 0.02, "step_s": 0.05},
+    "fixed": {"noise": 0.02, "step_s": 0.1},
     "resources": {"slots": 1, "max_failures": 0},
 }
 
