@@ -24,7 +24,7 @@ from tune_rh.record.journal import RunPaths
 from tune_rh.record.ranking import ranking
 from tune_rh.results.export import export
 from tune_rh.run import runs
-from tune_rh.run.given import given
+from tune_rh.run.chosen import chosen
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.run.runner import start_session
 
@@ -138,7 +138,7 @@ def test_an_index_that_is_none_is_refused(finished: tuple[runs.OpenRun, Path], c
     with pytest.raises(CheckpointCorrupt, match=r"out: is no exported config of this version"):
         trainables.load(folder / "out")
     with pytest.raises(PlanError, match=r"out: is no exported config of this version"):
-        given(str(folder / "out"), None, folder)
+        chosen(str(folder / "out"), None, folder)
 
 
 def test_a_corrupt_checkpoint_is_not_exported_and_leaves_no_folder(finished: tuple[runs.OpenRun, Path]) -> None:

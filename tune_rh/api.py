@@ -30,7 +30,7 @@ from tune_rh.results.reading import read
 from tune_rh.run import runs
 
 if TYPE_CHECKING:
-    from tune_rh.run.given import Given
+    from tune_rh.run.chosen import Chosen
     from tune_rh.simulation.clock import Conditions, Trace
     from tune_rh.watch.watchers import Given as GivenWatcher
 
@@ -358,10 +358,10 @@ def _find(run: str | Path, runs_dir: str | Path, trust: str | None) -> RunPaths:
     return runs.find(str(run), Path(runs_dir).absolute())
 
 
-def _given(config: str | Path, family: str | None, launch: Launch) -> Given:
-    from tune_rh.run.given import given
+def _given(config: str | Path, family: str | None, launch: Launch) -> Chosen:
+    from tune_rh.run.chosen import chosen
 
-    return given(str(config), family, Path(launch.get("runs_dir", "runs")).absolute())
+    return chosen(str(config), family, Path(launch.get("runs_dir", "runs")).absolute())
 
 
 def _mended(paths: RunPaths, task: Callable[..., Any]) -> str:

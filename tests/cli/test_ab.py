@@ -19,7 +19,7 @@ from tune_rh.plan.schema import Variant
 from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths
 from tune_rh.results.export import export
-from tune_rh.run.given import FAMILIES, Given, given
+from tune_rh.run.chosen import FAMILIES, Chosen, chosen
 
 FAMILY = "tests.worlds.family:FAMILY"
 
@@ -42,8 +42,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
 
 
 def test_a_preset_is_found_in_the_family_that_has_it(tmp_path: Path) -> None:
-    assert given("good", FAMILY, tmp_path) == Given(FAMILY, "good", Variant(preset="good"))
-    assert given("e4", None, tmp_path) == Given("spacing_mdn", "e4", Variant(preset="e4"))
+    assert chosen("good", FAMILY, tmp_path) == Chosen(FAMILY, "good", Variant(preset="good"))
+    assert chosen("e4", None, tmp_path) == Chosen("spacing_mdn", "e4", Variant(preset="e4"))
 
 
 def test_a_preset_of_two_families_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,20 +51,20 @@ def test_a_preset_of_two_families_is_asked_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(FAMILIES, "also", FAMILY)
     monkeypatch.setitem(FAMILIES, "scripted", FAMILY)
     with pytest.raises(PlanError, match="'good': is a preset of scripted and also; choose with --family"):
-        given("good", None, tmp_path)
+        chosen("good", None, tmp_path)
 
 
 def test_a_file_says_what_it_is_made_of(tmp_path: Path) -> None:
     text = written(tmp_path / "b.toml", family=FAMILY, preset="good", patience_steps=40, noise=0.25)
-    expected = Given(FAMILY, "b", Variant(preset="good", fields={"noise": 0.25}, patience_steps=40))
-    assert given(text, None, tmp_path) == given(text, FAMILY, tmp_path) == expected
+    expected = Chosen(FAMILY, "b", Variant(preset="good", fields={"noise": 0.25}, patience_steps=40))
+    assert chosen(text, None, tmp_path) == chosen(text, FAMILY, tmp_path) == expected
     bare = written(tmp_path / "bare.toml", noise=0.5)
-    assert given(bare, FAMILY, tmp_path) == Given(FAMILY, "bare", Variant(fields={"noise": 0.5}))
+    assert chosen(bare, FAMILY, tmp_path) == Chosen(FAMILY, "bare", Variant(fields={"noise": 0.5}))
 
 
 @pytest.mark.parametrize("name", ["c0001", "c0001-s42"])
 def test_a_candidate_of_a_run_is_its_whole_config(searched: RunPaths, name: str) -> None:
-    found = given(f"mine/{name}", None, searched.root.parent)
+    found = chosen(f"mine/{name}", None, searched.root.parent)
     assert (found.family, found.label, found.variant.preset) == (FAMILY, "mine/c0001", None)
     assert found.variant.fields["floor"] == 0.25
     assert None not in found.variant.fields.values()
@@ -72,7 +72,7 @@ def test_a_candidate_of_a_run_is_its_whole_config(searched: RunPaths, name: str)
 
 def test_an_exported_folder_is_its_config(searched: RunPaths) -> None:
     folder = searched.root.parents[1] / "taken"
-    found = given(str(folder), None, searched.root)
+    found = chosen(str(folder), None, searched.root)
     assert (found.family, found.label) == (FAMILY, "taken")
     assert found.variant.fields == tomllib.loads((folder / CONFIG).read_text())
 
@@ -106,13 +106,13 @@ def test_what_is_no_config_is_named(
     written(Path("patience.toml"), patience_steps="long")
     written(Path("preset.toml"), preset=3)
     with pytest.raises(PlanError) as caught:
-        given(text, family, searched.root.parent)
+        chosen(text, family, searched.root.parent)
     assert [part for part in said if part not in str(caught.value)] == [], caught.value
 
 
 def test_a_candidate_of_no_run_names_the_runs_there_are(searched: RunPaths) -> None:
     with pytest.raises(RunNotFound, match=r"run 'theirs': not found in .*; there: mine"):
-        given("theirs/c0001", None, searched.root.parent)
+        chosen("theirs/c0001", None, searched.root.parent)
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tune_rh import api
 from tune_rh.cli.main import main
 from tune_rh.errors import PlanError
 from tune_rh.plan.configs import named_config
-from tune_rh.run.given import given, resolved
+from tune_rh.run.chosen import chosen, resolved
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
@@ -54,7 +54,7 @@ def test_every_member_trains_the_config_that_its_candidate_is(ran: Path) -> None
 
 def test_a_candidate_is_given_as_the_config_that_ran(ran: Path) -> None:
     for name, candidate in api.load("scripted", ran).run.candidates.items():
-        config = resolved(given(f"scripted/{name}", None, ran))
+        config = resolved(chosen(f"scripted/{name}", None, ran))
         assert spelt(config) == candidate.config
 
 
@@ -64,7 +64,7 @@ def test_an_export_holds_the_config_with_its_nones(ran: Path, tmp_path: Path) ->
     assert written["block"]["clip"] == "@none"
     config = build_config(FAMILY, preset="deep")
     assert equal(read_config(type(config), written), config)
-    assert equal(resolved(given(str(tmp_path / "out"), None, ran)), config)
+    assert equal(resolved(chosen(str(tmp_path / "out"), None, ran)), config)
     exported.load(tmp_path / "out")
 
 
@@ -90,7 +90,7 @@ def test_a_candidate_that_is_another_config_now_is_refused(
     assert digest in journal.read_text()
     journals.write(journal, [text.replace(digest, "0" * 64) for text in journals.texts(journal)])
     with pytest.raises(PlanError, match=r"scripted/c0001: is read as another config .* recorded 000000000000"):
-        given("scripted/c0001", None, tmp_path)
+        chosen("scripted/c0001", None, tmp_path)
 
 
 def test_none_and_infinity_are_spelt_in_a_plan_and_by_set(tmp_path: Path) -> None:

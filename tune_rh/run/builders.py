@@ -11,11 +11,11 @@ from tune_rh.plan.cost import even_steps
 from tune_rh.plan.file import override, resolve_plan
 from tune_rh.plan.kinds import MAX_PAIRS, MIN_PAIRS
 from tune_rh.plan.schema import Plan
-from tune_rh.run.given import Given
+from tune_rh.run.chosen import Chosen
 
 
 def race_plan(
-    config: Given,
+    config: Chosen,
     *,
     seeds: Sequence[int],
     steps: int,
@@ -50,8 +50,8 @@ def race_plan(
 
 
 def comparison_plan(
-    a: Given,
-    b: Given,
+    a: Chosen,
+    b: Chosen,
     *,
     steps: int,
     seeds: int | Sequence[int] = 8,

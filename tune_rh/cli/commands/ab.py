@@ -13,7 +13,7 @@ from tune_rh.plan.file import find_plan, load_plan
 from tune_rh.plan.kinds import Comparison
 from tune_rh.plan.schema import Plan
 from tune_rh.run.builders import comparison_plan
-from tune_rh.run.given import given
+from tune_rh.run.chosen import chosen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         return plan
     if args.steps is None:
         raise PlanError("--steps: missing; how far every run goes")
-    a, b = (given(text, args.family, args.runs_dir.absolute()) for text in (args.a, args.b))
+    a, b = (chosen(text, args.family, args.runs_dir.absolute()) for text in (args.a, args.b))
     words = args.seeds or [8]
     return comparison_plan(
         a,

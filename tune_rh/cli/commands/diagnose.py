@@ -156,14 +156,14 @@ def _outside_runs(args: argparse.Namespace) -> tuple[Subject, None]:
     """An export or a checkpoint: its findings belong to no folder."""
     from analysis.diagnose.subject import open_checkpoint, open_export
     from trainables.worker.exported import INDEX
-    from tune_rh.run.given import given, resolved
+    from tune_rh.run.chosen import chosen, resolved
 
     path, data_dir = Path(args.what), options.data_dir(args)
     if (path / INDEX).is_file():
         subject = open_export(path, data_dir, args.device)
         _check_offered(subject.family)
         return subject, None
-    config = given(args.config, args.family, args.runs_dir.absolute())
+    config = chosen(args.config, args.family, args.runs_dir.absolute())
     _check_offered(config.family)
     fields = resolved(config).model_dump(mode="json")
     subject = open_checkpoint(

@@ -13,7 +13,7 @@ from tune_rh.plan.file import find_plan, load_plan
 from tune_rh.plan.kinds import Race
 from tune_rh.plan.schema import Plan
 from tune_rh.run.builders import race_plan
-from tune_rh.run.given import given
+from tune_rh.run.chosen import chosen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     if missing:
         raise PlanError(f"{', '.join(missing)}: missing; a race needs seeds, a gate, how many pass it, and an end")
     return race_plan(
-        given(args.preset, args.what, args.runs_dir.absolute()),
+        chosen(args.preset, args.what, args.runs_dir.absolute()),
         seeds=args.seeds,
         steps=args.steps,
         keep=args.keep,

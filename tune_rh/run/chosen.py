@@ -1,4 +1,4 @@
-"""Configs as a user names them: a preset, a file, an exported folder, a candidate of a run."""
+"""Configs as a user chooses them: a preset, a file, an exported folder, a candidate of a run."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tune_rh.run import runs
 
 
 @dataclass(frozen=True)
-class Given:
-    """A config as a user names it on the command line: its family, and what it is made from."""
+class Chosen:
+    """A config as a user chooses it on the command line: its family, and what it is made from."""
 
     family: str
     label: str
     variant: Variant
 
 
-def resolved(config: Given) -> Any:
+def resolved(config: Chosen) -> Any:
     """The config that a user named, built by its family; raises PlanError field by field."""
     try:
         family = get_family(config.family)
@@ -41,7 +41,7 @@ def resolved(config: Given) -> Any:
         raise PlanError(explain(error, config.label, resolve(family.config))) from error
 
 
-def given(text: str, family: str | None, runs_dir: Path) -> Given:
+def chosen(text: str, family: str | None, runs_dir: Path) -> Chosen:
     """Read ``text``: a TOML file, an exported folder, a candidate or member of a run (``RUN/c0007``), or a preset.
 
     A file holds config fields, and may hold ``family``, ``preset`` (what the rest is laid over) and ``patience_steps``.
@@ -74,18 +74,18 @@ def given(text: str, family: str | None, runs_dir: Path) -> Given:
             if len(owners) < 2
             else f"{text!r}: is a preset of {' and '.join(owners)}; choose with --family"
         )
-    return Given(owners[0], text, Variant(preset=text))
+    return Chosen(owners[0], text, Variant(preset=text))
 
 
-def _exported(path: Path) -> Given:
+def _exported(path: Path) -> Chosen:
     try:
         found = exported.read(path)
     except CheckpointCorrupt as error:
         raise PlanError(str(error)) from error
-    return Given(found.index["family"], printable(path.resolve().name), Variant(fields=found.fields))
+    return Chosen(found.index["family"], printable(path.resolve().name), Variant(fields=found.fields))
 
 
-def _from_file(path: Path, family: str | None) -> Given:
+def _from_file(path: Path, family: str | None) -> Chosen:
     try:
         fields = read_fields(path, tomllib.loads)
     except ValueError as error:
@@ -105,10 +105,10 @@ def _from_file(path: Path, family: str | None) -> Given:
         )
     except ValidationError as error:
         raise PlanError(explain(error, str(path))) from error
-    return Given(named, printable(path.stem), variant)
+    return Chosen(named, printable(path.stem), variant)
 
 
-def _of_run(run: str, member: str, runs_dir: Path) -> Given:
+def _of_run(run: str, member: str, runs_dir: Path) -> Chosen:
     plan, history = runs.replay(runs.find(run, runs_dir))
     name, _, seed = member.partition("-s")
     candidate = history.candidates.get(name)
@@ -119,11 +119,11 @@ def _of_run(run: str, member: str, runs_dir: Path) -> Given:
         raise PlanError(f"{run}/{member}: run {run!r} has no such candidate; it has {', '.join(history.candidates)}")
     added = candidate.added
     variant = Variant(fields=dict(added.config), patience_steps=added.patience_steps)
-    made = Given(plan.family, f"{Path(run).name}/{added.candidate}", variant)
+    made = Chosen(plan.family, f"{Path(run).name}/{added.candidate}", variant)
     return _checked(made, f"{run}/{member}", added.config_digest)
 
 
-def _checked(made: Given, where: str, digest: str) -> Given:
+def _checked(made: Chosen, where: str, digest: str) -> Chosen:
     """``made``, if it still is the config with that digest."""
     found = resolved(made).digest()
     if found != digest:
