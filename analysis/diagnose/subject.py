@@ -101,9 +101,11 @@ def open_member(run: Run, member: str, data_dir: str | Path, device: str = "cpu"
 def open_export(folder: str | Path, data_dir: str | Path, device: str = "cpu") -> Subject:
     """The model that ``tune-rh export`` wrote; raises as `open_checkpoint`."""
     found = exported.read(folder)
-    index, weights = found.index, exported.weights(found)
-    member, family, seed = index["member"], index["family"], index["seed"]
-    return _subject(member, family, found.config, seed, {"model": weights}, data_dir, device, found.folder)
+    task, index = exported.task_of(found, data_dir, device), found.index
+    if task.model is not None:
+        task.model.eval()
+    place = Path(data_dir).absolute()
+    return subject_of(index["member"], index["family"], found.config, index["seed"], task, place)
 
 
 def _config(path: Path, family: str, fields: Mapping[str, Any]) -> Any:

@@ -75,7 +75,7 @@ def load(folder: str | Path, trust: str | None = None, data_dir: str | Path = "d
     family = get_family(found.index["family"])
     if family.model:
         return _with_weights(resolve(family.model)(found.config), found).eval()
-    task = _task(found, data_dir)
+    task = task_of(found, data_dir)
     return getattr(task, "task", task) if task.model is None else task.model.eval()
 
 
@@ -93,7 +93,7 @@ def evaluate(
     import torch
 
     found = read(folder, trust)
-    task = _task(found, data_dir)
+    task = task_of(found, data_dir)
     threads = torch.get_num_threads()
     # The order of a parallel sum depends on the number of threads.
     torch.set_num_threads(found.index["threads"])
@@ -126,6 +126,22 @@ def read(folder: str | Path, trust: str | None = None) -> Exported:
     return Exported(path, written, fields, config)
 
 
+def task_of(found: Exported, data_dir: str | Path, device: str = "cpu") -> Any:
+    """The task of the export, with its weights, and with the rest of its state where that was exported.
+
+    Raises `CheckpointCorrupt`, and DataError where the data set is missing or corrupt.
+    """
+    index = found.index
+    task = resolve(get_family(index["family"]).task)(
+        found.config, seed=index["seed"], device=device, data_dir=Path(data_dir).absolute()
+    )
+    if index.get("state_sha256") is None:
+        _with_weights(task.model, found)
+    else:
+        task.load_state_dict({"model": weights(found), **_state(found.folder / STATE, index["state_sha256"])})
+    return task
+
+
 def weights(export: Exported) -> Mapping[str, Any]:
     """The weights by name; raises `CheckpointCorrupt` if they are not those that were exported."""
     import hashlib
@@ -143,19 +159,6 @@ def weights(export: Exported) -> Mapping[str, Any]:
         return load_bytes(data)
     except SafetensorError as error:
         raise CheckpointCorrupt(f"{path}: cannot be read ({error}); export again") from error
-
-
-def _task(found: Exported, data_dir: str | Path) -> Any:
-    """The task of the export, with its weights, and with the rest of its state where that was exported."""
-    index = found.index
-    task = resolve(get_family(index["family"]).task)(
-        found.config, seed=index["seed"], device="cpu", data_dir=Path(data_dir).absolute()
-    )
-    if index.get("state_sha256") is None:
-        _with_weights(task.model, found)
-    else:
-        task.load_state_dict({"model": weights(found), **_state(found.folder / STATE, index["state_sha256"])})
-    return task
 
 
 def _state(path: Path, expected: str) -> dict[str, Any]:

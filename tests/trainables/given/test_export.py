@@ -9,6 +9,7 @@ import pytest
 
 import trainables
 import tune_rh
+from analysis.diagnose.subject import open_export
 from trainables.errors import CheckpointCorrupt
 from trainables.worker.exported import evaluate
 
@@ -52,7 +53,7 @@ def test_a_task_without_a_model_is_exported_whole_and_comes_back_itself(tmp_path
     task = trainables.load(folder)
     assert type(task) is Mean
     assert task.evaluate("val")["val_score"] == run.best.load().evaluate("val")["val_score"]
-    assert evaluate(folder, "test") == task.evaluate("test")
+    assert evaluate(folder, "test") == task.evaluate("test") == open_export(folder, tmp_path).task.evaluate("test")
     card = (folder / "README.md").read_text()
     assert card.startswith("# Mean: c0")
     assert "The class `Mean`, which `given_" in card
