@@ -19,6 +19,7 @@ OWN_SECTION_LONG = (
     "bench_simulate",
     "bench_diagnostics",
     "bench_cluster",
+    "bench_first_search",
 )
 # These print; their output becomes the section: title, module, options, packages.
 PRINTED = (
