@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -45,16 +46,23 @@ def test_numbers_stay_numbers(value: object) -> None:
 
 
 class Page(HTMLParser):
-    """The text of a page, and that of its scripts, as a browser reads it."""
+    """The text of a page, that of its scripts, and the data in it, as a browser reads it."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.text = self.scripts = ""
+        self.text = self.scripts = self.data = ""
+        self._runs = True
         self.feed(page)
 
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "script":
+            self._runs = ("type", "application/json") not in attrs
+
     def handle_data(self, data: str) -> None:
-        if self.cdata_elem == "script":
+        if self.cdata_elem == "script" and self._runs:
             self.scripts += data
+        elif self.cdata_elem == "script":
+            self.data += data
         else:
             self.text += data
 
@@ -90,6 +98,8 @@ def test_from_a_plan_to_the_export(
     page = Page((report / "index.html").read_text(encoding="utf-8"))
     assert "<script>alert(1)</script>" in page.text
     assert "alert(1)" not in page.scripts
+    assert "<" not in page.data
+    assert "<script>alert(1)</script>" in str(json.loads(page.data))
     tables = [*sorted(report.glob("*.csv")), Path("best/seeds.csv")]
     assert len(tables) > 4
     for table in tables:

@@ -25,6 +25,7 @@ from tune_rh.record.journal import RunPaths
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.run.ray import gauges
 from tune_rh.run.ray.gauges import Gauges
+from tune_rh.watch import metrics
 from tune_rh.watch.metrics import OF_MEMBER, OF_RUN, exported, write_config
 
 Values = dict[tuple[str, ...], float]
@@ -81,7 +82,10 @@ def test_what_is_set_last_is_what_the_journal_says(tmp_path: Path, monkeypatch: 
     assert {key: value for key, value in values.items() if key[0] != "member_stage"} == want
 
 
-def test_the_files_name_every_gauge_and_hold_for_prometheus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_files_name_every_gauge_and_hold_for_prometheus(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "OWN_CLUSTERS", tmp_path / "none")  # files there come and go with other tests
     assert main(["metrics-config", str(tmp_path / "m"), "--ray-dir", str(tmp_path / "its ray")]) == 0
     assert f"--config.file={tmp_path / 'm' / 'prometheus.yml'}" in capsys.readouterr().out
     dashboard = json.loads((tmp_path / "m" / "tune-rh-dashboard.json").read_text())

@@ -11,8 +11,11 @@ import pytest
 
 from tests.run.ray.test_nodes import driven
 from tests.run.test_oom import FIXED, HUNGRY
+from tests.worlds.plans import plan
 from tests.worlds.records import SMALL, curves, finish, make, of
+from trainables.api import Finding
 from trainables.worker.job import MemberJob
+from tune_rh.decide.mistakes import MISTAKE
 from tune_rh.decide.scheduler import Wait
 from tune_rh.preflight.environment import Node
 from tune_rh.record.events import JobEnded, JobRetried, JobStarted, SessionStarted, SlotsChanged
@@ -94,7 +97,8 @@ GPUS: dict[str, Any] = {
 
 
 def test_nothing_else_starts_while_a_job_waits_for_a_whole_gpu(tmp_path: Path) -> None:
-    run = runs.open_run(make(tmp_path / "run", **GPUS), tmp_path)
+    fault = Finding(MISTAKE, "task", "a fault of its own")  # accepted: that the control fails would stop the run
+    run = runs.open_run(runs.create(plan(**GPUS), tmp_path / "run", tmp_path, accepted=[fault]), tmp_path)
     there = ClusterNode("1", "h1", Node(8, 1), Node(8, 1))
     census = Census(run.plan.resources, [there])
     bridge = _Bridge(run, start_session(run, runner="ray", slots=4, views={}), WarmUp(4), census)

@@ -302,4 +302,4 @@ def test_few_documents_settle_the_cache_by_tokens(letters: dict[str, TextData]) 
 
 
 def test_a_family_without_baselines_has_none() -> None:
-    assert measure("tests.worlds.family:FAMILY", "x", Path("data")) == ()
+    assert not measure("tests.worlds.family:FAMILY", "x", Path("data"))
