@@ -1,3 +1,5 @@
+"""Ten configs of the CNN with Hydra and its sweeper of Optuna, which has no pruner."""
+
 import hydra
 import torch
 

@@ -1,3 +1,5 @@
+"""Ten configs of the CNN with Optuna and its pruner of successive halving."""
+
 import optuna
 import torch
 

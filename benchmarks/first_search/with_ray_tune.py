@@ -1,3 +1,5 @@
+"""Ten configs of the CNN with Ray Tune and ASHA."""
+
 import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
