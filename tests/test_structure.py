@@ -6,7 +6,7 @@ import pytest
 
 from tests.structure import ROOMS, circles, folders, modules
 
-VARIANTS = {"tune_rh/cli/commands", "analysis/spacing_mdn", "analysis/shared_moe"}
+VARIANTS = {"tune_rh/cli/commands", "analysis/spacing_mdn", "analysis/shared_moe", "analysis/nsa"}
 """Folders of variants of one interface, one file each, which may grow."""
 
 LAYERS = (

@@ -28,9 +28,7 @@ import numpy as np
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown
-from analysis.search.best_so_far import BestSoFar
-from analysis.search.gate_regret import rank_correlation
-from analysis.shared_moe.finishers import (
+from analysis.language.finishers import (
     LOSS,
     ONE_LOOK,
     control_of,
@@ -42,6 +40,8 @@ from analysis.shared_moe.finishers import (
     settings,
     value_of,
 )
+from analysis.search.best_so_far import BestSoFar
+from analysis.search.gate_regret import rank_correlation
 from analysis.stats.bootstrap import interval
 from analysis.stats.interval import Interval, mean_interval
 from analysis.view import Candidate, Run
@@ -158,7 +158,7 @@ def _group(run: Run) -> list[Candidate]:
     groups: dict[str, list[Candidate]] = {}
     for one in run.last_standings():
         candidate = run.candidates[one]
-        config = settings(candidate)
+        config = settings(candidate, "shared_moe")
         if config is None or config.ffn != "moe" or not curves(candidate, "steps"):
             continue
         rest = config.model_dump(mode="json", exclude=_BALANCE_FIELDS)
@@ -172,7 +172,7 @@ def _group(run: Run) -> list[Candidate]:
 
 def _schedule(candidate: Candidate) -> tuple[float, ...] | None:
     """What the coefficient does, the same for candidates in which it does the same; None without one to speak of."""
-    config = settings(candidate)
+    config = settings(candidate, "shared_moe")
     assert config is not None
     if config.balance == "none":
         return (0.0,)
@@ -180,7 +180,7 @@ def _schedule(candidate: Candidate) -> tuple[float, ...] | None:
 
 
 def _point(candidate: Candidate, step: float, seeds: Sequence[int]) -> _Point:
-    config, mine = settings(candidate), _curves(candidate)
+    config, mine = settings(candidate, "shared_moe"), _curves(candidate)
     assert config is not None
     losses = {seed: value for seed in seeds if seed in mine and not math.isnan(value := mine[seed].between(step))}
     balances: dict[str, dict[int, float]] = {metric: {} for metric in _BALANCES}

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, answer, diagnostic
-from analysis.reports.tables import listed
-from analysis.shared_moe.finishers import (
+from analysis.language.finishers import (
     LOSS,
     MILLION,
     Finished,
@@ -35,6 +34,7 @@ from analysis.shared_moe.finishers import (
     settings,
     value_of,
 )
+from analysis.reports.tables import listed
 from analysis.stats.interval import Interval, mean_interval
 from analysis.view import Candidate, Run
 from trainables.shared_moe.accounting import count_params, matmul_params
@@ -98,13 +98,13 @@ def efficiency(run: Run) -> Finding:
 
 def _priced(there: Finished) -> tuple[float, list[_Priced]]:
     """All with a readable config, at the place in tokens that they all have reached."""
-    by_candidate = {c.id: curves(c, "tokens") for c in there.candidates if settings(c) is not None}
+    by_candidate = {c.id: curves(c, "tokens") for c in there.candidates if settings(c, "shared_moe") is not None}
     every = [curve for side in by_candidate.values() for curve in side.values()]
     if not every:
         return math.nan, []
     place, rows = furthest(every), []
     for candidate in there.candidates:
-        side, config = by_candidate.get(candidate.id), settings(candidate)
+        side, config = by_candidate.get(candidate.id), settings(candidate, "shared_moe")
         if not side or config is None:
             continue
         exact = {_COMPUTE: matmul_params(config) / MILLION, _SIZE: count_params(config) / MILLION}

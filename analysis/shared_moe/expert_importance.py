@@ -31,9 +31,10 @@ from analysis.shared_moe.routed import BLOCK, DENSE, FEWEST, NOT_FINITE, TOO_FEW
 from analysis.stats.bootstrap import interval, mean_interval
 from analysis.stats.interval import Interval
 from trainables.arrays import Array
+from trainables.language.sample import Sample
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import SharedMoE
-from trainables.shared_moe.sample import Sample
+from trainables.shared_moe.task import SharedMoETask
 
 _MAX_TOP_SHARE = _MAX_IDLE_SHARE = 0.5
 _MIN_WORTH = 0.01  # nats per token that all experts have to be worth together, before a share of it means anything
@@ -97,12 +98,12 @@ def judge(own: Array, costs: Array, none_left: Array, load: Array) -> Finding:
     )
 
 
-def affordable(sample: Sample, passes: int) -> Sample:
+def affordable(sample: Sample[SharedMoETask], passes: int) -> Sample[SharedMoETask]:
     """As many of the sequences, evenly spread, as that many passes may take; at least `FEWEST`."""
     return sample.at_most(max(FEWEST, _MAX_TOKENS // (passes * sample.task.config.context)))
 
 
-def drop_each(sample: Sample) -> tuple[Array, Array, Array, Array]:
+def drop_each(sample: Sample[SharedMoETask]) -> tuple[Array, Array, Array, Array]:
     """Score one pass with all experts, one without each, one without any.
 
     Returns:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, Verdict, answer, diagnostic
 from analysis.diagnose.verdicts import shown
-from analysis.shared_moe.finishers import (
+from analysis.language.finishers import (
     MILLION,
     Paired,
     closing,
@@ -84,9 +84,9 @@ def parameter_verdict(run: Run) -> Finding:
 
 def _beside(others: list[Candidate], control: Candidate) -> Iterator[_Smaller]:
     """Those whose config can be read and who have a seed in common with the control."""
-    reference = settings(control)
+    reference = settings(control, "shared_moe")
     for candidate in others:
-        config, losses = settings(candidate), paired(candidate, control, "tokens")
+        config, losses = settings(candidate, "shared_moe"), paired(candidate, control, "tokens")
         if reference is None or config is None or losses is None:
             continue
         shares = (count(config) / count(reference) for count in (count_params, matmul_params))
@@ -120,7 +120,10 @@ def _values(rows: list[_Smaller]) -> Iterator[tuple[str, Value]]:
         yield value_of(row.candidate, "percent_above_control"), row.percent
         yield value_of(row.candidate, "share_of_parameters"), row.params
         yield value_of(row.candidate, "share_of_matmul_parameters"), row.matmul
-        yield value_of(row.candidate, "millions_of_parameters"), count_params(settings(row.candidate)) / MILLION
+        yield (
+            value_of(row.candidate, "millions_of_parameters"),
+            count_params(settings(row.candidate, "shared_moe")) / MILLION,
+        )
 
 
 def _sentence(best: _Smaller, control: Candidate, grade: str) -> str:

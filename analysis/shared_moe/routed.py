@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from analysis.diagnose.api import NoEvidence, Verdict
 from analysis.diagnose.verdicts import require_finite
 from trainables.arrays import Array
+from trainables.language.sample import Sample
 from trainables.shared_moe.routing import Choice
-from trainables.shared_moe.sample import Sample
+from trainables.shared_moe.task import SharedMoETask
 
 Counts = NDArray[np.int64]
 
@@ -46,7 +47,7 @@ class _Routed:
     reached: float
 
 
-def route(sample: Sample) -> _Routed:
+def route(sample: Sample[SharedMoETask]) -> _Routed:
     """One pass over the sequences of a model with experts; a model that says nothing finite has an NLL that is not."""
     task = sample.task
     config, routers = task.config, task.model.routers()
@@ -72,7 +73,7 @@ def route(sample: Sample) -> _Routed:
     return _Routed(counts.transpose(0, 1).cpu().numpy(), nll.mean(dim=1).cpu().numpy(), reached)
 
 
-def enough(sample: Sample) -> _Routed:
+def enough(sample: Sample[SharedMoETask]) -> _Routed:
     """One pass over the sequences; raises `NoEvidence` where they are too few, or the loss is not finite."""
     if len(sample.starts) < FEWEST:
         raise NoEvidence(TOO_FEW)

@@ -9,24 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainables.api import Family, HealthCheck, Metric
+from trainables.language.metrics import EVAL_LOSS, OF_EVERY_LANGUAGE_MODEL
 
-_EVAL_LOSS = Metric(
-    "eval_loss", "min", "nats per token", "Mean cross-entropy of the next token on the validation split."
-)
-
-# What every config reports.
-_OF_EVERY_MODEL = (
-    _EVAL_LOSS,
-    Metric("eval_ppl", "min", "1", "Perplexity: exp(eval_loss)."),
-    Metric("eval_bits_per_byte", "min", "bits per byte", "eval_loss over the bytes of the text, whatever the tokens."),
-    Metric("train_loss", "min", "nats", "The loss that the step minimised, auxiliary parts included."),
-    Metric("train_ce", "min", "nats per token", "The cross-entropy's part of train_loss."),
-    Metric("grad_norm", "min", "1", "Norm of the gradient before clipping."),
-    Metric("lr", "min", "1", "Learning rate of the step."),
-    Metric("tokens", "max", "tokens", "Tokens trained on since the start."),
-    Metric("tokens_per_s", "max", "tokens/s", "Tokens trained on per second, evaluation left out.", rate_of="tokens"),
-    Metric("skipped_steps", "min", "steps", "Steps whose gradient was not finite, and which moved no weight."),
-)
+_TRAIN_CE = Metric("train_ce", "min", "nats per token", "The cross-entropy's part of train_loss.")
 # What a mixture of experts reports besides. Loads are shares of assignments on the evaluated sequences.
 _OF_EXPERTS = (
     Metric("train_aux", "min", "1", "The auxiliary loss before its coefficient: 1 is uniform, E/k a collapse onto k."),
@@ -117,13 +102,13 @@ FAMILY = Family(
     model="trainables.shared_moe.model:SharedMoE",
     task="trainables.shared_moe.task:SharedMoETask",
     data="trainables.text.source:SOURCE",
-    objective=_EVAL_LOSS,
-    metrics=(*_OF_EVERY_MODEL, *_OF_EXPERTS),
+    objective=EVAL_LOSS,
+    metrics=(*OF_EVERY_LANGUAGE_MODEL, _TRAIN_CE, *_OF_EXPERTS),
     presets=_PRESETS,
     health=_HEALTH,
     spaces="search_spaces.shared_moe:SPACES",
-    sample="trainables.shared_moe.sample:draw",
-    baselines="analysis.shared_moe.baselines:baselines",
+    sample="trainables.language.sample:draw",
+    baselines="analysis.language.baselines:baselines",
     diagnostics="analysis.shared_moe:DIAGNOSTICS",
     preflight="trainables.shared_moe.accounting:PREFLIGHT",
 )

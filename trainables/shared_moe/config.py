@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainables.config import require
-from trainables.training.fields import Count, LearningRate, Positive, TrainingFields, Weight
+from trainables.language.fields import Context, DataSet, LanguageFields, VocabSize
+from trainables.training.fields import Count, LearningRate, Positive, Weight
 
 Gate = Literal["topk_softmax", "prob", "sigmoid"]
 _Balance = Literal["aux", "lossfree", "none"]
@@ -15,14 +16,12 @@ _Balance = Literal["aux", "lossfree", "none"]
 _Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
-class SharedMoEConfig(TrainingFields):
+class SharedMoEConfig(LanguageFields):
     """A language model whose depth may share one block of attention and experts. Defaults are preset ``control``."""
 
-    data: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "wikitext-103"
-    vocab_size: Annotated[int, Field(ge=2)] = 50_257
-    """Entries of the embedding; the packed data must have as many."""
-    context: Annotated[int, Field(ge=2, le=65_536)] = 1024
-    """Tokens in a sequence."""
+    data: DataSet = "wikitext-103"
+    vocab_size: VocabSize = 50_257
+    context: Context = 1024
 
     # Size
     width: Annotated[int, Field(ge=1, le=16_384)] = 1024
@@ -61,10 +60,6 @@ class SharedMoEConfig(TrainingFields):
     weight_decay: Weight = 0.1
     schedule_steps: Positive = 20_000
     warmup: Count = 600
-
-    # Evaluation
-    eval_sequences: Positive = 256
-    """Sequences of a split that are evaluated, evenly spread over it (all there are, if fewer)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

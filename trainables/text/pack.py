@@ -40,8 +40,10 @@ Document = tuple[str, str]
 """(key, text); the key decides the split."""
 _END_OF_TEXT = "<|endoftext|>"
 DEFAULT_VOCAB_SIZE = 4096
-_VOCAB_BOUNDS = (257, 1_000_000)
-"""The 256 bytes and the end of text; above 65,536 a token takes four bytes."""
+BYTE_VOCAB_SIZE = 257
+"""The 256 bytes and the end of text: a vocabulary in which each byte is a token."""
+_VOCAB_BOUNDS = (BYTE_VOCAB_SIZE, 1_000_000)
+"""Above 65,536 a token takes four bytes."""
 _MIN_FREQUENCY = 2
 # In characters. A batch is enough for all cores; a piece is what one of them takes.
 _BATCH, _PIECE = 1 << 20, 1 << 16

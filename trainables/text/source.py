@@ -6,7 +6,7 @@ The `SOURCE` that families of language models name; `load` memory-maps what it m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +105,10 @@ def decode(name: str, data_dir: Path, ids: Sequence[int] | NDArray[np.integer[An
 
 
 class _TextSource:
-    """The `trainables.api.DataSource` of every family of language models."""
+    """The `trainables.api.DataSource` of every family of language models; ``names`` are those of its presets."""
 
-    names: tuple[str, ...] = tuple(CORPORA)
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
 
     def prepare(self, name: str, data_dir: Path, progress: Progress | None = None) -> Path:
         """Make the data set unless it is there and sound; returns its folder.
@@ -227,7 +228,9 @@ class _TextSource:
         return tuple(infos)
 
 
-SOURCE = _TextSource()
+SOURCE = _TextSource(CORPORA)
+BYTES = _TextSource(text_corpora.set_name(corpus, text_pack.BYTE_VOCAB_SIZE) for corpus in CORPORA.values())
+"""The same in bytes; any other vocabulary can be had by its name as well."""
 
 
 def _make(name: str, corpus: Corpus, vocab_size: int, data_dir: Path, progress: Progress | None) -> None:

@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": "the same page, which follows the run while it goes on",
     "diagnose": "what a run's survivors have learnt, and which wins are hollow",
     "export": "take the best config away, with its evidence",
+    "generate": "go on with a text by an exported language model",
     "metrics-config": "files by which Prometheus and Grafana show what searches on Ray do",
     "data": "make the data set of a family",
     "check": "try a family of models as before a search",

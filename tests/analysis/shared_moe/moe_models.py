@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from tests.analysis.spacing_mdn.slot_models import basis
 from tests.trainables.shared_moe.configs import NO_AUX
+from trainables.language.sample import Sample, draw
 from trainables.shared_moe.config import SharedMoEConfig
 from trainables.shared_moe.dispatch import Experts
 from trainables.shared_moe.model import Mixture
-from trainables.shared_moe.sample import Sample, draw
 from trainables.shared_moe.task import SharedMoETask
 
 Array = NDArray[np.float64]
@@ -34,7 +34,7 @@ class Subject:
 
     config: SharedMoEConfig
     task: SharedMoETask
-    sample: Sample
+    sample: Sample[SharedMoETask]
     family: str = "shared_moe"
 
 
@@ -107,14 +107,14 @@ def speak(task: SharedMoETask, says: Sequence[Tensor | None], first_axis: int) -
     return task
 
 
-def fitted(sample: Sample, group: int = 0, groups: int = 1) -> Tensor:
+def fitted(sample: Sample[SharedMoETask], group: int = 0, groups: int = 1) -> Tensor:
     """Log frequencies of the targets at positions that are ``group`` modulo ``groups``, a little smoothed."""
     targets = sample.sequences[:, 1:][:, group::groups].flatten()
     counts = torch.bincount(targets, minlength=sample.task.config.vocab_size).float()
     return (counts + 0.01).log()
 
 
-def losses(sample: Sample, logits: Tensor) -> Array:
+def losses(sample: Sample[SharedMoETask], logits: Tensor) -> Array:
     """(sequences, positions) nats that these logits cost everywhere."""
     log_p = logits.double().log_softmax(dim=0)
     return -log_p[sample.sequences[:, 1:]].numpy()

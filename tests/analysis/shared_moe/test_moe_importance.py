@@ -33,7 +33,7 @@ from tests.analysis.shared_moe.moe_models import (
 from tests.analysis.values import value
 from tests.trainables.shared_moe.configs import DENSE, NO_AUX
 from tests.trainables.shared_moe.conftest import MakeTask, make_task, pydoc_dir
-from trainables.shared_moe.sample import draw
+from trainables.language.sample import draw
 from trainables.worker import checkpoint
 
 __all__ = ["make_task", "pydoc_dir"]

@@ -19,7 +19,7 @@ from analysis.stats.interval import Interval
 from tests.analysis.shared_moe.moe_models import BY_HAND, SURE, by_depth, by_position, even, subject
 from tests.analysis.values import value
 from tests.trainables.shared_moe.conftest import MakeTask, make_task, pydoc_dir, trained
-from trainables.shared_moe import task as task_module
+from trainables.language import task as task_module
 
 __all__ = ["make_task", "pydoc_dir"]
 

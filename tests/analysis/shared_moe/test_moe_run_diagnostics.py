@@ -12,10 +12,10 @@ from scipy import stats
 
 from analysis.diagnose.api import Diagnostic
 from analysis.diagnose.findings import from_json, to_json
+from analysis.language.finishers import matched, reached
 from analysis.search.best_so_far import BestSoFar
 from analysis.shared_moe import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
 from analysis.shared_moe.aux_tradeoff import effective_coefficient
-from analysis.shared_moe.finishers import matched, reached
 from analysis.stats.interval import Interval, mean_interval
 from analysis.view import Run
 from tests.analysis.run_folders import read_run, simulate, write_run

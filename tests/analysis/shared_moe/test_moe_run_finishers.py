@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from analysis.language.finishers import paired
 from analysis.search.matched_steps import matched_steps
 from analysis.shared_moe import aux_tradeoff, efficiency, matched_tokens, parameter_verdict
-from analysis.shared_moe.finishers import paired
 from tests.analysis.shared_moe.moe_folders import (
     ALIKE,
     CONTROL,

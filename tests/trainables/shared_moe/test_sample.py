@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.trainables.shared_moe.conftest import MakeTask
-from trainables.shared_moe.sample import NUM_SEQUENCES, draw
+from trainables.language.sample import NUM_SEQUENCES, draw
 
 
 def test_the_sample_is_the_same_for_every_model(make_task: MakeTask) -> None:

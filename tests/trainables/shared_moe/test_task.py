@@ -137,7 +137,7 @@ def test_routing_over_batches_is_that_of_all_at_once(make_task: MakeTask, monkey
     task = make_task()
     rows = task.sequences("val", 7)
     nll, whole = task.score(rows)
-    monkeypatch.setattr("trainables.shared_moe.task._EVAL_TOKENS", 32)
+    monkeypatch.setattr("trainables.language.task._EVAL_TOKENS", 32)
     again, parts = task.score(rows)
     assert whole is not None
     assert parts is not None

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.baselines import measure
-from analysis.shared_moe import baselines
-from analysis.shared_moe.baselines import Text, cache_share, mixing_weight, xz_bits
-from analysis.shared_moe.kneser_ney import FALLBACK, NGrams, discounts
+from analysis.language import baselines
+from analysis.language.baselines import Text, cache_share, mixing_weight, xz_bits
+from analysis.language.kneser_ney import FALLBACK, NGrams, discounts
 from tests.trainables.shared_moe.conftest import MakeTask
 from trainables.text.source import TextData, TextSplit, load
 

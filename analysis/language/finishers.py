@@ -1,4 +1,4 @@
-"""What the diagnostics of whole runs of `shared_moe` share: who finished, and curves that are compared at equal places.
+"""What diagnostics of whole runs of language models share: who finished, and curves compared at equal places.
 
 The best loss so far of each member along one of three clocks (optimiser steps, tokens, seconds of training), and
 differences between two candidates at a place that both have reached, paired by seed, with Student's t intervals. Batch
@@ -62,18 +62,19 @@ class Finished:
         candidates: scored at the end, best first, the control among them where it is.
         scored: the same, and those that had lost every seed by then.
         control: whether it has come to the end or not.
-        dense: the best of ``candidates`` without experts; None if there is none.
+        dense: the best dense one of ``candidates``; None if there is none.
     """
 
     candidates: tuple[Candidate, ...]
     scored: tuple[Candidate, ...]
     control: Candidate
     dense: Candidate | None
+    family: str
 
     @property
     def best(self) -> Candidate | None:
-        """The best with experts."""
-        return next((c for c in self.candidates if _is_dense(c) is False), None)
+        """The best that is not dense."""
+        return next((c for c in self.candidates if _is_dense(c, self.family) is False), None)
 
     @property
     def others(self) -> list[Candidate]:
@@ -81,18 +82,18 @@ class Finished:
         return [c for c in self.candidates if c is not self.control]
 
 
-def settings(candidate: Candidate) -> Any | None:
+def settings(candidate: Candidate, family: str) -> Any | None:
     """The config as the family reads it; None if this version of the family does not take it."""
     try:
-        return build_config(get_family("shared_moe"), written=[candidate.config])
+        return build_config(get_family(family), written=[candidate.config])
     except ValidationError:
         return None
 
 
-def _is_dense(candidate: Candidate) -> bool | None:
-    """Whether it has no experts; None if its config cannot be read."""
-    config = settings(candidate)
-    return None if config is None else config.ffn == "dense"
+def _is_dense(candidate: Candidate, family: str) -> bool | None:
+    """Whether its layers, or its attention, are dense; None if its config cannot be read."""
+    config = settings(candidate, family)
+    return None if config is None else "dense" in (getattr(config, "ffn", ""), getattr(config, "attn", ""))
 
 
 def finished(run: Run) -> Finished:
@@ -104,7 +105,8 @@ def finished(run: Run) -> Finished:
         raise NoEvidence("No candidate has reached the end of the last stage with a finite loss.")
     if not any(curves(candidate, "tokens") for candidate in alive):
         raise NoEvidence("No candidate that reached the end has reported on how many tokens it was trained.")
-    return Finished(alive, ended, control, next((c for c in alive if _is_dense(c)), None))
+    family = run.plan["family"]
+    return Finished(alive, ended, control, next((c for c in alive if _is_dense(c, family)), None), family)
 
 
 def control_of(run: Run) -> Candidate:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.shared_moe.sequences import Order, Sequences
+from trainables.language.sequences import Order, Sequences
 
 CPU = torch.device("cpu")
 TOKENS = np.arange(103, dtype=np.uint16)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.diagnose.api import Baseline
-from analysis.shared_moe.kneser_ney import NGrams, Tokens
+from analysis.language.kneser_ney import NGrams, Tokens
 from trainables.api import Split
 from trainables.arrays import Array
 from trainables.text.source import TextData, TextSplit, load, tokenizer
@@ -175,7 +175,7 @@ def _targets(target: Text, config: Mapping[str, Any] | None) -> tuple[Tokens, st
         return some.tokens[None], f"scored on {_of(len(some.tokens), len(target.tokens), 'tokens')}"
     import torch  # only to read what evaluation reads
 
-    from trainables.shared_moe.sequences import Sequences
+    from trainables.language.sequences import Sequences
 
     source = Sequences(target.tokens, config["context"])
     rows = source.read(source.spread(config["eval_sequences"]), torch.device("cpu")).numpy()

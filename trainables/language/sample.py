@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from trainables.api import Split
-from trainables.shared_moe.sequences import Sequences, evenly
-from trainables.shared_moe.task import SharedMoETask
+from trainables.language.sequences import Sequences, evenly
+from trainables.language.task import LanguageTask
 
 NUM_SEQUENCES = 64
+Task = TypeVar("Task", bound=LanguageTask)
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Generic[Task]):
     """The sample, in order of the text; each token of a sequence but the first is a target."""
 
-    task: SharedMoETask
+    task: Task
     split: Split
     starts: Int[Tensor, " sequences"]
     sequences: Int[Tensor, "sequences time"]
 
-    def at_most(self, number: int) -> Sample:
+    def at_most(self, number: int) -> Sample[Task]:
         """``number`` of them, from 1 on, evenly spread; all, if there are no more."""
         if number < 1:
             raise ValueError(f"at_most: number = {number}; allowed is 1 or more")
@@ -35,7 +37,7 @@ class Sample:
         return replace(self, starts=self.starts[index], sequences=self.sequences[index])
 
 
-def draw(task: SharedMoETask, split: Split = "val", number: int = NUM_SEQUENCES) -> Sample:
+def draw(task: Task, split: Split = "val", number: int = NUM_SEQUENCES) -> Sample[Task]:
     """Take ``number`` sequences (all there are, if fewer) without overlap, evenly spread over the split."""
     source = Sequences(task.text(split).tokens, task.config.context)
     starts = source.spread(number)

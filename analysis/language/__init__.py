@@ -1,0 +1,1 @@
+"""What any language model is held against: predictors without gradients."""
