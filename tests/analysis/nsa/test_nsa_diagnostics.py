@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_every_edge_of_a_block_is_among_the_replaced_positions() -> None:
     some = positions(512, 16)
     assert len(some) <= 100
     assert {15, 16, 511} <= set(some)
-    assert max(b - a for a, b in zip(some, some[1:], strict=False)) <= 17
+    assert max(b - a for a, b in pairwise(some)) <= 17
 
 
 def test_a_dead_branch_and_a_collapsed_gate_fail(make_subject: MakeSubject) -> None:
