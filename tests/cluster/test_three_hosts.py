@@ -44,8 +44,8 @@ def test_what_the_hosts_do_not_share_is_said_of_each_before_anything_is_left(hos
     said = log.read_text()
     for host in hosts.hosts[1:]:
         title = f"node {host.name} ({host.address})"
-        assert f"P60 {title}: cannot use /mnt/runs/run: all nodes need the folder of the run" in said
-        assert f"P63 {title}: has not the data set: its digest is " in said
+        assert f"P81 {title}: cannot use /mnt/runs/run: all nodes need the folder of the run" in said
+        assert f"P84 {title}: has not the data set: its digest is " in said
     assert f"node {hosts.head.name} " not in said
     assert "Traceback" not in said
     assert hosts.head.run("ls", "-A", "/mnt/runs") == ""

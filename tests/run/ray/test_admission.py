@@ -69,23 +69,23 @@ def test_a_node_that_joins_makes_a_slot_once_it_was_looked_at_beside_the_search(
 
 
 def test_a_node_that_fails_is_told_of_once_and_makes_no_slot() -> None:
-    wanting = [Finding("P60", "node h2", "cannot use /runs"), Finding("P63", "node h2", "has not the data set")]
+    wanting = [Finding("P81", "node h2", "cannot use /runs"), Finding("P84", "node h2", "has not the data set")]
     said: list[str] = []
     look = Look(h2=wanting)
     look.let.set()
     admission = Admission(Resources(), look, ["h1"], say=said.append)
     while not said:
         passed = admission.pass_on([node("h1"), node("h2")])
-    assert said == ["warning: node h2 (10.0.0.1) takes no job: P60 cannot use /runs; P63 has not the data set"]
+    assert said == ["warning: node h2 (10.0.0.1) takes no job: P81 cannot use /runs; P84 has not the data set"]
     assert Census(Resources(), passed).slots == 2
     assert [one.leaving for one in admission.pass_on([node("h1"), node("h2")])] == [False, True]
     assert len(said) == len(look.asked) == 1
 
 
 def test_what_was_accepted_keeps_no_node_out_and_one_without_room_is_not_looked_at() -> None:
-    look = Look(h2=[Finding("P61", "node h2", "has torch 2.11.0")])
+    look = Look(h2=[Finding("P82", "node h2", "has torch 2.11.0")])
     look.let.set()
-    admission = Admission(Resources(), look, [], lambda: {"P61"}, pytest.fail)
+    admission = Admission(Resources(), look, [], lambda: {"P82"}, pytest.fail)
     settled(admission, [node("h2"), node("h3", 0)], [])
     assert look.asked == ["h2"]
 
@@ -100,7 +100,7 @@ def test_a_look_that_fails_is_a_reason() -> None:
     while not said:
         admission.pass_on([node("h2")])
     assert said == [
-        "warning: node h2 (10.0.0.1) takes no job: P65 cannot be looked at ([Errno 28] No space left on device)"
+        "warning: node h2 (10.0.0.1) takes no job: P86 cannot be looked at ([Errno 28] No space left on device)"
     ]
 
 
@@ -220,4 +220,4 @@ def test_a_node_with_other_data_joins_and_is_given_no_job(tmp_path: Path) -> Non
     assert len(of(paths, NodeJoined)) == 1
     assert [event.slots for event in of(paths, SessionStarted, SlotsChanged)] == [1]
     assert runs.replay(paths)[1].ended == "finished"
-    assert (tmp_path / "said").read_text().count("takes no job: P63 has not the data set: its digest is ") == 1
+    assert (tmp_path / "said").read_text().count("takes no job: P84 has not the data set: its digest is ") == 1

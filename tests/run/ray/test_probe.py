@@ -37,19 +37,19 @@ def test_of_a_node_like_this_host_nothing_is_found() -> None:
 @pytest.mark.parametrize(
     ("seen", "line"),
     [
-        ({"storage": "No such file or directory"}, "P60 node h1: cannot use /common/runs/r: all nodes need the folder"),
-        ({"sees": "of another run"}, "P60 node h1: cannot use /common/runs/r: all nodes need the folder"),
-        ({"arrives": ""}, "P60 node h1: what it writes does not arrive in /common/runs/r"),
-        ({"versions": {**HERE.versions, "torch": "2.11.0"}}, "P61 node h1: has torch 2.11.0; this host has 2.13.0"),
-        ({"versions": {**HERE.versions, "tune-rh": ""}}, "P61 node h1: has tune-rh none; this host has 0.1.0"),
+        ({"storage": "No such file or directory"}, "P81 node h1: cannot use /common/runs/r: all nodes need the folder"),
+        ({"sees": "of another run"}, "P81 node h1: cannot use /common/runs/r: all nodes need the folder"),
+        ({"arrives": ""}, "P81 node h1: what it writes does not arrive in /common/runs/r"),
+        ({"versions": {**HERE.versions, "torch": "2.11.0"}}, "P82 node h1: has torch 2.11.0; this host has 2.13.0"),
+        ({"versions": {**HERE.versions, "tune-rh": ""}}, "P82 node h1: has tune-rh none; this host has 0.1.0"),
         (
             {"code": "ModuleNotFoundError: No module named 'x'"},
-            "P62 node h1: cannot import what a job needs: ModuleNot",
+            "P83 node h1: cannot import what a job needs: ModuleNot",
         ),
-        ({"sources": {"mine.task": "aa", "mine.model": "b2"}}, "P62 node h1: has another source of mine.model"),
-        ({"data": "DataMissing: it is not in /d"}, "P63 node h1: has not the data set: DataMissing: it is not in /d"),
-        ({"digest": "c2"}, "P63 node h1: has not the data set: its digest is c2, here it is cc"),
-        ({"free": {"/tmp": 3 * MIB}}, "P64 node h1: 3 MiB (0.00 GiB) are free in /tmp; allowed is 256 MiB (0.25 GiB)"),
+        ({"sources": {"mine.task": "aa", "mine.model": "b2"}}, "P83 node h1: has another source of mine.model"),
+        ({"data": "DataMissing: it is not in /d"}, "P84 node h1: has not the data set: DataMissing: it is not in /d"),
+        ({"digest": "c2"}, "P84 node h1: has not the data set: its digest is c2, here it is cc"),
+        ({"free": {"/tmp": 3 * MIB}}, "P85 node h1: 3 MiB (0.00 GiB) are free in /tmp; allowed is 256 MiB (0.25 GiB)"),
     ],
 )
 def test_each_fault_is_one_finding(seen: dict[str, object], line: str) -> None:
@@ -59,7 +59,7 @@ def test_each_fault_is_one_finding(seen: dict[str, object], line: str) -> None:
 
 def test_everything_wrong_is_said_at_once() -> None:
     lines = found(storage="Permission denied", versions={}, code="ImportError: x", free={"/tmp": 0})
-    assert [line[:3] for line in lines] == ["P60", "P61", "P61", "P61", "P61", "P62", "P64"]
+    assert [line[:3] for line in lines] == ["P81", "P82", "P82", "P82", "P82", "P83", "P85"]
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -94,5 +94,5 @@ class Admission:
         try:
             found = self._look([node])
         except (TuneError, TrainableError, OSError, ray.exceptions.RayError) as error:
-            found = [Finding("P65", str(node), f"cannot be looked at ({str(error).strip().splitlines()[-1]})")]
+            found = [Finding("P86", str(node), f"cannot be looked at ({str(error).strip().splitlines()[-1]})")]
         self._answers.put((node, found))

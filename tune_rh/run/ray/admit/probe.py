@@ -99,7 +99,7 @@ class Probe:
                 seen = View(**view, arrives=arrived[key])
                 found += findings(str(node), seen, here, token=token, folder=self._folder)
             elif view is None or answers(key):  # a node that went away meanwhile takes no job either
-                found.append(Finding("P65", str(node), view or f"does not answer within {_ANSWER_S:.0f} s"))
+                found.append(Finding("P86", str(node), view or f"does not answer within {_ANSWER_S:.0f} s"))
         return found
 
     def _shipped(self, nodes: Sequence[ClusterNode], given: Sequence[str]) -> dict[str, dict[str, Any] | str]:
@@ -112,32 +112,32 @@ class Probe:
 
 
 def findings(title: str, view: View, here: View, *, token: str, folder: Path) -> Iterator[Finding]:
-    """P60 to P64: what speaks against jobs on one node, by what it and the driver's own host see."""
+    """P81 to P85: what speaks against jobs on one node, by what it and the driver's own host see."""
     common = f"{folder}: all nodes need the folder of the run, on storage that they share (--runs-dir)"
     if view.storage or view.sees != token:
-        yield Finding("P60", title, f"cannot use {common}; there: {view.storage or 'another folder of that name'}")
+        yield Finding("P81", title, f"cannot use {common}; there: {view.storage or 'another folder of that name'}")
     elif view.arrives != token:
-        yield Finding("P60", title, f"what it writes does not arrive in {common}")
+        yield Finding("P81", title, f"what it writes does not arrive in {common}")
     for name, version in here.versions.items():
         if view.versions.get(name) != version:
-            yield Finding("P61", title, f"has {name} {view.versions.get(name) or 'none'}; this host has {version}")
+            yield Finding("P82", title, f"has {name} {view.versions.get(name) or 'none'}; this host has {version}")
     if view.code:
-        yield Finding("P62", title, f"cannot import what a job needs: {view.code}")
+        yield Finding("P83", title, f"cannot import what a job needs: {view.code}")
     else:
         changed = sorted(
             name for name in {**here.sources, **view.sources} if here.sources.get(name) != view.sources.get(name)
         )
         if changed:
-            yield Finding("P62", title, f"has another source of {', '.join(changed)}")
+            yield Finding("P83", title, f"has another source of {', '.join(changed)}")
         if view.data or view.digest != here.digest:
             why = view.data or f"its digest is {view.digest}, here it is {here.digest}"
             yield Finding(
-                "P63", title, f"has not the data set: {why}. All nodes need it, in the same --data-dir, or --ship-data"
+                "P84", title, f"has not the data set: {why}. All nodes need it, in the same --data-dir, or --ship-data"
             )
     for place, free in view.free.items():
         if free < MIN_FREE_DISK:
             yield Finding(
-                "P64", title, f"{size(free)} are free in {place}; allowed is {size(MIN_FREE_DISK)} at the least"
+                "P85", title, f"{size(free)} are free in {place}; allowed is {size(MIN_FREE_DISK)} at the least"
             )
 
 
