@@ -90,15 +90,20 @@ def test_what_cannot_go_on_is_refused_by_name(
     assert expected in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("file", ["tokenizer.json", "data.json", "model.safetensors", "export.json"])
+@pytest.mark.parametrize("file", ["tokenizer.json", "data.json", "model.safetensors"])
 def test_a_folder_that_lacks_a_file_is_refused_by_its_name(
     file: str, exported: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(exported["nsa"], folder)
     (folder / file).unlink()
-    assert main(["generate", str(folder), "--prompt", "abc"]) == 2
+    assert main(["generate", str(folder), "--prompt", "abc", "--tokens", "2"]) == 2
     assert file in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_export_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(tmp_path), "--prompt", "abc"]) == 2
+    assert "is no exported config of this version: is not there" in capsys.readouterr().err
 
 
 def test_a_tokenizer_of_another_model_and_weights_of_another_shape_are_refused(

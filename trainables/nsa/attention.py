@@ -18,8 +18,8 @@ from trainables.nsa.sparsity import Sparsity
 
 Phi = Literal["mlp", "mean"]
 GateKind = Literal["sigmoid", "softmax"]
-_TILE = 256
-"""Queries at a time: what a tile may see grows with its position, so that about half of the work is left out."""
+_TILE = 4096
+"""Queries at a time, so that memory stays bounded in long prompts."""
 
 
 @dataclass(frozen=True)

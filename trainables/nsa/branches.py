@@ -16,7 +16,14 @@ from torch import Tensor
 
 from trainables.nsa.selection import NONE, block_scores, choose_blocks
 from trainables.nsa.sparsity import Sparsity
-from trainables.training.grouped import copy_rows, grouped_product, into_order, out_of_order, sort_by_group
+from trainables.training.grouped import (
+    copy_rows,
+    for_each_head,
+    grouped_product,
+    into_order,
+    out_of_order,
+    sort_by_group,
+)
 
 Selection = Literal["auto", "gather", "union"]
 Queries = Float[Tensor, "batch group head time dim"]
@@ -55,38 +62,69 @@ class Reads:
     counts: Int[Tensor, "branch batch group time"]
 
 
+_PART = 256
+"""Queries that are put under a mask at a time: what they may see grows with their position, so half is left out."""
+_LEAST_PART = 64
+"""Queries at a time that look through their windows, which reach over about twice as many keys."""
+_UNION_BLOCKS = 8
+"""Up to so many times the selected blocks it is faster to look at all of them under a mask; measured on a CPU."""
+
+
 def tile(
     queries: Queries, start: int, memory: Memory, sparsity: Sparsity, selection: Selection, *, counted: bool = False
 ) -> tuple[Float[Tensor, "branch batch group head time dim"], Reads | None]:
     """What each branch gives to the queries from position ``start`` on; what was read, if it is to be counted."""
     time = queries.shape[3]
-    positions = torch.arange(start, start + time, device=queries.device)
-    compressed, attention, seen = _compressed(queries, positions, start, memory, sparsity)
-    num_blocks = sparsity.num_blocks(start + time)
-    with torch.no_grad():
-        scores = block_scores(attention, sparsity, num_blocks)
-        blocks = choose_blocks(scores, positions, sparsity)
-    attend = gathered if _gathers(selection, num_blocks, sparsity) else united
-    keys, values = (part[:, :, : num_blocks * sparsity.select_block] for part in memory.selected)
-    selected, chosen = attend(queries, blocks, positions, (keys, values), sparsity)
-    window, near = _window(queries, positions, start, memory, sparsity)
-    outputs = torch.stack([compressed, selected, window])
+    outputs: list[list[Tensor]] = [[], [], []]
+    counts: list[list[Tensor]] = [[], [], []]
+    lists = []
+    gathers = _gathers(selection, sparsity.num_blocks(start + time), sparsity)
+    for first in range(0, time, _PART):
+        some, at = queries[:, :, :, first : first + _PART], start + first
+        positions = torch.arange(at, at + some.shape[3], device=queries.device)
+        output, attention, seen = _compressed(some, positions, at, memory, sparsity)
+        outputs[0].append(output)
+        counts[0].append(seen.sum(-1))
+        with torch.no_grad():
+            blocks = choose_blocks(block_scores(attention, sparsity, _reach(at, some, sparsity)), positions, sparsity)
+        lists.append(blocks)
+        if not gathers:
+            output, seen = united(some, blocks, positions, _begun(memory, at, some, sparsity), sparsity)
+            outputs[1].append(output)
+            counts[1].append(seen.sum(-1))
+    blocks = torch.cat(lists, dim=2)
+    if gathers:
+        positions = torch.arange(start, start + time, device=queries.device)
+        output, seen = gathered(queries, blocks, positions, _begun(memory, start, queries, sparsity), sparsity)
+        outputs[1].append(output)
+        counts[1].append(seen.sum(-1))
+    output, near = _window(queries, start, memory, sparsity)
+    outputs[2].append(output)
+    stacked = torch.stack([torch.cat(parts, dim=3) for parts in outputs])
     if not counted:
-        return outputs, None
-    shape = blocks.shape[:3]
-    counts = [seen.sum(-1).expand(shape), chosen.sum(-1).expand(shape), near.sum(-1).expand(shape)]
-    return outputs, Reads(blocks, torch.stack(counts))
+        return stacked, None
+    counts[2].append(near)
+    read = [torch.cat(parts, dim=-1).expand(blocks.shape[:3]) for parts in counts]
+    return stacked, Reads(blocks, torch.stack(read))
 
 
 def _gathers(selection: Selection, num_blocks: int, sparsity: Sparsity) -> bool:
-    """Whether each query fetches its own blocks; otherwise a tile fetches all that any of its queries selected."""
+    """Whether each query fetches its own blocks; otherwise a mask leaves them over of all that are there."""
     if selection != "auto":
         return selection == "gather"
     return num_blocks > _UNION_BLOCKS * sparsity.num_select
 
 
-_UNION_BLOCKS = 8
-"""Up to so many times the selected blocks it is faster to look at all of them under a mask; measured on a CPU."""
+def _reach(start: int, queries: Queries, sparsity: Sparsity) -> int:
+    """Blocks of the selection that have begun by the last of the queries."""
+    return sparsity.num_blocks(start + queries.shape[3])
+
+
+def _begun(memory: Memory, start: int, queries: Queries, sparsity: Sparsity) -> KeyValues:
+    """Keys and values of these blocks."""
+    end = _reach(start, queries, sparsity) * sparsity.select_block
+    keys, values = (part[:, :, :end] for part in memory.selected)
+    return keys, values
 
 
 def _compressed(
@@ -123,17 +161,15 @@ def gathered(
     visible = (at <= positions.view(-1, 1, 1)) & (at >= 0)  # batch, group, time, select, size
     num_blocks = selected[0].shape[2] // size
     base = torch.arange(batch * group, device=queries.device).view(batch, group, 1, 1) * num_blocks
-    order = sort_by_group((base + blocks.clamp(min=0)).flatten(), batch * group * num_blocks)
-    ends = order.ends * head
+    pairs = sort_by_group((base + blocks.clamp(min=0)).flatten(), batch * group * num_blocks)
+    order = for_each_head(pairs, number, head)
     keys, values = (part.reshape(-1, size, dim) for part in selected)
-    rows = copy_rows(queries.permute(0, 1, 3, 2, 4).reshape(-1, head * dim), order, number)
-    logits = grouped_product(rows.view(-1, dim), keys.mT, ends)
-    logits = out_of_order(logits.view(-1, head * size), order).view(-1, number, head, size)
-    logits = logits.masked_fill(~visible.view(-1, number, 1, size), -torch.inf)
-    attention = logits.transpose(1, 2).flatten(2).softmax(dim=-1).view(-1, head, number, size).transpose(1, 2)
-    attention = into_order(attention.reshape(-1, head * size), order).view(-1, size)
-    parts = out_of_order(grouped_product(attention, values, ends).view(-1, head * dim), order)
-    mixed = parts.view(batch, group, time, number, head, dim).sum(dim=3)
+    rows = copy_rows(queries.transpose(2, 3).reshape(-1, dim), order, number)
+    logits = out_of_order(grouped_product(rows, keys.mT, order.ends), order)
+    logits = logits.view(batch, group, time, head, number * size)
+    attention = logits.masked_fill(~visible.flatten(3).unsqueeze(3), -torch.inf).softmax(dim=-1)
+    parts = grouped_product(into_order(attention.view(-1, size), order), values, order.ends)
+    mixed = out_of_order(parts, order).view(batch, group, time, head, number, dim).sum(dim=4)
     return mixed.transpose(2, 3), visible.flatten(3)
 
 
@@ -150,19 +186,35 @@ def united(
     return _attend(queries, selected, visible), visible
 
 
-def _window(
-    queries: Queries, positions: Tensor, start: int, memory: Memory, sparsity: Sparsity
-) -> tuple[Queries, Bool[Tensor, "time keys"]]:
+def _window(queries: Queries, start: int, memory: Memory, sparsity: Sparsity) -> tuple[Queries, Int[Tensor, " time"]]:
+    """Output, and how many keys each query saw."""
     keys, values = memory.window
-    at = memory.window_at
-    if at is None:
-        first = max(0, start - sparsity.window + 1) - memory.window_from
-        last = start + queries.shape[3] - memory.window_from
-        keys, values = keys[:, :, first:last], values[:, :, first:last]
-        at = torch.arange(first + memory.window_from, last + memory.window_from, device=queries.device)
-    here = positions.unsqueeze(1)
-    near = (at > here - sparsity.window) & (at <= here) & (at >= 0)
-    return _attend(queries, (keys, values), near), near
+    batch, group, head, time, dim = queries.shape
+    if memory.window_at is not None:
+        near = _is_near(torch.arange(start, start + time, device=queries.device), memory.window_at, sparsity)
+        return _attend(queries, (keys, values), near), near.sum(-1)
+    # In parts of as many queries, each with the keys from the first query's window to the last query.
+    part = min(time, max(_LEAST_PART, sparsity.window))
+    number, reach = -(-time // part), part + sparsity.window - 1
+    first = start - sparsity.window + 1 - memory.window_from
+    short = number * part - time
+    padding = (0, 0, max(0, -first), short)
+    parts = [F.pad(x[:, :, max(0, first) : first + reach + (number - 1) * part], padding) for x in (keys, values)]
+    keys, values = (x.unfold(2, reach, part).permute(0, 2, 1, 4, 3).reshape(-1, group, reach, dim) for x in parts)
+    asked = F.pad(queries, (0, 0, 0, short)).view(batch, group, head, number, part, dim)
+    asked = asked.permute(0, 3, 1, 2, 4, 5).reshape(-1, group, head, part, dim)
+    begins = start + part * torch.arange(number, device=queries.device).view(-1, 1)
+    at = begins + torch.arange(reach, device=queries.device) - sparsity.window + 1
+    near = _is_near(begins + torch.arange(part, device=queries.device), at, sparsity)
+    mask = near.expand(batch, *near.shape).flatten(0, 1).unsqueeze(1).expand(-1, group, -1, -1)
+    mixed = _attend(asked, (keys, values), mask).view(batch, number, group, head, part, dim)
+    mixed = mixed.permute(0, 2, 3, 1, 4, 5).reshape(batch, group, head, -1, dim)[:, :, :, :time]
+    return mixed, near.sum(-1).flatten()[:time]
+
+
+def _is_near(positions: Tensor, at: Tensor, sparsity: Sparsity) -> Bool[Tensor, "*part time keys"]:
+    here, at = positions.unsqueeze(-1), at.unsqueeze(-2)
+    return (at > here - sparsity.window) & (at <= here) & (at >= 0)
 
 
 def _attend(queries: Queries, memory: KeyValues, mask: Tensor) -> Queries:

@@ -38,6 +38,15 @@ def sort_by_group(groups: Int[Tensor, " assignments"], number: int) -> Sorted:
     return Sorted(group, order, inverse, ends)
 
 
+def for_each_head(order: Sorted, copies: int, heads: int) -> Sorted:
+    """The same order for rows that come once for each of ``heads``: row, head, copy instead of row, copy."""
+    head = torch.arange(heads, device=order.order.device)
+    rows = ((order.order // copies).unsqueeze(1) * heads + head) * copies + (order.order % copies).unsqueeze(1)
+    rows = rows.flatten()
+    inverse = torch.empty_like(rows).scatter_(0, rows, torch.arange(len(rows), device=rows.device))
+    return Sorted(order.group.repeat_interleave(heads), rows, inverse, order.ends * heads)
+
+
 def grouped_product(
     x: Float[Tensor, "rows inner"], matrices: Float[Tensor, "groups inner outer"], ends: Int[Tensor, " groups"]
 ) -> Float[Tensor, "rows outer"]:
@@ -80,13 +89,13 @@ class _Copy(torch.autograd.Function):
         """``x[row]``."""
         ctx.save_for_backward(inverse)
         ctx.num_rows = len(x)
-        return x[row]
+        return F.embedding(row, x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """The sum over a row's assignments."""
         (inverse,) = ctx.saved_tensors
-        return gradient[inverse].view(ctx.num_rows, -1, gradient.shape[1]).sum(dim=1), None, None
+        return F.embedding(inverse, gradient).view(ctx.num_rows, -1, gradient.shape[1]).sum(dim=1), None, None
 
 
 class _Permute(torch.autograd.Function):
@@ -96,10 +105,10 @@ class _Permute(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         """``x[order]``."""
         ctx.save_for_backward(inverse)
-        return x[order]
+        return F.embedding(order, x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """The rows where they were."""
         (inverse,) = ctx.saved_tensors
-        return gradient[inverse], None, None
+        return F.embedding(inverse, gradient), None, None

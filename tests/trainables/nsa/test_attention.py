@@ -95,7 +95,9 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(1, 50, 16, dtype=torch.float64, requires_grad=True)
     slow = reference.slow_attention(layer, x)
     for size in (1, 7, 16):
-        monkeypatch.setattr("trainables.nsa.attention._TILE", size)
+        monkeypatch.setattr("trainables.nsa.attention._TILE", 2 * size + 1)
+        monkeypatch.setattr("trainables.nsa.branches._PART", size)
+        monkeypatch.setattr("trainables.nsa.branches._LEAST_PART", size)
         for way in WAYS:
             layer.selection = way  # type: ignore[assignment]
             torch.testing.assert_close(layer(x)[0], slow.output, atol=1e-9, rtol=0)
