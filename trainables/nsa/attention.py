@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trainables.nsa.branches import KeyValues, Memory, Reads, Selection, tile
+from trainables.nsa.branches import KeyValues, Memory, Reads, Selection, takes_kernel, tile
 from trainables.nsa.cache import DenseCache, SparseCache
 from trainables.nsa.rope import rotate, rotation
 from trainables.nsa.sparsity import Sparsity
@@ -108,6 +108,8 @@ class SparseAttention(nn.Module):
         super().__init__()
         self.n_heads, self.groups, self.dim = n_heads, groups, width // n_heads
         self.sparsity, self.selection = sparsity, selection
+        self.fallbacks = 0
+        """Passes on a GPU whose shapes the kernel did not take."""
         # Queries, keys of selection and window, keys that are compressed, values in the same order.
         self.qkv = nn.Linear(width, (n_heads + 6 * groups) * self.dim, bias=False)
         self.key_phi = Compression(sparsity, self.dim, phi)
@@ -121,6 +123,8 @@ class SparseAttention(nn.Module):
         """The tokens after those in ``cache``, which takes them in; what was read, if it is to be counted."""
         start = 0 if cache is None else cache.length
         queries, memory = self._projected(x, start, cache)
+        if queries.is_cuda and self.selection != "union" and not takes_kernel(queries, self.sparsity):
+            self.fallbacks += 1
         gates = self.gates(x)
         parts, reads = [], []
         for first in range(0, x.shape[1], _TILE):
@@ -197,10 +201,13 @@ class DenseAttention(nn.Module):
             keys, values = cache.extend((keys, values))
             if start and x.shape[1] > 1:
                 mask = torch.arange(keys.shape[2], device=x.device) <= positions.unsqueeze(1)
-        keys, values = (part.repeat_interleave(self.n_heads // self.groups, dim=1) for part in (keys, values))
-        mixed = F.scaled_dot_product_attention(
-            queries, keys, values.to(queries.dtype), attn_mask=mask, is_causal=mask is None and start == 0
-        )
+        if x.shape[1] == 1:
+            # The heads of a group as if they were so many queries: nothing that was kept is copied.
+            mixed = F.scaled_dot_product_attention(queries.reshape(len(x), self.groups, -1, self.dim), keys, values)
+            mixed = mixed.reshape(queries.shape)
+        else:
+            keys, values = (part.repeat_interleave(self.n_heads // self.groups, dim=1) for part in (keys, values))
+            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None)
         result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return result, None
 

@@ -6,6 +6,7 @@ dim). The queries of a tile have positions that follow one upon the other.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,7 +79,7 @@ def tile(
     outputs: list[list[Tensor]] = [[], [], []]
     counts: list[list[Tensor]] = [[], [], []]
     lists = []
-    gathers = _gathers(selection, sparsity.num_blocks(start + time), sparsity)
+    gathers = _gathers(selection, queries, sparsity.num_blocks(start + time), sparsity)
     for first in range(0, time, _PART):
         some, at = queries[:, :, :, first : first + _PART], start + first
         positions = torch.arange(at, at + some.shape[3], device=queries.device)
@@ -94,8 +95,7 @@ def tile(
             counts[1].append(seen.sum(-1))
     blocks = torch.cat(lists, dim=2)
     if gathers:
-        positions = torch.arange(start, start + time, device=queries.device)
-        output, seen = gathered(queries, blocks, positions, _begun(memory, start, queries, sparsity), sparsity)
+        output, seen = gathered(queries, blocks, start, _begun(memory, start, queries, sparsity), sparsity)
         outputs[1].append(output)
         counts[1].append(seen.sum(-1))
     output, near = _window(queries, start, memory, sparsity)
@@ -108,11 +108,11 @@ def tile(
     return stacked, Reads(blocks, torch.stack(read))
 
 
-def _gathers(selection: Selection, num_blocks: int, sparsity: Sparsity) -> bool:
+def _gathers(selection: Selection, queries: Queries, num_blocks: int, sparsity: Sparsity) -> bool:
     """Whether each query fetches its own blocks; otherwise a mask leaves them over of all that are there."""
     if selection != "auto":
         return selection == "gather"
-    return num_blocks > _UNION_BLOCKS * sparsity.num_select
+    return num_blocks > _UNION_BLOCKS * sparsity.num_select or takes_kernel(queries, sparsity)
 
 
 def _reach(start: int, queries: Queries, sparsity: Sparsity) -> int:
@@ -148,17 +148,26 @@ def _compressed(
 
 
 def gathered(
-    queries: Queries, blocks: Blocks, positions: Int[Tensor, " time"], selected: KeyValues, sparsity: Sparsity
+    queries: Queries, blocks: Blocks, start: int, selected: KeyValues, sparsity: Sparsity
 ) -> tuple[Queries, Bool[Tensor, "batch group time tokens"]]:
     """Attention of each query to the blocks of its list; and the mask of the tokens it read.
 
-    Pairs of a query and a block are sorted by block, so that each block meets all that selected it in one product: as
-    many products as in a loop over queries that fetch blocks, and none of the fetching.
+    On a GPU that is a kernel of our own where it takes the shapes. Elsewhere pairs of a query and a block are sorted by
+    block, so that each block meets all that selected it in one product: as many products as in a loop over queries that
+    fetch blocks, and none of the fetching.
     """
     batch, group, head, time, dim = queries.shape
     size, number = sparsity.select_block, sparsity.num_select
+    positions = torch.arange(start, start + time, device=queries.device)
     at = blocks.unsqueeze(-1) * size + torch.arange(size, device=queries.device)
     visible = (at <= positions.view(-1, 1, 1)) & (at >= 0)  # batch, group, time, select, size
+    if takes_kernel(queries, sparsity):
+        from trainables.nsa.kernels import selected_attention
+
+        asked, *there = queries.transpose(2, 3), *selected
+        parts = [part.to(selected[1].dtype).flatten(0, 1) for part in (asked, *there)]
+        made = selected_attention(parts[0], parts[1], parts[2], blocks.flatten(0, 1), start, size)
+        return made.view(batch, group, time, head, dim).transpose(2, 3), visible.flatten(3)
     num_blocks = selected[0].shape[2] // size
     base = torch.arange(batch * group, device=queries.device).view(batch, group, 1, 1) * num_blocks
     pairs = sort_by_group((base + blocks.clamp(min=0)).flatten(), batch * group * num_blocks)
@@ -171,6 +180,15 @@ def gathered(
     parts = grouped_product(into_order(attention.view(-1, size), order), values, order.ends)
     mixed = out_of_order(parts, order).view(batch, group, time, head, number, dim).sum(dim=4)
     return mixed.transpose(2, 3), visible.flatten(3)
+
+
+def takes_kernel(queries: Queries, sparsity: Sparsity) -> bool:
+    """Whether selected blocks are read by the kernel: on a GPU with Triton, for shapes that it takes."""
+    if not queries.is_cuda or importlib.util.find_spec("triton") is None:
+        return False
+    from trainables.nsa.kernels import accepts
+
+    return accepts(queries.shape[2], queries.shape[4], sparsity.select_block, queries.dtype)
 
 
 def united(

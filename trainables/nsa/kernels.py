@@ -1,8 +1,8 @@
 """The selected branch on a GPU: one program for each query and group of heads, forward and backward, in Triton.
 
-Heads of a group are the rows of its products, padded to the 16 that tensor cores take, so that a block is fetched once for
-all of them. The gradients of keys and values are added up by one program for each block, over the queries that selected
-it in a fixed order: nothing is added atomically, and the same inputs give the same bits.
+Heads of a group are the rows of its products, padded to the 16 that tensor cores take, so that a block is fetched once
+for all of them. The gradients of keys and values are added up by one program for each block, over the queries that
+selected it in a fixed order: nothing is added atomically, and the same inputs give the same bits.
 
 Imported where there is a GPU and Triton alone; `trainables.nsa.branches.gathered` gives the same everywhere.
 """

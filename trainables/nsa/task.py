@@ -34,12 +34,16 @@ class NSATask(LanguageTask):
     def step(self) -> dict[str, float]:
         """Take one optimiser step on ``batch_size`` sequences."""
         self._counted = self.config.attn == "nsa" and self._optim.step % self.config.reads_every == 0
+        before = self._fallbacks()
         report = super().step()
-        report["fallbacks"] = 0.0
+        report["fallbacks"] = float(self._fallbacks() - before)
         if self.config.attn == "nsa":
             self._wrong += report.pop("wrong", 0.0) * self.config.accumulation
             report["reads_mismatch"] = self._wrong
         return report
+
+    def _fallbacks(self) -> int:
+        return sum(getattr(block.attention, "fallbacks", 0) for block in self.model.layers())
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that `step` depends on, and of what it has counted."""
