@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import statistics
 import sys
 import time
@@ -92,7 +93,7 @@ def step_of(name: str, length: int, **fields: Any) -> Variant:
     return Variant(name, (step,), ids[:, 1:].numel())
 
 
-def trained(length: int, rounds: int) -> Mapping[str, list[float]]:
+def trained(length: int, rounds: int, peer: bool) -> Mapping[str, list[float]]:
     """Thousands of tokens a second, and the ratio to the dense twin, by variant."""
     variants = [
         step_of(DENSE, length, attn="dense"),
@@ -100,7 +101,7 @@ def trained(length: int, rounds: int) -> Mapping[str, list[float]]:
         step_of(f"{AUTO}, gather", length, selection="gather"),
         step_of(f"{AUTO}, union", length, selection="union"),
     ]
-    if importlib.util.find_spec(_PACKAGE):
+    if peer:
         variants.append(step_of(PEER, length))
     return speed(variants, seconds(variants, rounds), 0)
 
@@ -147,7 +148,8 @@ def training_table(by_length: Mapping[int, Mapping[str, list[float]]]) -> str:
     """A row a variant: thousands of tokens a second and the ratio to the dense twin, by length."""
     header = ["forward and backward", *(head for n in by_length for head in (f"T = {n:,}", "ratio"))]
     names = next(iter(by_length.values()))
-    rows = [(n, *(f"{v:.2f}" for found in by_length.values() for v in found[n])) for n in names]
+    none = (math.nan, math.nan)
+    rows = [(n, *(f"{v:.2f}" for found in by_length.values() for v in found.get(n, none))) for n in names]
     return table(header, rows)
 
 
@@ -168,11 +170,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What native sparse attention costs beside its dense twin.")
     parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="of training sequences")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peer-to", type=int, default=2048, help="longest sequence that the package is given")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    by_length = {int(n): trained(int(n), arguments.rounds) for n in arguments.lengths.split(",")}
-    peer = "" if importlib.util.find_spec(_PACKAGE) else f" The package {PEER} was not installed and is left out."
+    there = importlib.util.find_spec(_PACKAGE) is not None
+    lengths = [int(length) for length in arguments.lengths.split(",")]
+    by_length = {n: trained(n, arguments.rounds, there and n <= arguments.peer_to) for n in lengths}
+    peer = f" {PEER} was given up to {arguments.peer_to:,} tokens." if there else f" {PEER} was not installed."
     config = config_of("cpu-tiny")
     body = (
         f"Thousands of tokens per second of CPU time on one thread, and the ratio to the dense twin: width "

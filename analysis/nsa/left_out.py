@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, answer, diagnostic
+from analysis.diagnose.api import Finding, NoEvidence, Plot, Series, Value, answer, diagnostic
 from analysis.diagnose.verdicts import require_finite, shown, verdict
 from analysis.nsa.looked import NOT_FINITE, layers_of
 from analysis.stats.bootstrap import mean_interval
@@ -72,7 +72,7 @@ def judge(own: Array, whole: Array, reach: int) -> Finding:
         f"against reading every block with the same weights: {word}. The loss is {within:.3f} within that reach and "
         f"{beyond:.3f} beyond it."
     )
-    values = {"lost": lost, "loss_beyond": beyond, "loss_within": within}
+    values: dict[str, Value] = {"lost": lost, "loss_beyond": beyond, "loss_within": within}
     return answer(found, summary, values, {"lost": _MOST_LOST}, (_plot(own, whole),))
 
 

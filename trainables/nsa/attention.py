@@ -155,7 +155,7 @@ class SparseAttention(nn.Module):
         queries = vectors[:, : self.n_heads]
         selected_k, window_k = vectors[:, self.n_heads :].chunk(2, dim=1)
         raw_k, raw_v, selected_v, window_v = heads[:, turned:].chunk(4, dim=1)
-        queries = (queries / math.sqrt(self.dim)).unflatten(1, (self.groups, -1))
+        queries = (queries / math.sqrt(self.dim)).view(len(x), self.groups, -1, x.shape[1], self.dim)
         raw, selected, window = (raw_k, raw_v), (selected_k, selected_v), (window_k, window_v)
         if cache is not None:
             return queries, cache.extend(raw, selected, window, self._compress)

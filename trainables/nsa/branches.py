@@ -112,6 +112,8 @@ def _gathers(selection: Selection, queries: Queries, num_blocks: int, sparsity: 
     """Whether each query fetches its own blocks; otherwise a mask leaves them over of all that are there."""
     if selection != "auto":
         return selection == "gather"
+    if queries.shape[3] * sparsity.num_select < num_blocks:
+        return True
     return num_blocks > _UNION_BLOCKS * sparsity.num_select or takes_kernel(queries, sparsity)
 
 
@@ -170,15 +172,24 @@ def gathered(
         return made.view(batch, group, time, head, dim).transpose(2, 3), visible.flatten(3)
     num_blocks = selected[0].shape[2] // size
     base = torch.arange(batch * group, device=queries.device).view(batch, group, 1, 1) * num_blocks
-    pairs = sort_by_group((base + blocks.clamp(min=0)).flatten(), batch * group * num_blocks)
+    rows = (base + blocks.clamp(min=0)).flatten()
+    if time * number < num_blocks:  # most blocks would meet nobody
+        keys, values = (
+            F.embedding(rows, part.reshape(-1, size * dim)).view(-1, number * size, dim) for part in selected
+        )
+        asked = queries.transpose(2, 3).reshape(-1, 1, head, dim)
+        mask = visible.view(-1, 1, 1, number * size)
+        mixed = F.scaled_dot_product_attention(asked, keys.unsqueeze(1), values.unsqueeze(1), attn_mask=mask, scale=1.0)
+        return mixed.view(batch, group, time, head, dim).transpose(2, 3), visible.flatten(3)
+    pairs = sort_by_group(rows, batch * group * num_blocks)
     order = for_each_head(pairs, number, head)
     keys, values = (part.reshape(-1, size, dim) for part in selected)
-    rows = copy_rows(queries.transpose(2, 3).reshape(-1, dim), order, number)
-    logits = out_of_order(grouped_product(rows, keys.mT, order.ends), order)
+    asked = copy_rows(queries.transpose(2, 3).reshape(-1, dim), order, number)
+    logits = out_of_order(grouped_product(asked, keys.mT, order.ends), order)
     logits = logits.view(batch, group, time, head, number * size)
     attention = logits.masked_fill(~visible.flatten(3).unsqueeze(3), -torch.inf).softmax(dim=-1)
-    parts = grouped_product(into_order(attention.view(-1, size), order), values, order.ends)
-    mixed = out_of_order(parts, order).view(batch, group, time, head, number, dim).sum(dim=4)
+    products = grouped_product(into_order(attention.view(-1, size), order), values, order.ends)
+    mixed = out_of_order(products, order).view(batch, group, time, head, number, dim).sum(dim=4)
     return mixed.transpose(2, 3), visible.flatten(3)
 
 
@@ -237,6 +248,9 @@ def _is_near(positions: Tensor, at: Tensor, sparsity: Sparsity) -> Bool[Tensor, 
 
 def _attend(queries: Queries, memory: KeyValues, mask: Tensor) -> Queries:
     """Fused attention under a mask over (time, keys), which may have batch and group in front; heads share keys."""
+    if queries.shape[3] == 1 < queries.shape[2]:
+        # Heads as if they were so many queries: keys are read once for all of them.
+        return _attend(queries.transpose(2, 3), memory, mask).transpose(2, 3)
     head = queries.shape[2]
     keys, values = (part.flatten(0, 1).unsqueeze(1).expand(-1, head, -1, -1) for part in memory)
     if mask.ndim > 2:

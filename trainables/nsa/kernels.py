@@ -91,8 +91,8 @@ class _Selected(torch.autograd.Function):
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _forward(
-    queries, keys, values, blocks, output, log_sums, start, time, length, select,  # type: ignore[no-untyped-def]
+def _forward(  # type: ignore[no-untyped-def]
+    queries, keys, values, blocks, output, log_sums, start, time, length, select,
     HEAD: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     at, row = tl.program_id(0), tl.program_id(1)
@@ -124,8 +124,8 @@ def _forward(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _backward_queries(
-    queries, keys, values, blocks, gradient, log_sums, inner, of_queries,  # type: ignore[no-untyped-def]
+def _backward_queries(  # type: ignore[no-untyped-def]
+    queries, keys, values, blocks, gradient, log_sums, inner, of_queries,
     start, time, length, select,
     HEAD: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
@@ -153,8 +153,8 @@ def _backward_queries(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _backward_blocks(
-    queries, keys, values, order, ends, gradient, log_sums, inner, of_keys, of_values,  # type: ignore[no-untyped-def]
+def _backward_blocks(  # type: ignore[no-untyped-def]
+    queries, keys, values, order, ends, gradient, log_sums, inner, of_keys, of_values,
     start, time, length, select, num_blocks,
     HEAD: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
