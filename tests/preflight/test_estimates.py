@@ -17,7 +17,6 @@ import tune_rh
 from trainables.api import Footprint
 from trainables.registry import build_config, get_family, get_part, resolve
 from trainables.shared_moe.model import SharedMoE
-from trainables.shared_moe.task import _cross_entropy
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.model import SpacingModel
 from tune_rh.plan.file import resolve_plan
@@ -38,7 +37,7 @@ def footprint(family: str, fields: dict[str, Any]) -> tuple[Any, Footprint]:
     return config, get_part(family, "preflight").footprint(config)
 
 
-@pytest.mark.parametrize("family", ["shared_moe", "spacing_mdn"])
+@pytest.mark.parametrize("family", ["nsa", "shared_moe", "spacing_mdn"])
 def test_parameters_are_those_of_the_model_for_every_preset(family: str) -> None:
     for preset in get_family(family).presets:
         config = build_config(get_family(family), preset=preset)
@@ -72,7 +71,7 @@ def test_what_a_language_model_keeps_for_its_backward_pass(fields: dict[str, Any
 
     def loss(batch: int) -> Tensor:
         ids = torch.randint(config.vocab_size, (batch, config.context + 1))
-        return _cross_entropy(model(ids[:, :-1]).logits, ids[:, 1:]).mean()
+        return losses(model(ids[:, :-1]).logits, ids).mean()
 
     # Two thirds of what counts with the logits come after the forward pass.
     expected = (0.6 if bf16 else 1.0) * counted.activations + counted.logits / 3
@@ -125,16 +124,17 @@ import json, re, sys
 import torch
 from trainables.registry import build_config, get_family
 from trainables.shared_moe.model import SharedMoE
-from trainables.shared_moe.task import _cross_entropy, _parameter_groups
-from trainables.training.step import OptimStep
+from trainables.language.task import losses
+from trainables.training.step import OptimStep, parameter_group
 
 def train(fields):
     config = build_config(get_family("shared_moe"), fields)
     model = SharedMoE(config)
-    optim = OptimStep(_parameter_groups(model, config), lr=config.lr_at, device=torch.device("cpu"))
+    groups = [parameter_group(model.parameters(), lr_scale=1.0, weight_decay=0.0)]
+    optim = OptimStep(groups, lr=config.lr_at, device=torch.device("cpu"))
     ids = torch.randint(config.vocab_size, (config.batch_size, config.context + 1))
     for _ in range(2):
-        optim.take(lambda index: (_cross_entropy(model(ids[:, :-1]).logits, ids[:, 1:]).mean(), {}))
+        optim.take(lambda index: (losses(model(ids[:, :-1]).logits, ids).mean(), {}))
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 
 torch.set_num_threads(1)

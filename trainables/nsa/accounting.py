@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.api import Finding, Footprint, Preflight
+from trainables.nsa.sparsity import UNION_BLOCKS
 
 
 def count_params(config: Any) -> int:
@@ -29,23 +30,40 @@ def _phi(block: int, dim: int) -> int:
 
 
 def memory_per_token(config: Any) -> int:
-    """Numbers of four bytes that one token's forward pass keeps for the backward pass, about.
+    """Numbers of four bytes that one token's forward pass in float32 keeps for the backward pass, about.
 
-    Per layer: the stream twice, its normalised forms, queries, keys and values, what the branches and their mixture
-    gave, hidden units before and after the nonlinearity. Sparse attention keeps the attention to compressed blocks as
-    well, which grows with the context; under a mask, or of blocks that each query fetches, scores are computed again.
+    Per layer: the stream twice, its normalised forms, hidden units before and after the nonlinearity, and attention.
+    With checkpointing the stream of each layer, and all of one.
     """
-    d, dim = config.width, config.width // config.n_heads
-    if config.attn == "nsa":
-        sizes = config.sparsity
-        attention = (config.n_heads + 12 * config.kv_groups) * dim + 8 * d + 6 * config.n_heads
-        attention += config.n_heads * sizes.num_compressed(config.context)
-        attention += config.kv_groups * 4 * dim * sizes.block // sizes.stride
-    else:
-        attention = (2 * config.n_heads + 4 * config.kv_groups) * dim + 2 * d + config.n_heads
+    d = config.width
+    attention = _sparse_memory(config) if config.attn == "nsa" else _dense_memory(config)
     layer = 4 * d + attention + 2 * config.d_ff
     kept = config.depth * d + layer if config.checkpointing else config.depth * layer
     return int(kept + 2 * d)
+
+
+def _dense_memory(config: Any) -> int:
+    """Projections, turned queries and keys, keys and values for each head, what was mixed, and its log-sums."""
+    dim, heads, groups = config.width // config.n_heads, config.n_heads, config.kv_groups
+    return int((5 * heads + 3 * groups) * dim + config.width + heads)
+
+
+def _sparse_memory(config: Any) -> int:
+    """Projections and turned ones; blocks that are compressed, and the attention to them; the selection's pairs, or a
+    mask over all tokens; windows, which overlap, with their mask; the three outputs and what was mixed of them."""
+    dim, heads, groups, sizes = config.width // config.n_heads, config.n_heads, config.kv_groups, config.sparsity
+    projected = (3 * heads + 8 * groups) * dim
+    compressed = 2 * groups * dim * sizes.block // sizes.stride
+    compressed += heads * (sizes.num_compressed(config.context) // 2 + 16) + heads * dim
+    if config.selection == "gather" or (
+        config.selection == "auto" and sizes.num_blocks(config.context) > UNION_BLOCKS * sizes.num_select
+    ):
+        tokens = sizes.selected_tokens
+        selected = sizes.num_select * heads * dim + 2 * heads * tokens + groups * tokens // 4
+    else:
+        selected = groups * config.context * 15 // 16 + heads * dim
+    near = (4 * groups + 2 * heads) * dim + 5 * groups * 2 * sizes.window // 4
+    return int(projected + compressed + selected + near + 3 * heads * dim + config.width + heads)
 
 
 def _footprint(config: Any) -> Footprint:

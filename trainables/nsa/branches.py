@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trainables.nsa.selection import NONE, block_scores, choose_blocks
-from trainables.nsa.sparsity import Sparsity
+from trainables.nsa.sparsity import UNION_BLOCKS, Sparsity
 from trainables.training.grouped import (
     copy_rows,
     for_each_head,
@@ -67,8 +67,6 @@ _PART = 256
 """Queries that are put under a mask at a time: what they may see grows with their position, so half is left out."""
 _LEAST_PART = 64
 """Queries at a time that look through their windows, which reach over about twice as many keys."""
-_UNION_BLOCKS = 8
-"""Up to so many times the selected blocks it is faster to look at all of them under a mask; measured on a CPU."""
 
 
 def tile(
@@ -114,7 +112,7 @@ def _gathers(selection: Selection, queries: Queries, num_blocks: int, sparsity: 
         return selection == "gather"
     if queries.shape[3] * sparsity.num_select < num_blocks:
         return True
-    return num_blocks > _UNION_BLOCKS * sparsity.num_select or takes_kernel(queries, sparsity)
+    return num_blocks > UNION_BLOCKS * sparsity.num_select or takes_kernel(queries, sparsity)
 
 
 def _reach(start: int, queries: Queries, sparsity: Sparsity) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.trainables.nsa.configs import tiny
 from trainables.language.generation import BadPrompt, Sampling, draw, generate
-from trainables.nsa.accounting import count_params
+from trainables.nsa.accounting import count_params, memory_per_token
 from trainables.nsa.model import NSAModel
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -43,6 +43,29 @@ def ids(time: int = 96, batch: int = 1) -> Tensor:
 def test_parameters_are_counted_by_a_closed_form(variant: str) -> None:
     config = tiny(**VARIANTS[variant])
     assert count_params(config) == sum(parameter.numel() for parameter in NSAModel(config).parameters())
+
+
+def kept_per_token(model: NSAModel, tokens: Tensor) -> float:
+    """Numbers of four bytes that autograd keeps for one token, logits and what they come of left out."""
+    others = {tensor.untyped_storage().data_ptr() for tensor in (tokens, *model.parameters())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in others:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = model(tokens).logits  # holds on to what it keeps, so no address is used twice
+    assert logits.requires_grad
+    return sum(kept.values()) / 4 / tokens.numel()
+
+
+@pytest.mark.parametrize("fields", [{}, {"selection": "gather"}, {"attn": "dense"}, {"kv_groups": 4, "stride": 4}])
+def test_memory_is_about_what_autograd_keeps(fields: dict[str, Any]) -> None:
+    config = tiny(width=64, d_ff=256, context=256, num_select=5, depth=1, **fields)
+    assert memory_per_token(config) == pytest.approx(kept_per_token(NSAModel(config), ids(256)), rel=0.15)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
