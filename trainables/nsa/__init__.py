@@ -86,6 +86,7 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = {
         "stride": 16,
         "select_block": 32,
         "window": 64,
+        "selection": "union",
         "amp": "off",
         "schedule_steps": 50_000,
         "warmup": 2000,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.api import Finding, Footprint, Preflight
-from trainables.nsa.sparsity import UNION_BLOCKS
+from trainables.nsa.sparsity import UNION_BLOCKS, kernel_takes
 
 
 def count_params(config: Any) -> int:
@@ -73,8 +73,17 @@ def _footprint(config: Any) -> Footprint:
         activations=4 * tokens * memory_per_token(config),
         logits=4 * tokens * 3 * config.vocab_size,
         amp=config.amp,
+        attention="fused" if _is_fused(config) else "math",
         checkpointing=config.checkpointing,
     )
+
+
+def _is_fused(config: Any) -> bool:
+    """Whether a GPU has a kernel for it: not for a mask over all tokens, nor for all shapes of the selection."""
+    if config.attn == "dense":
+        return True
+    heads, dim = config.n_heads // config.kv_groups, config.width // config.n_heads
+    return config.selection != "union" and kernel_takes(heads, dim, config.select_block)
 
 
 def _check(config: Any) -> Iterator[Finding]:

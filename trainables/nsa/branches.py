@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trainables.nsa.selection import NONE, block_scores, choose_blocks
-from trainables.nsa.sparsity import UNION_BLOCKS, Sparsity
+from trainables.nsa.sparsity import UNION_BLOCKS, Sparsity, kernel_takes
 from trainables.training.grouped import (
     copy_rows,
     for_each_head,
@@ -195,9 +195,7 @@ def takes_kernel(queries: Queries, sparsity: Sparsity) -> bool:
     """Whether selected blocks are read by the kernel: on a GPU with Triton, for shapes that it takes."""
     if not queries.is_cuda or importlib.util.find_spec("triton") is None:
         return False
-    from trainables.nsa.kernels import accepts
-
-    return accepts(queries.shape[2], queries.shape[4], sparsity.select_block, queries.dtype)
+    return queries.dtype != torch.float64 and kernel_takes(queries.shape[2], queries.shape[4], sparsity.select_block)
 
 
 def united(

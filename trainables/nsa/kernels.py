@@ -23,12 +23,6 @@ _ROWS = 16
 """Heads that a product has at least; the rest is padding."""
 
 
-def accepts(head: int, dim: int, size: int, dtype: torch.dtype) -> bool:
-    """Whether the kernels take such shapes: products of powers of two, 16 at least."""
-    powers = all(number >= 16 and number & (number - 1) == 0 for number in (dim, size))
-    return powers and head <= _ROWS and dim <= 256 and dtype in (torch.float32, torch.bfloat16, torch.float16)
-
-
 def selected_attention(
     queries: Float[Tensor, "row time head dim"],
     keys: Float[Tensor, "row keys dim"],

@@ -11,6 +11,14 @@ UNION_BLOCKS = 8
 """Up to so many times the selected blocks it is faster to look at all of them under a mask; measured on a CPU."""
 
 
+def kernel_takes(head: int, dim: int, size: int) -> bool:
+    """Whether the kernels for a GPU take so many heads a group, and such heads and selected blocks.
+
+    Their products are of powers of two, 16 at least.
+    """
+    return head <= 16 and dim <= 256 and all(n >= 16 and n & (n - 1) == 0 for n in (dim, size))
+
+
 @dataclass(frozen=True)
 class Sparsity:
     """The sizes of native sparse attention (arXiv 2502.11089).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,10 @@ from trainables.nsa.accounting import PREFLIGHT
 from trainables.nsa.config import NSAConfig
 from trainables.registry import build_config
 from tune_rh.cli.main import main
+from tune_rh.plan.file import find_plan, load_plan
+from tune_rh.plan.schema import Resources
+from tune_rh.preflight.environment import GIB, Env, Node
+from tune_rh.run.preflight import check_machine
 
 
 @pytest.mark.parametrize("preset", sorted(FAMILY.presets))
@@ -89,3 +94,14 @@ def test_the_run_that_was_not_worth_starting_is_refused_with_every_reason(
     refused = [line for line in capsys.readouterr().out.splitlines() if line.startswith("refused: ")]
     of_control = {line.split()[1] for line in refused if "preset 'showcase'" in line or "config" not in line}
     assert of_control >= {"P20", "P30", "P31", "P32", "P61"}
+
+
+def test_on_a_gpu_its_arithmetic_and_its_kernels_are_refused_as_well() -> None:
+    plan = load_plan(find_plan("nsa-showcase-50k"))
+    gpu = Env(device="cuda", nodes=(Node(8, 1),), memory=80 * GIB, free_memory=80 * GIB, free_disk=500 * GIB)
+    gpu = replace(gpu, bf16=True, fused_attention=True)
+    plan = plan.model_copy(update={"resources": Resources(gpu=1.0)})
+    found = {finding.id for finding in check_machine(plan, gpu)}
+    assert {"P10", "P12", "P20", "P30", "P31", "P32", "P61"} <= found
+    sound = load_plan(find_plan("nsa-50k"))
+    assert check_machine(sound, gpu) == []
