@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from analysis.diagnose.api import Finding
 from analysis.diagnose.registry import diagnose
 from analysis.diagnose.subject import Subject
+from analysis.language import finishers
 from analysis.nsa import left_out, needle
 from analysis.nsa.causality import positions
 from analysis.stats.interval import Interval
@@ -185,3 +187,10 @@ def test_a_dense_model_has_nothing_sparse_to_look_at(make_subject: MakeSubject) 
     assert verdicts.pop("causality") == "pass"
     assert verdicts.pop("needle") != "fail"
     assert set(verdicts.values()) == {"no_evidence"}
+
+
+def test_runs_are_compared_with_the_dense_twin() -> None:
+    sparse, dense = (SimpleNamespace(config=tiny(attn=attn).model_dump(mode="json")) for attn in ("nsa", "dense"))
+    assert finishers._is_dense(sparse, "nsa") is False  # type: ignore[arg-type]
+    assert finishers._is_dense(dense, "nsa") is True  # type: ignore[arg-type]
+    assert finishers._is_dense(SimpleNamespace(config={"attn": "?"}), "nsa") is None  # type: ignore[arg-type]
