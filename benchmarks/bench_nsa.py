@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import math
 import statistics
 import sys
 import time
@@ -148,8 +147,12 @@ def training_table(by_length: Mapping[int, Mapping[str, list[float]]]) -> str:
     """A row a variant: thousands of tokens a second and the ratio to the dense twin, by length."""
     header = ["forward and backward", *(head for n in by_length for head in (f"T = {n:,}", "ratio"))]
     names = next(iter(by_length.values()))
-    none = (math.nan, math.nan)
-    rows = [(n, *(f"{v:.2f}" for found in by_length.values() for v in found.get(n, none))) for n in names]
+    rows = []
+    for name in names:
+        cells = [
+            [f"{value:.2f}" for value in found[name]] if name in found else ("", "") for found in by_length.values()
+        ]
+        rows.append((name, *(cell for pair in cells for cell in pair)))
     return table(header, rows)
 
 

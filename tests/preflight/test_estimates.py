@@ -15,6 +15,7 @@ from torch import Tensor
 
 import tune_rh
 from trainables.api import Footprint
+from trainables.language.task import losses
 from trainables.registry import build_config, get_family, get_part, resolve
 from trainables.shared_moe.model import SharedMoE
 from trainables.spacing_mdn.loss import mixture_nll
