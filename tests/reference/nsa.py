@@ -31,13 +31,10 @@ class SlowOutput:
 def turned(vector: Tensor, position: int) -> Tensor:
     """A vector of D entries with rotary position: entries i and i + D/2 as a point in the plane."""
     half = len(vector) // 2
-    out = [torch.zeros((), dtype=vector.dtype)] * len(vector)
-    for i in range(half):
-        angle = position * 10_000.0 ** (-2 * i / len(vector))
-        a, b = vector[i], vector[i + half]
-        out[i] = a * math.cos(angle) - b * math.sin(angle)
-        out[i + half] = a * math.sin(angle) + b * math.cos(angle)
-    return torch.stack(out)
+    angles = [position * 10_000.0 ** (-2 * i / len(vector)) for i in range(half)]
+    cos, sin = (torch.tensor([f(angle) for angle in angles], dtype=vector.dtype) for f in (math.cos, math.sin))
+    first, second = vector[:half], vector[half:]
+    return torch.cat([first * cos - second * sin, first * sin + second * cos])
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
