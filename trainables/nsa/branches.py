@@ -83,25 +83,28 @@ def tile(
         positions = torch.arange(at, at + some.shape[3], device=queries.device)
         output, attention, seen = _compressed(some, positions, at, memory, sparsity)
         outputs[0].append(output)
-        counts[0].append(seen.sum(-1))
+        if counted:
+            counts[0].append(seen.sum(-1))
         with torch.no_grad():
             blocks = choose_blocks(block_scores(attention, sparsity, _reach(at, some, sparsity)), positions, sparsity)
         lists.append(blocks)
         if not gathers:
             output, seen = united(some, blocks, positions, _begun(memory, at, some, sparsity), sparsity)
             outputs[1].append(output)
-            counts[1].append(seen.sum(-1))
+            if counted:
+                counts[1].append(seen.sum(-1))
     blocks = torch.cat(lists, dim=2)
     if gathers:
         output, seen = gathered(queries, blocks, start, _begun(memory, start, queries, sparsity), sparsity)
         outputs[1].append(output)
-        counts[1].append(seen.sum(-1))
+        if counted:
+            counts[1].append(seen.sum(-1))
     output, near = _window(queries, start, memory, sparsity)
     outputs[2].append(output)
     stacked = torch.stack([torch.cat(parts, dim=3) for parts in outputs])
     if not counted:
         return stacked, None
-    counts[2].append(near)
+    counts[2].append(near.sum(-1).flatten()[:time])
     read = [torch.cat(parts, dim=-1).expand(blocks.shape[:3]) for parts in counts]
     return stacked, Reads(blocks, torch.stack(read))
 
@@ -211,13 +214,15 @@ def united(
     return _attend(queries, selected, visible), visible
 
 
-def _window(queries: Queries, start: int, memory: Memory, sparsity: Sparsity) -> tuple[Queries, Int[Tensor, " time"]]:
-    """Output, and how many keys each query saw."""
+def _window(
+    queries: Queries, start: int, memory: Memory, sparsity: Sparsity
+) -> tuple[Queries, Bool[Tensor, "*part time keys"]]:
+    """Output, and the mask of what each query saw, part by part; the last part may be filled up."""
     keys, values = memory.window
     batch, group, head, time, dim = queries.shape
     if memory.window_at is not None:
         near = _is_near(torch.arange(start, start + time, device=queries.device), memory.window_at, sparsity)
-        return _attend(queries, (keys, values), near), near.sum(-1)
+        return _attend(queries, (keys, values), near), near
     # In parts of as many queries, each with the keys from the first query's window to the last query.
     part = min(time, max(_LEAST_PART, sparsity.window))
     number, reach = -(-time // part), part + sparsity.window - 1
@@ -234,7 +239,7 @@ def _window(queries: Queries, start: int, memory: Memory, sparsity: Sparsity) ->
     mask = near.expand(batch, *near.shape).flatten(0, 1).unsqueeze(1).expand(-1, group, -1, -1)
     mixed = _attend(asked, (keys, values), mask).view(batch, number, group, head, part, dim)
     mixed = mixed.permute(0, 2, 3, 1, 4, 5).reshape(batch, group, head, -1, dim)[:, :, :, :time]
-    return mixed, near.sum(-1).flatten()[:time]
+    return mixed, near
 
 
 def _is_near(positions: Tensor, at: Tensor, sparsity: Sparsity) -> Bool[Tensor, "*part time keys"]:
