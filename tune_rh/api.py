@@ -32,7 +32,7 @@ from tune_rh.run import runs
 if TYPE_CHECKING:
     from tune_rh.run.chosen import Chosen
     from tune_rh.simulation.clock import Conditions, Trace
-    from tune_rh.watch.watchers import Given as GivenWatcher
+    from tune_rh.watch.watchers import WatcherLike
 
 __all__ = [
     "Run", "answer", "baseline", "check", "compare", "diagnostic", "load", "load_plan", "race", "resume", "search",
@@ -67,7 +67,7 @@ class Launch(TypedDict, total=False):
     address: str
     slots_max: int | None
     mirror: str | None
-    watchers: Sequence[GivenWatcher]
+    watchers: Sequence[WatcherLike]
     on_event: OnEvent | None
     say: Say | None
     accept: Collection[str]
@@ -153,7 +153,7 @@ def _launch(
     address: str = "local",
     slots_max: int | None = None,
     mirror: str | None = None,
-    watchers: Sequence[GivenWatcher] = (),
+    watchers: Sequence[WatcherLike] = (),
     on_event: OnEvent | None = None,
     say: Say | None = None,
     accept: Collection[str] = (),
@@ -272,7 +272,7 @@ def resume(
     address: str = "local",
     slots_max: int | None = None,
     mirror: str | None = None,
-    watchers: Sequence[GivenWatcher] = (),
+    watchers: Sequence[WatcherLike] = (),
     on_event: OnEvent | None = None,
     say: Say | None = None,
     trust: str | None = None,

@@ -19,7 +19,7 @@ from tune_rh.record.journal import RunPaths, mark_after, read
 from tune_rh.run import runs
 from tune_rh.run.execute import Place, execute
 from tune_rh.watch import follower
-from tune_rh.watch.watchers import Given, find
+from tune_rh.watch.watchers import WatcherLike, find
 
 SMALLER = {**SMALL, "num_candidates": 3}
 
@@ -31,12 +31,26 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
-def follow(paths: RunPaths, *watchers: Given, on_event: Callable[[Event], object] | None = None) -> Audience:
+def follow(paths: RunPaths, *watchers: WatcherLike, on_event: Callable[[Event], object] | None = None) -> Audience:
     """The run to its end, with these watchers."""
     audience = Audience() if on_event is None else Audience(on_event)
     place = Place(paths.root.parent, "local", watchers=watchers)
     execute(paths, place, audience, lambda *_: None)  # type: ignore[arg-type]
     return audience
+
+
+def pull_out(paths: RunPaths, *watchers: WatcherLike) -> None:
+    """The run until its fifth report, where its driver dies."""
+    num = 0
+
+    def stop(event: Event) -> None:
+        nonlocal num
+        num += isinstance(event, Evaluated)
+        if num == 5:
+            raise RuntimeError("pulled out")
+
+    with pytest.raises(RuntimeError, match="pulled out"):
+        follow(paths, *watchers, on_event=stop)
 
 
 class Kept:
@@ -62,7 +76,7 @@ def nothing_heard() -> None:
 @pytest.mark.parametrize(
     "watcher", [Kept, Kept(), kept, "tests.watch.test_watchers:Kept", "tests.watch.test_watchers:kept"]
 )
-def test_a_watcher_is_told_every_event_of_the_journal_once(tmp_path: Path, watcher: Given) -> None:
+def test_a_watcher_is_told_every_event_of_the_journal_once(tmp_path: Path, watcher: WatcherLike) -> None:
     paths = make(tmp_path / "run", **SMALLER)
     audience = follow(paths, watcher)
     assert repr(Kept.heard) == repr(events(paths))  # NaN equals NaN
@@ -118,16 +132,7 @@ def test_one_that_always_raises_holds_up_neither_the_search_nor_another(tmp_path
 
 def test_a_resume_tells_only_what_was_not_told(tmp_path: Path) -> None:
     paths = make(tmp_path / "run", **SMALLER)
-    num = 0
-
-    def stop(event: Event) -> None:
-        nonlocal num
-        num += isinstance(event, Evaluated)
-        if num == 5:
-            raise RuntimeError("pulled out")
-
-    with pytest.raises(RuntimeError, match="pulled out"):
-        follow(paths, Kept, on_event=stop)
+    pull_out(paths, Kept)
     num_before = len(Kept.heard)
     assert 0 < num_before <= len(events(paths))
     follow(paths, Kept)
@@ -161,16 +166,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_csv_has_a_row_a_report_however_often_it_was_interrupted(tmp_path: Path) -> None:
     quiet, paths = make(tmp_path / "quiet", **SMALLER), make(tmp_path / "run", **SMALLER, watch=["csv"])
     follow(quiet, "csv")
-    num = 0
-
-    def stop(event: Event) -> None:
-        nonlocal num
-        num += isinstance(event, Evaluated)
-        if num == 5:
-            raise RuntimeError("pulled out")
-
-    with pytest.raises(RuntimeError, match="pulled out"):
-        follow(paths, on_event=stop)
+    pull_out(paths)
     told = paths.watch / "csv.told"
     told.write_text(f"{int(told.read_text()) - 3:019d}\n")  # as if it had died before it could note them
     follow(paths)

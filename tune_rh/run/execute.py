@@ -32,8 +32,7 @@ from tune_rh.run.session import Watcher
 from tune_rh.run.signals import clean_stop
 from tune_rh.watch.follower import OpenView, catch_up
 from tune_rh.watch.mirror import Mirror, Store, check_unused, run_at
-from tune_rh.watch.watchers import Given as GivenWatcher
-from tune_rh.watch.watchers import find, watcher_views
+from tune_rh.watch.watchers import WatcherLike, find, watcher_views
 
 if TYPE_CHECKING:
     from tune_rh.run.runner import Runner
@@ -95,7 +94,7 @@ class Place:
     metrics: bool = True
     mirror: str | None = None
     ship_data: bool = False
-    watchers: tuple[GivenWatcher, ...] = ()
+    watchers: tuple[WatcherLike, ...] = ()
 
     def __post_init__(self) -> None:
         if self.runner not in ("ray", "local"):

@@ -37,11 +37,11 @@ class Watcher(Protocol):
         ...
 
 
-Given = str | Watcher | Callable[[], Watcher]
+WatcherLike = str | Watcher | Callable[[], Watcher]
 """A watcher as a user gives it: a name, an object, or a class that is called without arguments."""
 
 
-def find(given: Given) -> Any:
+def find(given: WatcherLike) -> Any:
     """The watcher that is given, or its class.
 
     Raises:
@@ -59,7 +59,7 @@ def find(given: Given) -> Any:
     return found
 
 
-def watcher_views(paths: RunPaths, watchers: Sequence[Given]) -> Mapping[str, OpenView]:
+def watcher_views(paths: RunPaths, watchers: Sequence[WatcherLike]) -> Mapping[str, OpenView]:
     """What tells each of ``watchers`` about the run at ``paths``, by name; raises as `find`."""
     names, views = Counter[str](), dict[str, OpenView]()
     for given in (one for i, one in enumerate(watchers) if one not in watchers[:i]):
@@ -74,7 +74,7 @@ def watcher_views(paths: RunPaths, watchers: Sequence[Given]) -> Mapping[str, Op
 class _Once:
     """Opens a watcher as a view: it is told each event of the journal once, in order, across sessions."""
 
-    def __init__(self, paths: RunPaths, name: str, given: Given) -> None:
+    def __init__(self, paths: RunPaths, name: str, given: WatcherLike) -> None:
         self._paths, self._given = paths, given
         self._cursor = _Cursor(paths.watch / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.told")
         self._watcher: Any = None
@@ -127,7 +127,7 @@ class _Cursor:
             os.close(descriptor)
 
 
-def _name(given: Given) -> str:
+def _name(given: WatcherLike) -> str:
     if isinstance(given, str):
         return given
     named: Any = given if hasattr(given, "__qualname__") else type(given)
