@@ -45,7 +45,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
     def init(self: Session, *args: object, **more: object) -> None:
         born(self, *args, **more)  # type: ignore[arg-type]
-        self.watchers.append(watch)
+        self.listeners.append(watch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Session, "__init__", init)

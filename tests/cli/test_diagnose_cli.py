@@ -153,7 +153,7 @@ def begun(paths: RunPaths) -> None:
         if count == 9:
             search.request_stop()
 
-    search.watchers.append(watch)
+    search.listeners.append(watch)
     LocalRunner(run).run(search)
     search.close("interrupted")
 

@@ -246,7 +246,7 @@ def test_stopped_again_and_again_a_comparison_comes_to_the_same(tmp_path: Path) 
             if count == limit:
                 to_stop.request_stop()
 
-        search.watchers.append(watch)
+        search.listeners.append(watch)
         LocalRunner(run).run(search)
         stops += search.stopping
         search.close("interrupted" if search.stopping else "finished")

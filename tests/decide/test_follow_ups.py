@@ -204,7 +204,7 @@ def test_a_search_that_was_cut_short_makes_the_same_follow_ups(tmp_path: Path, c
     lines = whole.journal.read_text().splitlines(keepends=True)
     run, search = open_search(paths)
     runner, at = LocalRunner(run), int(cut * len(lines))
-    search.watchers.append(lambda _event: search.request_stop() if len(records(paths)) >= at else None)
+    search.listeners.append(lambda _event: search.request_stop() if len(records(paths)) >= at else None)
     runner.run(search)
     search.close("interrupted")
     finish(paths)

@@ -283,7 +283,7 @@ def test_a_search_that_goes_on_from_a_snapshot_decides_the_same(tmp_path: Path, 
 
     paths = make(tmp_path / "again", **SMALL)
     run, session = open_search(paths)
-    session.watchers.append(lambda _event: session.request_stop() if session.history.num_events > 25 else None)
+    session.listeners.append(lambda _event: session.request_stop() if session.history.num_events > 25 else None)
     LocalRunner(run).run(session)
     session.close("interrupted")
     save(paths, len(events(paths)) - 2)

@@ -84,7 +84,7 @@ def test_nothing_is_told_before_the_disk_has_it(tmp_path: Path, monkeypatch: pyt
     _, session, job = started(paths)
     steps = Steps(paths, monkeypatch)
     durable = list[int]()
-    session.watchers.append(lambda _event: durable.append(steps.lines[-1]))
+    session.listeners.append(lambda _event: durable.append(steps.lines[-1]))
     before = len(events(paths))
     session.on_report(report_of(job, 10))
     assert session.on_report(report_of(job, 20)) in (True, False)
@@ -99,7 +99,7 @@ def test_a_step_that_cannot_be_written_is_told_to_nobody_and_stands_before_what_
     _, session, job = started(paths)
     session.on_report(report_of(job, 10))
     before, told = events(paths), list[Event]()
-    session.watchers.append(told.append)
+    session.listeners.append(told.append)
 
     def fail(_descriptor: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -143,7 +143,7 @@ def killed_at(paths: RunPaths, is_there: Any) -> None:
         if is_there(event):
             raise Killed
 
-    search.watchers.append(watch)
+    search.listeners.append(watch)
     with pytest.raises(Killed):
         LocalRunner(run).run(search)
     run.journal.close()

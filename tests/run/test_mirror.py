@@ -130,7 +130,7 @@ def test_whenever_the_folder_is_lost_the_mirror_gives_the_same_end(tmp_path: Pat
         copies.append(tmp_path / "copies" / f"{len(copies)}")
         shutil.copytree(kept, copies[-1])
 
-    session.watchers.append(copy)
+    session.listeners.append(copy)
     LocalRunner(run).run(session)
     session.close("finished")
     assert len(copies) > 40

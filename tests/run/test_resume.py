@@ -77,11 +77,11 @@ def cut(paths: RunPaths, kill_after: int) -> None:
         if count == kill_after:
             raise Killed
 
-    search.watchers.append(watch)
+    search.listeners.append(watch)
     with pytest.raises(Killed):
         LocalRunner(run).run(search)
     run.journal.close()
-    follower = search.watchers[0]
+    follower = search.listeners[0]
     assert isinstance(follower, Follower)
     follower._events.put(None)  # its thread would have gone with the process
     if follower._has_begun:
@@ -171,7 +171,7 @@ def test_stopped_and_resumed_gives_the_same_records(tmp_path: Path, uninterrupte
         if count == stop_after:
             search.request_stop()
 
-    search.watchers.append(watch)
+    search.listeners.append(watch)
     LocalRunner(run).run(search)
     assert search.stopping
     assert search.history.running == {}

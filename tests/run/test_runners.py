@@ -56,7 +56,7 @@ def finish_on_ray(paths: RunPaths, slots: int = 1, stop_after: int = 0) -> Histo
         if count == stop_after:
             search.request_stop()
 
-    search.watchers.append(watch)
+    search.listeners.append(watch)
     RayRunner(run, slots).run(search)
     search.close("interrupted" if search.stopping else "finished")
     return search.history
@@ -103,7 +103,9 @@ def test_the_signal_that_ends_tunes_loop_ends_the_session_instead(tmp_path: Path
 
     paths = make(tmp_path / "run", **PLAN)
     run, search = open_search(paths, runner="ray")
-    search.watchers.append(lambda event: os.kill(os.getpid(), signal.SIGUSR1) if isinstance(event, Evaluated) else None)
+    search.listeners.append(
+        lambda event: os.kill(os.getpid(), signal.SIGUSR1) if isinstance(event, Evaluated) else None
+    )
     before = signal.signal(signal.SIGUSR1, lambda *_: search.request_stop())
     try:
         RayRunner(run, 1).run(search)

@@ -235,7 +235,7 @@ def test_nothing_is_caught_up_before_the_first_job(tmp_path: Path) -> None:
 
     run = runs.open_run(paths, tmp_path)
     session = start_session(run, runner="local", slots=1, views={"it": view}, say=pytest.fail)
-    assert not session.watchers[0]._has_begun  # type: ignore[attr-defined]
+    assert not session.listeners[0]._has_begun  # type: ignore[attr-defined]
     session.next_job()
     assert began.wait(30)
     session.close("interrupted")
@@ -257,7 +257,7 @@ def test_a_view_that_hangs_does_not_hold_a_stop(
     run = runs.open_run(paths, tmp_path)
     views: dict[str, OpenView] = {"it": lambda _history: lambda _event: stuck.wait(60)}
     session = start_session(run, runner="local", slots=1, views=views, say=lambda line: None)
-    session.watchers.append(lambda event: session.request_stop() if session.history.steps_spent > 10 else None)
+    session.listeners.append(lambda event: session.request_stop() if session.history.steps_spent > 10 else None)
     LocalRunner(run).run(session)
     session.close("interrupted")
     assert runs.replay(paths)[1].ended == "interrupted"

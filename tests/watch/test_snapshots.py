@@ -75,7 +75,7 @@ def test_sessions_that_go_on_from_one_leave_the_run_of_a_single_session(tmp_path
     for most in (20, 35, 1000):
         run = runs.open_run(paths, tmp_path)
         session = start_session(run, runner="local", slots=1, views=views(run))
-        session.watchers.append(
+        session.listeners.append(
             lambda _event, of=session, most=most: of.request_stop() if of.history.num_events > most else None
         )
         LocalRunner(run).run(session)

@@ -32,7 +32,7 @@ def main(root: Path, data_dir: Path, kill_after: int) -> None:
     with locked(paths):
         run = runs.open_run(paths, data_dir)
         search = start_session(run, runner="local", slots=1)
-        search.watchers.append(watch)
+        search.listeners.append(watch)
         LocalRunner(run).run(search)
         search.close("finished")
 

@@ -28,7 +28,7 @@ from tune_rh.record.history import History
 from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import preflight, runs
 from tune_rh.run.runs import OpenRun, dataset, digest_of, make_data, open_run
-from tune_rh.run.session import Watcher
+from tune_rh.run.session import Listener
 from tune_rh.run.signals import clean_stop
 from tune_rh.watch.follower import OpenView, catch_up
 from tune_rh.watch.mirror import Mirror, Store, check_unused, run_at
@@ -51,7 +51,7 @@ class Audience(Protocol):
         """Show how far a piece of work is, while the block runs: it is given what takes (done, total)."""
         ...
 
-    def follow(self, history: History) -> AbstractContextManager[Watcher]:
+    def follow(self, history: History) -> AbstractContextManager[Listener]:
         """Follow a session, while the block runs: it is given what takes each event, once ``history`` has it."""
         ...
 
@@ -372,8 +372,8 @@ def _drive(
     kept = {"views": views(run), "apart": watched}
     session = start_session(run, runner=runner.name, slots=runner.slots, say=audience.say, **kept)
     try:
-        with clean_stop(session, audience.say), audience.follow(session.history) as watcher:
-            session.watchers += [watcher, *([] if mirror is None else [mirror])]
+        with clean_stop(session, audience.say), audience.follow(session.history) as board:
+            session.listeners += [board, *([] if mirror is None else [mirror])]
             runner.run(session)
         if session.halted is not None:
             raise task_failed(run, session.halted)

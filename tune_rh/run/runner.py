@@ -22,7 +22,7 @@ from tune_rh.record.failure import own_frame
 from tune_rh.record.history import History
 from tune_rh.run.family_source import family_source
 from tune_rh.run.runs import OpenRun, resume_command
-from tune_rh.run.session import Loss, Session, Watcher
+from tune_rh.run.session import Listener, Loss, Session
 from tune_rh.watch.follower import Follower, OpenView
 from tune_rh.watch.snapshots import SnapshotKeeper
 
@@ -79,8 +79,8 @@ def start_session(
     )
     views = study_view(run) if views is None else views
     followed = [Follower(paths, run.journal.num_events, some, say) for some in (views, apart) if some]
-    session.watchers.extend(followed)
-    session.watchers.append(let_go)
+    session.listeners.extend(followed)
+    session.listeners.append(let_go)
     return session
 
 
@@ -98,7 +98,7 @@ def study_view(run: OpenRun) -> Mapping[str, OpenView]:
 def views(run: OpenRun) -> Mapping[str, OpenView]:
     """What follows a run beside its session, by name."""
 
-    def board(history: History) -> Watcher:
+    def board(history: History) -> Listener:
         from tune_rh.watch.tensorboard import TensorBoard  # which no first job waits for
 
         return TensorBoard(run.paths, history)

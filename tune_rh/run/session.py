@@ -2,7 +2,7 @@
 and a test stands behind ports: where events go, where candidates come from, what time it is.
 
 One thread uses a session. Every change goes through `Session._record`: to the sink, then into the history. What one
-call of a method records is committed together before the call returns, and the watchers hear of it after that. The
+call of a method records is committed together before the call returns, and the listeners hear of it after that. The
 history may be ahead of the disk within a call; nothing outside ever is: workers and people are told what is durable.
 """
 
@@ -54,7 +54,7 @@ from tune_rh.record.failure import headline
 from tune_rh.record.history import History
 
 Sink = Callable[[Event], object]
-Watcher = Callable[[Event], object]
+Listener = Callable[[Event], object]
 _MOST_OF_ERROR = 4000
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -124,7 +124,7 @@ class Session:
         tell_workers: Callable[[], object] = lambda: None,
     ) -> None:
         self.plan, self.history = plan, history
-        self.watchers: list[Watcher] = []
+        self.listeners: list[Listener] = []
         self._sink, self._commit_sink, self._source, self._clock = sink, commit, source, clock
         self._scheduler = scheduler or scheduler_of(plan)
         self._tell_workers = tell_workers
@@ -306,8 +306,8 @@ class Session:
         self._commit_sink()
         while self._untold:  # one by one: where a watcher raises, the next commit tells what follows
             event = self._untold.pop(0)
-            for watcher in self.watchers:
-                watcher(event)
+            for listener in self.listeners:
+                listener(event)
 
 
 def _told(error: str) -> str:

@@ -263,7 +263,7 @@ def table_session(
     history = History(searched)
     source = TableSource(searched, table, history, seed)
     session = Session(searched, history, sink, source, clock.time, runner=clock.name, slots=clock.slots)
-    session.watchers.append(source.watch)
+    session.listeners.append(source.watch)
     return session, source
 
 

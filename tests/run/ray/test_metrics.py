@@ -34,7 +34,7 @@ Values = dict[tuple[str, ...], float]
 def finished(paths: RunPaths) -> History:
     """A run to its end, with gauges."""
     run, session = open_search(paths)
-    session.watchers.append(Gauges(session, paths))
+    session.listeners.append(Gauges(session, paths))
     LocalRunner(run).run(session)
     session.close("finished")
     return session.history

@@ -78,7 +78,7 @@ class RayRunner:
         """See `tune_rh.run.runner.Runner`."""
         os.environ.update(_TUNE_ENVIRONMENT)
         if self._metrics:
-            session.watchers.append(Gauges(session, self._run.paths))
+            session.listeners.append(Gauges(session, self._run.paths))
         bridge = _Bridge(self._run, session, WarmUp(self.slots, self._say), self._census)
         watch = NodeWatch(bridge, self._census, admission=self._admission)
         tuner = tune.Tuner(
