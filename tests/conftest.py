@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tomli_w
 
+from tests.worlds import wheel
 from trainables.spacing_mdn.data import zeros
 from trainables.spacing_mdn.data.source import SOURCE
 
@@ -94,6 +95,18 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy_run(finished_run: Path) -> Callable[[Path], Path]:
     """Copies `finished_run` below a folder of runs; returns the copy."""
     return lambda runs: shutil.copytree(finished_run, runs / finished_run.name, symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that was built from it."""
+    return wheel.build(tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture(scope="session")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment apart from the checkout, in which the wheel is installed."""
+    return wheel.install(built, tmp_path_factory.mktemp("fresh"))
 
 
 class SharedCluster:

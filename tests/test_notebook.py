@@ -34,13 +34,13 @@ print(run.best.candidate, run.best.val, type(run.best.load()).__name__)
 """
 
 
-def notebook(folder: Path, runner: str, pause_s: float) -> NotebookClient:
+def notebook(folder: Path, runner: str, pause_s: float, kernel: str = "python3") -> NotebookClient:
     """The notebook; its kernel writes its process id to ``kernel``."""
     folder.mkdir()
     first = f"import os, pathlib, time\npathlib.Path('kernel').write_text(str(os.getpid()))\nPAUSE = {pause_s}\n{CLASS}"
     cells = [nbformat.v4.new_code_cell(text) for text in (first, SEARCH.replace("RUNNER", repr(runner)), SHOWN)]
     book = nbformat.v4.new_notebook(cells=cells)
-    return NotebookClient(book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    return NotebookClient(book, timeout=600, kernel_name=kernel, resources={"metadata": {"path": str(folder)}})
 
 
 def said(client: NotebookClient) -> str:
@@ -49,29 +49,34 @@ def said(client: NotebookClient) -> str:
     return str(output["text"]).strip()
 
 
-@pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-
-
-@pytest.mark.usefixtures("places")
 @pytest.mark.timeout(300)
-def test_a_notebook_killed_in_the_middle_goes_on_elsewhere_to_the_same_end(tmp_path: Path) -> None:
+def test_a_notebook_killed_in_the_middle_goes_on_elsewhere_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     ends_alike(tmp_path, "local")
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("places")
 @pytest.mark.timeout(900)
-def test_so_does_one_that_searches_on_ray(tmp_path: Path) -> None:
-    ends_alike(tmp_path, "ray")
+@pytest.mark.parametrize("runner", ["local", "ray"])
+def test_so_does_one_where_the_wheel_is_installed(
+    tmp_path: Path, installed: Path, runner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    python = installed / "python"
+    spec = {"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "installed"}
+    (tmp_path / "kernels" / "installed").mkdir(parents=True)
+    (tmp_path / "kernels" / "installed" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    ends_alike(tmp_path, runner, python, "installed")
 
 
-def ends_alike(folder: Path, runner: str) -> None:
+def ends_alike(folder: Path, runner: str, python: str | Path = sys.executable, kernel: str = "python3") -> None:
     """Run a notebook quietly, and one that is killed and resumed by another process, and compare what comes of them."""
-    quiet = notebook(folder / "quiet", "local", 0.0)
+    quiet = notebook(folder / "quiet", "local", 0.0, kernel)
     quiet.execute()
-    killed = notebook(folder / "killed", runner, 0.1)
+    killed = notebook(folder / "killed", runner, 0.1, kernel)
     found = RunPaths(folder / "killed" / "runs" / "line")
     ended: list[BaseException] = []
 
@@ -90,7 +95,7 @@ def ends_alike(folder: Path, runner: str) -> None:
     thread.join()
     assert len(ended) == 1
     assert num_reports(found) < num_reports(RunPaths(folder / "quiet" / "runs" / "line"))
-    words = [sys.executable, "-c", RESUMED.replace("RUNNER", repr(runner))]
+    words = [python, "-c", RESUMED.replace("RUNNER", repr(runner))]
     done = subprocess.run(words, cwd=folder / "killed", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == said(quiet)

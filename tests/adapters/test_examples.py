@@ -1,12 +1,12 @@
-"""Each adapter's example: killed once with -9 and resumed, it ends as a quiet run does, bit for bit."""
+"""Each adapter's example where the wheel is installed: killed once with -9 and resumed, it ends as a quiet run does."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,34 +44,30 @@ print(run.candidates[["label", "score", "rank"]])
 """
 
 
-def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python in a folder of its own, where nothing of this repository lies."""
-    root = str(EXAMPLES.parent)
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", NEEDS)
-def test_an_example_that_is_killed_and_resumed_ends_as_a_quiet_one(tmp_path: Path, name: str) -> None:
+def test_an_example_that_is_killed_and_resumed_ends_as_a_quiet_one(tmp_path: Path, installed: Path, name: str) -> None:
     lacking = [library for library in NEEDS[name] if find_spec(library) is None]
     if lacking:
         pytest.skip(f"needs {lacking[0]}")
     script = EXAMPLES / f"{name}.py"
     run = re.search(r'name="(\w+)"', script.read_text(encoding="utf-8"))
     assert run is not None
-    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    quiet.mkdir()
-    killed.mkdir()
-    whole = python(quiet, str(script))
+
+    def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The installed Python in a folder that holds the example alone."""
+        folder.mkdir(exist_ok=True)
+        shutil.copy(script, folder)
+        words = (installed / "python", *arguments)
+        env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+    whole = python(tmp_path / "quiet", script.name)
     assert whole.returncode == 0, whole.stderr
-    cut = python(killed, "-c", KILLED, str(script))
+    cut = python(tmp_path / "killed", "-c", KILLED, script.name)
     assert cut.returncode == -signal.SIGKILL, cut.stderr
-    resumed = python(killed, "-c", RESUMED, run[1])
+    resumed = python(tmp_path / "killed", "-c", RESUMED, run[1])
     assert resumed.returncode == 0, resumed.stderr
     table = "label"
     assert table in whole.stdout
