@@ -30,9 +30,9 @@ AFTER = {
     "Hydra": ("no", "no", "no", "no"),
 }
 NOTE = (
-    "tune-rh's driver is a class with four methods, of which `state_dict` and `load_state_dict` are what the others "
-    "lack: with them a member goes on from its checkpoint, and its weights are kept. Its seconds hold the control, an "
-    "eleventh config, a check of the task, tests, export and page; Optuna and Hydra run one trial after another."
+    "tune-rh's driver is a class with `step` and `evaluate`; what its attributes hold is saved, so that a member goes "
+    "on from its checkpoint and its weights are kept. Its seconds hold the control, an eleventh config, a check of the "
+    "task, tests, export and page; Optuna and Hydra run one trial after another."
 )
 HEADER = ("library", "lines", "seconds", "a control", "trained weights", "goes on after kill -9", "a page")
 
@@ -61,9 +61,8 @@ def main() -> int:
     """One search with each."""
     found = {title: name for title, name in LIBRARIES.items() if name != "hydra" or find_spec("hydra")}
     rows = [(title, lines(name), f"{seconds(name):.0f}", *AFTER[title]) for title, name in found.items()]
-    record(
-        TITLE, "python -m benchmarks.bench_first_search", hardware("optuna", "ray", "scikit-learn"), table(HEADER, rows)
-    )
+    body = f"{table(HEADER, rows)}\n\n{NOTE}"
+    record(TITLE, "python -m benchmarks.bench_first_search", hardware("optuna", "ray", "scikit-learn"), body)
     return 0
 
 

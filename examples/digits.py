@@ -11,7 +11,7 @@ IMAGES = IMAGES.float().view(-1, 1, 8, 8) / 16
 SPLITS = {"train": slice(0, 1200), "val": slice(1200, 1500), "test": slice(1500, None)}
 
 
-class Digits:
+class Digits(tune_rh.Task):
     def __init__(self, config, *, seed, device, data_dir):
         self.random = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng():
@@ -34,15 +34,6 @@ class Digits:
     def evaluate(self, split):
         right = self.model(IMAGES[SPLITS[split]]).argmax(1) == LABELS[SPLITS[split]]
         return {f"{split}_acc": right.float().mean().item()}
-
-    def state_dict(self):
-        parts = {"model": self.model, "optimiser": self.optimiser}
-        return {"random": self.random.get_state(), **{name: part.state_dict() for name, part in parts.items()}}
-
-    def load_state_dict(self, state):
-        self.random.set_state(state["random"])
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
 
 
 def suggest(trial):

@@ -19,7 +19,7 @@ class Noisy(torch.utils.data.Dataset):
         return IMAGES[index].float() / 16 + 0.1 * torch.randn(64), LABELS[index]
 
 
-class Linear:
+class Linear(tune_rh.Task):
     def __init__(self, config, *, seed, device, data_dir):
         self.loader = StatefulLoader(Noisy(), 64, seed=seed)
         self.model = torch.nn.Linear(64, 10)
@@ -39,13 +39,6 @@ class Linear:
     def evaluate(self, split):
         logits, labels = self.model(IMAGES[SPLITS[split]].float() / 16), LABELS[SPLITS[split]]
         return {f"{split}_loss": functional.cross_entropy(logits, labels).item()}
-
-    def state_dict(self):
-        return {name: getattr(self, name).state_dict() for name in ("model", "optimiser", "loader")}
-
-    def load_state_dict(self, state):
-        for name in ("model", "optimiser", "loader"):
-            getattr(self, name).load_state_dict(state[name])
 
 
 def suggest(trial):

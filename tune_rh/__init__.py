@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainables.given.attributes import Task
     from tune_rh.api import (
         Run,
         answer,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Run",
+    "Task",
     "answer",
     "baseline",
     "check",
@@ -77,7 +79,11 @@ sys.meta_path.insert(0, _SiblingFinder)
 
 
 def __getattr__(name: str) -> Any:
-    """What `tune_rh.api` offers, imported when it is first asked for."""
+    """What `tune_rh.api` offers, imported when it is first asked for; and the base class of tasks."""
+    if name == "Task":
+        from trainables.given.attributes import Task
+
+        return Task
     if name in __all__:
         from tune_rh import api
 

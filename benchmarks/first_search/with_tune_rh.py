@@ -6,7 +6,7 @@ import tune_rh
 from benchmarks.first_search.model import accuracy, build, train_step
 
 
-class Digits:
+class Digits(tune_rh.Task):
     def __init__(self, config, *, seed, device, data_dir):
         self.random = torch.Generator().manual_seed(seed)
         self.model = build(config["width"], seed)
@@ -17,18 +17,6 @@ class Digits:
 
     def evaluate(self, split):
         return {f"{split}_acc": accuracy(self.model, split)}
-
-    def state_dict(self):
-        return {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "random": self.random.get_state(),
-        }
-
-    def load_state_dict(self, state):
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.random.set_state(state["random"])
 
 
 def suggest(trial):

@@ -59,7 +59,7 @@ def test_an_example_that_is_killed_and_resumed_ends_as_a_quiet_one(tmp_path: Pat
         """The installed Python in a folder that holds the example alone."""
         folder.mkdir(exist_ok=True)
         shutil.copy(script, folder)
-        words = (installed / "python", *arguments)
+        words: list[str | Path] = [installed / "python", *arguments]
         env = {**os.environ, "HF_HUB_OFFLINE": "1"}
         return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
 

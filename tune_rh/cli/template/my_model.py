@@ -16,8 +16,10 @@ def points(split, number):
     return place + 0.1 * torch.randn(number, 2, generator=draws), spiral
 
 
-class Spirals:
-    """One training run of one config, with one seed."""
+class Spirals(tune_rh.Task):
+    """One training run of one config, with one seed. Its attributes are saved, so that it goes on bit for bit."""
+
+    constants = ("inputs", "labels")  # but these are not, since training does not change them
 
     def __init__(self, config, *, seed, device, data_dir):
         self.config, self.device = config, device
@@ -49,16 +51,6 @@ class Spirals:
         inputs, labels = points(split, 500)
         right = self.model(inputs.to(self.device)).argmax(dim=1).cpu() == labels
         return {f"{split}_loss": self.loss(inputs, labels).item(), f"{split}_accuracy": right.float().mean().item()}
-
-    def state_dict(self):
-        """All that `step` depends on, so that a killed run goes on bit for bit: random numbers are part of it."""
-        model, optimiser = self.model.state_dict(), self.optimiser.state_dict()
-        return {"model": model, "optimiser": optimiser, "random": self.random.get_state()}
-
-    def load_state_dict(self, state):
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.random.set_state(state["random"])
 
     def loss(self, inputs, labels):
         return nn.functional.cross_entropy(self.model(inputs.to(self.device)), labels.to(self.device))
