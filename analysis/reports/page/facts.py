@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.diagnose.api import Baseline, Finding
+from analysis.diagnose.api import Baseline, Diagnostic, Finding
 from analysis.reports.tables import decimals
 from analysis.search.cost import Ledger, QualityPoint, ledger, quality_against_cost
 from analysis.search.gate_regret import Regret, gate_regret
@@ -21,6 +21,7 @@ from analysis.search.seed_variance import SeedVariance, seed_variance
 from analysis.stats.interval import Interval, mean_interval
 from analysis.tables import RunTables
 from analysis.view import Run, Standing
+from trainables.errors import UnknownFamily
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,16 @@ class Facts:
     def run(self) -> Run:
         """The run as plain data."""
         return self.tables.run
+
+    @property
+    def diagnostics(self) -> Mapping[str, Diagnostic]:
+        """Those of the run's family by name; none where the family cannot be imported here."""
+        from analysis.diagnose.registry import diagnostics_of
+
+        try:
+            return diagnostics_of(str(self.run.plan["family"]))
+        except UnknownFamily:
+            return {}
 
     @property
     def standings(self) -> Sequence[Standing]:

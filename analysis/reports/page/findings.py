@@ -6,17 +6,16 @@ The run's own findings, read from disk; verdicts are the diagnostics' own. Findi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from analysis.diagnose.api import Diagnostic, Finding, Plot
+from analysis.diagnose.api import Finding, Plot
 from analysis.reports.page.facts import Facts
 from analysis.reports.page.tables import Cell, Table, value_text
 from analysis.reports.plots import Picture, draw
 from analysis.reports.run_findings import tables as run_tables
 from analysis.reports.tables import NONE
 from analysis.stats.interval import Interval
-from trainables.errors import UnknownFamily
 
 _MAX_COLUMNS = 6  # candidates side by side; the rest are in findings.csv
 _MAX_PICTURES = 80  # drawn in all, so that a page stays of a size that opens
@@ -72,7 +71,7 @@ def findings(facts: Facts, *, draws: bool = True) -> Findings:
     members = [name for name, some in by_member.items() if some and name]
     candidates = list(dict.fromkeys(facts.run.members[name].candidate for name in members))
     if not candidates:
-        return Findings((), (), run, (_none(facts),) if _known(facts) else ())
+        return Findings((), (), run, (_none(facts),) if facts.diagnostics else ())
     order = [s.candidate for s in facts.standings]
     candidates.sort(key=lambda name: order.index(name) if name in order else len(order))
     control = facts.run.control
@@ -92,30 +91,18 @@ def findings(facts: Facts, *, draws: bool = True) -> Findings:
 def _none(facts: Facts) -> str:
     if facts.state == "running":
         return "No findings yet: members are diagnosed when they have reached the end."
-    if not _known(facts):
-        return "This family has no diagnostics."
     command = f"`tune-rh diagnose {facts.run.root.name}`"
     return f"No diagnostic has looked at a model of this run; {command} looks at those that reached the end."
 
 
-def _known(facts: Facts) -> Mapping[str, Diagnostic]:
-    """The diagnostics of the run's family; none where the family cannot be imported here."""
-    from analysis.diagnose.registry import diagnostics_of
-
-    try:
-        return diagnostics_of(str(facts.run.plan["family"]))
-    except UnknownFamily:
-        return {}
-
-
 def _registered_first(facts: Facts, some: Iterable[Finding]) -> list[Finding]:
-    order = list(_known(facts))
+    order = list(facts.diagnostics)
     return sorted(some, key=lambda f: (order.index(f.name) if f.name in order else len(order), f.name))
 
 
 def _title(facts: Facts, name: str) -> str:
     """As the diagnostic calls itself; the name of a diagnostic that this version does not know."""
-    known = _known(facts)
+    known = facts.diagnostics
     return known[name].title if name in known else name
 
 

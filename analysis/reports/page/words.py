@@ -227,7 +227,7 @@ def _doubts_of_best(facts: Facts, best: Standing) -> Iterator[str]:
     passed_over = [s.candidate for s in facts.standings[: facts.standings.index(best)] if s.failed and s.may_win]
     if passed_over:
         yield f"Passed over because they fail what the plan requires: {listed(passed_over)}."
-    yield _diagnosed(facts, best)
+    yield from _diagnosed(facts, best)
     for other, lead in leads(facts):
         if not lead.ahead.low > 0.0:
             yield _doubted_lead(other, lead)
@@ -262,18 +262,21 @@ def _doubted_lead(other: str, lead: Lead) -> str:
     return f"Its lead over {other} may be chance: {why}."
 
 
-def _diagnosed(facts: Facts, best: Standing) -> str:
+def _diagnosed(facts: Facts, best: Standing) -> Iterator[str]:
     verdicts = facts.verdicts(best.candidate)
     if not verdicts:
-        return "No diagnostic has looked at it."
+        if facts.diagnostics:
+            yield "No diagnostic has looked at it."
+        return
     bad = {
         word: [name for name, counts in verdicts.items() if counts[word]] for word in ("fail", "warn", "no_evidence")
     }
     bad["warn"] = [name for name in bad["warn"] if name not in bad["fail"]]
     clauses = [f"{text} {listed(bad[word])}" for word, text in _BAD if bad[word]]
-    if not clauses:
-        return f"All {len(verdicts) - len(bad['no_evidence'])} diagnostics with evidence pass; that is no proof."
-    return f"Of {counted(len(verdicts), 'diagnostic')}, on some seed it {', and '.join(clauses)}."
+    if clauses:
+        yield f"Of {counted(len(verdicts), 'diagnostic')}, on some seed it {', and '.join(clauses)}."
+    else:
+        yield f"All {len(verdicts) - len(bad['no_evidence'])} diagnostics with evidence pass; that is no proof."
 
 
 def _about_run(facts: Facts) -> Iterator[str]:

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from analysis import baselines
+from analysis.diagnose import registry
 from analysis.diagnose.api import Baseline, Finding, Plot, Series
 from analysis.diagnose.findings import to_json
 from analysis.stats.interval import Interval
@@ -80,9 +81,20 @@ def test_the_first_lines_say_who_is_best_how_sure_against_what_at_what_cost_and_
     )
     assert re.search(r"the control by 0\.5\d* \(95% interval", first)
     assert re.search(r"\*\*Cost\*\*: [\d,]+ steps, .*% of the 1,080 steps that it takes", first)
-    assert "No diagnostic has looked at it." in first
+    assert "No diagnostic" not in first  # the family has none
     assert "a claim takes 5 in pairs" in first
     assert all(words in page.words for words in ("c0002", "Ahead of the next", "of the 1,080 steps"))
+
+
+def test_that_no_diagnostic_has_looked_is_a_doubt_where_the_family_has_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(tmp_path / "run", losses, num_candidates=5, stages=STAGES)
+    known = registry.diagnostics_of("spacing_mdn")
+    monkeypatch.setattr(registry, "diagnostics_of", lambda _family: known)
+    write_page(tmp_path / "run", baselines=BASELINES)
+    first = (tmp_path / "run" / "report" / "report.md").read_text().partition("## ")[0]
+    assert "No diagnostic has looked at it." in first
 
 
 def test_a_baseline_that_is_better_is_said_before_anything_else(tmp_path: Path) -> None:
