@@ -11,6 +11,7 @@ import pytest
 import tune_rh
 from tests.worlds import records as on_disk
 from tests.worlds.plans import plan
+from trainables.given import attributes
 from tune_rh import api
 from tune_rh.errors import PlanError, RunExists, RunNotFound
 from tune_rh.record.events import Event, SessionEnded
@@ -96,7 +97,8 @@ def test_mistakes_are_errors_with_a_name(tmp_path: Path) -> None:
 
 
 def test_everything_it_offers_is_found_in_the_package() -> None:
-    assert set(tune_rh.__all__) == set(api.__all__)
+    assert set(tune_rh.__all__) == {*api.__all__, "Task"}
+    assert tune_rh.Task is attributes.Task
     assert all(getattr(tune_rh, name) is getattr(api, name) for name in api.__all__)
     with pytest.raises(AttributeError, match="no attribute 'surch'"):
         tune_rh.surch  # noqa: B018
