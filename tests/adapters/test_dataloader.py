@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
+from trainables.training.seeding import derive_seed
 from tune_rh.adapters.dataloader import StatefulLoader, stateful
+from tune_rh.adapters.factory import seeded
 
 
 class Noisy(torch.utils.data.Dataset[Any]):
@@ -98,3 +100,17 @@ def test_torchdatas_own_loader_goes_on_too() -> None:
     take(first, 4)
     other.load_state_dict(first.state_dict())
     assert take(other, 4) == whole[4:]
+
+
+def test_seeding_an_example_formats_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torch.manual_seed` does, for each kind of device that is not there: a millisecond, and more in deep calls."""
+
+    def formatted(*_: object) -> list[str]:
+        raise AssertionError("a traceback was formatted")
+
+    monkeypatch.setattr("traceback.format_stack", formatted)
+    with seeded(1, "0"):
+        first = torch.rand(3)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(1, "0"))
+        assert torch.equal(torch.rand(3), first)

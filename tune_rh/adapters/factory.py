@@ -47,7 +47,11 @@ def seeded(seed: int, purpose: str, device: str = "cpu") -> Iterator[None]:
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(value)
+        # Not torch.manual_seed: for each kind of device that is not there it formats a traceback, and keeps it.
+        torch.default_generator.manual_seed(value)
+        for there in devices:
+            with torch.cuda.device(there):
+                torch.cuda.manual_seed(value)
         random.seed(value)
         np.random.seed(value % 2**32)  # noqa: NPY002 - the code that is called draws from it
         try:
