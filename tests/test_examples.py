@@ -24,4 +24,5 @@ def test_digits_are_sound_and_searched(tmp_path: Path) -> None:
     assert run.root.name == "Digits"
     assert run.best is not None
     assert run.best.val > 0.8
+    assert run.best.config.keys() == told["base"].keys()
     assert run.best.load().evaluate("val")["val_acc"] >= run.best.val - 1e-6

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.tables import RunTables
 from analysis.view import Standing
 from trainables.files import make_folder, write_atomic
+from trainables.given.config import GivenConfig
 from trainables.given.module import GivenTask, write_payloads
 from trainables.registry import build_config, get_family, resolve
 from tune_rh.errors import ExportError
@@ -27,6 +28,12 @@ class Best(Standing):
 
     reading: Reading = field(repr=False, compare=False)
 
+    @property
+    def config(self) -> Any:
+        """Its config: of the kind that ``base`` was where a task was handed over, else an object of the family."""
+        config = self._config()
+        return config.handed() if isinstance(config, GivenConfig) else config
+
     def load(self, device: str = "cpu") -> Any:
         """The task of its best seed, as it was at its best evaluation.
 
@@ -43,12 +50,14 @@ class Best(Standing):
         if path is None:
             raise ExportError(f"{paths.member(member) / 'checkpoints'}: the best checkpoint is not there")
         state, _ = checkpoint.load(path, config_digest=added.config_digest)
-        family = get_family(history.plan.family)
-        config = build_config(family, written=[added.config])
-        data_dir = runs.recorded_data_dir(paths)
-        task = resolve(family.task)(config, seed=member.seed, device=device, data_dir=data_dir)
+        build = resolve(get_family(history.plan.family).task)
+        task = build(self._config(), seed=member.seed, device=device, data_dir=runs.recorded_data_dir(paths))
         task.load_state_dict(state)
         return task.task if isinstance(task, GivenTask) else task
+
+    def _config(self) -> Any:
+        history = self.reading.history
+        return build_config(get_family(history.plan.family), written=[history.candidates[self.candidate].added.config])
 
 
 class Run(RunTables):
