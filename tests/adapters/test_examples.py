@@ -1,16 +1,19 @@
-"""Each adapter's example where the wheel is installed: killed once with -9 and resumed, it ends as a quiet run does."""
+"""Each adapter's example, searched for a little; and whole, where the wheel is installed, killed and resumed."""
 
 from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import tune_rh
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {
@@ -44,13 +47,36 @@ print(run.candidates[["label", "score", "rank"]])
 """
 
 
+def skip_without(name: str) -> None:
+    """Skip a test of an example whose libraries are not all there."""
+    for library in NEEDS[name]:
+        pytest.importorskip(library)
+
+
+@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.parametrize("name", NEEDS)
+def test_an_example_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    skip_without(name)
+    search = tune_rh.search
+
+    def short(*task: Any, **options: Any) -> tune_rh.Run:
+        return search(*task, **{**options, "stages": [(10, 1), (20, 1)], "candidates": 2})
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tune_rh, "search", short)
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    table = capsys.readouterr().out
+    assert table.split()[:3] == ["label", "score", "rank"]
+    assert " base " in table
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", NEEDS)
 def test_an_example_that_is_killed_and_resumed_ends_as_a_quiet_one(tmp_path: Path, installed: Path, name: str) -> None:
-    lacking = [library for library in NEEDS[name] if find_spec(library) is None]
-    if lacking:
-        pytest.skip(f"needs {lacking[0]}")
+    skip_without(name)
     script = EXAMPLES / f"{name}.py"
     run = re.search(r'name="(\w+)"', script.read_text(encoding="utf-8"))
     assert run is not None
