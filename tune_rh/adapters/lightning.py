@@ -280,7 +280,7 @@ class _Task:
         if hasattr(value, "compute"):
             self._objects[name] = value
         else:
-            self._logged[name] = float(value)
+            self._logged[name] = float(value.detach() if isinstance(value, torch.Tensor) else value)
 
     def _computed(self) -> dict[str, float]:
         """What metrics of torchmetrics have come to; they begin again."""
