@@ -9,14 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import alone
-from tests.worlds.plans import fields
+from tests.worlds import exports
 from trainables.registry import get_family, resolve
 from tune_rh.cli.main import main
-from tune_rh.plan.file import resolve_plan
-from tune_rh.results.export import export
-from tune_rh.run import runs
-from tune_rh.run.local_runner import LocalRunner
-from tune_rh.run.runner import start_session
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 SETS = {"nsa": "pydoc-257", "shared_moe": "pydoc"}
@@ -27,30 +22,9 @@ def exported(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """A model of each family of language models, hardly trained, as `tune-rh export` leaves it."""
     folders = {}
     for family, data in SETS.items():
-        root = tmp_path_factory.mktemp(family)
         with alone(data_dir):
             resolve(get_family(family).data).prepare(data, data_dir)
-        plan = resolve_plan(
-            fields(
-                family=family,
-                space="",
-                control="tiny",
-                presets=["quick"],
-                configs={"quick": {"preset": "tiny", "fields": {"lr": 0.01}}},
-                num_candidates=1,
-                seeds=[7],
-                eval_every=2,
-                stages=[{"until_step": 2, "num_seeds": 1}],
-                diagnose=[],
-            )
-        )
-        paths = runs.create(plan, root / "run", data_dir)
-        run = runs.open_run(paths, data_dir)
-        search = start_session(run, runner="local", slots=1)
-        LocalRunner(run).run(search)
-        search.close("finished")
-        folders[family] = root / "best"
-        export(paths, run.history, folders[family], companions=runs.companions(plan, data_dir))
+        folders[family] = exports.exported(family, tmp_path_factory.mktemp(family), data_dir, seeds=(7,), until_step=2)
     return folders
 
 

@@ -10,40 +10,15 @@ import torch
 from tokenizers import Tokenizer
 
 import trainables
-from tests.worlds.plans import fields
+from tests.worlds import exports
 from trainables.worker import exported
-from tune_rh.plan.file import resolve_plan
-from tune_rh.results.export import export
-from tune_rh.run import runs
-from tune_rh.run.local_runner import LocalRunner
-from tune_rh.run.runner import start_session
 
 
 @pytest.fixture(scope="module")
 def folder(pydoc_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The best of a search of two tiny models."""
     root = tmp_path_factory.mktemp("search")
-    plan = resolve_plan(
-        fields(
-            family="shared_moe",
-            space="",
-            control="tiny",
-            presets=["quick"],
-            configs={"quick": {"preset": "tiny", "fields": {"lr": 0.01}}},
-            num_candidates=1,
-            seeds=[7, 42],
-            eval_every=2,
-            stages=[{"until_step": 4, "num_seeds": 2}],
-            diagnose=[],
-        )
-    )
-    paths = runs.create(plan, root / "run", pydoc_dir)
-    run = runs.open_run(paths, pydoc_dir)
-    search = start_session(run, runner="local", slots=1)
-    LocalRunner(run).run(search)
-    search.close("finished")
-    export(paths, run.history, root / "best", companions=runs.companions(plan, pydoc_dir))
-    return root / "best"
+    return exports.exported("shared_moe", root, pydoc_dir, seeds=(7, 42), until_step=4)
 
 
 def test_it_reads_and_writes_text_without_the_data(folder: Path) -> None:
