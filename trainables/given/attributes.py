@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+from trainables.worker.savable import PLAIN
+
 _CONSTANT = (
     type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, PurePath, range, slice, torch.device, torch.dtype,
 )  # fmt: skip
@@ -66,7 +67,7 @@ class Task:
 
 def _saved(value: Any, place: Sequence[Any]) -> Any:
     """What a checkpoint holds of ``value``: itself where it can be made again, else its kind and its state."""
-    if type(value) in _PLAIN:
+    if type(value) in PLAIN:
         return value
     if isinstance(value, _CONSTANT):
         return None

@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any
 
 _NUM_SHOWN = 5
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
+"""Types whose values a checkpoint gives back as they are."""
 
 
 def unsavable(state: object) -> Iterator[str]:
@@ -51,7 +52,7 @@ def _lost(value: object, where: str, inside: tuple[int, ...] = ()) -> Iterator[s
     """``inside``: what holds ``value``, by identity."""
     import torch
 
-    if type(value) in _PLAIN or type(value) in (torch.Tensor, torch.nn.Parameter):
+    if type(value) in PLAIN or type(value) in (torch.Tensor, torch.nn.Parameter):
         return
     if id(value) in inside:
         yield f"{where} is a part of itself: a checkpoint holds what ends"
