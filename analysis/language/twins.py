@@ -2,7 +2,7 @@
 
 All that were trained to the end beside the control and beside the best dense model, at equal steps and at equal tokens
 (batch sizes may differ), paired by seed; and after how many tokens and seconds of training each was as good as those
-two in the end. Judged is one difference: the best one that is not dense less the best dense one, at equal tokens.
+two in the end. The verdict is about the best that is not dense less the best dense one, at equal tokens.
 """
 
 from __future__ import annotations

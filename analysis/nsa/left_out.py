@@ -1,7 +1,7 @@
 """What does this model lose by what its selection leaves out, position by position?
 
-What it is: the loss on sampled sequences with the model's own selection, and with one that takes every block, the same
-weights in both. Up to the tokens that a selection may hold both are the same by construction; what lies beyond is
+The answer is the loss on sampled sequences with the model's own selection, and with one that takes every block, at the
+same weights. Up to the tokens that a selection may hold both are the same by construction; what lies beyond is
 judged. What it is not: a comparison with a model that was trained dense, which `matched_tokens` makes.
 """
 

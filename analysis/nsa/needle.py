@@ -48,7 +48,7 @@ def distances(time: int) -> list[int]:
 
 
 def planted(texts: Tensor, distance: int, vocabulary: int) -> tuple[Tensor, Tensor]:
-    """Texts that end with a passage which stood ``distance`` tokens before, and with one that stood there not."""
+    """Texts that end with a passage which stood ``distance`` tokens before, and with one that did not stand there."""
     generator = torch.Generator().manual_seed(_SEED)
     drawn = torch.randint(min(256, vocabulary), (2, len(texts), _CUE + _REST), generator=generator)
     passage, other = drawn
