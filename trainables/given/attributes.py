@@ -41,10 +41,12 @@ class Task:
         """What the attributes hold, as tensors, numbers, text, lists, tuples and dicts.
 
         Raises:
-            TypeError: by name, an attribute of a kind that cannot be saved.
+            TypeError: by name, an attribute of a kind that cannot be saved, or constants that are none.
         """
         state = {name: _saved(value, (type(self).__name__, name)) for name, value in self._kept()}
-        return {name: value[_STATE] if name == "model" else value for name, value in state.items()}
+        return {
+            name: value[_STATE] if name == "model" and _is_object(value) else value for name, value in state.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Give the attributes what they held: objects and tensors are filled in place, others replaced.
@@ -60,6 +62,12 @@ class Task:
                 setattr(self, name, _filled(has.get(name), saved, (type(self).__name__, name)))
 
     def _kept(self) -> Iterator[tuple[str, Any]]:
+        unknown = [self.constants] if isinstance(self.constants, str) else [*{*self.constants} - vars(self).keys()]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__}.constants = {self.constants!r}: allowed are a list or a tuple of names, which "
+                f"are of {', '.join(vars(self))}"
+            )
         for name, value in vars(self).items():
             if name not in self.constants and not isinstance(value, _CONSTANT):
                 yield name, value
@@ -80,6 +88,11 @@ def _saved(value: Any, place: Sequence[Any]) -> Any:
     if type(value) is dict:
         return {key: _saved(part, (*place, key)) for key, part in value.items()}
     return {_KIND: type(value).__name__, _STATE: _state(value, place)}
+
+
+def _is_object(saved: Any) -> bool:
+    """Whether it is the kind and the state of an object."""
+    return type(saved) is dict and saved.keys() == {_KIND, _STATE}
 
 
 def _state(value: Any, place: Sequence[Any]) -> Any:
@@ -107,7 +120,7 @@ def _filled(value: Any, saved: Any, place: Sequence[Any]) -> Any:
     """What was saved, in ``value`` where that is an object."""
     if isinstance(value, _CONSTANT):
         return value
-    if type(saved) is dict and saved.keys() == {_KIND, _STATE}:
+    if _is_object(saved):
         if type(value).__name__ != saved[_KIND]:
             raise TypeError(
                 f"{_said(place)}: was a {saved[_KIND]} when it was saved, and __init__ makes it a "
@@ -152,7 +165,7 @@ def _copied(value: torch.Tensor, saved: torch.Tensor) -> torch.Tensor:
 
 def _arrays(state: Any) -> Any:
     """The state of a bit generator of numpy, arrays as arrays again."""
-    if type(state) is dict and state.keys() == {_KIND, _STATE}:
+    if _is_object(state):
         return state[_STATE].numpy()
     return {name: _arrays(part) for name, part in state.items()} if type(state) is dict else state
 

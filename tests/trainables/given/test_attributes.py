@@ -132,6 +132,13 @@ def test_what_cannot_be_saved_is_refused_by_name(made: Callable[[], Any], said: 
         Held(made).state_dict()
 
 
+@pytest.mark.parametrize("constants", ["held", ("data",), ["held", "hold"]])
+def test_constants_that_name_no_attributes_are_refused(constants: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Held, "constants", constants)
+    with pytest.raises(TypeError, match=r"Held\.constants = .*: allowed are a list or a tuple of names.* of held"):
+        Held(lambda: 1).state_dict()
+
+
 def test_what_a_new_task_does_not_make_is_refused_by_name() -> None:
     late, new = Held(lambda: None), Held(lambda: None)
     late.held = [torch.optim.SGD([torch.zeros(1)], lr=1.0)]
