@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -142,10 +143,22 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedC
 
 @pytest.fixture
 def ray_cluster(request: pytest.FixtureRequest, shared_cluster: SharedCluster) -> Iterator[Cluster]:
-    """A Ray cluster on loopback on which nothing runs."""
-    yield shared_cluster.get()
+    """A Ray cluster on loopback on which nothing runs, nor is still being ended."""
+    cluster = shared_cluster.get()
+    _await_free_cores()
+    yield cluster
     if request.node.stash.get(FAILED, True):
         shared_cluster.end()
+
+
+def _await_free_cores(seconds: float = 60.0) -> None:
+    """Wait until Ray has taken back what the test before held: it is told so some time after the actor is gone."""
+    import ray
+
+    deadline = time.monotonic() + seconds
+    while (free := ray.available_resources().get("CPU", 0.0)) < (cores := ray.cluster_resources()["CPU"]):
+        assert time.monotonic() < deadline, f"{cores - free:g} of {cores:g} cores are held by a test that has ended"
+        time.sleep(0.05)
 
 
 @pytest.hookimpl(wrapper=True)
