@@ -132,6 +132,7 @@ class Decision:
         seed: of the member, or the seed added; None where a whole candidate was promoted.
         score, rank, num_scored: of a promotion, as journaled; the rank is 0-based.
         chance: that a candidate which got one seed more is above the cut.
+        gain: of a promotion by the value of information, what the final choice was expected to gain.
     """
 
     kind: str
@@ -143,6 +144,7 @@ class Decision:
     rank: int | None = None
     num_scored: int | None = None
     chance: float | None = None
+    gain: float | None = None
 
 
 @dataclass(frozen=True)

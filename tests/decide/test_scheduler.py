@@ -48,9 +48,9 @@ def test_a_scheduler_from_outside_runs_on_disk_and_is_kept_in_the_plan(tmp_path:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("nosuch", r"cannot be imported .*; known: halving, race, comparison, or 'module:attr'"),
+        ("nosuch", r"cannot be imported .*; known: halving, value, race, comparison, or 'module:attr'"),
         ("tests.worlds.family:NOTHING", "cannot be imported"),
-        ("race", "is not for a search, whose own is 'halving'"),
+        ("race", "is not for a search, which takes 'halving' or 'value'"),
         ("tests.worlds.family:NoData", "is no class with next and verdict"),
         ("tests.worlds.family:SOURCE", "is no class with next and verdict"),
     ],

@@ -66,21 +66,21 @@ class HalvingScheduler:
         plan, pending = self.plan, history.pending
         if pending and pending[0].kind <= ADVANCE:
             return run_first(plan, pending, prefer)
-        passed: Promoted | SeedAdded | None = _keep_up(history) or _bring_up(history)
+        passed: Promoted | SeedAdded | None = keep_up(history) or _bring_up(history)
         # Audited candidates reach gates that are already closed; their arrival must not promote anyone.
         if passed is None and not history.num_audited:
             passed = _at_gates(plan, history)
-            if passed is None and not _may_ask(plan, history) and not follow_ups.remaining(plan, history):
+            if passed is None and not may_ask(plan, history) and not follow_ups.remaining(plan, history):
                 passed = _close_gates(plan, history, plan.last_stage)
         if passed:
             return passed
         if pending:
             return run_first(plan, pending, prefer)
-        if _may_ask(plan, history):
+        if may_ask(plan, history):
             return AskCandidate()
         further = None if history.num_audited else _follow_up(plan, history) or _idle(plan, history, plan.last_stage)
         if further is None and plan.audit and not follow_ups.remaining(plan, history):
-            further = _audit(plan, history)
+            further = audit(plan, history)
         if further:
             return further
         return Wait() if history.running else Finish()
@@ -108,13 +108,13 @@ def fill(history: History, k: int) -> Promoted | None:
     """
     gate, stage = history.gates[k], history.plan.stages[k]
     line = gate.waiting or gate.cut
-    if not line or _is_full(stage, gate):
+    if not line or is_full(stage, gate):
         return None
     if stage.top and gate.num_promoted < stage.top:
-        return _promotion(history, k, line[0].entry, "top")
+        return promotion(history, k, line[0].entry, "top")
     alive = gate.num_promoted - gate.num_lost_later
     if alive < min(stage.at_least, stage.top or stage.at_least):
-        return _promotion(history, k, line[0].entry, "at_least")
+        return promotion(history, k, line[0].entry, "at_least")
     return None
 
 
@@ -134,19 +134,25 @@ def _idle(plan: Search, history: History, until: int) -> Promoted | SeedAdded | 
     return _at_gates(plan, history, until=until, idle=True) or _close_gates(plan, history, until)
 
 
-def _may_ask(plan: Search, history: History) -> bool:
-    if not history.candidates or len(history.references) < len(plan.references):
+def lacks_named(plan: Search, history: History) -> bool:
+    """Whether the control or a reference is still to come."""
+    return not history.candidates or len(history.references) < len(plan.references)
+
+
+def may_ask(plan: Search, history: History) -> bool:
+    """Whether a candidate may still be drawn, or one that the plan names is still to come."""
+    if lacks_named(plan, history):
         return True
     if history.space_exhausted or follow_ups.is_over_budget(plan, history):
         return False
     return history.num_candidates() < plan.num_candidates
 
 
-def _keep_up(history: History) -> Promoted | None:
+def keep_up(history: History) -> Promoted | None:
     """The control and the references keep up with the foremost candidate, whatever their scores."""
     for candidate in (history.control, *history.references):
         if candidate is not None and candidate.stage < history.max_stage and history.is_complete(candidate):
-            return _pass(history, candidate)
+            return pass_beside(history, candidate)
     return None
 
 
@@ -154,11 +160,11 @@ def _bring_up(history: History) -> Promoted | None:
     """Follow-ups are brought to the stage from which they are ranked."""
     for k, gate in enumerate(history.gates[:-1]):
         if gate.passing:
-            return _promotion(history, k, gate.passing[0], "follow_up")
+            return promotion(history, k, gate.passing[0], "follow_up")
     return None
 
 
-def _pass(history: History, candidate: Candidate) -> Promoted:
+def pass_beside(history: History, candidate: Candidate) -> Promoted:
     """The control or a reference goes on."""
     gate, is_control = history.gates[candidate.stage], candidate is history.control
     score = gate.score(candidate.index)
@@ -174,23 +180,23 @@ def _at_gates(
     """What the gates (those below ``until``) allow as they stand, highest first: quota, rules, the band at the cut."""
     for k in reversed(range(plan.last_stage if until is None else until)):
         gate, stage = history.gates[k], plan.stages[k]
-        if not gate.waiting or stage.top is not None or _is_full(stage, gate):
+        if not gate.waiting or stage.top is not None or is_full(stage, gate):
             continue
         first = gate.waiting[0].entry
         if plan.gates == "stop":
-            return _promotion(history, k, first, "quota")
+            return promotion(history, k, first, "quota")
         more = _more_seeds(plan, history, k)
         if more:
             return more
         if gate.rank(first) < gate.quota():
-            return _promotion(history, k, first, "quota")
+            return promotion(history, k, first, "quota")
         by_rule = _promote_by_rule(plan.rules.promote, history, k)
         if by_rule:
             return by_rule
         if _is_in_band(plan.scoring, gate, first):
-            return _promotion(history, k, first, "band")
+            return promotion(history, k, first, "band")
         if idle and stage.when_idle and gate.rank(first) < gate.quota(up=True):
-            return _promotion(history, k, first, "idle")
+            return promotion(history, k, first, "idle")
     return None
 
 
@@ -233,7 +239,7 @@ def _promote_by_rule(rule: PromoteRule | None, history: History, k: int) -> Prom
     for score, index in (*gate.waiting[:1], *gate.healthier[:1]):
         reason = promotable_by_rule(rule, score, control, gate.health(index), gate.control_health)
         if reason:
-            return _promotion(history, k, index, reason)
+            return promotion(history, k, index, reason)
     return None
 
 
@@ -253,11 +259,11 @@ def _close_gates(plan: Search, history: History, until: int) -> Promoted | None:
             return filled
         for candidate in (history.control, *history.references):
             if candidate is not None and candidate.stage == k and history.is_complete(candidate):
-                return _pass(history, candidate)
+                return pass_beside(history, candidate)
     return None
 
 
-def _audit(plan: Search, history: History) -> Promoted | None:
+def audit(plan: Search, history: History) -> Promoted | None:
     """Bring audited candidates to the end, then draw another of those that were cut until there are ``plan.audit``.
 
     Drawn by a hash of the id, the same for every prefix of the journal. Those drawn pass gate by gate, whatever comes.
@@ -268,21 +274,21 @@ def _audit(plan: Search, history: History) -> Promoted | None:
     waiting = [(k, rank.entry) for k, gate in gates for rank in (*gate.waiting, *gate.cut)]
     under_way = [(k, entry) for k, entry in waiting if history.candidate_at(entry).audited]
     if under_way:
-        return _promotion(history, *under_way[0], "audit")
+        return promotion(history, *under_way[0], "audit")
     if history.num_audited >= plan.audit or not waiting:
         return None
-    return _promotion(history, *min(waiting, key=lambda place: _lot(plan, history.candidate_at(place[1]).id)), "audit")
+    return promotion(history, *min(waiting, key=lambda place: _lot(plan, history.candidate_at(place[1]).id)), "audit")
 
 
 def _lot(plan: Search, candidate: str) -> bytes:
     return hashlib.sha256(f"audit {plan.sampler.seed} {candidate}".encode()).digest()
 
 
-def _is_full(stage: Stage, gate: Gate) -> bool:
+def is_full(stage: Stage, gate: Gate) -> bool:
     return stage.at_most is not None and gate.num_promoted >= stage.at_most
 
 
-def _promotion(history: History, k: int, index: int, reason: Reason) -> Promoted:
+def promotion(history: History, k: int, index: int, reason: Reason) -> Promoted:
     gate = history.gates[k]
     candidate, seed = history.entry_at(index)
     score = history.shown(gate.score(index))

@@ -91,9 +91,11 @@ class Scheduler(Protocol):
 
 _SCHEDULERS = {
     "halving": "tune_rh.decide.halving:HalvingScheduler",
+    "value": "tune_rh.decide.value:ValueScheduler",
     "race": "tune_rh.decide.race:RaceScheduler",
     "comparison": "tune_rh.decide.comparison:ComparisonScheduler",
 }
+_OF_A_SEARCH = ("halving", "value")
 
 
 def scheduler_of(plan: Plan) -> Scheduler:
@@ -103,8 +105,8 @@ def scheduler_of(plan: Plan) -> Scheduler:
         PlanError: there is none of that name, or it is none.
     """
     name = plan.scheduler
-    own = type(plan).model_fields["scheduler"].default
-    if name in _SCHEDULERS and name != own:
-        raise PlanError(f"scheduler = {name!r}: is not for a {plan.kind}, whose own is {own!r}")
+    own = _OF_A_SEARCH if plan.kind == "search" else (type(plan).model_fields["scheduler"].default,)
+    if name in _SCHEDULERS and name not in own:
+        raise PlanError(f"scheduler = {name!r}: is not for a {plan.kind}, which takes {' or '.join(map(repr, own))}")
     scheduler: Scheduler = named_class("scheduler", name, _SCHEDULERS, ("next", "verdict"))(plan)
     return scheduler

@@ -108,6 +108,8 @@ class Search(Plan):
         follow_ups: candidates around the winner of a gate.
         budget: caps on what may still start.
         sampler: how configs are drawn.
+        scheduler: ``halving``; ``value``: what the final choice is expected to gain most from runs next; or
+            ``"module:attr"`` of a class of your own (`tune_rh.decide.scheduler.Scheduler`).
         audit: so many of those that were cut at a gate, drawn at random, run to the end when all else is done: would
             one of them have won?
     """
@@ -156,6 +158,8 @@ class Search(Plan):
 
     def _check_kind(self) -> None:
         self._check_follow_ups()
+        if self.scheduler == "value":
+            self._check_value()
         if not self.space and self.num_candidates > len(self.presets):
             raise ValueError(
                 f"num_candidates = {self.num_candidates}: {len(self.presets)} presets and no space to draw from"
@@ -166,6 +170,29 @@ class Search(Plan):
             )
         if not self.num_candidates and not self.follow_ups:
             raise ValueError("num_candidates = 0: the control alone is no search")
+
+    def _check_value(self) -> None:
+        """What the value of information decides itself, or has no use for."""
+        off = Scoring()
+        allowed: list[tuple[str, Any, tuple[Any, ...]]] = [
+            ("gates", self.gates, ("promote",)),
+            ("follow_ups", self.follow_ups, ((),)),
+            ("rules.promote", self.rules.promote, (None,)),
+            ("scoring.objective", self.scoring.objective, ("mean",)),
+            ("scoring.band", self.scoring.band, (off.band, 0.0)),
+            ("scoring.extra_seeds", self.scoring.extra_seeds, (off.extra_seeds, 0.0)),
+        ]
+        for i, stage in enumerate(self.stages):
+            allowed += [
+                (f"stages[{i}].top", stage.top, (None,)),
+                (f"stages[{i}].when_idle", stage.when_idle, (True,)),
+            ]
+        for name, value, values in allowed:
+            if value not in values:
+                raise ValueError(
+                    f'{name} = {value!r}: scheduler = "value" decides by itself who goes on, to more steps and to more '
+                    "seeds; leave it out (of a gate, eta, at_least and at_most count)"
+                )
 
     def _check_follow_ups(self) -> None:
         """What needs gates between candidates, and time to wait at a gate; and that references are no others."""

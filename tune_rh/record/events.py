@@ -30,8 +30,9 @@ OTHER_REASONS = "other reasons"
 EndReason = Literal["finished", "interrupted", "failed", "halted"]
 LossCause = Literal["exception", "oom", "actor", "node", "preempted", "storage"]
 Reason = Literal[
-    "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference"
-]
+    "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference",
+    "value",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ class SpaceExhausted(Message):
 class Promoted(Message):
     """A candidate passed the gate of stage ``gate`` (0-based): its rank among ``num_scored`` and why.
 
-    In a race a member passes: then ``seed`` is its seed.
+    In a race a member passes: then ``seed`` is its seed. By the value of information, ``gain`` is what the final choice
+    is expected to gain, in units of the objective, if the candidate is taken to the stage ``towards``.
     """
 
     event: Literal["Promoted"] = field(default="Promoted", kw_only=True)
@@ -137,6 +139,8 @@ class Promoted(Message):
     rank: int
     num_scored: int
     seed: int | None = None
+    gain: Number | None = None
+    towards: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

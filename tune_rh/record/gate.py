@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -185,6 +186,10 @@ class Gate:
     def values(self, index: int) -> Values:
         """What ``index`` arrived with, one entry a seed."""
         return self._values[index] if index in self._values else self.unranked[index]
+
+    def arrivals(self, num: int) -> Iterator[tuple[int, Values]]:
+        """The first ``num`` candidates that came and are ranked here, with their values as they are now."""
+        return islice(self._values.items(), num)
 
     def error(self, index: int) -> tuple[float, float]:
         """Standard error of a candidate's mean over seeds, moderated over all, and its degrees of freedom."""

@@ -109,7 +109,7 @@ class History:
                 self._begin_again(event.members)
             case events.Promoted():
                 of = (event.candidate, event.gate, event.reason, event.seed, event.score, event.rank, event.num_scored)
-                self.decisions.append(Decision("promoted", *of))
+                self.decisions.append(Decision("promoted", *of, gain=event.gain))
                 (self._promote if event.seed is None else self._promote_member)(event)
             case events.SeedAdded():
                 near = (event.candidate, event.gate, "near the cut", event.seed)

@@ -103,6 +103,11 @@ class Curve:
         """The lowest finite value leaving out the last ``count`` reports, +inf if none."""
         return min((v for v in self.values[:-count] if math.isfinite(v)), default=math.inf)
 
+    def best_until(self, step: int) -> float:
+        """The lowest finite value up to and including ``step``, +inf if none."""
+        end = bisect_right(self.steps, step)
+        return min((v for v in self.values[:end] if math.isfinite(v)), default=math.inf)
+
 
 def ending(
     plan: Plan, curve: Curve, patience_steps: int | None, diverged: bool, protected: bool

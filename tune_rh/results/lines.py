@@ -55,7 +55,7 @@ def line(history: History, event: Event) -> str:
             ) + "".join(f"\n{event.member}  {finding}" for finding in event.findings)
         case Promoted():
             who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
-            return f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)})"
+            return f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)}{_gain(history, event)})"
         case SeedAdded():
             return (
                 f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
@@ -95,6 +95,15 @@ def _place(event: Promoted) -> str:
     unranked = event.reason in ("reference", "follow_up")
     score = "" if event.score is None else f", score {event.score:.4f}"
     return f", {'would be ' * unranked}place {event.rank + 1} of {event.num_scored + unranked}{score}"
+
+
+def _gain(history: History, event: Promoted) -> str:
+    """What the final choice is expected to gain, where the value of information decided."""
+    if event.gain is None or event.towards is None:
+        return ""
+    stage = history.plan.stages[event.towards]
+    seeds = "1 seed" if stage.num_seeds == 1 else f"{stage.num_seeds} seeds"
+    return f"; expected gain {event.gain:.2g} if taken to step {stage.until_step} with {seeds}"
 
 
 def _verdicts(event: Diagnosed) -> str:

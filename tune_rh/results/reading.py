@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from analysis.view import Run
 from trainables.trust import is_trusted, why_not
+from tune_rh.decide.extrapolation import Extrapolation
 from tune_rh.record.history import History
 from tune_rh.record.journal import Mark, RunPaths, is_locked
 from tune_rh.record.view import view
@@ -30,7 +31,11 @@ class Reading:
     @cached_property
     def run(self) -> Run:
         """What reports, tables and diagnostics of whole runs are handed."""
-        return view(self.history, self.paths.root, self.provenance)
+        run = view(self.history, self.paths.root, self.provenance)
+        if self.history.plan.scheduler != "value":
+            return run
+        known = Extrapolation(self.history).in_words()
+        return replace(run, remarks=(*run.remarks, *([known] if known else [])))
 
 
 def read(paths: RunPaths) -> Reading:
