@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -119,23 +120,54 @@ def filled(layer: SparseAttention | DenseAttention, length: int) -> SparseCache 
     return cache
 
 
-def decoded(length: int, rounds: int) -> tuple[float, float, float, float]:
-    """Milliseconds of the next token, sparse and dense, and MiB of either cache."""
+@dataclass(frozen=True)
+class Decoded:
+    """The next token in one layer: milliseconds of all of it, and of what it does between its projections."""
+
+    layer: float
+    attention: float
+    cache: float
+    """MiB."""
+
+
+class _Linear:
+    """The time that a layer's projections take, by hooks around them."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.taken = self._began = 0.0
+        for part in (layer.qkv, layer.out):
+            assert isinstance(part, nn.Module)
+            part.register_forward_pre_hook(self._begin)
+            part.register_forward_hook(self._end)
+
+    def _begin(self, *_: object) -> None:
+        self._began = time.process_time()
+
+    def _end(self, *_: object) -> None:
+        self.taken += time.process_time() - self._began
+
+
+def decoded(length: int, rounds: int) -> tuple[Decoded, Decoded]:
+    """What the next token costs, sparse and dense."""
     torch.manual_seed(0)
     config = config_of("prod-125m")
     layers = attention_of(config), DenseAttention(config.width, config.n_heads, config.kv_groups)
-    taken: tuple[list[float], list[float]] = ([], [])
+    linear = [_Linear(layer) for layer in layers]
+    taken: list[list[tuple[float, float]]] = [[], []]
     caches = [filled(layer, length) for layer in layers]
     sizes = [_mib(cache) for cache in caches]
     with torch.inference_mode():
         for i in range(rounds + 1):
             x = torch.randn(1, 1, config.width)
-            for layer, cache, times in zip(layers, caches, taken, strict=True):
-                began = time.process_time()
+            for layer, cache, projections, times in zip(layers, caches, linear, taken, strict=True):
+                projections.taken, began = 0.0, time.process_time()
                 layer(x, cache)  # type: ignore[arg-type]
                 if i:  # in the first, memory is touched
-                    times.append(1e3 * (time.process_time() - began))
-    return statistics.median(taken[0]), statistics.median(taken[1]), sizes[0], sizes[1]
+                    whole = 1e3 * (time.process_time() - began)
+                    times.append((whole, whole - 1e3 * projections.taken))
+    medians = [[statistics.median(part) for part in zip(*times, strict=True)] for times in taken]
+    sparse, dense = (Decoded(*part, size) for part, size in zip(medians, sizes, strict=True))
+    return sparse, dense
 
 
 def _mib(cache: SparseCache | DenseCache) -> float:
@@ -160,12 +192,12 @@ def decoding_table(lengths: Sequence[int], rounds: int) -> str:
     """A row a length."""
     rows = []
     for length in lengths:
-        sparse, dense, mine, theirs = decoded(length, rounds)
-        rows.append(
-            (f"{length:,}", f"{sparse:.2f}", f"{dense:.2f}", f"{dense / sparse:.1f}", f"{mine:.1f}", f"{theirs:.1f}")
-        )
-    head = ("tokens before", "sparse, ms", "dense, ms", "ratio", "sparse cache, MiB", "dense cache, MiB")
-    return table(head, rows)
+        sparse, dense = decoded(length, rounds)
+        pairs = ((sparse.layer, dense.layer), (sparse.attention, dense.attention))
+        cells = [cell for mine, theirs in pairs for cell in (f"{mine:.2f}", f"{theirs:.2f}", f"{theirs / mine:.1f}")]
+        rows.append((f"{length:,}", *cells, f"{sparse.cache:.1f}", f"{dense.cache:.1f}"))
+    head = ("tokens before", "layer: sparse, ms", "dense", "ratio", "without projections: sparse, ms", "dense", "ratio")
+    return table([*head, "sparse cache, MiB", "dense cache, MiB"], rows)
 
 
 def main() -> int:
@@ -187,8 +219,9 @@ def main() -> int:
         f"{config.width}, depth {config.depth}, {config.n_heads} heads in {config.kv_groups} groups, blocks of "
         f"{config.block} each {config.stride}, {config.num_select} of {config.select_block} selected, window "
         f"{config.window}; {_TOKENS:,} tokens a step or one sequence; median of {arguments.rounds} rounds.{peer}\n\n"
-        f"{training_table(by_length)}\n\nThe next token: one layer's attention of preset `prod-125m` in float32, one "
-        f"thread, median of {4 * arguments.rounds}; what its cache holds.\n\n"
+        f"{training_table(by_length)}\n\nThe next token: one attention layer of preset `prod-125m` in float32, one "
+        f"thread, median of {4 * arguments.rounds}, with and without the projections of its input and output; what its "
+        f"cache holds.\n\n"
         f"{decoding_table(DECODED, 4 * arguments.rounds)}"
     )
     record(TITLE, "python -m benchmarks.bench_nsa", hardware("torch"), body)
