@@ -165,8 +165,10 @@ def decoded(length: int, rounds: int) -> tuple[Decoded, Decoded]:
                 if i:  # in the first, memory is touched
                     whole = 1e3 * (time.process_time() - began)
                     times.append((whole, whole - 1e3 * projections.taken))
-    medians = [[statistics.median(part) for part in zip(*times, strict=True)] for times in taken]
-    sparse, dense = (Decoded(*part, size) for part, size in zip(medians, sizes, strict=True))
+    sparse, dense = (
+        Decoded(statistics.median(whole), statistics.median(inner), size)
+        for (whole, inner), size in zip((zip(*times, strict=True) for times in taken), sizes, strict=True)
+    )
     return sparse, dense
 
 
