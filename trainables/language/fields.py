@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trainables.training.fields import Positive, TrainingFields
+from trainables.training.fields import MomentDecay, Positive, TrainingFields
 
 DataSet = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 VocabSize = Annotated[int, Field(ge=2)]
@@ -23,3 +23,4 @@ class LanguageFields(TrainingFields):
     """Tokens in a sequence."""
     eval_sequences: Positive = 256
     """Sequences of a split that are evaluated, evenly spread over it (all there are, if fewer)."""
+    betas: tuple[MomentDecay, MomentDecay] = (0.9, 0.95)

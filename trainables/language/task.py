@@ -69,7 +69,7 @@ class LanguageTask:
             clip=config.clip,
             accumulation=config.accumulation,
             amp=config.amp,
-            betas=(0.9, 0.95),
+            betas=config.betas,
         )
 
     def step(self) -> dict[str, float]:

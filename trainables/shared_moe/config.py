@@ -8,12 +8,10 @@ from pydantic import Field, model_validator
 
 from trainables.config import require
 from trainables.language.fields import Context, DataSet, LanguageFields, VocabSize
-from trainables.training.fields import Count, LearningRate, Positive, Weight
+from trainables.training.fields import Count, LearningRate, Positive, Share, Weight
 
 Gate = Literal["topk_softmax", "prob", "sigmoid"]
 _Balance = Literal["aux", "lossfree", "none"]
-
-_Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class SharedMoEConfig(LanguageFields):
@@ -47,9 +45,9 @@ class SharedMoEConfig(LanguageFields):
     """``aux``: the auxiliary loss; ``lossfree``: a bias on the choice; ``none``: neither."""
     aux_loss_coef_start: Weight = 0.01
     aux_loss_coef_end: Weight = 0.01
-    aux_warmup_frac: _Share = 0.0
+    aux_warmup_frac: Share = 0.0
     """Share of ``schedule_steps`` over which the coefficient stays at its start."""
-    aux_decay_end_frac: _Share = 0.0
+    aux_decay_end_frac: Share = 0.0
     """Share of ``schedule_steps`` at which it has come, in a straight line, to its end."""
     bias_update_rate: Weight = 0.001
     """How far a step moves each expert's bias (``lossfree``)."""

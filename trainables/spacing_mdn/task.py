@@ -61,6 +61,7 @@ class SpacingTask:
             clip=config.clip,
             accumulation=config.accumulation,
             amp=config.amp,
+            betas=config.betas,
         )
 
     def step(self) -> dict[str, float]:

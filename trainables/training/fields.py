@@ -14,6 +14,8 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
 LearningRate = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+MomentDecay = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
 
 
 class TrainingFields(FrozenConfig):
@@ -23,6 +25,10 @@ class TrainingFields(FrozenConfig):
     """Windows or sequences in an optimiser step, over all its micro-batches."""
     accumulation: Positive = 1
     lr: LearningRate = 1e-3
+    lr_final: Share = 0.1
+    """Share of ``lr`` at which ``cosine`` and ``wsd`` end; ``constant`` has no end."""
+    betas: tuple[MomentDecay, MomentDecay] = (0.9, 0.999)
+    """Decay rates of AdamW's two moments."""
     weight_decay: Weight = 0.01
     clip: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     """Bound on the norm of the gradient; a huge one never clips."""
@@ -46,4 +52,10 @@ class TrainingFields(FrozenConfig):
 
     def lr_at(self, step: int) -> float:
         """The learning rate of the step about to be taken, counted from 0."""
-        return self.lr * lr_factor(step, kind=self.schedule, schedule_steps=self.schedule_steps, warmup=self.warmup)
+        return self.lr * lr_factor(
+            step,
+            kind=self.schedule,
+            schedule_steps=self.schedule_steps,
+            warmup=self.warmup,
+            final=self.lr_final,
+        )

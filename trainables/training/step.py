@@ -53,6 +53,7 @@ class OptimStep:
         clip: bound on the norm of the whole gradient.
         accumulation: micro-batches per step. Gradients are averaged, so equal micro-batches give one big batch.
         amp: see `amp_enabled`.
+        betas: decay rates of AdamW's two moments.
     """
 
     def __init__(

@@ -5,7 +5,6 @@ What it is not: the module's own count (``test_model.py`` holds the closed form 
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from typing import Any
@@ -33,7 +32,7 @@ DECAY = {"aux_loss_coef_start": 0.05, "aux_loss_coef_end": 0.01}
 @pytest.mark.parametrize("preset", sorted(FAMILY.presets))
 def test_every_preset_builds(preset: str) -> None:
     config = build_config(FAMILY, preset=preset)
-    assert SharedMoEConfig.model_validate(json.loads(config.model_dump_json())) == config
+    assert SharedMoEConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_the_defaults_are_the_control() -> None:

@@ -19,9 +19,11 @@ AUX = {"aux_loss_coef_start": 0.05, "aux_loss_coef_end": 0.01, "aux_warmup_frac"
 LOSSFREE = {**NO_AUX, "balance": "lossfree", "bias_update_rate": 0.01}
 
 
-def learning_rate(step: int) -> float:
-    """Two steps of warm-up to 0.01, then half a cosine to a tenth of it at step 10."""
-    return 0.005 * (step + 1) if step < 2 else 0.001 + 0.0045 * (1 + math.cos(math.pi * min(8, step - 2) / 8))
+def learning_rate(step: int, final: float) -> float:
+    """Two steps of warm-up to 0.01, then half a cosine to ``final`` of it at step 10."""
+    if step < 2:
+        return 0.005 * (step + 1)
+    return 0.01 * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(8, step - 2) / 8)))
 
 
 def coefficient(step: int) -> float:
@@ -29,12 +31,20 @@ def coefficient(step: int) -> float:
     return 0.05 - 0.04 * min(max(step - 2, 0), 6) / 6
 
 
-def adamw(parameter: Tensor, gradient: Tensor, moments: list[Tensor], step: int, decay: float) -> None:
-    """Loshchilov & Hutter 2019, algorithm 2, with betas 0.9 and 0.95."""
-    lr = learning_rate(step)
-    moments[0] = 0.9 * moments[0] + 0.1 * gradient
-    moments[1] = 0.95 * moments[1] + 0.05 * gradient**2
-    mean, square = moments[0] / (1 - 0.9 ** (step + 1)), moments[1] / (1 - 0.95 ** (step + 1))
+def adamw(
+    parameter: Tensor,
+    gradient: Tensor,
+    moments: list[Tensor],
+    step: int,
+    *,
+    lr: float,
+    decay: float,
+    betas: tuple[float, float],
+) -> None:
+    """Loshchilov & Hutter 2019, algorithm 2."""
+    moments[0] = betas[0] * moments[0] + (1 - betas[0]) * gradient
+    moments[1] = betas[1] * moments[1] + (1 - betas[1]) * gradient**2
+    mean, square = (moment / (1 - beta ** (step + 1)) for moment, beta in zip(moments, betas, strict=True))
     with torch.no_grad():
         parameter.copy_(parameter * (1 - lr * decay) - lr * mean / (square.sqrt() + 1e-8))
 
@@ -44,8 +54,15 @@ def decays(name: str) -> bool:
     return name.endswith((".weight", ".w_in", ".w_out")) and "norm" not in name
 
 
-def test_twelve_steps_by_hand(make_task: MakeTask) -> None:
-    task = make_task(3, accumulation=2, z_loss_coef=0.003, **SCHEDULE, **AUX)
+@pytest.mark.parametrize(
+    ("final", "betas", "fields"),
+    [(0.1, (0.9, 0.95), {}), (0.0, (0.8, 0.9), {"lr_final": 0.0, "betas": (0.8, 0.9)})],
+    ids=["as language models have it", "to zero, shorter moments"],
+)
+def test_twelve_steps_by_hand(
+    final: float, betas: tuple[float, float], fields: dict[str, Any], make_task: MakeTask
+) -> None:
+    task = make_task(3, accumulation=2, z_loss_coef=0.003, **SCHEDULE, **AUX, **fields)
     model, order = copy.deepcopy(task.model), copy.deepcopy(task._order)
     tokens = torch.from_numpy(task._data.train.tokens[:].astype("int64"))
     moments = {name: [torch.zeros_like(p), torch.zeros_like(p)] for name, p in model.named_parameters()}
@@ -63,7 +80,7 @@ def test_twelve_steps_by_hand(make_task: MakeTask) -> None:
         gradients = {name: p.grad for name, p in model.named_parameters()}
         norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values() if g is not None))
         report = task.step()
-        assert report["lr"] == pytest.approx(learning_rate(step))
+        assert report["lr"] == pytest.approx(learning_rate(step, final))
         assert report["aux_coef"] == pytest.approx(coefficient(step))
         assert report["train_loss"] == pytest.approx(sum(losses).item(), abs=1e-5)
         assert report["grad_norm"] == pytest.approx(norm, rel=1e-4)
@@ -71,7 +88,15 @@ def test_twelve_steps_by_hand(make_task: MakeTask) -> None:
         for name, parameter in model.named_parameters():
             gradient = gradients[name]
             assert gradient is not None
-            adamw(parameter, gradient * 0.05 / norm, moments[name], step, 0.3 if decays(name) else 0.0)
+            adamw(
+                parameter,
+                gradient * 0.05 / norm,
+                moments[name],
+                step,
+                lr=learning_rate(step, final),
+                decay=0.3 if decays(name) else 0.0,
+                betas=betas,
+            )
             parameter.grad = None
     trained_model = dict(task.model.named_parameters())
     for name, parameter in model.named_parameters():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from typing import Any
@@ -20,7 +19,7 @@ POSTFIX = {"layout": "postfix", "n_slots": 4}
 @pytest.mark.parametrize("preset", sorted(FAMILY.presets))
 def test_every_preset_builds(preset: str) -> None:
     config = build_config(FAMILY, preset=preset)
-    assert SpacingConfig.model_validate(json.loads(config.model_dump_json())) == config
+    assert SpacingConfig.model_validate_json(config.model_dump_json()) == config
 
 
 @pytest.mark.parametrize(
