@@ -57,6 +57,9 @@ def test_parameters_are_those_of_the_model_for_every_preset(family: str) -> None
         {**SLOTS, "query_cuts": 2},
         {**SLOTS, "aux_mode": "diagonal"},
         {**SLOTS, "aux_mode": "mean"},
+        {"head_bias": True},
+        {**SLOTS, "readout": "weights", "query_cuts": 2},
+        {**SLOTS, "readout": "weights", "aux_mode": "diagonal", "head_bias": True},
     ],
 )
 def test_parameters_of_spacing_models_are_counted_for_every_layout(fields: dict[str, Any]) -> None:

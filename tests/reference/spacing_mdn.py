@@ -123,7 +123,8 @@ def _sequence(config: SpacingConfig) -> list[Token]:
 def _embed(parameters: Parameters, config: SpacingConfig, token: Token, window: Tensor, setting: Setting) -> Tensor:
     positions = parameters["positions"]
     if token.position is not None:
-        return parameters["embed.weight"] @ window[token.position] + positions[token.position]
+        entered = _affine(parameters, config, "embed", window[token.position])
+        return entered + positions[token.position]
     identity = token.slot if setting.order is None else setting.order[token.slot]
     vector = torch.zeros(config.width, dtype=window.dtype)
     if setting.content:
@@ -181,7 +182,7 @@ def _read(
     pooled = []
     for group, cut in enumerate(cuts(config)):
         slots = [Token(None, group, slot) for slot in range(config.n_slots)]
-        shares = [torch.exp(parameters["readout.weight"][0] @ states[slot]) * _kept(slot, setting) for slot in slots]
+        shares = [torch.exp(_logit(parameters, config, slot, states)) * _kept(slot, setting) for slot in slots]
         whole = sum(shares)
         state = sum(
             (share / whole * states[slot] for share, slot in zip(shares, slots, strict=True)),
@@ -191,10 +192,21 @@ def _read(
     return pooled
 
 
+def _logit(parameters: Parameters, config: SpacingConfig, slot: Token, states: Mapping[Token, Tensor]) -> Tensor:
+    """How much a slot is read, before the exponential: by its state, or by its place."""
+    weight = parameters["readout.weight"]
+    return weight[0] @ states[slot] if config.readout == "states" else weight[slot.slot]
+
+
+def _affine(parameters: Parameters, config: SpacingConfig, name: str, x: Tensor) -> Tensor:
+    result = parameters[f"{name}.weight"] @ x
+    return result + parameters[f"{name}.bias"] if config.head_bias else result
+
+
 def _mixture(
     parameters: Parameters, config: SpacingConfig, state: Tensor, guess: Tensor | None, center: Tensor, scale: Tensor
 ) -> Mixture:
-    raw = parameters["head.weight"] @ state
+    raw = _affine(parameters, config, "head", state)
     number = config.n_components
     weights = [torch.exp(raw[k]) for k in range(number)]
     pi = [weight / sum(weights) for weight in weights]

@@ -16,10 +16,12 @@ from torch.nn import functional as F
 INIT_STD = 0.02
 
 
-def linear(width_in: int, width_out: int, *, std: float = INIT_STD) -> nn.Linear:
-    """A linear layer without bias, weights drawn from N(0, ``std``)."""
-    layer = nn.Linear(width_in, width_out, bias=False)
+def linear(width_in: int, width_out: int, *, std: float = INIT_STD, bias: bool = False) -> nn.Linear:
+    """A linear layer, weights drawn from N(0, ``std``), its bias 0 where there is one."""
+    layer = nn.Linear(width_in, width_out, bias=bias)
     nn.init.normal_(layer.weight, std=std)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

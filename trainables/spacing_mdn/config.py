@@ -52,6 +52,8 @@ class SpacingConfig(TrainingFields):
     """Chance that a slot is absent from a window in training."""
     norm_cap: Weight = 0.0
     """Longest a slot's vector may be; 0 is no cap."""
+    readout: Literal["states", "weights"] = "states"
+    """What pools the slots (postfix): a weight of each state, learnt as attention is, or a free weight of each slot."""
 
     # Losses
     aux_mode: Literal["off", "mean", "diagonal"] = "off"
@@ -70,11 +72,15 @@ class SpacingConfig(TrainingFields):
     n_heads: Annotated[int, Field(ge=1, le=256)] = 8
     n_components: Annotated[int, Field(ge=1, le=256)] = 8
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    head_bias: bool = False
+    """Give biases to the input's layer and to the heads of mixture and statistics."""
 
     # Training
     batch_size: Positive = 512
     memory_lr_mult: Annotated[float, Field(gt=0.0, le=10.0, allow_inf_nan=False)] = 0.3
     """Learning rate of slots' contents and IDs, as a share of ``lr``."""
+    decays: Literal["matrices", "all"] = "matrices"
+    """What ``weight_decay`` holds for: matrices, or biases, norms, positions and slots as well."""
 
     # Evaluation
     eval_tail: Positive = 64
@@ -142,6 +148,7 @@ class SpacingConfig(TrainingFields):
             self.aux_mode,
             "'off' unless layout = 'postfix': only there do slots see the data",
         )
+        require(postfix or self.readout == "states", "readout", self.readout, "'states' unless layout = 'postfix'")
         require(postfix or self.ortho_weight == 0.0, "ortho_weight", self.ortho_weight, "0 unless layout = 'postfix'")
         require(
             self.aux_mode == "off" or self.context >= _MIN_AUX_CONTEXT,
@@ -164,7 +171,9 @@ def count_params(config: SpacingConfig) -> int:
     statistics = {"off": 0, "mean": NUM_STATISTICS, "diagonal": slots}[config.aux_mode]
     block = 12 * width + 2
     outside = channels + config.context + 1 + 3 * config.n_components + 2 * slots + statistics
-    return width * (config.depth * block + outside + (config.layout == "postfix"))
+    biases = width + 3 * config.n_components + statistics if config.head_bias else 0
+    readout = 0 if config.layout != "postfix" else width if config.readout == "states" else slots
+    return width * (config.depth * block + outside) + biases + readout
 
 
 def memory_per_window(config: SpacingConfig) -> int:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from trainables.spacing_mdn.blocks import INIT_STD, Block, linear
 from trainables.spacing_mdn.config import NUM_STATISTICS, SpacingConfig
-from trainables.spacing_mdn.slots import PLAIN, SlotControl, Slots
+from trainables.spacing_mdn.slots import PLAIN, SlotControl, Slots, SlotWeights
 
 _MIN_SIGMA = 1e-4
 _MIN_SCALE = 1e-3  # block_norm: a window without spread is not blown up
@@ -65,18 +65,18 @@ class SpacingModel(nn.Module):
     def __init__(self, config: SpacingConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = linear(num_channels(config), config.width)
+        self.embed = linear(num_channels(config), config.width, bias=config.head_bias)
         self.positions = nn.Parameter(torch.randn(config.context, config.width) * INIT_STD)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config.width, config.n_heads, config.dropout, config.depth) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, bias=False)
-        self.head = linear(config.width, 3 * config.n_components)
+        self.head = linear(config.width, 3 * config.n_components, bias=config.head_bias)
         self.slots = Slots(config.n_slots, config.width, config.norm_cap) if config.n_slots else None
-        self.readout = linear(config.width, 1) if config.layout == "postfix" else None
+        self.readout = _readout(config)
         outputs = {"off": 0, "mean": NUM_STATISTICS, "diagonal": config.n_slots}[config.aux_mode]
-        self.aux = linear(config.width, outputs) if outputs else None
+        self.aux = linear(config.width, outputs, bias=config.head_bias) if outputs else None
         # What makes inputs of spacings, fitted on the training split (`windows.Channels`): it travels with the weights,
         # so that a model can be used where its data is not. (1 + order,) intercept and lags 1..order; mean and std.
         self.linear_predictor: Tensor
@@ -167,7 +167,8 @@ class SpacingModel(nn.Module):
         if self.config.aux_mode == "mean":
             slots = slots.mean(dim=1, keepdim=True)
             return self.aux(slots).squeeze(1)  # type: ignore[no-any-return]
-        return (slots * self.aux.weight).sum(dim=-1)
+        own = (slots * self.aux.weight).sum(dim=-1)
+        return own if self.aux.bias is None else own + self.aux.bias
 
     def _mixture(
         self, states: Tensor, guess: Tensor | None, center: Tensor | float, scale: Tensor | float
@@ -188,6 +189,13 @@ class SpacingModel(nn.Module):
         else:
             mu = F.softplus(mean)
         return pi.log_softmax(dim=-1), mu, sigma
+
+
+def _readout(config: SpacingConfig) -> nn.Linear | SlotWeights | None:
+    """What gives the slots their logits in the pool that the head reads."""
+    if config.layout != "postfix":
+        return None
+    return linear(config.width, 1) if config.readout == "states" else SlotWeights(config.n_slots)
 
 
 def _normalise(inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:

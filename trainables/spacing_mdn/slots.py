@@ -36,6 +36,18 @@ class SlotControl:
 PLAIN = SlotControl()
 
 
+class SlotWeights(nn.Module):
+    """A readout that has a learned number for each slot, whatever its state; all are 0 at first."""
+
+    def __init__(self, n_slots: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_slots))
+
+    def forward(self, states: Float[Tensor, "batch cuts slots width"]) -> Float[Tensor, "batch cuts slots 1"]:
+        """The logits of the readout."""
+        return self.weight.expand(states.shape[:-1]).unsqueeze(-1)
+
+
 class Slots(nn.Module):
     """The contents and the IDs of ``n_slots`` slots."""
 

@@ -213,12 +213,19 @@ class SpacingTask:
 
 
 def _parameter_groups(model: SpacingModel, config: SpacingConfig) -> list[dict[str, Any]]:
-    """Matrices decay; norms, positions and slots do not; slots learn at their own rate."""
+    """Matrices decay; biases, norms, positions and slots only if all do; slots learn at their own rate."""
+    everything = config.decays == "all"
     memory = [] if model.slots is None else list(model.slots.parameters())
-    matrices = [
-        parameter for module in model.modules() if isinstance(module, nn.Linear) for parameter in module.parameters()
+    slots = {id(parameter) for parameter in memory}
+    matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    decaying = [
+        parameter
+        for parameter in model.parameters()
+        if id(parameter) not in slots and (everything or id(parameter) in matrices)
     ]
     return [
-        *parameter_groups(model, matrices, weight_decay=config.weight_decay, apart=memory),
-        parameter_group(memory, lr_scale=config.memory_lr_mult, weight_decay=0.0),
+        *parameter_groups(model, decaying, weight_decay=config.weight_decay, apart=memory),
+        parameter_group(
+            memory, lr_scale=config.memory_lr_mult, weight_decay=config.weight_decay if everything else 0.0
+        ),
     ]

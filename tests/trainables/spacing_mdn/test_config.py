@@ -35,6 +35,7 @@ def test_every_preset_builds(preset: str) -> None:
         ({"slot_id_mode": "off"}, "slot_id_mode", "'off'", "'fixed' with layout = 'none'"),
         ({**POSTFIX, "perm_warmup_steps": 5}, "perm_warmup_steps", "5", "0 unless slot_id_mode"),
         ({"layout": "prefix", "n_slots": 2, "aux_mode": "mean"}, "aux_mode", "'mean'", "'off' unless layout"),
+        ({"readout": "weights"}, "readout", "'weights'", "'states' unless layout = 'postfix'"),
         ({"ortho_weight": 0.1}, "ortho_weight", "0.1", "0 unless layout"),
         ({**POSTFIX, "aux_mode": "mean", "context": 16, "eval_tail": 8}, "context", "16", "at least 32"),
         ({"aux_ramp_first_steps": 4000}, "aux_ramp_first_steps", "4000", "at most aux_ramp_steps = 3000"),

@@ -25,6 +25,7 @@ BATCH = 2
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "none": ({}, {}),
     "none, all inputs": ({"ar_features": 2, "height_input": True}, {}),
+    "none, biases": ({"head_bias": True}, {}),
     "prefix": (PREFIX, {}),
     "prefix, permuted, one slot absent": (PREFIX, {"order": [2, 0, 1], "keep": [[1, 0, 1], [1, 1, 0]]}),
     "postfix": (POSTFIX, {}),
@@ -34,6 +35,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "postfix, contents zeroed": (POSTFIX, {"content": False}),
     "postfix, slots absent": (POSTFIX, {"keep": [[1, 1, 0], [0, 1, 0]]}),
     "postfix, norm cap": ({**POSTFIX, "norm_cap": 0.2}, {}),
+    "postfix, free weights, biases": ({**POSTFIX, "readout": "weights", "head_bias": True}, {}),
+    "postfix, free weights, permuted, slots absent": (
+        {**POSTFIX, "readout": "weights", "query_cuts": 2},
+        {"order": [1, 2, 0], "keep": [[1, 1, 0], [0, 1, 1]]},
+    ),
     "postfix, block norm": ({**POSTFIX, "block_norm": True}, {}),
     "postfix, block norm, all inputs": (
         {**POSTFIX, "block_norm": True, "ar_features": 2, "height_input": True},
@@ -226,6 +232,24 @@ def test_readout_weights_sum_to_one_over_those_present() -> None:
     readout = model(window(config), SlotControl(keep=keep)).readout
     torch.testing.assert_close(readout.sum(dim=-1), torch.ones(2, 2, dtype=torch.float64))
     assert (readout[0, :, 1] == 0).all()
+
+
+@pytest.mark.parametrize("aux_mode", ["mean", "diagonal"])
+def test_a_bias_of_the_statistics_head_shifts_what_it_says(aux_mode: str) -> None:
+    config, model = build({**POSTFIX, "context": 32, "eval_tail": 2, "aux_mode": aux_mode, "head_bias": True})
+    inputs, shift = window(config), torch.linspace(-1, 1, 8 if aux_mode == "mean" else 3, dtype=torch.float64)
+    before = model(inputs).aux
+    with torch.no_grad():
+        assert model.aux is not None
+        model.aux.bias.add_(shift)
+    torch.testing.assert_close(model(inputs).aux, before + shift)
+
+
+def test_free_weights_read_slots_whatever_the_data_say() -> None:
+    config, model = build({**POSTFIX, "readout": "weights"})
+    one, other = model(window(config)).readout, model(window(config) + 1.0).readout
+    assert torch.equal(one, other)
+    assert len(one[0, 0].unique()) == 3
 
 
 @pytest.mark.parametrize("free", [{"ar_features": 2}, {**POSTFIX, "block_norm": True}], ids=["ar", "block_norm"])

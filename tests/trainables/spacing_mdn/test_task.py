@@ -224,3 +224,20 @@ def test_data_that_is_missing_is_said_so(tmp_path: Path) -> None:
 
     with pytest.raises(DataMissing):
         SpacingTask(SpacingConfig(), seed=0, device="cpu", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("decays", "spared"),
+    [("matrices", {"positions", "bias", "norm.weight", "slots", "readout"}), ("all", set[str]())],
+)
+def test_weight_decay_holds_for_what_the_config_says(decays: str, spared: set[str], make_task: MakeTask) -> None:
+    task = make_task(decays=decays, head_bias=True, readout="weights", memory_lr_mult=0.25, weight_decay=0.5)
+    groups = {
+        id(parameter): (group["weight_decay"], group["lr_scale"])
+        for group in task._optim._optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert len(groups) == len(list(task.model.parameters()))
+    for name, parameter in task.model.named_parameters():
+        exempt = any(part in name for part in spared)
+        assert groups[id(parameter)] == (0.0 if exempt else 0.5, 0.25 if name.startswith("slots.") else 1.0), name
