@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Any
 
 import pytest
@@ -79,6 +81,21 @@ def test_fading_coefficients_are_the_controls_before_anything_is_cut() -> None:
         assert faded < plan.stages[0].until_step
     assert starts == {"05-to-01": 0.05, "03-to-01": 0.03}
     assert config(plan, plan.control).aux_loss_coef_end == 0.01
+
+
+def test_experts_a_token_are_compared_on_one_schedule_long_or_short() -> None:
+    assert {name: changed(shipped("topk-midsize"), name) for name in shipped("topk-midsize").presets} == {
+        "midsize-top3": {"top_k": 3},
+        "midsize-top4": {"top_k": 4},
+        "midsize-matched": {"top_k": 3, "d_ff": 2184},
+        "midsize-matched-depth26": {"top_k": 3, "d_ff": 2184, "depth": 26},
+    }
+    (command,) = re.findall(r"tune-rh search topk-midsize (.*)", find_plan("topk-midsize").read_text())
+    overrides = [word for word in shlex.split(command) if word != "--set"]
+    short = load_plan(find_plan("topk-midsize"), overrides)
+    check_plan(short)
+    assert {c.schedule_steps for c in configs(short).values()} == {short.stages[-1].until_step} == {2000}
+    assert {c.lr_at(2000) for c in configs(short).values()} == {0.0}
 
 
 def test_half_the_parameters_may_not_fall_behind_the_control() -> None:

@@ -48,6 +48,9 @@ _NO_EXPERTS: dict[str, Any] = {
     "aux_loss_coef_end": 0.0,
 }
 
+_MIDSIZE: dict[str, Any] = {"width": 640, "depth": 16, "n_heads": 10}
+_MIDSIZE_MATCHED: dict[str, Any] = {**_MIDSIZE, "top_k": 3, "d_ff": 2184}  # experts of the control's compute a layer
+
 # A CPU core takes some ten of these steps a second.
 _CPU: dict[str, Any] = {
     "data": "wiki",
@@ -68,9 +71,23 @@ _CPU: dict[str, Any] = {
 _PRESETS: Mapping[str, Mapping[str, Any]] = {
     "control": {},
     "indexed-dense": {**_NO_EXPERTS, "blocks": "indexed", "d_ff": 4096},
+    # The notes' dense baseline; `indexed-dense` is their recurrent one.
+    "gpt2-tied": {
+        **_NO_EXPERTS,
+        "blocks": "indexed",
+        "d_ff": 4096,
+        "tied": True,
+        "gelu_approximate": "tanh",
+        "lr_final": 0.0,
+    },
     "shared-dense": {**_NO_EXPERTS, "d_ff": 4096},
     "half-notes": {"width": 512, "depth": 12, "n_heads": 8},
-    "midsize": {"width": 640, "depth": 16, "n_heads": 10},
+    "midsize": _MIDSIZE,
+    "midsize-top3": {**_MIDSIZE, "top_k": 3},
+    "midsize-top4": {**_MIDSIZE, "top_k": 4},
+    "midsize-matched": _MIDSIZE_MATCHED,
+    # Depth is free where it is shared: the same parameters, and nearly the control's compute in all.
+    "midsize-matched-depth26": {**_MIDSIZE_MATCHED, "depth": 26},
     "half-matched": {"num_experts": 19, "tied": True},
     "cpu-tiny": _CPU,
     # A baseline at a learning rate of its own: at the others' 1e-3 it ends 0.13 nats worse.

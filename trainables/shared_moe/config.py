@@ -31,6 +31,8 @@ class SharedMoEConfig(LanguageFields):
     ffn: Literal["moe", "dense"] = "moe"
     d_ff: Positive = 2048
     """Hidden units of one expert, or of the dense layer."""
+    gelu_approximate: Literal["none", "tanh"] = "none"
+    """Whether the nonlinearity is GELU itself or, as in GPT-2, its form with tanh."""
     tied: bool = False
     """Whether the head is the embedding; otherwise it starts as a copy of it."""
     depth_embedding: bool = False

@@ -20,8 +20,9 @@ from trainables.training.grouped import copy_rows, grouped_product, out_of_order
 class Experts(nn.Module):
     """``num`` independent Linear-GELU-Linear layers with biases, kept as one tensor each."""
 
-    def __init__(self, num: int, width: int, hidden: int) -> None:
+    def __init__(self, num: int, width: int, hidden: int, gelu_approximate: str = "none") -> None:
         super().__init__()
+        self.gelu_approximate = gelu_approximate
         self.w_in = nn.Parameter(torch.empty(num, width, hidden))
         self.b_in = nn.Parameter(torch.empty(num, hidden))
         self.w_out = nn.Parameter(torch.empty(num, hidden, width))
@@ -40,7 +41,8 @@ class Experts(nn.Module):
         inputs = copy_rows(x, order, k)
         # In place: products are not needed again, and memory is what this layer waits for.
         w_in, w_out = self._cast or self._matrices()
-        hidden = F.gelu(grouped_product(inputs, w_in, order.ends).add_(F.embedding(order.group, self.b_in)))
+        hidden = grouped_product(inputs, w_in, order.ends).add_(F.embedding(order.group, self.b_in))
+        hidden = F.gelu(hidden, approximate=self.gelu_approximate)
         outputs = grouped_product(hidden, w_out, order.ends).add_(F.embedding(order.group, self.b_out))
         back = out_of_order(outputs, order).view(len(x), k, -1)
         return (back * weights.unsqueeze(-1)).sum(dim=1), order.ends.diff(prepend=order.ends.new_zeros(1))

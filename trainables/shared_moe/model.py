@@ -51,14 +51,15 @@ class Attention(nn.Module):
 class Dense(nn.Module):
     """Linear-GELU-Linear."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, gelu_approximate: str = "none") -> None:
         super().__init__()
+        self.gelu_approximate = gelu_approximate
         self.inner = nn.Linear(width, hidden)
         self.out = nn.Linear(hidden, width)
 
     def forward(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
         """The same for every token."""
-        result: Tensor = self.out(F.gelu(self.inner(x)))
+        result: Tensor = self.out(F.gelu(self.inner(x), approximate=self.gelu_approximate))
         return result
 
 
@@ -68,7 +69,7 @@ class Mixture(nn.Module):
     def __init__(self, config: SharedMoEConfig) -> None:
         super().__init__()
         self.router = Router(config.width, config.num_experts, config.top_k, config.gate)
-        self.experts = Experts(config.num_experts, config.width, config.d_ff)
+        self.experts = Experts(config.num_experts, config.width, config.d_ff, config.gelu_approximate)
 
     def forward(
         self, x: Float[Tensor, "batch time width"], dropped: Bool[Tensor, " experts"] | None = None
@@ -88,7 +89,10 @@ class Block(nn.Module):
         self.norm_attention = nn.LayerNorm(config.width)
         self.attention = Attention(config.width, config.n_heads)
         self.norm_ffn = nn.LayerNorm(config.width)
-        self.ffn: Mixture | Dense = Mixture(config) if config.ffn == "moe" else Dense(config.width, config.d_ff)
+        dense = config.ffn == "dense"
+        self.ffn: Mixture | Dense = (
+            Dense(config.width, config.d_ff, config.gelu_approximate) if dense else Mixture(config)
+        )
 
     def forward(
         self, x: Float[Tensor, "batch time width"], dropped: Bool[Tensor, " experts"] | None = None

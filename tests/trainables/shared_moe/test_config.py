@@ -144,7 +144,12 @@ def test_values_out_of_bounds_are_refused_by_name(fields: dict[str, Any]) -> Non
         ("indexed-dense", 355.901, 303.1),
         ("shared-dense", 116.573, 303.1),
         ("half-notes", 137.050, 88.9),
+        ("gpt2-tied", 304.438, 303.1),
         ("midsize", 171.620, 142.7),
+        ("midsize-top3", 171.620, 184.6),
+        ("midsize-top4", 171.620, 226.6),
+        ("midsize-matched", 178.589, 193.0),
+        ("midsize-matched-depth26", 178.589, 293.5),
         ("half-matched", 136.486, 303.5),
     ],
 )
@@ -152,6 +157,16 @@ def test_the_published_sizes_in_millions(preset: str, total: float, matmul: floa
     config = build_config(FAMILY, preset=preset)
     assert round(count_params(config) / 1e6, 3) == total
     assert round(matmul_params(config) / 1e6, 1) == matmul
+
+
+def test_matched_midsize_models_have_the_controls_experts_and_depth_brings_the_rest() -> None:
+    control, dense, wide, deep = (
+        build_config(FAMILY, preset=name)
+        for name in ("control", "gpt2-tied", "midsize-matched", "midsize-matched-depth26")
+    )
+    assert active_ffn(wide) == pytest.approx(active_ffn(control), rel=3e-4)
+    assert count_params(deep) == count_params(wide)
+    assert [round(matmul_params(config) / matmul_params(dense), 3) for config in (wide, deep)] == [0.637, 0.968]
 
 
 def test_the_half_size_model_has_exactly_this_many() -> None:

@@ -102,10 +102,31 @@ def test_indexed_is_the_stack_of_its_blocks() -> None:
     torch.testing.assert_close(model(ids).logits, model.norm(x) @ model.head.weight.T, atol=1e-5, rtol=0)
 
 
+def gelu_of_gpt2(x: Tensor) -> Tensor:
+    """Hendrycks & Gimpel, Gaussian error linear units (arXiv 1606.08415), section 2."""
+    return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def test_the_nonlinearity_is_gelu_or_its_form_with_tanh() -> None:
+    x = torch.randn(5, 16)
+    outputs = []
+    for approximate, gelu in (
+        ("none", lambda h: h * 0.5 * (1.0 + torch.erf(h / math.sqrt(2.0)))),
+        ("tanh", gelu_of_gpt2),
+    ):
+        torch.manual_seed(1)
+        layer = Dense(16, 64, approximate)
+        torch.nn.init.normal_(layer.inner.weight)
+        outputs.append(layer(x))
+        torch.testing.assert_close(outputs[-1], layer.out(gelu(layer.inner(x))))
+    assert not torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("gelu_approximate", ["none", "tanh"])
 @pytest.mark.parametrize("gate", ["topk_softmax", "prob"])
-def test_all_of_equal_experts_are_one_dense_layer(gate: str) -> None:
-    config = tiny(**NO_AUX, num_experts=4, top_k=4, gate=gate)
-    mixture, dense = Mixture(config), Dense(config.width, config.d_ff)
+def test_all_of_equal_experts_are_one_dense_layer(gate: str, gelu_approximate: str) -> None:
+    config = tiny(**NO_AUX, num_experts=4, top_k=4, gate=gate, gelu_approximate=gelu_approximate)
+    mixture, dense = Mixture(config), Dense(config.width, config.d_ff, gelu_approximate)
     for parameter in mixture.parameters():
         torch.nn.init.normal_(parameter)
     with torch.no_grad():
