@@ -248,6 +248,23 @@ class Preflight:
 
 
 @dataclass(frozen=True)
+class CausalProbe:
+    """A series and what a model says of it: for the law that no prediction sees what it predicts, or what follows.
+
+    Attributes:
+        series: tensor (length,) of what the data set holds, before anything is derived from it.
+        other: tensor (length,), another such series, different at every place.
+        predict: the model's predictions along a series, (predictions, numbers), without dropout.
+        targets: tensor (predictions,), the place of what each predicts; it may depend on what lies before that alone.
+    """
+
+    series: Any
+    other: Any
+    predict: Callable[[Any], Any]
+    targets: Any
+
+
+@dataclass(frozen=True)
 class Family:
     """One kind of model with its data and training task.
 
@@ -270,6 +287,8 @@ class Family:
         baselines: ``"module:attr"`` of an `analysis.diagnose.api.Baselines`, or of several: what a win has to beat.
         diagnostics: ``"module:attr"`` of a sequence of `analysis.diagnose.api.Diagnostic`, in the order of reports.
         preflight: ``"module:attr"`` of a `Preflight`, in a module that loads no torch.
+        causal: ``"module:attr"`` of a function of a task that returns a `CausalProbe`, for families whose predictions
+            may see the past alone.
 
     Those of `trainables.registry.OPTIONAL` may be left empty: a family without them is searched all the same.
     """
@@ -289,4 +308,5 @@ class Family:
     baselines: str = ""
     diagnostics: str = ""
     preflight: str = ""
+    causal: str = ""
     dataset: str = ""

@@ -22,7 +22,7 @@ FAMILIES: dict[str, str] = {
 _sound: dict[str, Family] = {}
 """Families from outside that were looked at."""
 
-OPTIONAL = ("model", "spaces", "sample", "baselines", "diagnostics", "preflight")
+OPTIONAL = ("model", "spaces", "sample", "baselines", "diagnostics", "preflight", "causal")
 """Parts that a family may leave out."""
 
 

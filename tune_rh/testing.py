@@ -8,7 +8,9 @@ class TestMine(FamilyConformance):
 ```
 
 The family needs a preset (``tiny``, or the one that ``preset`` names) whose step takes milliseconds and in which every
-mechanism that keeps state is on. Spaces, sample, baselines and diagnostics are tested where the family has them.
+mechanism that keeps state is on. Spaces, sample, baselines and diagnostics are tested where the family has them; that
+no prediction sees its target, where the family has a `trainables.api.CausalProbe`; and that micro-batches are one
+batch, where its config has ``accumulation`` and ``batch_size``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import tomli_w
@@ -33,7 +35,7 @@ from analysis.diagnose.registry import diagnose, diagnose_run, diagnostics_of, o
 from analysis.diagnose.subject import Subject, draw_sample
 from search_spaces.api import RandomTrial, Space
 from search_spaces.registry import outside, spaces_of
-from trainables.api import Family, Finding, TrainTask
+from trainables.api import CausalProbe, Family, Finding, TrainTask
 from trainables.registry import build_config, dataset_of, get_family, resolve
 from trainables.trust import trust
 from tune_rh.cli.main import main
@@ -44,6 +46,9 @@ from tune_rh.results.reading import read
 
 NUM_DRAWS = 200
 _STEPS = 4
+_PLACES = 8
+_ROUNDING = 1e-5
+"""How far a prediction may move, by its largest number, where other rows of a product are other ones."""
 
 
 class FamilyConformance:
@@ -53,11 +58,15 @@ class FamilyConformance:
         family: as plans spell it.
         preset: of a model that trains in milliseconds.
         min_configs: how many different ones 200 draws from each space give at the least.
+        layouts: other ways for data to go through the model, as fields over the preset's; for the laws of a pass.
+        even: fields that turn off what a micro-batch has of its own: its dropout, or a loss of its own balance.
     """
 
     family = ""
     preset = "tiny"
     min_configs = 2
+    layouts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    even: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -126,6 +135,32 @@ class FamilyConformance:
 
     def test_the_model_alone_takes_the_tasks_weights(self, tried: list[Finding]) -> None:
         assert _of(tried, "T06") == []
+
+    # --- a pass of the model ------------------------------------------------------------------------------------------
+
+    def test_no_prediction_sees_what_it_is_to_predict(self, prepared: Path) -> None:
+        if not self._family().causal:
+            pytest.skip("the family does not say that its predictions see the past alone")
+        draw = resolve(self._family().causal)
+        wrong = []
+        for name, fields in self._layouts().items():
+            task = self._task(1, prepared, fields)
+            _stir(task.model)
+            wrong += [f"{name}: {line}" for line in _seen(draw(task))]
+        assert wrong == [], "\n".join(wrong)
+
+    def test_micro_batches_have_the_gradient_of_one_batch(self, prepared: Path) -> None:
+        fields = type(self._config()).model_fields
+        if not {"accumulation", "batch_size"} <= fields.keys():
+            pytest.skip("the config has no accumulation")
+        for name, layout in self._layouts().items():
+            number = self._config().batch_size
+            one, many = (
+                self._task(1, prepared, {**layout, **self.even, "accumulation": parts}).step() for parts in (1, number)
+            )
+            for metric in ("train_loss", "grad_norm"):
+                same = pytest.approx(one[metric], rel=1e-4)
+                assert many[metric] == same, f"{name}: {metric} is {one[metric]}, in micro-batches {many[metric]}"
 
     # --- configs ------------------------------------------------------------------------------------------------------
 
@@ -212,9 +247,13 @@ class FamilyConformance:
     def _config(cls) -> Any:
         return build_config(cls._family(), preset=cls.preset)
 
-    def _task(self, seed: int, data_dir: Path) -> TrainTask:
-        task: TrainTask = resolve(self._family().task)(self._config(), seed=seed, device="cpu", data_dir=data_dir)
+    def _task(self, seed: int, data_dir: Path, fields: Mapping[str, Any] = {}) -> TrainTask:
+        config = build_config(self._family(), fields, preset=self.preset)
+        task: TrainTask = resolve(self._family().task)(config, seed=seed, device="cpu", data_dir=data_dir)
         return task
+
+    def _layouts(self) -> dict[str, Mapping[str, Any]]:
+        return {self.preset: {}, **self.layouts}
 
     @classmethod
     def _change(cls) -> dict[str, float]:
@@ -246,6 +285,32 @@ class FamilyConformance:
         read_back = {n: pytest.approx(v, rel=1e-5) for n, v in trial.params.items() if n in space.auxiliary}
         assert params == {**asked, **read_back}
         return str(config.digest())
+
+
+def _stir(model: torch.nn.Module) -> None:
+    """Weights so large that everything a model sees changes what it says."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+
+
+def _seen(probe: CausalProbe) -> list[str]:
+    """What is wrong with who sees what, each time that a series is another one from the place of a target on."""
+    said = probe.predict(probe.series)
+    size = said.abs().amax().item()
+    wrong = [] if math.isfinite(size) else [f"the largest number predicted is {size}"]
+    targets = probe.targets.unique()
+    for place in targets[torch.linspace(0, len(targets) - 1, min(_PLACES, len(targets))).long()].tolist():
+        changed = torch.cat((probe.series[:place], probe.other[place:]))
+        moved = (probe.predict(changed) - said).abs().amax(dim=1) / size
+        before, after = moved[probe.targets <= place], moved[probe.targets > place]
+        if before.max() > _ROUNDING:
+            which = probe.targets[probe.targets <= place][before.argmax()].item()
+            wrong.append(f"what is predicted of place {which} moves by {before.max():.2g} with places from {place} on")
+        if len(after) and after.max() < 100 * _ROUNDING:
+            wrong.append(f"nothing that is predicted of places after {place} moves with those from it on")
+    return wrong
 
 
 def _of(findings: Sequence[Finding], *ids: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""Sampled sequences, for diagnostics: the same of one split for every model of the same data and context."""
+"""Sequences that a model is looked at on: a sample for diagnostics, and one for the law that models are causal.
+
+The sample is the same, of one split, for every model of the same data and context.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from trainables.api import Split
+from trainables.api import CausalProbe, Split
 from trainables.language.sequences import Sequences, evenly
 from trainables.language.task import LanguageTask
 
@@ -42,3 +45,18 @@ def draw(task: Task, split: Split = "val", number: int = NUM_SEQUENCES) -> Sampl
     source = Sequences(task.text(split).tokens, task.config.context)
     starts = source.spread(number)
     return Sample(task, split, starts, source.read(starts, torch.device("cpu")))
+
+
+def probe(task: LanguageTask) -> CausalProbe:
+    """The logits along one sequence of the validation split."""
+    (tokens,) = task.sequences("val", 1)
+
+    @torch.inference_mode()
+    def predict(row: Int[Tensor, " time"]) -> Float[Tensor, "targets vocabulary"]:
+        training = task.model.training
+        task.model.eval()
+        logits: Tensor = task.model(row[None, :-1].to(task.device)).logits[0]
+        task.model.train(training)
+        return logits
+
+    return CausalProbe(tokens, (tokens + 1) % task.config.vocab_size, predict, torch.arange(1, len(tokens)))

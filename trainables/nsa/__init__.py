@@ -126,4 +126,5 @@ FAMILY = Family(
     baselines="analysis.language.baselines:baselines",
     diagnostics="analysis.nsa:DIAGNOSTICS",
     preflight="trainables.nsa.accounting:PREFLIGHT",
+    causal="trainables.language.sample:probe",
 )

@@ -128,4 +128,5 @@ FAMILY = Family(
     baselines="analysis.language.baselines:baselines",
     diagnostics="analysis.shared_moe:DIAGNOSTICS",
     preflight="trainables.shared_moe.accounting:PREFLIGHT",
+    causal="trainables.language.sample:probe",
 )

@@ -118,4 +118,5 @@ FAMILY = Family(
     baselines="analysis.spacing_mdn.baselines:baselines",
     diagnostics="analysis.spacing_mdn:DIAGNOSTICS",
     preflight="trainables.spacing_mdn.config:PREFLIGHT",
+    causal="trainables.spacing_mdn.sample:probe",
 )

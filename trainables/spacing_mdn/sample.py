@@ -1,4 +1,7 @@
-"""Sampled windows, for diagnostics: the same of one split for every model that reads windows of the same length."""
+"""Windows that a model is looked at on: a sample for diagnostics, and three for the law that models are causal.
+
+The sample is the same, of one split, for every model that reads windows of the same length.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trainables.api import Split
+from trainables.api import CausalProbe, Split
 from trainables.spacing_mdn.data.sets import BLOCK
 from trainables.spacing_mdn.loss import mixture_nll
 from trainables.spacing_mdn.model import Prediction
@@ -82,3 +85,20 @@ def joined(parts: list[Prediction]) -> Prediction:
     columns = ([getattr(part, field.name) for part in parts] for field in fields(Prediction))
     whole: list[Any] = [None if column[0] is None else torch.cat(column) for column in columns]
     return Prediction(*whole)
+
+
+def probe(task: SpacingTask) -> CausalProbe:
+    """The mixtures of the first, the middle and the last window of the validation split.
+
+    A series goes through all that a split goes through on its way to the model: features, windows, targets.
+    """
+    part = task.part("val")
+    windows = task.windows_of(part)
+    starts = torch.tensor([windows.first, (windows.first + windows.last) // 2, windows.last], device=task.device)
+
+    def predict(series: Float[Tensor, " spacings"]) -> Float[Tensor, "predictions numbers"]:
+        prediction = task.predict(task.windows_of(replace(part, spacings=series.numpy())).inputs(starts))
+        return torch.cat((prediction.log_pi, prediction.mu, prediction.sigma), dim=-1).flatten(0, 1)
+
+    series = torch.from_numpy(part.spacings.copy())
+    return CausalProbe(series, series.flip(0), predict, windows.places(starts).flatten().cpu())

@@ -139,8 +139,12 @@ class SpacingTask:
     def windows(self, split: Split) -> Windows:
         """The windows of a split."""
         if split not in self._windows:
-            self._windows[split] = Windows(self.config, self.part(split), self._channels, self._device)
+            self._windows[split] = self.windows_of(self.part(split))
         return self._windows[split]
+
+    def windows_of(self, part: Part) -> Windows:
+        """The windows of any spacings, with features fitted on the training split."""
+        return Windows(self.config, part, self._channels, self._device)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that `step` depends on; plain containers, numbers and tensors."""

@@ -116,7 +116,11 @@ class Windows:
 
     def targets(self, starts: Int[Tensor, " batch"]) -> Float[Tensor, "batch predictions"]:
         """What the model has to predict from the windows at ``starts``."""
-        return self._spacings[starts.unsqueeze(1) + self._ahead]
+        return self._spacings[self.places(starts)]
+
+    def places(self, starts: Int[Tensor, " batch"]) -> Int[Tensor, "batch predictions"]:
+        """Where in the split the targets of the windows at ``starts`` lie."""
+        return starts.unsqueeze(1) + self._ahead
 
     def spacings(self, starts: Int[Tensor, " batch"]) -> Float[Tensor, "batch context"]:
         """The spacings of the windows themselves, without targets."""
