@@ -242,7 +242,7 @@ def test_data_lists_its_sets(shell: Shell) -> None:
     code, out, _ = shell("data", "spacing_mdn")
     assert code == 0
     assert [line.split("│")[1:3] for line in out.splitlines() if "│" in line] == [
-        [f" {name:<9} ", " not made "] for name in ("first100k", "full", "gue")
+        [f" {name:<9} ", " not made "] for name in ("first100k", "full", "gue", "shuffled")
     ]
     code, _, err = shell("data", "spacing_mdn", "--size", "huge")
     assert code == 2

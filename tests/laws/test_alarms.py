@@ -38,7 +38,8 @@ def _memory_sees_the_whole_window(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SpacingModel, "_embed", remember)
 
 
-def _windows_begin_one_late(patch: pytest.MonkeyPatch) -> None:
+def windows_begin_one_late(patch: pytest.MonkeyPatch) -> None:
+    """The last input is the target."""
     inputs = Windows.inputs
 
     def late(self: Windows, starts: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ def _laws(family: str, data_dir: Path) -> FamilyConformance:
     [
         ("shared_moe", _attention_looks_ahead, "what is predicted of place 1 moves by"),
         ("spacing_mdn", _memory_sees_the_whole_window, "with places from"),
-        ("spacing_mdn", _windows_begin_one_late, "with places from"),
+        ("spacing_mdn", windows_begin_one_late, "with places from"),
         ("spacing_mdn", _a_feature_is_of_the_next, "with places from"),
         ("spacing_mdn", _nothing_is_read, "nothing that is predicted of places after"),
     ],

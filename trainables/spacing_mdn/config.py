@@ -24,7 +24,7 @@ class SpacingConfig(TrainingFields):
     (they see all of it, it sees none of them, and only they are read out). A slot's vector is its content plus its ID.
     """
 
-    data: Literal["first100k", "full", "gue"] = "full"
+    data: Literal["first100k", "full", "gue", "shuffled"] = "full"
 
     # Sequence
     layout: Literal["none", "prefix", "postfix"] = "none"

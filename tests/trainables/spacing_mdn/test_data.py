@@ -113,7 +113,7 @@ def test_missing_set_names_the_command(tmp_path):
 
 @pytest.mark.parametrize("call", [load, SOURCE.prepare, SOURCE.digest])
 def test_unknown_name_lists_the_known(call, tmp_path):
-    with pytest.raises(DataError, match="first100k, full, gue"):
+    with pytest.raises(DataError, match="first100k, full, gue, shuffled"):
         call("first1m", tmp_path)
 
 
@@ -123,6 +123,16 @@ def test_gue_has_the_shape_of_first100k_and_no_height(tmp_path, monkeypatch):
     loaded = load("gue", tmp_path)
     assert [len(part.log_height) for part in (loaded.train, loaded.val, loaded.test)] == [312, 39, 39]
     assert not loaded.test.log_height.any()
+
+
+def test_shuffled_has_the_spacings_of_first100k_and_no_order(first100k_dir):
+    SOURCE.prepare("shuffled", first100k_dir)
+    loaded, series = load("shuffled", first100k_dir), joined("shuffled", first100k_dir)
+    np.testing.assert_array_equal(np.sort(series), np.sort(joined("first100k", first100k_dir)))
+    # Of independent values a correlation has a standard error of one over the root of their number.
+    correlations = [np.corrcoef(series[lag:], series[:-lag])[0, 1] for lag in range(1, 65)]
+    assert np.sqrt(len(series)) * np.abs(correlations).max() < 4.0
+    assert not any(part.log_height.any() for part in (loaded.train, loaded.val, loaded.test))
 
 
 @pytest.mark.slow

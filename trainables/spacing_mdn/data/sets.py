@@ -2,8 +2,9 @@
 
 A set is one ``.npy`` file under ``data_dir/spacing_mdn`` with a record for each block of 256 spacings, and a JSON
 side-car with its SHA-256, its size and how it was made. ``first100k`` and ``full`` are unfolded spacings of zeta zeros,
-``gue`` is the control without primes. Train is the lowest stretch, val and test lie above it, so a split asks a model
-to carry on upwards.
+``gue`` is the control without primes, and ``shuffled`` has those of ``first100k`` in a random order, of which nothing
+can be told but the marginal: a model that does better there has seen its targets. Train is the lowest stretch, val and
+test lie above it, so a split asks a model to carry on upwards.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "first100k": Layout(312, 39, 39),
     "full": Layout(6645, 390, 781),
     "gue": Layout(312, 39, 39),
+    "shuffled": Layout(312, 39, 39),
 }
 
 

@@ -20,8 +20,9 @@ from trainables.spacing_mdn.data import gue, zeros
 from trainables.spacing_mdn.data.sets import BLOCK, LAYOUTS, file_of, remedy, verified
 
 _RECORD = np.dtype([("log_height", "<f8"), ("spacings", "<f8", (BLOCK,))])
-_NUM_ZEROS = {"first100k": 100_000, "full": 2_001_052}
+_NUM_ZEROS = {"first100k": 100_000, "full": 2_001_052, "shuffled": 100_000}
 _GUE_SEED = 20020
+_ORDER_SEED = 20021
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Part:
 
     Attributes:
         spacings: float64 (num_blocks * 256,), contiguous in order of height, mean near 1, read-only.
-        log_height: float64 (num_blocks,), log(gamma / 2 pi) where each block starts; zeros for ``gue``. Read-only.
+        log_height: float64 (num_blocks,), log(gamma / 2 pi) where each block starts; zeros for
+            ``gue`` and ``shuffled``. Read-only.
     """
 
     spacings: Array
@@ -95,8 +97,12 @@ def make(name: str, folder: Path, progress: Progress | None) -> tuple[bytes, dic
         made = f"unfolded spacings of the first {_NUM_ZEROS[name]} zeta zeros, Riemann-Siegel with C0..C4"
         ordinates = zeros.ordinates(_NUM_ZEROS[name], folder / "zeros", progress)
         spacings = zeros.unfolded_spacings(ordinates)[: num_blocks * BLOCK]
+        if name == "shuffled":
+            made += f", in the order of seed {_ORDER_SEED}"
+            spacings = np.random.default_rng(_ORDER_SEED).permutation(spacings)
+        else:
+            records["log_height"] = np.log(ordinates[: num_blocks * BLOCK : BLOCK] / (2.0 * np.pi))
         records["spacings"] = spacings.reshape(num_blocks, BLOCK)
-        records["log_height"] = np.log(ordinates[: num_blocks * BLOCK : BLOCK] / (2.0 * np.pi))
     buffer = io.BytesIO()
     np.save(buffer, records)
     versions = {"numpy": np.__version__, "scipy": scipy.__version__, "python-flint": flint.__version__}
