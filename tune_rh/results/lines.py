@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from analysis.search.schedules import apart
 from tune_rh.decide import comparison
 from tune_rh.plan.kinds import Comparison
 from tune_rh.record.events import (
@@ -55,7 +56,8 @@ def line(history: History, event: Event) -> str:
             ) + "".join(f"\n{event.member}  {finding}" for finding in event.findings)
         case Promoted():
             who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
-            return f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)}{_gain(history, event)})"
+            place = f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)}"
+            return f"{place}{_gain(history, event)}{_schedule(history, event)})"
         case SeedAdded():
             return (
                 f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
@@ -104,6 +106,14 @@ def _gain(history: History, event: Promoted) -> str:
     stage = history.plan.stages[event.towards]
     seeds = "1 seed" if stage.num_seeds == 1 else f"{stage.num_seeds} seeds"
     return f"; expected gain {event.gain:.2g} if taken to step {stage.until_step} with {seeds}"
+
+
+def _schedule(history: History, event: Promoted) -> str:
+    """How its schedule differs from the control's, where the gate compares them before both have come to their end."""
+    control, step = history.control, history.plan.stages[event.gate].until_step
+    config = history.candidates[event.candidate].added.config
+    mark = apart(config, None if control is None else control.added.config, step)
+    return f"; {mark}" if mark else ""
 
 
 def _verdicts(event: Diagnosed) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from analysis.baselines import unbeaten
 from analysis.reports.page.facts import Facts, Lead
 from analysis.reports.tables import counted, duration, ends, listed, mean_std, number, with_unit
+from analysis.search.schedules import ranked_apart
 from analysis.stats.interval import Interval
 from analysis.stats.student import t_quantile
 from analysis.view import Standing, why_no_best
@@ -295,6 +296,13 @@ def _losses(facts: Facts) -> Iterator[str]:
 
 
 def _gates(facts: Facts) -> Iterator[str]:
+    marked = [f"{candidate} ({mark})" for candidate, mark in ranked_apart(facts.run).items()]
+    if marked:
+        some = listed([*marked[:4], *([f"{len(marked) - 4} more"] if len(marked) > 4 else [])])
+        yield (
+            f"Gates have ranked candidates at other points of their schedules than the control: {some}. Where a "
+            "learning rate comes down sooner, the loss does too."
+        )
     regret = facts.regret
     if regret.audit is not None and regret.audit.better:
         yield f"Gates stopped candidates that were better in the end: {listed(regret.audit.better)}."
