@@ -32,6 +32,7 @@ def _architecture(trial: Trial) -> dict[str, Any]:
         "lr": trial.suggest_float("lr", 1e-4, 3e-3, log=True),
         "depth": trial.suggest_categorical("depth", (4, 6, 8)),
         "width": trial.suggest_categorical("width", (128, 256, 384)),
+        "head_bias": trial.suggest_categorical("head_bias", (False, True)),
         "height_input": trial.suggest_categorical("height_input", (False, True)),
         "ar_features": trial.suggest_categorical("ar_features", (0, 16, 32, 64)),
         "layout": trial.suggest_categorical("layout", ("none", "prefix", "postfix")),
@@ -39,6 +40,7 @@ def _architecture(trial: Trial) -> dict[str, Any]:
     if fields["layout"] != "none":
         fields["n_slots"] = trial.suggest_categorical("n_slots", (4, 8, 16))
     if fields["layout"] == "postfix":
+        fields["readout"] = trial.suggest_categorical("readout", ("states", "weights"))
         fields["query_cuts"] = trial.suggest_categorical("query_cuts", (1, 2, 4, 8))
         fields["aux_mode"] = trial.suggest_categorical("aux_mode", ("off", "mean", "diagonal"))
         fields["slot_id_mode"] = trial.suggest_categorical("slot_id_mode", ("fixed", "off", "permute_per_batch"))
