@@ -56,8 +56,8 @@ def line(history: History, event: Event) -> str:
             ) + "".join(f"\n{event.member}  {finding}" for finding in event.findings)
         case Promoted():
             who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
-            place = f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)}"
-            return f"{place}{_gain(history, event)}{_schedule(history, event)})"
+            passed = f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)}"
+            return f"{passed}{_gain(history, event)}{_schedule(history, event)})"
         case SeedAdded():
             return (
                 f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
