@@ -18,6 +18,7 @@ from analysis.language import baselines
 from analysis.language.baselines import Text, cache_share, mixing_weight, xz_bits
 from analysis.language.kneser_ney import FALLBACK, NGrams, discounts
 from tests.trainables.shared_moe.conftest import MakeTask
+from tests.worlds.family import FAMILY
 from trainables.text.source import TextData, TextSplit, load
 
 A, B, C, D = range(4)
@@ -302,4 +303,5 @@ def test_few_documents_settle_the_cache_by_tokens(letters: dict[str, TextData]) 
 
 
 def test_a_family_without_baselines_has_none() -> None:
+    assert not FAMILY.baselines
     assert not measure("tests.worlds.family:FAMILY", "x", Path("data"))
