@@ -14,12 +14,14 @@ import numpy as np
 from analysis.diagnose.api import Baseline, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
 from analysis.spacing_mdn.baselines import baselines, below_and_in
+from analysis.spacing_mdn.marginal import alarm
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.bootstrap import mean_interval
 from analysis.stats.interval import Interval
 from trainables.api import Split
 from trainables.arrays import Array
 from trainables.errors import DataError
+from trainables.spacing_mdn.data.sets import UNORDERED
 from trainables.spacing_mdn.data.spacings import SpacingData, load
 from trainables.spacing_mdn.linear import fit_ar
 
@@ -31,11 +33,13 @@ _MIN_GAIN = 0.0  # nats per spacing over it
 def against_baselines(subject: Any) -> Finding:
     """Return a finding with values, in nats per spacing: ``gain``, the NLL of AR(64) less the model's on the model's
     targets; ``nll`` and ``nll_ar64`` on these; ``baselines_beaten``, how many; and each baseline's NLL on the whole
-    split by its name.
+    split by its name. On spacings in a random order it is the finding of `marginal.alarm`.
     """
     swept, split = finite_sweep(subject.sample), subject.sample.split
     try:
         data = load(subject.config.data, subject.data_dir)
+        if subject.config.data == UNORDERED:
+            return alarm(below_and_in(data, split)[0].spacings, swept)
         rows = baselines(subject.config.data, subject.data_dir, split=split)
     except DataError as error:
         raise NoEvidence(f"The baselines could not be measured: {error}.") from error

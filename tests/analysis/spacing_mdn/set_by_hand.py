@@ -61,7 +61,7 @@ def as_data(train: NDArray[np.float64], val: NDArray[np.float64]) -> SpacingData
     return SpacingData("first100k", Part(train, heights[:cut]), above, above, "")
 
 
-def make(data: SpacingData, **overrides: object) -> SpacingTask:
+def make(data: SpacingData, /, **overrides: object) -> SpacingTask:
     """A task of preset ``tiny`` over ``data``, with the overrides."""
     torch.set_num_threads(1)
     config = build_config(get_family("spacing_mdn"), overrides, preset="tiny")

@@ -114,6 +114,25 @@ def test_a_short_filter_fails_the_baselines_only(findings: Find) -> None:
     assert "worse" in found["baselines"].summary
 
 
+def independent(num_blocks: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    number = num_blocks * BLOCK
+    return 1.0 + PEAK * rng.choice([-1.0, 1.0], number) + WIDTH * rng.normal(size=number)
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail"])
+def test_knowing_more_than_the_marginal_is_an_alarm_on_a_random_order(verdict: str, findings: Find) -> None:
+    """One series has no order; the other has one, which a model of a series without order could not know."""
+    of = as_data(independent(60, 0), independent(40, 1)) if verdict == "pass" else data()
+    task = make(of, **PLAIN, ar_features=8, data="shuffled")
+    say(task, (-PEAK, PEAK), WIDTH)
+    found = findings(task, of)["baselines"]
+    assert found.verdict == verdict
+    assert ("knows its targets" in found.summary) == (verdict == "fail")
+    gain = estimate(found, "gain").value
+    assert abs(gain) < 0.02 if verdict == "pass" else gain > 0.1
+
+
 def test_nothing_finite_is_no_evidence(findings: Find, make_subject: MakeSubject) -> None:
     task = model(data())
     with torch.no_grad():

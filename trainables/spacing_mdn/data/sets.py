@@ -41,6 +41,8 @@ LAYOUTS: Mapping[str, Layout] = {
     "gue": Layout(312, 39, 39),
     "shuffled": Layout(312, 39, 39),
 }
+UNORDERED = "shuffled"
+"""The set that tells nothing of a spacing but the marginal."""
 
 
 def file_of(name: str, data_dir: Path) -> Path:

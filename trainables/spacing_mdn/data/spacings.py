@@ -17,7 +17,7 @@ from trainables.api import Progress
 from trainables.arrays import Array
 from trainables.errors import DataCorrupt
 from trainables.spacing_mdn.data import gue, zeros
-from trainables.spacing_mdn.data.sets import BLOCK, LAYOUTS, file_of, remedy, verified
+from trainables.spacing_mdn.data.sets import BLOCK, LAYOUTS, UNORDERED, file_of, remedy, verified
 
 _RECORD = np.dtype([("log_height", "<f8"), ("spacings", "<f8", (BLOCK,))])
 _NUM_ZEROS = {"first100k": 100_000, "full": 2_001_052, "shuffled": 100_000}
@@ -97,7 +97,7 @@ def make(name: str, folder: Path, progress: Progress | None) -> tuple[bytes, dic
         made = f"unfolded spacings of the first {_NUM_ZEROS[name]} zeta zeros, Riemann-Siegel with C0..C4"
         ordinates = zeros.ordinates(_NUM_ZEROS[name], folder / "zeros", progress)
         spacings = zeros.unfolded_spacings(ordinates)[: num_blocks * BLOCK]
-        if name == "shuffled":
+        if name == UNORDERED:
             made += f", in the order of seed {_ORDER_SEED}"
             spacings = np.random.default_rng(_ORDER_SEED).permutation(spacings)
         else:
