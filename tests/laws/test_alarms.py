@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.conftest import alone
 from tests.laws.test_family_laws import LAYOUTS
 from trainables.language.task import LanguageTask
 from trainables.registry import build_config, get_family, resolve
@@ -67,7 +68,8 @@ def _nothing_is_read(patch: pytest.MonkeyPatch) -> None:
 def _laws(family: str, data_dir: Path) -> FamilyConformance:
     """The suite over preset ``tiny``, whose data set is made, and over the layout of data alone."""
     torch.set_num_threads(1)
-    resolve(get_family(family).data).prepare(build_config(get_family(family), preset="tiny").data, data_dir)
+    with alone(data_dir):
+        resolve(get_family(family).data).prepare(build_config(get_family(family), preset="tiny").data, data_dir)
     layouts = {"data alone": LAYOUTS[family]["data alone"]} if family == "spacing_mdn" else {}
     laws: FamilyConformance = type("Laws", (FamilyConformance,), {"family": family, "layouts": layouts})()
     return laws

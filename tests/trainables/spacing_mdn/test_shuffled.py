@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import alone
 from tests.laws.test_alarms import windows_begin_one_late
 from tests.laws.test_family_laws import LAYOUTS
 from trainables.arrays import Array
@@ -35,7 +36,8 @@ EDGES = np.linspace(0.0, 3.5, 71)
 
 @pytest.fixture(scope="module")
 def shuffled_dir(first100k_dir: Path) -> Path:
-    SOURCE.prepare("shuffled", first100k_dir)
+    with alone(first100k_dir):
+        SOURCE.prepare("shuffled", first100k_dir)
     return first100k_dir
 
 
