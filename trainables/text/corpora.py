@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from trainables.errors import DataError
+from trainables.text import hub as text_hub
 from trainables.text import readers
 from trainables.text import wikitext as text_wikitext
 from trainables.text.fetch import Debian, PyPI, Read, cached_documents, documents_in
@@ -34,7 +35,7 @@ class _Bundled:
     """Part of every CPython."""
 
 
-_Origin = _Bundled | PyPI | Debian | Mixed | text_wikitext.Hub
+_Origin = _Bundled | PyPI | Debian | Mixed | text_hub.Hub
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ CORPORA: Mapping[str, Corpus] = {
         ),
         Corpus(
             name="mix",
-            summary="all of the others that can be had, but for pydoc (its text is in python3.11-doc) and WikiText",
+            summary="all of the others that can be had, but for pydoc (in python3.11-doc) and what comes from the hub",
             licence="that of each part",
             url="docs/data.md",
             megabytes=105.8,
@@ -155,6 +156,15 @@ CORPORA: Mapping[str, Corpus] = {
             vocab_size=text_wikitext.GPT2_VOCAB_SIZE,
             tokenizer="gpt2",
         ),
+        Corpus(
+            name="tinystories",
+            summary="short stories in the words of a small child, written by language models",
+            licence="CDLA-Sharing-1.0",
+            url="https://huggingface.co/datasets/roneneldan/TinyStories",
+            megabytes=1900.0,
+            fetched="package datasets",
+            origin=text_hub.TINYSTORIES,
+        ),
     )
 }
 
@@ -165,6 +175,11 @@ _READERS: Mapping[str, Read] = {
     "linux-doc-6.1": readers.linux_doc,
     "dict-gcide": readers.gcide,
     "wordnet-base": readers.wordnet,
+}
+
+_OF_THE_HUB: Mapping[str, Callable[[text_hub.Hub, Path], Iterator[Document]]] = {
+    "wikitext-103": text_wikitext.documents,
+    "tinystories": text_hub.stories,
 }
 
 
@@ -183,8 +198,8 @@ def open_corpus(corpus: Corpus, downloads: Path) -> _Opened:
         return _open_mixture(corpus, origin, downloads)
     if isinstance(origin, _Bundled):
         documents, version, sha256 = _pydoc_documents(), f"CPython {platform.python_version()}", ""
-    elif isinstance(origin, text_wikitext.Hub):
-        documents, version, sha256 = text_wikitext.documents(origin, downloads), origin.revision or "", ""
+    elif isinstance(origin, text_hub.Hub):
+        documents, version, sha256 = _OF_THE_HUB[corpus.name](origin, downloads), origin.revision or "", ""
     else:
         path, provenance = cached_documents(corpus.name, origin, _READERS[corpus.name], downloads)
         documents, version, sha256 = documents_in(path), provenance.version, provenance.sha256

@@ -1,4 +1,4 @@
-"""WikiText-103 and the tokens of GPT-2, from the Hugging Face hub, with the optional package ``datasets``.
+"""WikiText-103 and the tokens of GPT-2, from the Hugging Face hub.
 
 Cut into articles. Rows of the official training, validation and test split are read one after the other: the split is
 by document like everywhere.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import DataError
+from trainables.text.hub import Hub, columns, last_line
 from trainables.text.pack import Document
 
 if TYPE_CHECKING:
@@ -24,35 +24,13 @@ _SPLITS = ("train", "validation", "test")
 _TITLE = re.compile(r" ?= ([^=].*[^=]|[^=]) = ?\n?")
 
 
-@dataclass(frozen=True)
-class Hub:
-    """A data set of the hub, pinned to a commit, or a local folder of the same form without a revision."""
-
-    repository: str
-    config: str
-    revision: str | None
-
-
 WIKITEXT_103 = Hub("Salesforce/wikitext", "wikitext-103-raw-v1", "b08601e04326c79dfdd32d625aee71d232d685c3")
 GPT2 = Hub("openai-community/gpt2", "tokenizer.json", "607a30d783dfa663caf39e06633721c8d4cfcd7e")
 
 
 def documents(hub: Hub, downloads: Path) -> Iterator[Document]:
     """The articles of all splits, fetched into ``downloads`` if they are not there; raises `DataError` without them."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(
-            "wikitext-103 is read with the package datasets, which is not installed: pip install 'datasets>=3'"
-        ) from error
-    try:
-        loaded = datasets.load_dataset(
-            hub.repository, hub.config, revision=hub.revision, cache_dir=str(downloads / "datasets")
-        )
-        splits = [loaded[split]["text"] for split in _SPLITS]
-    # What the hub's client raises without a network differs from release to release; these are their common bases.
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"{hub.repository} ({hub.config}) cannot be had: {_last_line(error)}") from error
+    splits = columns(hub, "wikitext-103", _SPLITS, downloads)
     return itertools.chain.from_iterable(articles(rows) for rows in splits)
 
 
@@ -86,9 +64,4 @@ def gpt2_tokenizer(downloads: Path) -> Tokenizer:
         path = hf_hub_download(GPT2.repository, GPT2.config, revision=GPT2.revision, cache_dir=downloads / "hub")
         return Tokenizer.from_file(path)
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"the tokenizer of {GPT2.repository} cannot be had: {_last_line(error)}") from error
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+        raise DataError(f"the tokenizer of {GPT2.repository} cannot be had: {last_line(error)}") from error

@@ -18,6 +18,7 @@ import pytest
 from tests.trainables.text import text_sets
 from trainables.errors import DataError
 from trainables.text import fetch
+from trainables.text import hub as text_hub
 from trainables.text import readers as text_readers
 from trainables.text import wikitext as text_wikitext
 from trainables.text.corpora import CORPORA, Mixed, open_corpus, parse_set_name, set_name
@@ -278,16 +279,25 @@ def test_wikitext_is_cut_into_articles() -> None:
     assert [key for key, _ in text_wikitext.articles(["early", " = T = "])] == ["wikitext-103/"]
 
 
-def test_wikitext_without_the_package_says_how_to_install_it(tmp_path: Path) -> None:
+def test_every_story_is_a_document_with_a_key_of_its_own() -> None:
+    assert dict(text_hub.numbered([["once", "twice"], ["thrice"]])) == {
+        "tinystories/0": "once",
+        "tinystories/1": "twice",
+        "tinystories/2": "thrice",
+    }
+
+
+@pytest.mark.parametrize("name", ["wikitext-103", "tinystories"])
+def test_a_corpus_of_the_hub_without_the_package_says_how_to_install_it(tmp_path: Path, name: str) -> None:
     code = (
         "import sys; sys.modules['datasets'] = None; from pathlib import Path; "
-        "from trainables.text.source import SOURCE; SOURCE.prepare('wikitext-103', Path(sys.argv[1]))"
+        "from trainables.text.source import SOURCE; SOURCE.prepare(sys.argv[2], Path(sys.argv[1]))"
     )
-    words = [sys.executable, "-c", code, str(tmp_path)]
+    words = [sys.executable, "-c", code, str(tmp_path), name]
     done = subprocess.run(words, cwd=Path(__file__).parents[3], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == (
-        "trainables.errors.DataError: wikitext-103 is read with the package datasets, which is not installed: "
-        "pip install 'datasets>=3'"
+        f"trainables.errors.DataError: {name} is read with the package datasets, which is not installed: "
+        "pip install 'datasets>=3'; text that comes from elsewhere: wiki, books"
     )
 
 

@@ -19,7 +19,7 @@ from trainables.text.corpora import CORPORA, Mixed
 from trainables.text.sidecar import SPLITS
 from trainables.text.source import SOURCE, decode, load
 
-FETCHED = [name for name in CORPORA if name not in ("pydoc", "wikitext-103")]
+FETCHED = [name for name in CORPORA if name not in ("pydoc", "wikitext-103", "tinystories")]
 
 
 @pytest.mark.slow
@@ -50,7 +50,8 @@ LOAD = """
 import sys
 from pathlib import Path
 from trainables.errors import DataError
-from trainables.text.wikitext import WIKITEXT_103, Hub, documents
+from trainables.text.hub import Hub
+from trainables.text.wikitext import WIKITEXT_103, documents
 for key, text in documents(Hub(sys.argv[1], WIKITEXT_103.config, None), Path(sys.argv[2])):
     print(key)
 try:
