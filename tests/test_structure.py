@@ -6,7 +6,13 @@ import pytest
 
 from tests.structure import ROOMS, circles, folders, modules
 
-VARIANTS = {"tune_rh/cli/commands", "analysis/spacing_mdn", "analysis/shared_moe", "analysis/nsa"}
+VARIANTS = {
+    "tune_rh/cli/commands",
+    "analysis/spacing_mdn",
+    "analysis/shared_moe",
+    "analysis/nsa",
+    "trainables/equilibrium/estimators",
+}
 """Folders of variants of one interface, one file each, which may grow."""
 
 LAYERS = (

@@ -14,6 +14,7 @@ from trainables.errors import UnknownFamily, Untrusted
 from trainables.trust import check_trusted
 
 FAMILIES: dict[str, str] = {
+    "equilibrium": "trainables.equilibrium:FAMILY",
     "nsa": "trainables.nsa:FAMILY",
     "shared_moe": "trainables.shared_moe:FAMILY",
     "spacing_mdn": "trainables.spacing_mdn:FAMILY",

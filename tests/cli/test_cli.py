@@ -249,7 +249,7 @@ def test_data_lists_its_sets(shell: Shell) -> None:
     assert "first100k" in err
     code, _, err = shell("data", "nothing")
     assert code == 2
-    assert "known: nsa, shared_moe, spacing_mdn" in err
+    assert "known: equilibrium, nsa, shared_moe, spacing_mdn" in err
 
 
 def test_data_lists_corpora_with_licence_and_state(shell: Shell) -> None:

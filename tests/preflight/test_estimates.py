@@ -38,7 +38,7 @@ def footprint(family: str, fields: dict[str, Any]) -> tuple[Any, Footprint]:
     return config, get_part(family, "preflight").footprint(config)
 
 
-@pytest.mark.parametrize("family", ["nsa", "shared_moe", "spacing_mdn"])
+@pytest.mark.parametrize("family", ["equilibrium", "nsa", "shared_moe", "spacing_mdn"])
 def test_parameters_are_those_of_the_model_for_every_preset(family: str) -> None:
     for preset in get_family(family).presets:
         config = build_config(get_family(family), preset=preset)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trainables.api import Split
+from trainables.api import Split, test_metric
 from trainables.language.fields import LanguageFields
 from trainables.language.sequences import Order, Sequences
 from trainables.text.source import TextSplit, load
@@ -37,6 +37,7 @@ class LanguageTask:
         config: of the family.
         build: makes the model; called on the CPU, so that a seed gives the same weights on every device.
         matrices: the parameters of a model that weight decay is for.
+        batches: of ``batch_size`` that a step averages.
         seed, device, data_dir: as `trainables.api.TaskFactory`.
 
     Raises:
@@ -44,6 +45,8 @@ class LanguageTask:
     """
 
     model: Any
+    objective = "eval_loss"
+    """What the mean cross-entropy is called on the validation split."""
 
     def __init__(
         self,
@@ -54,8 +57,10 @@ class LanguageTask:
         seed: int,
         device: str,
         data_dir: Path,
+        batches: int = 1,
     ) -> None:
         self.config: Any = config
+        self._batches_a_step = batches
         self._device = torch.device(device)
         self._data = load(config.data, data_dir)
         self._train = Sequences(self._data.train.tokens, config.context)
@@ -67,23 +72,24 @@ class LanguageTask:
             lr=config.lr_at,
             device=self._device,
             clip=config.clip,
-            accumulation=config.accumulation,
+            accumulation=config.accumulation * batches,
             amp=config.amp,
             betas=config.betas,
         )
 
     def step(self) -> dict[str, float]:
-        """Take one optimiser step on ``batch_size`` sequences.
+        """Take one optimiser step on ``batch_size`` sequences, or on so many batches of them as are averaged.
 
         Returns:
             ``train_loss``, ``grad_norm`` (before clipping), ``lr``, ``tokens``, ``skipped_steps`` and the loss's parts.
             Non-finite values are returned, and then no weight has moved.
         """
         config = self.config
-        starts = self._order.take(config.batch_size).chunk(config.accumulation)
+        taken = config.batch_size * self._batches_a_step
+        starts = self._order.take(taken).chunk(config.accumulation * self._batches_a_step)
         self.model.train()
         report = self._optim.take(lambda index: self._loss(self._train.read(starts[index], self._device)))
-        report["tokens"] = float(self._optim.step * config.batch_size * config.context)
+        report["tokens"] = float(self._optim.step * taken * config.context)
         report["skipped_steps"] = float(self._optim.skipped)
         return report
 
@@ -91,19 +97,19 @@ class LanguageTask:
         """Score sequences that are evenly spread over ``split``.
 
         Returns:
-            ``eval_loss``, ``eval_ppl``, ``eval_bits_per_byte`` and what the family reports of the model on the way. On
-            the test split all names begin with ``test_``.
+            The objective (``eval_loss``), ``eval_ppl``, ``eval_bits_per_byte`` and what the family reports of the model
+            on the way. On the test split all names begin with ``test_``.
         """
         nll, seen = self._scored(self.sequences(split))
         loss = nll.mean().item()
         text = self.text(split)
         report = {
-            "eval_loss": loss,
+            self.objective: loss,
             "eval_ppl": math.inf if loss >= 700.0 else math.exp(loss),
             "eval_bits_per_byte": loss / math.log(2.0) * len(text.tokens) / text.num_bytes,
             **seen,
         }
-        return report if split == "val" else {f"test_{name}": value for name, value in report.items()}
+        return report if split == "val" else {test_metric(name): value for name, value in report.items()}
 
     @property
     def device(self) -> torch.device:

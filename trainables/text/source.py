@@ -231,6 +231,8 @@ class _TextSource:
 SOURCE = _TextSource(CORPORA)
 BYTES = _TextSource(text_corpora.set_name(corpus, text_pack.BYTE_VOCAB_SIZE) for corpus in CORPORA.values())
 """The same in bytes; any other vocabulary can be had by its name as well."""
+TEXT_AND_BYTES = _TextSource((*SOURCE.names, *BYTES.names))
+"""Both, for a family with presets of either."""
 
 
 def _make(name: str, corpus: Corpus, vocab_size: int, data_dir: Path, progress: Progress | None) -> None:
