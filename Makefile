@@ -9,12 +9,13 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two processes share the tests file by file, so that tests on Ray share a cluster, in the order of collection.
 SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help search moe nsa test test-all test-cluster check bench docs screenshots pictures lock clean
+.PHONY: help search moe nsa ep test test-all test-cluster check bench docs screenshots pictures lock clean
 
 help:
 	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about ten minutes on two cores"
 	@echo "make moe       aux coefficient, top-k and number of experts on real text, under fifteen minutes on two cores"
 	@echo "make nsa       sparse attention against its dense twin on real text as bytes, under fifteen minutes on two cores"
+	@echo "make ep        estimators of the gradient at a fixed point, and a search over them, under fifteen minutes on two cores"
 	@echo "make test      the fast tests;  make test-all  the slow ones as well"
 	@echo "make test-cluster  a Ray cluster of three hosts, as namespaces of this machine; needs root"
 	@echo "make check     format, lint, types, imports between rooms"
@@ -42,6 +43,12 @@ moe: $(READY)
 nsa: $(READY)
 	@if [ -f runs/nsa-sparsity-tiny/journal.jsonl ]; then $(TUNE) resume nsa-sparsity-tiny; \
 	else $(TUNE) data nsa --corpus wiki-257 && $(TUNE) search nsa-sparsity-tiny; fi
+
+# Two runs, each with its report: which estimator points where, and which recipe descends.
+ep: $(READY)
+	@$(TUNE) data equilibrium --corpus wiki-257
+	@for run in plateau-ablation-tiny estimators-tiny; do \
+	if [ -f runs/$$run/journal.jsonl ]; then $(TUNE) resume $$run; else $(TUNE) search $$run; fi || exit; done
 
 test: $(READY)
 	$(RUN) -m pytest $(SHARED)
