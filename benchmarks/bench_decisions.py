@@ -2,8 +2,9 @@
 
 A simulated search with closed-form curves is driven to so many candidates; then the reports of the next ones are
 timed: the event into the history, the verdict, and where a job ends, the next job with its promotions. One search
-has gates alone, one every rule that a plan can have. The journal's part (encode, write, fsync) is timed apart, on the
-same events: committed step by step as a session does, and line by line.
+has gates alone, one every rule that a plan can have, one weighs what runs next by the value of information. The
+journal's part (encode, write, fsync) is timed apart, on the same events: committed step by step as a session does, and
+line by line.
 
 The baseline is `AsyncHyperBandScheduler.on_trial_result` of Ray Tune, which looks at one trial a report, with as many
 trials recorded in its rungs. Goal: the cost grows no faster than log n.
@@ -50,6 +51,7 @@ _RULES = {
     "health": [{"metric": "health", "at_least": 0.1}],
 }
 _CLOSE = {"band": 0.3, "extra_seeds": 0.2}
+_STEPS = [{"until_step": step, "num_seeds": num} for step, num in ((20, 1), (40, 1), (60, 1), (90, 1), (120, 2))]
 
 
 class _Enough(Exception):
@@ -232,12 +234,14 @@ def body(sides: dict[str, list[float]], sizes: Sequence[int]) -> str:
 def _round() -> dict[str, list[float]]:
     gates, _, _ = ours(SIZES)
     close, _, _ = ours(SIZES, seeds=[7, 42, 1337, 2024], scoring=_CLOSE)
+    value, _, _ = ours(SIZES, scheduler="value", budget={"max_steps": 10**9}, stages=_STEPS)
     rules, steps, num_reports = ours(SIZES, rules=_RULES)
     journal = with_journal(steps, num_reports)
     by_line = with_journal([[event] for events in steps for event in events], num_reports)
     return {
         "gates": gates,
         "gates, a band and seeds near the cut": close,
+        "the value of information, over five stages": value,
         "gates and every rule": rules,
         "the same with the journal": [cost + journal for cost in rules],
         "the same with the journal, synced line by line": [cost + by_line for cost in rules],

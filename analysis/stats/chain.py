@@ -37,8 +37,6 @@ _FORGETS_AT_LEAST = 0.2
 """However well ranks held so far, the squared correlation with the end falls by this per e-fold of steps."""
 _LOWEST = 2.0
 """A reading more standard deviations below the mean of its level counts as that: early outliers extrapolate badly."""
-_SHIFT_PRIOR = 2.0
-"""A seed's shift of all candidates is shrunk as if so many more had shown none."""
 
 
 class Estimate(NamedTuple):
@@ -126,7 +124,7 @@ def log_expected_gain(behind: float, sd: float) -> float:
 
 
 def _fit(steps: Sequence[int], rows: Sequence[Readings], cap: float, shifts: tuple[Mapping[int, float], ...]) -> Chain:
-    within = [_within(row[level] for row in rows) for level in range(len(steps))]
+    within = [_within((row[level] for row in rows), len(shifts[level])) for level in range(len(steps))]
     first = [fmean(row[0].values()) for row in rows]
     mean = fmean(first)
     total = max(math.fsum((x - mean) ** 2 for x in first) / (len(first) - 1), (1e-9 * (1e-9 + abs(mean))) ** 2)
@@ -204,25 +202,28 @@ def _to_end(steps: Sequence[int], slopes: Sequence[float], between: Sequence[flo
 
 
 def _shifts(at: Sequence[Mapping[int, float]], first_seed: int) -> dict[int, float]:
-    """Seed -> how much worse than the first it is, over the candidates that were read with both."""
+    """Seed -> how much worse than the first it is, over the candidates that were read with both.
+
+    Not shrunk: what only one candidate has shown of a seed is the seed's, and counts neither for nor against it.
+    """
     gaps = defaultdict[int, list[float]](list)
     for values in at:
         if first_seed in values:
             for seed, value in values.items():
                 if seed != first_seed:
                     gaps[seed].append(value - values[first_seed])
-    return {seed: math.fsum(gap) / (len(gap) + _SHIFT_PRIOR) for seed, gap in gaps.items()}
+    return {seed: fmean(gap) for seed, gap in gaps.items()}
 
 
-def _within(at: Iterable[Mapping[int, float]]) -> tuple[float, int]:
-    """Sum of squares around the candidates' own means, and its degrees of freedom."""
-    squares, df = list[float](), 0
+def _within(at: Iterable[Mapping[int, float]], num_shifts: int) -> tuple[float, int]:
+    """Sum of squares around the candidates' own means, and its degrees of freedom; the shifts have taken some."""
+    squares, df = list[float](), -num_shifts
     for values in at:
         if len(values) > 1:
             mean = fmean(values.values())
             squares += [(value - mean) ** 2 for value in values.values()]
             df += len(values) - 1
-    return math.fsum(squares), df
+    return math.fsum(squares), max(df, 0)
 
 
 def _between_prior(prior: float, weight: float, squares: float, df: int) -> float:

@@ -171,10 +171,11 @@ class ValueScheduler:
 
 
 def _by_quota(history: History) -> Promoted | None:
-    """Plain halving: of the highest gate that has let fewer on than its quota the best that waits."""
+    """Plain halving over steps: of the highest gate that has let fewer on than its quota the best that waits."""
+    stages = history.plan.stages
     for k in reversed(range(history.plan.last_stage)):
         gate = history.gates[k]
-        if gate.waiting and not is_full(history.plan.stages[k], gate):
+        if gate.waiting and stages[k + 1].until_step > stages[k].until_step and not is_full(stages[k], gate):
             first = gate.waiting[0].entry
             if gate.rank(first) < gate.quota():
                 return promotion(history, k, first, "quota")
