@@ -40,12 +40,20 @@ LAYOUTS: dict[str, dict[str, dict[str, Any]]] = {
         "one expert": {"top_k": 1, "gate": "prob"},
         "dense": _DENSE,
     },
+    "equilibrium": {
+        "mixed states": {"anderson": 3},
+        "energy": {"mode": "energy", "tied": True},
+        "contraction": {"mode": "mono"},
+        "contraction of pairs": {"mode": "nemon"},
+    },
     "nsa": {"dense": {"attn": "dense"}, "gathered": {"selection": "gather"}, "in union": {"selection": "union"}},
 }
 EVEN: dict[str, dict[str, Any]] = {
     "spacing_mdn": {"dropout": 0.0},
     # The load in the auxiliary loss is a micro-batch's: N products of two means are not the product of the means.
     "shared_moe": _UNBALANCED,
+    # Each micro-batch has directions of its own for the Jacobian's penalty, and takes the nudged step that suits it best.
+    "equilibrium": {"jr_mode": "off", "select": False},
 }
 
 

@@ -142,4 +142,5 @@ FAMILY = Family(
     sample="trainables.language.sample:draw",
     baselines="analysis.language.baselines:baselines",
     preflight="trainables.equilibrium.accounting:PREFLIGHT",
+    causal="trainables.language.sample:probe",
 )
