@@ -52,7 +52,7 @@ EVEN: dict[str, dict[str, Any]] = {
     "spacing_mdn": {"dropout": 0.0},
     # The load in the auxiliary loss is a micro-batch's: N products of two means are not the product of the means.
     "shared_moe": _UNBALANCED,
-    # Each micro-batch has directions of its own for the Jacobian's penalty, and takes the nudged step that suits it best.
+    # A micro-batch has directions of its own for the Jacobian's penalty, and takes the nudged step that suits it best.
     "equilibrium": {"jr_mode": "off", "select": False},
 }
 
