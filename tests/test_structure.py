@@ -11,6 +11,7 @@ VARIANTS = {
     "analysis/spacing_mdn",
     "analysis/shared_moe",
     "analysis/nsa",
+    "analysis/equilibrium",
     "trainables/equilibrium/estimators",
 }
 """Folders of variants of one interface, one file each, which may grow."""

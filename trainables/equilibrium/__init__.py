@@ -141,6 +141,7 @@ FAMILY = Family(
     spaces="search_spaces.equilibrium:SPACES",
     sample="trainables.language.sample:draw",
     baselines="analysis.language.baselines:baselines",
+    diagnostics="analysis.equilibrium:DIAGNOSTICS",
     preflight="trainables.equilibrium.accounting:PREFLIGHT",
     causal="trainables.language.sample:probe",
 )
