@@ -3,10 +3,11 @@
     python -m benchmarks.tables OUT_DIR                  writes every table as OUT_DIR/<name>.parquet
     python -m benchmarks.tables --refresh LCDB.tar.gz    makes benchmarks/curves/lcdb.parquet again
 
-Three sources, all in `benchmarks/curves` (README.md there: licences, and how each file was made):
+Four sources, all in `benchmarks/curves` (README.md there: licences, and how each file was made):
 
 - `lcbench`: 5 tasks x 400 configs of a multilayer perceptron x 52 epochs, with hyperparameters; drawn from a surrogate
   and without seed noise, so 10 replicates are made by `benchmarks.seed_noise`, always the same.
+- `lcbench_more`: 10 further tasks from the same surrogate, each with 300 configs of its own, and without times.
 - `nanogpt`: repeated runs of one setting from the records of a speed run, as two tasks. All were tuned to end at the
   same loss (3.28), so configs differ little at the end and seeds decide much.
 - `lcdb`: 30 data sets x 16 to 20 learners; a "step" is the next larger train size.
@@ -38,6 +39,7 @@ CURVES = Path(__file__).parent / "curves"
 LCBENCH_TASKS = (126026, 167152, 168330, 189866, 3945)
 NUM_SEEDS = 10
 """Replicates made for each LCBench config, and the most that are kept of an LCDB learner."""
+LCBENCH_MORE_TASKS = (126029, 167083, 167149, 167184, 167190, 168868, 168908, 189354, 189905, 189906)
 MIN_SEEDS = 5
 NUM_LCDB = 30
 
@@ -61,27 +63,42 @@ _PARAMETERS = {
 def lcbench() -> list[CurveTable]:
     """Validation error in percent over 52 epochs, 5 OpenML tasks, the same 400 configs, `NUM_SEEDS` replicates."""
     with np.load(CURVES / "lcbench.npz") as data:
-        columns = {name: data[f"cfg_{name}"].tolist() for name in _PARAMETERS}
-        configs = tuple(
-            {name: int(v) if _PARAMETERS[name].kind == "int" else v for name, v in zip(columns, row, strict=True)}
-            for row in zip(*columns.values(), strict=True)
-        )
-        tasks = {task: (data[f"{task}_err"], data[f"{task}_time"]) for task in LCBENCH_TASKS}
-    labels = tuple(f"config {i}" for i in range(len(configs)))
-    tables = []
-    for task, (error, seconds) in tasks.items():
-        clean = error.astype(np.float64)
-        noisy = np.minimum(with_seeds(clean, NUM_SEEDS, np.random.default_rng([2021, task])), 100.0)
+        configs = _lcbench_configs({name: data[f"cfg_{name}"] for name in _PARAMETERS})
         # The surrogate predicts each epoch's time by itself; a clock does not run backwards.
-        clock = np.maximum.accumulate(seconds.astype(np.float64), axis=1)
-        steps = np.arange(1, clean.shape[1] + 1)
-        curves = tuple(
-            tuple(Curve(seed, steps, values, time) for seed, values in enumerate(rows))
-            for rows, time in zip(noisy, clock, strict=True)
-        )
-        name = f"lcbench-{task}"
-        tables.append(CurveTable(name, "val_error", "min", _LCBENCH_SOURCE, configs, labels, curves, _PARAMETERS))
-    return tables
+        seconds = {task: np.maximum.accumulate(data[f"{task}_time"], axis=1) for task in LCBENCH_TASKS}
+        return [_lcbench_table("lcbench", task, configs, data[f"{task}_err"], seconds[task]) for task in LCBENCH_TASKS]
+
+
+def lcbench_more() -> list[CurveTable]:
+    """As `lcbench`, 10 other tasks, each with 300 configs of its own. A second stands for each epoch."""
+    with np.load(CURVES / "lcbench_more.npz") as data:
+        made = []
+        for task in LCBENCH_MORE_TASKS:
+            error = data[f"{task}_err"]
+            configs = _lcbench_configs({name: data[f"{task}_{name}"] for name in _PARAMETERS})
+            seconds = np.broadcast_to(np.arange(1, error.shape[1] + 1), error.shape)
+            made.append(_lcbench_table("lcbench_more", task, configs, error, seconds))
+        return made
+
+
+def _lcbench_configs(columns: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return tuple(
+        {name: int(v) if _PARAMETERS[name].kind == "int" else v for name, v in zip(columns, row, strict=True)}
+        for row in rows
+    )
+
+
+def _lcbench_table(source: str, task: int, configs: tuple[dict[str, Any], ...], error: Any, seconds: Any) -> CurveTable:
+    clean = error.astype(np.float64)
+    noisy = np.minimum(with_seeds(clean, NUM_SEEDS, np.random.default_rng([2021, task])), 100.0)
+    steps = np.arange(1, clean.shape[1] + 1)
+    curves = tuple(
+        tuple(Curve(seed, steps, values, time) for seed, values in enumerate(rows))
+        for rows, time in zip(noisy, seconds.astype(np.float64), strict=True)
+    )
+    labels = tuple(f"config {i}" for i in range(len(configs)))
+    return CurveTable(f"{source}-{task}", "val_error", "min", _LCBENCH_SOURCE, configs, labels, curves, _PARAMETERS)
 
 
 def nanogpt() -> list[CurveTable]:
@@ -164,7 +181,7 @@ def lcdb() -> list[CurveTable]:
 
 def all_tables() -> list[CurveTable]:
     """Every table of every source."""
-    return [*lcbench(), *nanogpt(), *lcdb()]
+    return [*lcbench(), *lcbench_more(), *nanogpt(), *lcdb()]
 
 
 def names() -> list[str]:
@@ -173,6 +190,7 @@ def names() -> list[str]:
     return sorted(
         [
             *(f"lcbench-{task}" for task in LCBENCH_TASKS),
+            *(f"lcbench_more-{task}" for task in LCBENCH_MORE_TASKS),
             "nanogpt-long",
             "nanogpt-short",
             *(f"lcdb-{dataset}" for dataset in datasets),

@@ -27,7 +27,7 @@ def every() -> dict[str, CurveTable]:
 
 
 def test_lcbench_is_400_configs_with_hyperparameters(every: dict[str, CurveTable]) -> None:
-    made = [table for name, table in every.items() if name.startswith("lcbench")]
+    made = [table for name, table in every.items() if name.startswith("lcbench-")]
     assert len(made) == 5
     for table in made:
         assert len(table.configs) == 400
@@ -37,6 +37,18 @@ def test_lcbench_is_400_configs_with_hyperparameters(every: dict[str, CurveTable
         assert len(table.parameters) == 7
         assert all(np.isfinite(v).all() and v.min() >= 0 and v.max() <= 100 for v in table.values)
         assert [table.nearest(table.configs[i]) for i in range(0, 400, 40)] == list(range(0, 400, 40))
+
+
+def test_lcbench_more_is_ten_tasks_of_300_configs_of_their_own(every: dict[str, CurveTable]) -> None:
+    made = [table for name, table in every.items() if name.startswith("lcbench_more-")]
+    assert len(made) == 10
+    assert len({table.configs[0]["learning_rate"] for table in made}) == 10
+    for table in made:
+        assert len(table.configs) == 300
+        assert {len(replicates) for replicates in table.curves} == {tables.NUM_SEEDS}
+        assert table.steps == tuple(range(1, 53))
+        assert all(np.isfinite(v).all() and v.min() >= 0 and v.max() <= 100 for v in table.values)
+        assert table.curves[0][0].seconds.tolist() == list(range(1, 53))
 
 
 def test_nanogpt_has_119_groups_of_five_runs_or_more(every: dict[str, CurveTable]) -> None:
@@ -89,13 +101,13 @@ def test_files_are_small() -> None:
 
 
 def test_replicates_are_always_the_same(every: dict[str, CurveTable]) -> None:
-    for table in tables.lcbench():
+    for table in (*tables.lcbench(), *tables.lcbench_more()[:1]):
         assert all((a == b).all() for a, b in zip(table.values, every[table.name].values, strict=True))
 
 
 def test_seeds_explain_little_over_the_space_and_more_among_the_best(every: dict[str, CurveTable]) -> None:
     shares = []
-    for table in (t for name, t in every.items() if name.startswith("lcbench")):
+    for table in (t for name, t in every.items() if name.startswith("lcbench-")):
         final = np.array([v[:, -1] for v in table.values])
         order = np.argsort(final.mean(axis=1))
         shares.append([seed_share(final[order]), seed_share(final[order[:40]])])
@@ -168,7 +180,7 @@ def test_halves_are_disjoint_complete_and_balanced(every: dict[str, CurveTable])
     choose, report = ([table.name for table in half] for half in tables.halves(every.values()))
     assert not set(choose) & set(report)
     assert {*choose, *report} == set(every) == set(tables.names())
-    for source, num in (("lcbench", 3), ("nanogpt", 1), ("lcdb", 15)):
+    for source, num in (("lcbench-", 3), ("lcbench_more-", 5), ("nanogpt", 1), ("lcdb", 15)):
         assert sum(name.startswith(source) for name in choose) == num
 
 
