@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.results import hardware, record, table
 from tune_rh.plan.kinds import Sampler, Search
-from tune_rh.plan.schema import Stage
+from tune_rh.plan.stages import Stage
 from tune_rh.simulation import table_source
 from tune_rh.simulation.clock import Array, Conditions, Trace
 from tune_rh.simulation.curve_table import Parameter, Value

@@ -28,7 +28,7 @@ import optuna
 from benchmarks import peers, tables
 from benchmarks.results import hardware, record, table
 from tune_rh.plan.kinds import Sampler, Search
-from tune_rh.plan.schema import Scoring, Stage
+from tune_rh.plan.stages import Scoring, Stage
 from tune_rh.simulation.clock import Clock, Conditions
 from tune_rh.simulation.curve_table import Array, CurveTable
 from tune_rh.simulation.regret import prior_regret

@@ -23,7 +23,8 @@ from tests.worlds.scripted import (
     staged,
 )
 from tune_rh.decide.scheduler import AskCandidate, Continue, Park, RunMember, Stop
-from tune_rh.plan.schema import Plan, Stage
+from tune_rh.plan.schema import Plan
+from tune_rh.plan.stages import Stage
 from tune_rh.record.events import Evaluated, Event, JobStarted, MemberId, Promoted
 from tune_rh.record.events import Tested as ReadOfTest
 from tune_rh.record.history import History

@@ -101,6 +101,10 @@ def searches(draw: st.DrawFn) -> Plan:
     """A search with anything that a plan may have; not a race, nor a comparison."""
     num_stages = draw(st.integers(1, 4))
     num_seeds = sorted(draw(st.lists(st.integers(1, 4), min_size=num_stages, max_size=num_stages)))
+    steps = STEPS[-num_stages:]
+    for k in range(num_stages - 1, 0, -1):
+        if num_seeds[k] > num_seeds[k - 1] and draw(st.booleans()):
+            steps[k - 1] = steps[k]
     # Either each gate has bounds of its own, or quotas are large enough for a band, and for seeds to be bought.
     by_quota = draw(st.booleans())
     bounds = [{} if by_quota else draw(gates()) for _ in range(num_stages - 1)]
@@ -119,7 +123,7 @@ def searches(draw: st.DrawFn) -> Plan:
         seeds=SEEDS,
         stages=[
             {"until_step": until, "num_seeds": num, **bound}
-            for until, num, bound in zip(STEPS[-num_stages:], num_seeds, [*bounds, {}], strict=True)
+            for until, num, bound in zip(steps, num_seeds, [*bounds, {}], strict=True)
         ],
         gates="stop" if cut_at_once else "promote",
         follow_ups=tables,

@@ -14,7 +14,7 @@ from trainables.registry import get_family
 from tune_rh.errors import PlanError
 from tune_rh.plan.from_task import plan_of
 from tune_rh.plan.kinds import Search
-from tune_rh.plan.schema import Stage
+from tune_rh.plan.stages import Stage
 
 
 def suggest(trial: Trial) -> dict[str, Any]:

@@ -81,6 +81,20 @@ def test_a_further_stage_goes_on_from_where_the_best_stand(tmp_path: Path) -> No
     assert all(one[member] == two[member] for member in whole)
 
 
+def test_a_further_stage_may_bring_seeds_alone(tmp_path: Path) -> None:
+    paths = make(tmp_path / "run", **{**SMALL, "seeds": [7, 42, 1337]})
+    before = finish(paths)
+    steps = before.steps_spent
+    history = grown(paths, "stages.3={until_step=60, num_seeds=3}")
+    best = [c for c in history.candidates.values() if c.stage == 3]
+    assert len(best) >= 2
+    assert history.steps_spent == steps + 60 * len(best)
+    for candidate in best:
+        assert {seed: m.status for seed, m in candidate.members.items()} == dict.fromkeys([7, 42, 1337], "completed")
+    read = [event.member for event in of(paths, ReadOfTest)]
+    assert len(set(read)) == len(read)
+
+
 def curves_only(paths: RunPaths) -> dict[MemberId, list[Event]]:
     return {m: [e for e in events if not isinstance(e, ReadOfTest)] for m, events in curves(paths).items()}
 

@@ -28,7 +28,8 @@ from tune_rh.decide.scheduler import (
 )
 from tune_rh.plan.kinds import Search
 from tune_rh.plan.rules import PromoteRule
-from tune_rh.plan.schema import Plan, Scoring, Stage
+from tune_rh.plan.schema import Plan
+from tune_rh.plan.stages import Scoring, Stage
 from tune_rh.record.events import MemberId, Promoted, Reason, SeedAdded
 from tune_rh.record.gate import Gate
 from tune_rh.record.history import History

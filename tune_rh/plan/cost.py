@@ -9,6 +9,7 @@ from tune_rh.errors import PlanError
 from tune_rh.plan.kinds import Search
 from tune_rh.plan.rules import MAX_COUNT
 from tune_rh.plan.schema import Plan
+from tune_rh.plan.stages import stage_steps
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,12 @@ def expected(plan: Plan) -> list[StageCost]:
     costs: list[StageCost] = []
     enters = [table.enters for table in plan.follow_ups for _ in table.changes] if isinstance(plan, Search) else []
     beside = plan.num_configs - plan.num_candidates - len(enters)
-    passed, before = plan.num_candidates, (0, 0)
+    passed = plan.num_candidates
     for i, stage in enumerate(plan.stages):
-        old_seeds, old_step = before
         ranked = passed + enters.count(i)
         entering = beside + ranked + sum(k > i for k in enters)
-        steps = entering * (
-            old_seeds * (stage.until_step - old_step) + (stage.num_seeds - old_seeds) * stage.until_step
-        )
+        steps = entering * stage_steps(plan.stages, i)
         costs.append(StageCost(stage.until_step, stage.num_seeds, entering, entering * stage.num_seeds, steps))
-        before = (stage.num_seeds, stage.until_step)
         if i < plan.last_stage:
             quota = stage.top or max(stage.at_least, plan.gate(i).quota(ranked, up=True))
             passed = min(quota, stage.at_most or quota, ranked)

@@ -13,7 +13,8 @@ from pydantic import Field, field_validator
 
 from analysis.stats.claims import Test, can_decide
 from tune_rh.plan.rules import GapRule, PlanTable, PositiveInt, SearchRules
-from tune_rh.plan.schema import ConfigFields, GateTerms, Origin, Plan, Scoring
+from tune_rh.plan.schema import ConfigFields, Origin, Plan
+from tune_rh.plan.stages import GateTerms, Scoring
 
 MIN_PAIRS, MAX_PAIRS = 5, 16
 """Seeds of a comparison: fewer make no claim, and a sign-flip test of more is slow to enumerate."""

@@ -223,7 +223,7 @@ class Gate:
         return self._terms.promote
 
     def quota(self, *, times: float = 1.0, up: bool = False) -> int:
-        """See `tune_rh.plan.schema.GateTerms.quota`, of all that are ranked here."""
+        """See `tune_rh.plan.stages.GateTerms.quota`, of all that are ranked here."""
         return self._terms.quota(len(self.order), times=times, up=up)
 
     def chance(self, index: int) -> float:

@@ -138,7 +138,7 @@ class Member:
         """The plan asks for more: another diagnosis, or more training of a member that no rule has stopped."""
         if {*(after.diagnose or ())} - {*(before.diagnose or ())}:
             self.diagnosed = None
-        if len(after.stages) > len(before.stages) and self.status == "completed":
+        if after.stages[-1].until_step > before.stages[-1].until_step and self.status == "completed":
             self.settle("idle", "")
 
     def begin_again(self) -> bool:

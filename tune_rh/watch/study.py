@@ -116,7 +116,8 @@ class StudyMirror:
         last_step = history.plan.stages[-1].until_step
         if candidate.members and all(m.lost for m in candidate.members.values()):
             self._settle(candidate, TrialState.FAIL, None)
-        elif last_step in values:
+        elif last_step in values and (finished or history.gates[-1].has(candidate.index)):
+            # Where further seeds follow at the last step, the score is whole once they are in, or will not come.
             self._settle(candidate, TrialState.COMPLETE, history.shown(values[last_step]))
         elif finished:
             self._settle(candidate, TrialState.PRUNED if values else TrialState.FAIL, None)

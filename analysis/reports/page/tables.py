@@ -97,7 +97,9 @@ def regret_table(facts: Facts) -> Table:
     for gate in facts.regret.gates:
         if gate.spearman is None and gate.chance_cut is None:
             continue
-        cells = [Cell(f"{gate.from_step:,} to {gate.to_step:,}"), Cell(gate.note)]
+        seeds = counted(facts.run.stages[gate.gate + 1]["num_seeds"], "seed")
+        to = f"{gate.to_step:,}" if gate.to_step > gate.from_step else f"the same with {seeds}"
+        cells = [Cell(f"{gate.from_step:,} to {to}"), Cell(gate.note)]
         cells += map(_count, (gate.num_scored, gate.num_passed, gate.num_pairs))
         for estimate in (gate.spearman, gate.chance_cut, gate.chance_cut_corrected):
             text = NONE if estimate is None else f"{estimate.value:.2f} ({ends(estimate, 2)})"

@@ -19,7 +19,8 @@ from analysis.stats.scores import SeedScores
 from analysis.stats.seeds import Prior
 from analysis.view import Decision
 from trainables.worker.report import HealthFinding, Message
-from tune_rh.plan.schema import GateTerms, Plan
+from tune_rh.plan.schema import Plan
+from tune_rh.plan.stages import GateTerms
 from tune_rh.record.events import MemberId, decode, encode
 from tune_rh.record.failure import Losses
 from tune_rh.record.gate import Gate, Rank
