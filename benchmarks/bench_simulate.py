@@ -20,15 +20,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
-from typing import Any, Literal
 
 import numpy as np
 import optuna
 
 from benchmarks import peers, tables
 from benchmarks.results import hardware, record, table
-from tune_rh.plan.kinds import Sampler, Search
-from tune_rh.plan.stages import Scoring, Stage
+from benchmarks.settings import BEFORE, CHOSEN, NINTH, TWENTIETH, Setting, grid, plan_for, stage_ends
 from tune_rh.simulation.clock import Clock, Conditions
 from tune_rh.simulation.curve_table import Array, CurveTable
 from tune_rh.simulation.regret import prior_regret
@@ -41,41 +39,8 @@ FULL_RUNS = 25
 FRACTIONS = np.linspace(0.02, 1.0, 50)
 RAY = "Ray Tune ASHA"
 FROM = ", no trial shorter than "
-ENDS = ((1 / 9, 1 / 3, 1.0), (1 / 20, 1 / 4, 1.0))
-"""Stage ends that were tried, as fractions of a full run; a peer's shortest trial is the first of them."""
 Regrets = dict[str, dict[str, Array]]
 """Table -> tool -> (repeats, fractions)."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One way to set up our own search.
-
-    Attributes:
-        ends: stage ends as fractions of a full run.
-        load: share of the budget that the candidates are expected to need, if each gate promotes its quota. What
-            comes early is promoted early, on little evidence, and the band promotes more: searches cost more than that.
-        scoring: fields of the plan's ``[scoring]`` that differ from its defaults.
-    """
-
-    eta: float = 3.0
-    seeds: tuple[int, ...] = (2, 3, 5)
-    ends: tuple[float, ...] = ENDS[1]
-    sampler: Literal["random", "tpe"] = "random"
-    gates: Literal["promote", "stop"] = "promote"
-    load: float = 1.0
-    scoring: tuple[tuple[str, Any], ...] = ()
-
-    def __str__(self) -> str:
-        scoring = ", ".join(f"{name} {value}" for name, value in self.scoring)
-        seeds, ends = "/".join(map(str, self.seeds)), "/".join(f"{end:.2g}" for end in self.ends)
-        return f"eta {self.eta:g}, seeds {seeds} to {ends}, {self.gates}, {self.sampler}, load {self.load:g}" + (
-            f", {scoring}" if scoring else ""
-        )
-
-
-CHOSEN = Setting(eta=2.5, seeds=(1, 1, 2))
-"""Among the first of ``--choose`` at the end of 25 full runs, and of those one of the best over the whole budget."""
 
 
 @dataclass(frozen=True)
@@ -87,42 +52,6 @@ class Task:
     repeat: int
     setting: Setting
     full_runs: int
-
-
-def stage_ends(curves: CurveTable, fractions: Sequence[float]) -> list[int]:
-    """The steps of the table nearest to ``fractions`` of its length, each once."""
-    steps = np.array(curves.steps)
-    return sorted({int(steps[np.argmin(np.abs(steps - fraction * curves.max_step))]) for fraction in fractions})
-
-
-def plan_for(curves: CurveTable, setting: Setting, full_runs: int) -> Search:
-    """The plan of a search on ``curves`` with as many candidates as are expected to fit the budget."""
-    ends = stage_ends(curves, setting.ends)
-    seeds = setting.seeds[-len(ends) :]
-    num = max(1, math.floor(setting.load * full_runs * curves.max_step / steps_per_candidate(ends, seeds, setting.eta)))
-    return Search(
-        name="simulated",
-        family="table",
-        space="table",
-        control="",
-        num_candidates=min(num, len(curves.configs)),
-        eta=setting.eta,
-        seeds=tuple(range(max(seeds))),
-        eval_every=1,
-        stages=tuple(Stage(until_step=end, num_seeds=num) for end, num in zip(ends, seeds, strict=True)),
-        scoring=Scoring(**dict(setting.scoring)),
-        gates=setting.gates,
-        sampler=Sampler(name=setting.sampler),
-    )
-
-
-def steps_per_candidate(ends: Sequence[int], seeds: Sequence[int], eta: float) -> float:
-    """Expected steps of a candidate where each gate lets 1 / eta go on."""
-    cost, before, old = 0.0, 0, 0
-    for k, (end, num) in enumerate(zip(ends, seeds, strict=True)):
-        cost += (old * (end - before) + (num - old) * end) / eta**k
-        before, old = end, num
-    return cost
 
 
 @cache
@@ -242,26 +171,6 @@ def body(regrets: Regrets, tools: Sequence[str], settings: Mapping[str, Setting]
     )
 
 
-def grid() -> list[Setting]:
-    """Settings of our own to choose from."""
-    bare = (("band", 0.0), ("extra_seeds", 0.0))
-    ninth, twentieth = ENDS
-    seeds = ((1, 1, 1), (1, 1, 2), (1, 1, 3), (1, 2, 2), (1, 2, 3), (2, 2, 3), (2, 3, 5), (3, 3, 3))
-    found = [
-        Setting(eta, s, ninth, load=load, scoring=scoring)
-        for eta in (3.0, 4.0)
-        for s in seeds
-        for load in (0.65, 1.0)
-        for scoring in ((), bare)
-    ]
-    found += [
-        Setting(eta, s, twentieth, load=load) for eta in (2.0, 2.5, 3.0, 4.0) for s in seeds[:6] for load in (0.65, 1.0)
-    ]
-    found += [Setting(2.0, s, ninth, load=0.65, scoring=bare) for s in seeds[:3]]
-    found += [Setting(3.0, s, ninth, gates="stop", load=0.65, scoring=bare) for s in seeds[:3]]
-    return found
-
-
 def searches(
     half: Sequence[CurveTable], tools: Sequence[str], settings: Mapping[str, Setting], repeats: int, full_runs: int
 ) -> list[Task]:
@@ -279,7 +188,9 @@ def choose(repeats: int, jobs: int, full_runs: int) -> None:
     half, _ = tables.halves(_tables().values())
     settings = {str(setting): setting for setting in grid()}
     settings |= {
-        f"{peer}{FROM}{ends[0]:.2f}": replace(CHOSEN, ends=ends) for peer in peers.available() for ends in ENDS
+        f"{peer}{FROM}{ends[0]:.2f}": replace(BEFORE, ends=ends)
+        for peer in peers.available()
+        for ends in (NINTH, TWENTIETH)
     }
     tools = list(settings)
     regrets = run(searches(half, tools, settings, repeats, full_runs), jobs)
@@ -295,7 +206,7 @@ def choose(repeats: int, jobs: int, full_runs: int) -> None:
 def report(repeats: int, jobs: int, full_runs: int) -> None:
     """Ours and every peer on the reporting half."""
     _, half = tables.halves(_tables().values())
-    settings = {"ours, random": CHOSEN, "ours, TPE": replace(CHOSEN, sampler="tpe")}
+    settings = {"ours": CHOSEN, "ours, TPE": replace(CHOSEN, sampler="tpe"), "ours before": BEFORE}
     tools = [*settings, *peers.available()]
     regrets = run(searches(half, tools, settings, repeats, full_runs), jobs)
     packages = ["ray", "optuna", *(["syne-tune"] if "Syne Tune ASHA" in tools else [])]

@@ -46,6 +46,11 @@ class SeedScores:
         return not self._is_mean
 
     @property
+    def effects(self) -> Mapping[int, float]:
+        """Of each seed, on all candidates alike; those of the gate's own seeds sum to zero. Empty before a fit."""
+        return self._blocks
+
+    @property
     def prior(self) -> Prior:
         """What this gate knows of the variance of one seed: worth no more than the degrees of freedom it rests on."""
         return Prior(min(self._prior.df, self._pooled_df), self._prior.variance)

@@ -38,7 +38,7 @@ def everything(history: History) -> list[Any]:
     return [
         [(g.order, g.waiting, g.num_promoted, g.control_score()) for g in history.gates],
         [[c.id for c in history.candidates.values() if g.is_out(c.index)] for g in history.gates],
-        [(g.unranked, g.passing, g.num_lost_later) for g in history.gates],
+        [(g.unranked, g.passing, g.num_lost_later, g.learnt and g.learnt.share) for g in history.gates],
         [c.barred for c in history.candidates.values()],
         history.incomplete,
         history.pending,
@@ -76,6 +76,9 @@ def check_no_slot_waited(sim: Simulation) -> None:
             full = stage.at_most is not None and gate.num_promoted >= stage.at_most
             share = len(gate.order) / (stage.eta or sim.plan.eta)
             quota = math.ceil(share) if stage.when_idle else math.floor(share)
+            if gate.learnt is not None:
+                quota = gate.quota(up=stage.when_idle)
+                full = full or gate.for_seeds or sim.plan.budget.max_steps is not None
             if not full and stage.top is None and not history.num_audited:
                 assert [r for r in gate.waiting if gate.rank(r.entry) < quota] == []
 
@@ -99,6 +102,13 @@ def check_no_follow_up_waited(history: History) -> None:
             assert not gate.waiting or full or gate.num_promoted >= stage.top
 
 
+SEEDS_LAST = [
+    {"until_step": 20, "num_seeds": 1},
+    {"until_step": 60, "num_seeds": 1},
+    {"until_step": 120, "num_seeds": 1},
+    {"until_step": 120, "num_seeds": 2},
+    {"until_step": 120, "num_seeds": 3},
+]
 PLANS: dict[str, dict[str, Any]] = {
     "three stages": {},
     "one candidate": {"num_candidates": 1},
@@ -113,6 +123,14 @@ PLANS: dict[str, dict[str, Any]] = {
     "stop at once": {"gates": "stop", "num_candidates": 14},
     "band": {"scoring": {"band": 0.3, "extra_seeds": 0.0}, "num_candidates": 14},
     "extra seeds": {"scoring": {"band": 0.3, "extra_seeds": 0.4}, "num_candidates": 14},
+    "adaptive": {"gates": "adaptive", "num_candidates": 14, "eta": 2.0},
+    "adaptive, seeds at the end": {"gates": "adaptive", "num_candidates": 14, "eta": 2.0, "stages": SEEDS_LAST},
+    "adaptive, a budget": {
+        "gates": "adaptive",
+        "num_candidates": 14,
+        "stages": SEEDS_LAST,
+        "budget": {"max_steps": 1800},
+    },
     "best of k": {"scoring": {"objective": "best_of_k", "k": 2}, "num_candidates": 14},
     "rules": {
         "rules": {

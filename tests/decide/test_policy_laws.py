@@ -116,6 +116,7 @@ def searches(draw: st.DrawFn) -> Plan:
             tables.append({"after": after, "enters": enters, "changes": [{"rate": 0.5}] * num})
             for gate in bounds[enters:after]:
                 gate.pop("top", None)
+    has_top = any("top" in gate for gate in bounds)
     searched = plan(
         num_candidates=draw(st.integers(5, 14) if by_quota else st.integers(0 if tables else 1, 7)),
         eta=draw(st.sampled_from([1.5, 2.0, 3.0])),
@@ -125,7 +126,7 @@ def searches(draw: st.DrawFn) -> Plan:
             {"until_step": until, "num_seeds": num, **bound}
             for until, num, bound in zip(steps, num_seeds, [*bounds, {}], strict=True)
         ],
-        gates="stop" if cut_at_once else "promote",
+        gates="stop" if cut_at_once else "promote" if has_top or draw(st.booleans()) else "adaptive",
         follow_ups=tables,
         rules=draw(RULES),
         scoring=draw(SCORING),

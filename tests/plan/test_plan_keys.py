@@ -33,7 +33,7 @@ def test_every_key_has_a_row_that_says_what_it_does(rows: list[list[str]]) -> No
     ("key", "allowed", "default"),
     [
         ("eta", "a number, above 1", "`3.0`"),
-        ("gates", '`"promote"` or `"stop"`', '`"promote"`'),
+        ("gates", '`"promote"` or `"stop"` or `"adaptive"`', '`"promote"`'),
         ("stages", "a list of [tables](#stage)", "required"),
         ("configs", "by name: [tables](#variant)", "-"),
         ("seeds", "a list of whole numbers, at least 0", "required"),

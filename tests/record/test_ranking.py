@@ -15,7 +15,7 @@ from trainables.api import test_metric as name_on_test
 from tune_rh.record.events import CandidateAdded
 from tune_rh.record.history import History
 from tune_rh.record.members import Candidate
-from tune_rh.record.ranking import best_member, describe, funnel, ranking, spent
+from tune_rh.record.ranking import best_member, describe, funnel, leader, ranking, spent
 
 SEEDS = (7, 42, 1337)
 # Spread over seeds around a candidate's level: wide for the second.
@@ -134,3 +134,35 @@ def test_names() -> None:
     assert drawn({"lr": 1 / 3, "layout": "postfix", "flag": True}) == "lr=0.333 layout=postfix flag=True"
     assert drawn({}) == ""
     assert (name_on_test("val_nll"), name_on_test("loss")) == ("test_nll", "test_loss")
+
+
+def test_the_leader_is_the_best_bound_at_the_end_and_the_best_reading_before_it() -> None:
+    """The second has the best mean, and the widest spread: at the end the first leads, as in the ranking."""
+    history = searched()
+    ahead = leader(history)
+    assert ahead is not None
+    assert ahead.id == ranking(history)[0].candidate == "c0001"
+    assert leader(History(history.plan)) is None
+    sim = Simulation(plan(num_candidates=3, stages=EVERYBODY), metrics)
+    found = set()
+    while sim.fill():
+        sim.advance(sorted(sim.history.running)[0])
+        ahead = leader(sim.history)
+        assert ahead is not None
+        found.add(ahead.id)
+    assert found >= {"c0000", "c0001"}
+
+
+def test_the_leader_is_not_the_one_whose_seed_is_easy_for_all() -> None:
+    """Seed 7 is 1 better for everybody. The second is worse than the first, and was only ever run with it."""
+    stages = [{"until_step": 60, "num_seeds": 1, "top": 1}, {"until_step": 60, "num_seeds": 3}]
+
+    def easy(index: int, seed: int, step: int) -> dict[str, float]:
+        return {"val_loss": (3.0, 1.0, 1.2)[index] - (seed == 7) + 0.01 * (index * seed % 5) + 1 / step, "health": 1.0}
+
+    sim = Simulation(plan(num_candidates=2, stages=stages, scoring={"band": 0.3}), easy).run()
+    gates = sim.history.gates
+    assert gates[0].score(2) < gates[1].score(1)
+    ahead = leader(sim.history)
+    assert ahead is not None
+    assert ahead.id == "c0001"

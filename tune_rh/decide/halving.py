@@ -10,10 +10,10 @@ import hashlib
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainables.worker.job import Purpose
-from tune_rh.decide import follow_ups
+from tune_rh.decide import follow_ups, further
 from tune_rh.decide.scheduler import (
     AskCandidate,
     AskFollowUp,
@@ -62,28 +62,39 @@ class HalvingScheduler:
         In this order: read the test split for a member that is done; finish the control's stage; advance members of
         promoted candidates; let candidates pass the gates, highest first, or give one near the cut a seed more; fill
         gates that no other candidate can reach; missing seeds; diagnoses; a new candidate; a follow-up whose winner is
-        known; promotions that only an idle slot justifies; wait; audits; finish.
+        known; promotions that only an idle slot justifies; those that what is left of a budget pays for; wait; audits;
+        finish.
         """
         plan, pending = self.plan, history.pending
         if pending and pending[0].kind <= ADVANCE:
             return run_first(plan, pending, prefer)
+        left = further.steps_left(plan, history)
+        kept = further.kept_for_seeds(plan, history, left)
+        asks = may_ask(plan, history) and (lacks_named(plan, history) or further.may_draw(plan, left - kept))
         passed: Promoted | SeedAdded | None = keep_up(history) or _bring_up(history)
         # Audited candidates reach gates that are already closed; their arrival must not promote anyone.
         if passed is None and not history.num_audited:
-            passed = _at_gates(plan, history)
-            if passed is None and not may_ask(plan, history) and not follow_ups.remaining(plan, history):
+            if left <= kept:
+                passed = _open_further(plan, history, left, seeds=True)
+            if passed is None:
+                passed = _at_gates(plan, history)
+            if passed is None and not asks and not follow_ups.remaining(plan, history):
                 passed = _close_gates(plan, history, plan.last_stage)
         if passed:
             return passed
         if pending:
             return run_first(plan, pending, prefer)
-        if may_ask(plan, history):
+        if asks:
             return AskCandidate()
-        further = None if history.num_audited else _follow_up(plan, history) or _idle(plan, history, plan.last_stage)
-        if further is None and plan.audit and not follow_ups.remaining(plan, history):
-            further = audit(plan, history)
-        if further:
-            return further
+        late = None if history.num_audited else _follow_up(plan, history) or _idle(plan, history, plan.last_stage)
+        if late is None and left < math.inf and not history.num_audited:
+            late = _open_further(plan, history, left - kept, seeds=False) or _open_further(
+                plan, history, left, seeds=True
+            )
+        if late is None and plan.audit and not follow_ups.remaining(plan, history):
+            late = audit(plan, history)
+        if late:
+            return late
         return Wait() if history.running else Finish()
 
 
@@ -186,6 +197,8 @@ def _at_gates(
         first = gate.waiting[0].entry
         if plan.gates == "stop":
             return promotion(history, k, first, "quota")
+        if gate.learnt is not None and not further.may_pass(plan, history, k):
+            continue
         more = _more_seeds(plan, history, k)
         if more:
             return more
@@ -199,6 +212,12 @@ def _at_gates(
         if idle and stage.when_idle and gate.rank(first) < gate.quota(up=True):
             return promotion(history, k, first, "idle")
     return None
+
+
+def _open_further(plan: Search, history: History, left: float, *, seeds: bool) -> Promoted | None:
+    """What is left of a budget lets the next best through, where gates learn: to further seeds, or to further steps."""
+    opened = further.open_further(plan, history, left, seeds=seeds)
+    return None if opened is None else promotion(history, *opened, "budget")
 
 
 def _is_in_band(scoring: Scoring, gate: Gate, first: int) -> bool:
@@ -293,4 +312,7 @@ def promotion(history: History, k: int, index: int, reason: Reason) -> Promoted:
     gate = history.gates[k]
     candidate, seed = history.entry_at(index)
     score = history.shown(gate.score(index))
-    return Promoted(candidate.id, k, reason, score, gate.rank(index), len(gate.order), seed)
+    passed = Promoted(candidate.id, k, reason, score, gate.rank(index), len(gate.order), seed)
+    if gate.learnt is None:
+        return passed
+    return replace(passed, share=gate.learnt.share, agreement=gate.learnt.agreement.value)

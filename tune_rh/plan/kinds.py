@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -14,7 +15,7 @@ from pydantic import Field, field_validator
 from analysis.stats.claims import Test, can_decide
 from tune_rh.plan.rules import GapRule, PlanTable, PositiveInt, SearchRules
 from tune_rh.plan.schema import ConfigFields, Origin, Plan
-from tune_rh.plan.stages import GateTerms, Scoring
+from tune_rh.plan.stages import GateTerms, Scoring, learning
 
 MIN_PAIRS, MAX_PAIRS = 5, 16
 """Seeds of a comparison: fewer make no claim, and a sign-flip test of more is slow to enumerate."""
@@ -104,7 +105,8 @@ class Search(Plan):
         presets: configs that are tried before anything is drawn.
         references: configs that run to the end beside the control and are never ranked: no gate stops them, and they
             take no place.
-        gates: ``promote`` as candidates arrive; ``stop``: who is below the cut on arrival never goes on.
+        gates: ``promote`` as candidates arrive; ``stop``: who is below the cut on arrival never goes on; ``adaptive``:
+            promote as candidates arrive, a share that each gate learns from the run.
         eta: a gate promotes the best 1 / eta.
         follow_ups: candidates around the winner of a gate.
         budget: caps on what may still start.
@@ -122,7 +124,7 @@ class Search(Plan):
     space: str = ""
     presets: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
-    gates: Literal["promote", "stop"] = "promote"
+    gates: Literal["promote", "stop", "adaptive"] = "promote"
     eta: Annotated[float, Field(gt=1)] = 3.0
     follow_ups: tuple[FollowUp, ...] = ()
     rules: SearchRules = SearchRules()
@@ -155,12 +157,19 @@ class Search(Plan):
     def gate(self, stage: int) -> GateTerms:
         at = self.stages[stage]
         cuts = self.gates == "stop" and at.top is None
-        return GateTerms(at.eta or self.eta, cuts, self.scoring, self.rules.promote)
+        terms = GateTerms(at.eta or self.eta, cuts, self.scoring, self.rules.promote)
+        if stage == self.last_stage or self.gates != "adaptive":
+            return terms
+        etas = [one.eta or self.eta for one in self.stages[:-1]]
+        starts = learning(self.stages, etas, self.num_candidates, self.budget.max_steps, stage)
+        return replace(terms, learning=starts, for_seeds=self.stages[stage + 1].until_step == at.until_step)
 
     def _check_kind(self) -> None:
         self._check_follow_ups()
         if self.scheduler == "value":
             self._check_value()
+        if self.gates == "adaptive":
+            self._check_adaptive()
         if not self.space and self.num_candidates > len(self.presets):
             raise ValueError(
                 f"num_candidates = {self.num_candidates}: {len(self.presets)} presets and no space to draw from"
@@ -193,6 +202,14 @@ class Search(Plan):
                 raise ValueError(
                     f'{name} = {value!r}: scheduler = "value" decides by itself who goes on, to more steps and to more '
                     "seeds; leave it out (of a gate, eta, at_least and at_most count)"
+                )
+
+    def _check_adaptive(self) -> None:
+        for i, stage in enumerate(self.stages):
+            if stage.top is not None:
+                raise ValueError(
+                    f'stages[{i}].top = {stage.top}: gates = "adaptive" learn how many go on; give eta, at_least or '
+                    'at_most, or gates = "promote"'
                 )
 
     def _check_follow_ups(self) -> None:

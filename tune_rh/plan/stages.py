@@ -11,6 +11,11 @@ from pydantic import Field, model_validator
 
 from tune_rh.plan.rules import PlanTable, PositiveInt, PromoteRule
 
+_FORGETS = 0.35
+"""Scores at a third of the steps correlate by 3^-0.35 = .68 with those at the end of them."""
+_SEED_PRIOR = 0.8
+"""And scores of few seeds with those of more."""
+
 
 class Stage(PlanTable):
     """Train to ``until_step`` with the first ``num_seeds`` seeds; the gate at its end lets the best go on.
@@ -81,6 +86,23 @@ class Scoring(PlanTable):
 
 
 @dataclass(frozen=True)
+class Learning:
+    """What a gate that learns its share starts from; see `analysis.stats.agreement.LearnedShare`.
+
+    Attributes:
+        prior: correlation of scores between this gate and the next, before any candidate was seen at both.
+        cost: expected steps of a candidate that goes on, over those of one more that comes to the gate.
+        num: candidates that are expected to come to the gate.
+        most: how many could come at the most.
+    """
+
+    prior: float
+    cost: float
+    num: float
+    most: float
+
+
+@dataclass(frozen=True)
 class GateTerms:
     """What a gate goes by.
 
@@ -89,17 +111,44 @@ class GateTerms:
         cuts: whether an entry below the cut on arrival is out.
         scoring: how seeds make a score.
         promote: what promotes beside the quota.
+        learning: of a gate whose share follows from what the run has seen; None: it stays 1 / eta.
+        for_seeds: whether those that go on get further seeds, and no further steps.
     """
 
     eta: float
     cuts: bool
     scoring: Scoring
     promote: PromoteRule | None = None
+    learning: Learning | None = None
+    for_seeds: bool = False
 
-    def quota(self, num: int, *, times: float = 1.0, up: bool = False) -> int:
-        """``times`` the share of ``num`` entries that the gate promotes, as a whole number (``up``: the next above)."""
-        share = times * num / self.eta
+    def quota(self, num: int, *, times: float = 1.0, up: bool = False, eta: float | None = None) -> int:
+        """``times`` the share of ``num`` entries that the gate promotes, as a whole number (``up``: the next above).
+
+        ``eta`` takes the place of the gate's own.
+        """
+        share = times * num / (eta or self.eta)
         return math.ceil(share) if up else math.floor(share)
+
+
+def learning(stages: Sequence[Stage], etas: Sequence[float], num: int, max_steps: int | None, gate: int) -> Learning:
+    """What the gate at the end of stage ``gate`` starts from, if each gate lets 1 / eta of its ``etas`` through.
+
+    ``num`` candidates are to be had, and with ``max_steps`` as many are drawn as that pays for.
+    """
+    steps = [stage_steps(stages, k) for k in range(len(stages))]
+    reach = [1.0]  # of a drawn candidate, to come to each gate
+    for eta in etas:
+        reach.append(reach[-1] / eta)
+    arrival = sum(part * passes for part, passes in zip(steps[: gate + 1], reach, strict=False)) / reach[gate]
+    further = sum(part * passes for part, passes in zip(steps[gate + 1 :], reach[gate + 1 :], strict=True))
+    drawn = float(num)
+    if max_steps is not None:
+        drawn = min(drawn, max_steps / sum(part * passes for part, passes in zip(steps, reach, strict=True)))
+    here, there = stages[gate], stages[gate + 1]
+    prior = (here.until_step / there.until_step) ** _FORGETS if there.until_step > here.until_step else _SEED_PRIOR
+    most = math.inf if max_steps is None else max(1.0, num * reach[gate])
+    return Learning(prior, further / reach[gate + 1] / arrival, max(1.0, drawn * reach[gate]), most)
 
 
 def stage_steps(stages: Sequence[Stage], k: int) -> int:

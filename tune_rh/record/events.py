@@ -31,7 +31,7 @@ EndReason = Literal["finished", "interrupted", "failed", "halted"]
 LossCause = Literal["exception", "oom", "actor", "node", "preempted", "storage"]
 Reason = Literal[
     "control", "quota", "margin", "health", "band", "idle", "at_least", "top", "audit", "follow_up", "reference",
-    "value",
+    "value", "budget",
 ]  # fmt: skip
 
 
@@ -128,7 +128,9 @@ class Promoted(Message):
     """A candidate passed the gate of stage ``gate`` (0-based): its rank among ``num_scored`` and why.
 
     In a race a member passes: then ``seed`` is its seed. By the value of information, ``gain`` is what the final choice
-    is expected to gain, in units of the objective, if the candidate is taken to the stage ``towards``.
+    is expected to gain, in units of the objective, if the candidate is taken to the stage ``towards``. Of a gate
+    that learns its share: the ``share`` that it lets through now, and the ``agreement`` of ranks with those at the next
+    gate from which that follows.
     """
 
     event: Literal["Promoted"] = field(default="Promoted", kw_only=True)
@@ -141,6 +143,8 @@ class Promoted(Message):
     seed: int | None = None
     gain: Number | None = None
     towards: int | None = None
+    share: Number | None = None
+    agreement: Number | None = None
 
 
 @dataclass(frozen=True, slots=True)

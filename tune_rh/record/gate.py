@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
+from analysis.stats.agreement import LearnedShare
 from analysis.stats.scores import SeedScores, Values, chance_below
 from tune_rh.plan.rules import PromoteRule
 from tune_rh.plan.schema import Plan
@@ -55,8 +56,12 @@ class Gate:
         scoring = self._terms.scoring
         success = None if scoring.success is None else sign * scoring.success
         self._seeds = SeedScores(scoring.objective, scoring.k, success, plan.stage_seeds(stage))
+        start = self._terms.learning
+        self.learnt = None
+        if start is not None:
+            self.learnt = LearnedShare(1.0 / self._terms.eta, start.prior, start.cost, start.num, start.most)
         # The mean of common seeds needs nothing learnt.
-        self._learns = scoring.objective == "best_of_k" or scoring.band > 0 or scoring.extra_seeds > 0
+        self._learns = bool(scoring.objective == "best_of_k" or scoring.band or scoring.extra_seeds or self.learnt)
         self._health: dict[int, Mapping[str, float]] = {}
         self._values: dict[int, Values] = {}
         self._scores: dict[int, float] = {}
@@ -68,6 +73,7 @@ class Gate:
         self._worst = -math.inf
         self._later: Gate | None = None
         self._moved = 0.0
+        self._num_moved = 0
         self._next_fit = self._next_moved = 0
 
     def arrive(
@@ -161,7 +167,14 @@ class Gate:
         num = len(later.order)
         if self._learns and (num <= _ALWAYS_FIT or num >= self._next_moved):
             self._next_moved = math.ceil(_GROWTH * num)
-            self._moved = self._rank_residual()
+            self._see_moves()
+
+    def estimate(self) -> None:
+        """Estimate how well ranks here foretell those at the next gate and at the end, where the gate learns that."""
+        if self.learnt is not None and self.order:
+            beyond = None if self._later is None else self._later.learnt
+            later = 1.0 if beyond is None else beyond.to_end
+            self.learnt.learn(_rounded(len(self.order)), self._num_moved, self._moved, later)
 
     def health(self, index: int) -> Mapping[str, float]:
         """Health that an arrived candidate came with."""
@@ -190,6 +203,10 @@ class Gate:
     def arrivals(self, num: int) -> Iterator[tuple[int, Values]]:
         """The first ``num`` candidates that came and are ranked here, with their values as they are now."""
         return islice(self._values.items(), num)
+
+    def seed_effects(self) -> Mapping[int, float]:
+        """By how much each seed is off for all candidates alike, as far as the gate has learnt it."""
+        return self._seeds.effects
 
     def error(self, index: int) -> tuple[float, float]:
         """Standard error of a candidate's mean over seeds, moderated over all, and its degrees of freedom."""
@@ -222,9 +239,23 @@ class Gate:
         """What promotes here beside the quota."""
         return self._terms.promote
 
+    @property
+    def for_seeds(self) -> bool:
+        """Whether the gate learns its share, and those that go on get further seeds alone."""
+        return self._terms.for_seeds
+
     def quota(self, *, times: float = 1.0, up: bool = False) -> int:
         """See `tune_rh.plan.stages.GateTerms.quota`, of all that are ranked here."""
-        return self._terms.quota(len(self.order), times=times, up=up)
+        eta = None if self.learnt is None else 1.0 / self.learnt.share
+        return self._terms.quota(len(self.order), times=times, up=up, eta=eta)
+
+    def chance_of_lead(self, index: int) -> float:
+        """Probability that candidate ``index`` is truly at least as good as the first by score; 1 if none can tell."""
+        first = self.order[0]
+        (error, df), (other, _) = self.error(index), self.error(first.entry)
+        if first.entry == index or math.isnan(error) or math.isnan(other) or not math.isfinite(first.score):
+            return 1.0
+        return chance_below(first.score, self._scores[index], math.hypot(error, other), 0.0, df)
 
     def chance(self, index: int) -> float:
         """Probability that candidate ``index`` truly is among the quota; 0 while there is none.
@@ -301,15 +332,16 @@ class Gate:
         self._seeds.fit(self._values.values(), self._worst)
         self._rescore(self._values if self._seeds.shifts else self._extra - self._held)
         if self._later is not None and len(self._later.order) <= _ALWAYS_FIT:
-            self._moved = self._rank_residual()
+            self._see_moves()
 
-    def _rank_residual(self) -> float:
+    def _see_moves(self) -> None:
         """Root mean square number of places by which candidates moved from this gate to the next, among themselves."""
         if self._later is None or len(self._later.order) < _MIN_PAIRS:
-            return 0.0
+            return
         later = {rank.entry: place for place, rank in enumerate(self._later.order)}
         here = sorted(self._rank(index) for index in later)
-        return math.sqrt(sum((later[rank.entry] - place) ** 2 for place, rank in enumerate(here)) / len(here))
+        self._num_moved = len(here)
+        self._moved = math.sqrt(sum((later[rank.entry] - place) ** 2 for place, rank in enumerate(here)) / len(here))
 
     def _rescore(self, indices: set[int] | dict[int, Values]) -> None:
         changed = [i for i in indices if self._score(self._values[i]) != self._scores[i]]
@@ -325,6 +357,32 @@ class Gate:
                 del self.cut[place]
                 insort(self.cut, Rank(self._score(self._values[index]), index))
             self._insert(index)
+
+
+def learn_shares(gates: Sequence[Gate], stage: int) -> None:
+    """A candidate has come to the gate of ``stage``: what is known of ranks flows down, shares are chosen upwards."""
+    if stage:
+        gates[stage - 1].learn_from(gates[stage])  # of the order with this candidate in it
+    for gate in reversed(gates[: stage + 1]):
+        gate.estimate()
+    passed = 1.0
+    for gate in gates:
+        if gate.learnt is not None:
+            passed = gate.learnt.choose(passed)
+
+
+def change_terms(gates: Sequence[Gate], plan: Plan) -> None:
+    """The plan has changed: what its gates expect to come is another number."""
+    for k, gate in enumerate(gates):
+        gate._terms = plan.gate(k)
+        if gate.learnt is not None and gate._terms.learning is not None:
+            start = gate._terms.learning
+            gate.learnt.expect(start.cost, start.num, start.most)
+
+
+def _rounded(num: int) -> int:
+    """``num``, or for many the last power of `_GROWTH` below it: shares are chosen anew as seldom as fits are made."""
+    return num if num <= _ALWAYS_FIT else math.floor(_GROWTH ** math.floor(math.log(num, _GROWTH)))
 
 
 def _remove(ranks: list[Rank], rank: Rank) -> None:

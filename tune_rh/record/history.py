@@ -18,7 +18,7 @@ from tune_rh.plan.schema import Plan
 from tune_rh.record import events
 from tune_rh.record.eligibility import bar, bar_by_health, health
 from tune_rh.record.failure import Losses
-from tune_rh.record.gate import Gate
+from tune_rh.record.gate import Gate, change_terms, learn_shares
 from tune_rh.record.members import Candidate, Member, Pending, kind_of_next
 from tune_rh.record.rules import ending
 
@@ -34,8 +34,7 @@ class History:
         self.incomplete = [0 for _ in plan.stages]  # ranked entries on their way to each gate; at 0 it can be closed
         self.pending: list[Pending] = []  # sorted; a member stands in it once, and not while it runs
         self.running: dict[events.MemberId, Member] = {}
-        self.references: list[Candidate] = []
-        self.follow_ups: list[Candidate] = []
+        self.references, self.follow_ups = list[Candidate](), list[Candidate]()
         self.followed: list[str] = []  # of each of the plan's follow-ups so far the winner, made or passed over
         self.skipped: list[events.FollowUpSkipped] = []
         self.num_sampled = self.num_audited = 0
@@ -148,6 +147,7 @@ class History:
         """The plan grows; see `tune_rh.record.extend` for what may change."""
         self.hand_back_all()
         before, self.plan = self.plan, self.plan.with_changes(event.changes)
+        change_terms(self.gates, self.plan)
         members = [member for candidate in self._by_index for member in candidate.members.values()]
         for member in members:
             member.reopen(before, self.plan)
@@ -316,8 +316,8 @@ class History:
             self._lose(candidate.added.ranked_from, candidate.stage)
         elif candidate.required_check == "none" and self.plan.require and candidate.stage == self.plan.last_stage - 1:
             self._require_check(candidate, members)
-        if candidate.stage and candidate.is_ranked:
-            self.gates[candidate.stage - 1].learn_from(gate)  # of the order with this candidate in it
+        if candidate.is_ranked:
+            learn_shares(self.gates, candidate.stage)
 
     def _lose(self, ranked_from: int, stage: int, num: int = 1) -> None:
         """A candidate that passed the gates from ``ranked_from`` on by its rank goes no further than ``stage``."""

@@ -6,7 +6,7 @@ Each is defined here once; terminal, export, report and tables show these. Value
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean, stdev
 
 from analysis.stats.scores import Values
@@ -101,6 +101,81 @@ def about_draws(history: History) -> tuple[str, ...]:
             f"{num} {'draw was' if num == 1 else 'draws were'} passed over as no valid config: {why} ({most}{more})."
         )
     return tuple(said)
+
+
+def about_gates(history: History) -> tuple[str, ...]:
+    """Sentences on gates that learn how many go on: what they let through, and from which agreement of ranks."""
+    said = []
+    for k, gate in enumerate(history.gates):
+        if gate.learnt is None or not gate.order:
+            continue
+        found = gate.learnt.agreement
+        seen = (
+            f"from {found.num_pairs} seen at the next" if found.num_pairs else "as is usual, before any was seen there"
+        )
+        said.append(
+            f"Gate {k + 1} lets {gate.quota()} of {len(gate.order)} through: ranks agree by {found.value:.2f} "
+            f"({found.low:.2f} to {found.high:.2f}) with those at the next gate, {seen}."
+        )
+    return tuple(said)
+
+
+def leader(history: History) -> Candidate | None:
+    """The candidate that would be handed over now, before a search is over; None while there is no reading.
+
+    The best by mean + 1 standard error over the seeds with which it came to the last gate that it has reached, each at
+    its best so far. The best value so far only falls, so a candidate that stands earlier is not flattered. Some have
+    more seeds than others: what seeds do to all candidates alike is taken out, as far as gates have learnt it.
+    """
+    effects = next((e for gate in reversed(history.gates) if len(e := gate.seed_effects()) > 1), {})
+    best, chosen = math.inf, None
+    for k, gate in reversed(list(enumerate(history.gates))):
+        shift = _shift(effects, history.plan.stage_seeds(k))
+        for rank in gate.order:
+            # A score never exceeds its bound: those behind the best bound have no better one.
+            if rank.score - shift >= best:
+                break
+            if gate.is_out(rank.entry) or any(later.has(rank.entry) for later in history.gates[k + 1 :]):
+                continue
+            bound = _bound(history, history.candidate_at(rank.entry), k, effects)
+            if bound < best:
+                best, chosen = bound, history.candidate_at(rank.entry)
+    # Members that run have gone on since their gate, and the control has no rank.
+    beside = {member.candidate: history.candidates[member.candidate] for member in history.running}
+    for candidate in (history.control, *beside.values()):
+        if candidate is None or candidate.is_reference or history.is_out(candidate):
+            continue
+        k = next((k for k in reversed(range(candidate.stage + 1)) if history.gates[k].has(candidate.index)), -1)
+        bound = _bound(history, candidate, k, effects)
+        if bound < best:
+            best, chosen = bound, candidate
+    return chosen
+
+
+def _bound(history: History, candidate: Candidate, k: int, effects: Mapping[int, float]) -> float:
+    """Mean of the best values so far of the seeds that came to gate ``k``, + 1 standard error.
+
+    Of a best of k the score. At no gate yet (-1): of those seeds of the first stage that have a value; inf for none.
+    """
+    error, plan = 0.0, history.plan
+    if k >= 0:
+        gate = history.gates[k]
+        if plan.scoring.objective == "best_of_k" or None in gate.values(candidate.index).values():
+            return gate.score(candidate.index)
+        error = gate.error(candidate.index)[0]
+        seeds = tuple(gate.values(candidate.index))
+    else:
+        seeds = tuple(seed for seed in plan.stage_seeds(0) if math.isfinite(candidate.members[seed].curve.best))
+    if not seeds:
+        return math.inf
+    value = fmean(candidate.members[seed].curve.best for seed in seeds)
+    return value - _shift(effects, seeds) + (0.0 if math.isnan(error) else error)
+
+
+def _shift(effects: Mapping[int, float], seeds: Iterable[int]) -> float:
+    """Mean effect of those of ``seeds`` whose effect is known."""
+    known = [effects[seed] for seed in seeds if seed in effects]
+    return fmean(known) if known else 0.0
 
 
 def best_member(history: History, candidate: str) -> MemberId:

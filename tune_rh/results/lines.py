@@ -57,7 +57,7 @@ def line(history: History, event: Event) -> str:
         case Promoted():
             who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
             passed = f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)}"
-            return f"{passed}{_gain(history, event)}{_schedule(history, event)})"
+            return f"{passed}{_gain(history, event)}{_learnt(event)}{_schedule(history, event)})"
         case SeedAdded():
             return (
                 f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
@@ -114,6 +114,13 @@ def _schedule(history: History, event: Promoted) -> str:
     config = history.candidates[event.candidate].added.config
     mark = apart(config, None if control is None else control.added.config, step)
     return f"; {mark}" if mark else ""
+
+
+def _learnt(event: Promoted) -> str:
+    """What a gate has learnt, where it does."""
+    if event.share is None:
+        return ""
+    return f"; the gate lets {event.share:.0%} through, ranks agree by {event.agreement:.2f}"
 
 
 def _verdicts(event: Diagnosed) -> str:

@@ -6,7 +6,6 @@ objective, follow-ups, sampler, budget and number of candidates count.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -22,17 +21,14 @@ from tune_rh.plan.kinds import Search
 from tune_rh.plan.rules import SearchRules
 from tune_rh.record.events import (
     CandidateAdded,
-    Evaluated,
-    Event,
     FollowUpSkipped,
-    JobEnded,
     MemberId,
     Origin,
     SpaceExhausted,
 )
-from tune_rh.record.gate import Gate
 from tune_rh.record.history import History
 from tune_rh.record.members import candidate_id
+from tune_rh.record.ranking import leader
 from tune_rh.run.session import Session, Sink
 from tune_rh.simulation.clock import Clock, Conditions, Table, Trace, eval_grid
 from tune_rh.simulation.curve_table import Value
@@ -52,11 +48,7 @@ class TableSource:
 
     def __init__(self, plan: Search, table: Table, history: History, seed: int = 0) -> None:
         self.plan, self.table, self.history = plan, table, history
-        self._sign = 1.0 if table.mode == "min" else -1.0
         self._tried: dict[str, int] = {}
-        self._best_reading = (math.inf, -1)
-        self._incumbent: int | None = None
-        self._is_stale = False
         rng = random.Random(seed)
         self._order = rng.sample(range(len(table.configs)), len(table.configs))
         salt = rng.getrandbits(64)
@@ -101,51 +93,10 @@ class TableSource:
             self._replicates[config] = sorted(range(len(seeds)), key=lambda i: self._turn(seeds[i]))
         return config, self._replicates[config][self.plan.seeds.index(member.seed)]
 
-    def watch(self, event: Event) -> None:
-        """Follow the session, for `incumbent`."""
-        if isinstance(event, Evaluated) and not event.diverged:
-            value = self._sign * event.metrics[self.plan.objective]
-            self._best_reading = min(self._best_reading, (value, self.config_of(event.member.candidate)))
-        elif isinstance(event, JobEnded):
-            self._is_stale = True
-
     def incumbent(self) -> int | None:
-        """The best by mean + 1 standard error over seeds, each candidate at the last gate that it has reached.
-
-        The best value so far only falls, so a candidate that stands earlier is not flattered. At the end this is the
-        rule of `tune_rh.record.ranking` opened to those that did not finish. Before any gate: the best reading so far.
-        """
-        if self._is_stale:
-            self._incumbent, self._is_stale = self._best_bound(), False
-        if self._incumbent is None and math.isfinite(self._best_reading[0]):
-            return self._best_reading[1]
-        return self._incumbent
-
-    def _best_bound(self) -> int | None:
-        history = self.history
-        best, chosen = math.inf, None
-        for k, gate in reversed(list(enumerate(history.gates))):
-            for rank in gate.order:
-                # A score never exceeds its bound: those behind the best bound have no better one.
-                if rank.score >= best:
-                    break
-                if any(later.has(rank.entry) for later in history.gates[k + 1 :]):
-                    continue
-                bound = self._bound(gate, rank.entry)
-                if bound < best:
-                    best, chosen = bound, history.candidate_at(rank.entry)
-        control = history.control
-        if control is not None:
-            reached = [gate for gate in history.gates if gate.has(control.index)]
-            if reached and self._bound(reached[-1], control.index) < best:
-                chosen = control
-        return None if chosen is None else self._tried[chosen.id]
-
-    def _bound(self, gate: Gate, index: int) -> float:
-        """As in `tune_rh.record.ranking`: one standard error to the worse; of a best of k the score itself."""
-        error = gate.error(index)[0]
-        one_error = 0.0 if math.isnan(error) or self.plan.scoring.objective == "best_of_k" else error
-        return gate.score(index) + one_error
+        """The config of `tune_rh.record.ranking.leader`."""
+        ahead = leader(self.history)
+        return None if ahead is None else self._tried[ahead.id]
 
     def _take(self, history: History, config: int, origin: Origin, label: str, **facts: Any) -> CandidateAdded:
         candidate = candidate_id(len(history.candidates))
@@ -263,7 +214,6 @@ def table_session(
     history = History(searched)
     source = TableSource(searched, table, history, seed)
     session = Session(searched, history, sink, source, clock.time, runner=clock.name, slots=clock.slots)
-    session.listeners.append(source.watch)
     return session, source
 
 

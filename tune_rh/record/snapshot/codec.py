@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from analysis.stats.agreement import Agreement, LearnedShare
 from analysis.stats.scores import SeedScores
 from analysis.stats.seeds import Prior
 from analysis.view import Decision
@@ -28,9 +29,9 @@ from tune_rh.record.history import History
 from tune_rh.record.members import Candidate, Member, Pending, Reports
 from tune_rh.record.rules import Curve, Metrics
 
-_OBJECTS = (History, Candidate, Member, Curve, Metrics, Reports, Gate, SeedScores, Losses)
+_OBJECTS = (History, Candidate, Member, Curve, Metrics, Reports, Gate, SeedScores, LearnedShare, Losses)
 """Classes whose objects change: each is written once, with all its attributes."""
-_RECORDS = (MemberId, Rank, Pending, Prior, Decision, HealthFinding)
+_RECORDS = (MemberId, Rank, Pending, Prior, Agreement, Decision, HealthFinding)
 """Classes whose objects are but their fields."""
 (
     _LIST, _TUPLE, _DICT, _SET, _COUNTER, _COUNTERS, _ARRAY, _COLUMN, _OBJECT, _EVENT, _PLAN, _TERMS, _RECORD,
