@@ -30,6 +30,7 @@ COMMANDS = {
     "simulate": "the same policy on recorded curves, under a virtual clock",
     "status": "what a run has done and is doing",
     "report": "one page of what a run found, and how much of it is real",
+    "advise": "what a run's own curves would have wished of its gates and seeds",
     "serve": "the same page, which follows the run while it goes on",
     "diagnose": "what a run's survivors have learnt, and which wins are hollow",
     "export": "take the best config away, with its evidence",
