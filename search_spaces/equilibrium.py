@@ -10,6 +10,7 @@ from search_spaces.api import Space, Trial
 _NUDGED = ("ep", "aep_frozen", "aep_frozen_rc", "aep_tracking", "aep_dyadic", "holo")
 _TINY_STEPS, _LONG_STEPS = (20, 60), (40, 160)
 """Bounds of the free phase."""
+_TINY_LR, _LONG_LR = (1e-3, 1e-2), (2e-4, 3e-3)
 _TINY_NUDGED, _LONG_NUDGED = (10, 40), (20, 240)
 """Bounds of the nudged phase."""
 _POINTS = (4, 8)
@@ -20,7 +21,7 @@ _RADII = (0.18, 0.5)
 
 def _estimators(trial: Trial) -> dict[str, Any]:
     """All that the campaign asked about, on an accelerator."""
-    fields = _drawn(trial, _LONG_STEPS, _LONG_NUDGED)
+    fields = _drawn(trial, _LONG_LR, _LONG_STEPS, _LONG_NUDGED)
     fields |= {
         "kappa": trial.suggest_categorical("kappa", (1.0, 2.0)),
         "navg": trial.suggest_categorical("navg", (1, 2, 4, 8, 16)),
@@ -36,12 +37,12 @@ def _estimators(trial: Trial) -> dict[str, Any]:
 
 def _estimators_tiny(trial: Trial) -> dict[str, Any]:
     """The estimator and its phases on a CPU."""
-    return _drawn(trial, _TINY_STEPS, _TINY_NUDGED)
+    return _drawn(trial, _TINY_LR, _TINY_STEPS, _TINY_NUDGED)
 
 
-def _drawn(trial: Trial, free: tuple[int, int], nudged: tuple[int, int]) -> dict[str, Any]:
+def _drawn(trial: Trial, lr: tuple[float, float], free: tuple[int, int], nudged: tuple[int, int]) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "lr": trial.suggest_float("lr", 2e-4, 3e-3, log=True),
+        "lr": trial.suggest_float("lr", *lr, log=True),
         "estimator": trial.suggest_categorical("estimator", ("bptt", "implicit", *_NUDGED)),
         "t1": trial.suggest_int("t1", *free, step=10),
         "jr_mode": trial.suggest_categorical("jr_mode", ("off", "fixed", "controller")),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.saved import most_saved
 from tests.trainables.equilibrium.configs import error, problem, small
 from trainables.equilibrium.config import EquilibriumConfig, EstimatorName
 from trainables.equilibrium.estimators import ESTIMATORS
@@ -113,23 +114,7 @@ def kept_by(config: EquilibriumConfig, name: EstimatorName) -> int:
     torch.manual_seed(0)
     model = EquilibriumModel(config)
     rows = torch.randint(config.vocab_size, (2, config.context + 1))
-    alive, most = 0, 0
-
-    class Counted:
-        def __init__(self, tensor: Tensor) -> None:
-            nonlocal alive, most
-            # Detached, or an output that is kept for its own gradient would keep itself.
-            self.tensor, self.size = tensor.detach(), tensor.untyped_storage().nbytes()
-            alive += self.size
-            most = max(most, alive)
-
-        def __del__(self) -> None:
-            nonlocal alive
-            alive -= self.size
-
-    with torch.autograd.graph.saved_tensors_hooks(Counted, lambda kept: kept.tensor):
-        ESTIMATORS[name](Problem(config, model.weights, rows))
-    return most
+    return most_saved(lambda: ESTIMATORS[name](Problem(config, model.weights, rows)))
 
 
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "bptt"])
