@@ -44,13 +44,18 @@ def ablation(subject: Any) -> Finding:
     ``cosine_to_bptt_<estimator>``, ``self_cosine_<estimator>`` between batches, of all weights but the head's;
     and ``cosine_of_<group>`` of the model's own estimator. Intervals are Student's t over batches.
     """
+    return judge(own_name(subject.config), measured(subject))
+
+
+def measured(subject: Any) -> dict[str, list[Groups]]:
+    """The gradients of a few batches by each estimator, and by the name ``exact``."""
     config = subject.config
     gradients: dict[str, list[Groups]] = {name: [] for name in (*contenders(config), _EXACT)}
     for problem in problems_of(subject, _BATCHES, _SEQUENCES):
         gradients[_EXACT].append(by_group(config, exact(problem).gradients))
         for name, fields in contenders(config).items():
             gradients[name].append(by_group(config, estimated(problem, **fields).gradients))
-    return judge(own_name(config), gradients)
+    return gradients
 
 
 def judge(own: str, gradients: Mapping[str, list[Groups]]) -> Finding:

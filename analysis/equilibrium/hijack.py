@@ -58,7 +58,7 @@ def judge(
         raise NoEvidence("A gradient of the loss or of the penalty is not finite, or is zero.")
     uncapped = most * ratios[BODY]
     weight = most if cap is None or uncapped <= cap else cap / ratios[BODY]
-    groups = [group for group in loss if group != BODY]
+    groups = [group for group in loss if group != BODY and ratios[group] > 0.0]
     driven = {group: weight * ratios[group] for group in groups}
     whole = weight * ratios[BODY]
     values: dict[str, Value] = {
@@ -71,7 +71,7 @@ def judge(
     values |= {f"ratio_of_{group}": ratio for group, ratio in driven.items()}
     values |= {f"cosine_of_{group}": cosine(loss[group], penalty[group]) for group in groups}
     verdict, said = _judged(whole, uncapped, driven, cap)
-    summary = f"At a weight of {weight:.3g} the penalty's gradient is {whole:.2f} times as long as the loss's: {said}."
+    summary = f"At a weight of {weight:.3g} the penalty's gradient is {whole:.2g} times as long as the loss's: {said}."
     plot = Plot(
         f"The penalty's gradient over the loss's at a weight of {weight:.3g}",
         "group",
@@ -92,5 +92,5 @@ def _judged(whole: float, uncapped: float, driven: Mapping[str, float], cap: flo
         return "warn", "it can outweigh the loss"
     if driven[worst] > _HIJACKED:
         return "warn", f"the loss steers as a whole, but in {worst} the penalty is {driven[worst]:.1f} times as long"
-    held = f"; without the cap it would be {uncapped:.2f} times" if cap is not None and uncapped > whole else ""
+    held = f"; without the cap it would be {uncapped:.2g} times" if cap is not None and uncapped > whole else ""
     return "pass", f"the loss steers{held}"

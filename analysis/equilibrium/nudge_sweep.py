@@ -57,13 +57,13 @@ def nudges(config: EquilibriumConfig, own: float) -> list[float]:
 
 
 def phases(config: EquilibriumConfig) -> dict[str, dict[str, Any]]:
-    """Lengths to try, as fields: half and four times as many steps, and until the estimate has settled."""
+    """Lengths to try, as fields: half and four times as many steps, and as many until the estimate has settled."""
     t2 = config.t2
     return {
         f"{max(1, t2 // 2)} steps": {"t2": max(1, t2 // 2), "t2_tol": None},
         _AS_IT_IS: {},
         f"{4 * t2} steps": {"t2": 4 * t2, "t2_tol": None},
-        "until settled": {"t2": 8 * t2, "t2_tol": _SETTLED, "select": True},
+        "until settled": {"t2": 4 * t2, "t2_tol": _SETTLED, "select": True},
     }
 
 

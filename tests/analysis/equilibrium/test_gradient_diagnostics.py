@@ -15,10 +15,11 @@ from analysis.diagnose.api import Finding
 from analysis.diagnose.registry import diagnose
 from analysis.diagnose.subject import Subject
 from analysis.equilibrium import ablation, navg_sweep, non_normality, nudge_sweep
-from analysis.equilibrium.looked import BODY, by_group, contenders, exact, own_name
+from analysis.equilibrium.looked import BODY, by_group, contenders, cosine, estimated, exact, own_name, problem_of
 from tests.analysis.equilibrium.conftest import MakeSubject
 from tests.analysis.values import estimate, number, value
 from tests.trainables.equilibrium.configs import tiny
+from trainables.equilibrium.config import EstimatorName
 from trainables.equilibrium.estimators.api import Problem
 from trainables.equilibrium.field.softmax import SoftmaxField
 from trainables.equilibrium.linearised import Linearised
@@ -32,19 +33,18 @@ def ask(subject: Subject, name: str) -> Finding:
 def test_plain_propagation_points_elsewhere_where_the_jacobian_is_far_from_normal_and_tracking_does_not(
     make_subject: MakeSubject,
 ) -> None:
-    sound = ask(make_subject(t2=30), "ablation")
+    gradients = ablation.measured(make_subject(t2=30))
+    sound = ablation.judge("aep_dyadic", gradients)
     assert sound.verdict == "pass"
     assert estimate(sound, "cosine_aep_dyadic").value > 0.99
     assert value(sound, "cosine_ep") < 0.7
     assert "these do not point the right way: " in sound.summary
     assert "ep 0." in sound.summary
-    plain = ask(make_subject(t2=30, estimator="ep"), "ablation")
+    plain = ablation.judge("ep", gradients)
     assert plain.verdict == "fail"
     assert "The gradient of ep" in plain.summary
     assert "it does not point the right way" in plain.summary
     assert plain.threshold == {"cosine_ep": 0.95}
-    # The same batches: what an estimator finds does not depend on which one trains.
-    assert value(plain, "cosine_aep_dyadic") == pytest.approx(value(sound, "cosine_aep_dyadic"))
 
 
 def test_a_group_that_gets_the_wrong_gradient_is_named() -> None:
@@ -84,7 +84,7 @@ def test_a_phase_that_nobody_watches_is_told_by_a_cosine_that_is_flat_in_the_nud
     short = ask(make_subject(t2=4, select=False, t2_tol=None), "nudge_sweep")
     assert short.verdict == "fail"
     assert number(short, "spread_over_nudges") < 0.02
-    assert number(short, "cosine_at_longer_phases") > 0.99
+    assert number(short, "cosine_at_longer_phases") > 0.98
     assert "whatever the nudge" in short.summary
     assert "the phase ends before it has settled" in short.summary
 
@@ -228,22 +228,39 @@ def test_the_distance_from_the_transpose_of_a_known_matrix(matrix: list[list[flo
     assert found.tolist() == pytest.approx([expected] * 3, abs=1e-12)
 
 
-@pytest.mark.parametrize(("size", "verdict"), [(0.5, "pass"), (1.2, "fail"), (0.9001, "warn")])
-def test_non_normality_forbids_those_that_rely_on_a_normal_jacobian(size: float, verdict: str) -> None:
-    ratios = size + 0.01 * np.linspace(-1.0, 1.0, 16)
-    assert non_normality.judge("aep_frozen", True, ratios, ratios).verdict == verdict
-    tracking = non_normality.judge("aep_dyadic", False, ratios, ratios)
-    assert (tracking.verdict, "does not depend on it" in tracking.summary) == ("pass", True)
+@pytest.mark.parametrize(
+    ("name", "random", "along", "verdict"),
+    [
+        ("aep_frozen", 0.5, 2.0, "pass"),
+        ("aep_frozen", 1.2, 0.1, "fail"),
+        ("holo", 0.9001, 0.1, "warn"),
+        ("ep", 0.5, 0.2, "pass"),
+        ("ep", 0.5, 1.1, "fail"),
+        ("ep", 2.0, 0.3287, "warn"),
+        ("aep_dyadic", 2.0, 2.0, "pass"),
+    ],
+)
+def test_non_normality_forbids_those_that_rely_on_a_normal_jacobian(
+    name: EstimatorName, random: float, along: float, verdict: str
+) -> None:
+    spread = 0.01 * np.linspace(-1.0, 1.0, 16)
+    found = non_normality.judge(name, random + spread, along + spread)
+    assert found.verdict == verdict
+    assert ("does not depend on it" in found.summary) == (name == "aep_dyadic")
 
 
-def test_a_model_far_from_normal_is_told(make_subject: MakeSubject) -> None:
-    found = ask(make_subject(estimator="ep"), "non_normality")
-    assert estimate(found, "non_normality").value > 0.7
-    assert number_of_adjoint(found) > 0.3
-
-
-def number_of_adjoint(found: Finding) -> float:
-    return estimate(found, "non_normality_of_adjoint").value
+def test_plain_propagation_is_off_by_the_skew_along_the_adjoint(make_subject: MakeSubject) -> None:
+    # The tangent of the angle between its adjoint and the exact one is about |J a - J'a| / |J a|.
+    subject = make_subject(estimator="ep", mode="softmax")
+    found = ask(subject, "non_normality")
+    assert found.verdict == "pass"
+    skew = estimate(found, "non_normality_of_adjoint").value
+    problem = problem_of(subject)
+    plain, true = (by_group(subject.config, of(problem).gradients)[BODY] for of in (estimated, exact))
+    assert cosine(plain, true) == pytest.approx((1.0 + skew**2) ** -0.5, abs=0.02)
+    far = ask(make_subject(estimator="ep"), "non_normality")
+    assert far.verdict == "fail"
+    assert estimate(far, "non_normality").value > 0.9
 
 
 def test_a_field_that_draws_random_numbers_breaks_the_duality_of_both_products(
