@@ -21,13 +21,13 @@ from analysis.language.finishers import value_of
 from analysis.stats.interval import Interval, mean_interval
 from analysis.view import Candidate, Member, Run
 
-RIGHT = 0.95
-"""Mean cosine from which on an estimator points the right way: within 18 degrees of the exact gradient."""
+RIGHT = 0.9
+"""Mean cosine from which on an estimator points the right way, 26 degrees: moments when nothing settles are in it."""
 WRONG = 0.5
-"""Mean cosine below which it points the wrong way: by more than 60 degrees."""
+"""Mean cosine below which it points the wrong way, more than 60 degrees off."""
 _COSINE = "cosine"
-_PART = 1.0 / 3.0
-"""Of the run's steps: readings in the first such part are early, those in the last late."""
+_PARTS = 3
+"""Of the run's steps: readings in the first are early, those in the last late."""
 
 Word = Literal["right", "off", "wrong", "open"]
 
@@ -49,13 +49,13 @@ class Direction:
 
     @property
     def word(self) -> Word:
-        """By the whole interval where it has one; a single seed is taken at its word."""
+        """Whether it is right is told by the whole interval, how wrong it is by the mean; one seed by that alone."""
         ends = [end for end in (self.late.low, self.late.high) if math.isfinite(end)] or [self.late.value]
         if min(ends) >= RIGHT:
             return "right"
-        if max(ends) < WRONG:
-            return "wrong"
-        return "off" if max(ends) < RIGHT else "open"
+        if max(ends) >= RIGHT:
+            return "open"
+        return "wrong" if self.late.value < WRONG else "off"
 
 
 @diagnostic("Direction of the gradient late in training, by estimator", needs="records")
@@ -75,7 +75,7 @@ def gradient_direction(run: Run) -> Finding:
     }
     late = {name: one for name, one in found.items() if one.num_seeds}
     if not late:
-        raise NoEvidence(f"No cosine was recorded after step {_late_from(horizon):,.0f}.")
+        raise NoEvidence(f"No cosine was recorded from step {_late_from(horizon):,.0f} on.")
     values: dict[str, Value] = {}
     for name, one in found.items():
         values |= {f"{quantity}_{name}": value for quantity, value in _quantities(one).items()}
@@ -94,15 +94,15 @@ def estimator_of(config: Mapping[str, Any]) -> str:
     return f"{config['warm_estimator']}_then_{name}" if config.get("warm_switch_step") else name
 
 
-def direction(members: Iterable[Member], horizon: float) -> Direction:
+def direction(members: Iterable[Member], horizon: int) -> Direction:
     """Of members of one estimator: a seed's figure is the mean over its members, a member's that of its readings."""
     early: dict[int, list[float]] = {}
     late: dict[int, list[float]] = {}
     lowest = math.inf
     for member in members:
         readings = _readings(member)
-        first = [cosine for step, cosine in readings if step <= _PART * horizon]
-        last = [cosine for step, cosine in readings if step > _late_from(horizon)]
+        first = [cosine for step, cosine in readings if step <= horizon // _PARTS]
+        last = [cosine for step, cosine in readings if step >= _late_from(horizon)]
         for kept, some in ((early, first), (late, last)):
             if some:
                 kept.setdefault(member.seed, []).append(fmean(some))
@@ -110,8 +110,8 @@ def direction(members: Iterable[Member], horizon: float) -> Direction:
     return Direction(_over_seeds(early), _over_seeds(late), lowest if late else math.nan, len(late))
 
 
-def _late_from(horizon: float) -> float:
-    return (1.0 - _PART) * horizon
+def _late_from(horizon: int) -> int:
+    return horizon - horizon // _PARTS
 
 
 def _readings(member: Member) -> list[tuple[int, float]]:
@@ -129,34 +129,34 @@ def _quantities(one: Direction) -> dict[str, Value]:
 
 
 _SAID: Mapping[Word, str] = {
-    "wrong": "wrong way",
-    "off": "not the right way",
-    "open": "not told by these seeds",
-    "right": "right way",
+    "wrong": "point the wrong way",
+    "off": "do not point the right way",
+    "open": "cannot be told by these seeds",
+    "right": "point the right way",
 }
 
 
-def _summary(late: Mapping[str, Direction], found: Mapping[str, Direction], horizon: float) -> str:
+def _summary(late: Mapping[str, Direction], found: Mapping[str, Direction], horizon: int) -> str:
     """One clause for each of the words, the worst first, the estimators in it by their cosine."""
     clauses = []
     for word, meaning in _SAID.items():
         some = sorted((one.late.value, name) for name, one in late.items() if one.word == word)
         if some:
-            clauses.append(f"{meaning}: {', '.join(f'{name} {shown(late[name].late)}' for _, name in some)}")
-    said = "; ".join(clauses)
+            named = " and ".join(f"{name} {shown(late[name].late)}" for _, name in some)
+            clauses.append(f"by {named} {meaning}")
     lost = [name for name in found if name not in late]
-    missing = f" No reading so late of {', '.join(lost)}." if lost else ""
+    missing = f" There is no reading so late of {', '.join(lost)}." if lost else ""
     seeds = max(one.num_seeds for one in late.values())
-    how = f"with 95% by Student's t over up to {seeds} seeds" if seeds > 1 else "of one seed"
+    how = f"95% by Student's t over up to {seeds} seeds" if seeds > 1 else "of one seed"
+    said = f"From step {_late_from(horizon):,.0f} on gradients {'; '.join(clauses)}.{missing}"
     return (
-        f"Cosine of the estimated gradient and the exact one, all weights but the head's, mean after step "
-        f"{_late_from(horizon):,.0f}, {how}. {said[0].upper()}{said[1:]}.{missing} "
-        f"Right is {RIGHT:g} or more (18 degrees), wrong below {WRONG:g} (60 degrees)."
+        f"{said} Mean cosine with the exact one, all weights but the head's, {how}: right from {RIGHT:g} on "
+        f"(26 degrees), wrong below {WRONG:g} (60)."
     )
 
 
 def _plots(
-    by_estimator: Mapping[str, Sequence[Candidate]], late: Mapping[str, Direction], horizon: float
+    by_estimator: Mapping[str, Sequence[Candidate]], late: Mapping[str, Direction], horizon: int
 ) -> tuple[Plot, ...]:
     lines = {"right": RIGHT, "wrong": WRONG, "orthogonal": 0.0}
     over_steps = tuple(_curve(name, some) for name, some in by_estimator.items())
@@ -169,7 +169,7 @@ def _plots(
     )
     names = sorted(late, key=lambda name: late[name].late.value)
     means = Plot(
-        f"Direction of the gradient after step {_late_from(horizon):,.0f}, mean and 95% over seeds",
+        f"Direction of the gradient from step {_late_from(horizon):,.0f} on, mean and 95% over seeds",
         "estimator",
         "cosine with the exact gradient",
         "points",

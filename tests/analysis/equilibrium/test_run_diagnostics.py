@@ -61,10 +61,11 @@ def late_failure(label: str, seed: int, step: int) -> dict[str, float]:
 def test_estimators_that_point_elsewhere_late_in_training_are_named_with_bands_over_seeds(tmp_path: Path) -> None:
     found = DIRECTION(run_of(tmp_path / "run", late_failure))
     assert found.verdict == "fail"
-    assert "Wrong way: ep 0.190 (0.140 to 0.240); not the right way: aep_frozen 0.370 (" in found.summary
-    assert "bptt 0.840 (0.815 to 0.865)" in found.summary
-    assert "right way: aep_dyadic 0.999 (0.999 to 0.999)." in found.summary
-    assert "mean after step 67" in found.summary
+    assert found.summary.startswith(
+        "From step 67 on gradients by ep 0.190 (0.140 to 0.240) and aep_frozen 0.370 (0.122 to 0.618) point the wrong "
+        "way; by bptt 0.840 (0.815 to 0.865) do not point the right way; by aep_dyadic 0.999 (0.999 to 0.999) point "
+        "the right way. Mean cosine with the exact one, all weights but the head's, 95% by Student's t over "
+    )
     plain = estimate(found, "late_cosine_ep")
     assert plain.half_width == pytest.approx(T * 0.02 / math.sqrt(3))
     assert value(found, "early_cosine_ep") == pytest.approx(0.93)
@@ -72,7 +73,7 @@ def test_estimators_that_point_elsewhere_late_in_training_are_named_with_bands_o
     assert estimate(found, "late_cosine_aep_frozen").value == pytest.approx((0.8 - 0.06) / 2)
     assert number(found, "lowest_cosine_aep_frozen") == pytest.approx(-0.16)
     assert estimate(found, "c0001.late_cosine") == plain
-    assert found.threshold == {f"late_cosine_{n}": 0.95 for n in ("aep_dyadic", "ep", "aep_frozen", "bptt")}
+    assert found.threshold == {f"late_cosine_{n}": 0.9 for n in ("aep_dyadic", "ep", "aep_frozen", "bptt")}
     curves, means = found.plots
     assert means.x_ticks == ("ep", "aep_frozen", "bptt", "aep_dyadic")
     ep = next(series for series in curves.series if series.label == "ep")
@@ -80,9 +81,23 @@ def test_estimators_that_point_elsewhere_late_in_training_are_named_with_bands_o
     assert (ep.low[-1], ep.y[-1], ep.high[-1]) == pytest.approx((0.17, 0.19, 0.21))
 
 
+def test_the_last_third_begins_with_the_reading_at_two_thirds(tmp_path: Path) -> None:
+    stages = [{"until_step": 240, "num_seeds": 3}]
+    found = DIRECTION(
+        run_of(
+            tmp_path / "run",
+            lambda label, seed, step: told(4.0, step, cosine={160: 0.5, 200: 0.6, 240: 0.7}.get(step, 1.0)),
+            stages=stages,
+            eval_every=40,
+        )
+    )
+    assert value(found, "late_cosine_ep") == pytest.approx(0.6)
+    assert value(found, "early_cosine_ep") == pytest.approx(1.0)
+
+
 def test_right_estimators_pass_and_a_wide_band_is_left_open(tmp_path: Path) -> None:
     right = DIRECTION(run_of(tmp_path / "right", lambda label, seed, step: told(4.0, step)))
-    assert (right.verdict, "Right way: " in right.summary) == ("pass", True)
+    assert (right.verdict, "point the right way" in right.summary) == ("pass", True)
     wide = DIRECTION(
         run_of(
             tmp_path / "wide",
@@ -90,7 +105,7 @@ def test_right_estimators_pass_and_a_wide_band_is_left_open(tmp_path: Path) -> N
         )
     )
     assert wide.verdict == "warn"
-    assert "Not told by these seeds: ep 0.900" in wide.summary
+    assert "ep 0.900 (0.676 to 1.124) cannot be told by these seeds" in wide.summary
 
 
 def test_candidates_of_one_estimator_are_judged_together_seed_by_seed(tmp_path: Path) -> None:
@@ -109,7 +124,7 @@ def test_readings_that_are_missing_or_not_finite_are_left_out_and_lost_estimator
     found = DIRECTION(run_of(tmp_path / "run", late_failure, fates=fates))
     assert "late_cosine_ep" not in found.threshold
     assert math.isnan(estimate(found, "late_cosine_ep").value)
-    assert "No reading so late of ep." in found.summary
+    assert "There is no reading so late of ep." in found.summary
     assert found.verdict == "fail"
 
 
@@ -117,7 +132,8 @@ def test_one_seed_is_taken_at_its_word(tmp_path: Path) -> None:
     stages = [{"until_step": 100, "num_seeds": 1}]
     found = DIRECTION(run_of(tmp_path / "run", late_failure, stages=stages))
     assert found.verdict == "fail"
-    assert "of one seed. Wrong way: ep 0.170" in found.summary
+    assert "gradients by ep 0.170 and aep_frozen 0.270 point the wrong way" in found.summary
+    assert "of one seed" in found.summary
 
 
 def test_an_eigenvalue_warns_before_the_residual_and_who_was_lost_is_named(tmp_path: Path) -> None:
