@@ -31,6 +31,13 @@ ESTIMATORS: dict[str, dict[str, Any]] = {
     "bptt": {"estimator": "bptt", "bptt_steps": 20},
 }
 OWN = {7: -1.0, 42: 0.0, 1337: 1.0}
+
+
+def config_of(**fields: Any) -> Any:
+    return build_config(get_family("equilibrium"), fields, preset=CONTROL)
+
+
+FASTER = {"lr": 2.0 * config_of().lr}
 T = 4.302652729911275
 """Student's t, 97.5%, 2 degrees of freedom."""
 
@@ -190,10 +197,9 @@ def test_a_member_that_diverged_was_lost(tmp_path: Path) -> None:
 
 def of_path(gain: float) -> Callable[[str, int, int], dict[str, float]]:
     """A loss that is a function of the summed learning rate alone, but for what ``gain`` gives the faster one."""
-    family = get_family("equilibrium")
 
     def metrics(label: str, seed: int, step: int) -> dict[str, float]:
-        config = build_config(family, {} if label == CONTROL else {"lr": 4e-3}, preset=CONTROL)
+        config = config_of(**({} if label == CONTROL else FASTER))
         path = sum(config.lr_at(k) for k in range(step))
         return told(5.0 - 10.0 * path + 0.01 * OWN[seed] - (gain if label != CONTROL else 0.0), step)
 
@@ -201,9 +207,8 @@ def of_path(gain: float) -> Callable[[str, int, int], dict[str, float]]:
 
 
 def test_what_is_ahead_by_its_learning_rate_alone_is_not_ahead_at_equal_path(tmp_path: Path) -> None:
-    found = PATH(run_of(tmp_path / "run", of_path(0.0), {"faster": {"lr": 4e-3}}))
-    family = get_family("equilibrium")
-    control, faster = (build_config(family, fields, preset=CONTROL) for fields in ({}, {"lr": 4e-3}))
+    found = PATH(run_of(tmp_path / "run", of_path(0.0), {"faster": FASTER}))
+    control, faster = config_of(), config_of(**FASTER)
     paths = [sum(config.lr_at(k) for k in range(100)) for config in (control, faster)]
     assert number(found, "c0000.path") == pytest.approx(paths[0])
     assert number(found, "c0001.path") == pytest.approx(paths[1])
@@ -214,7 +219,7 @@ def test_what_is_ahead_by_its_learning_rate_alone_is_not_ahead_at_equal_path(tmp
 
 
 def test_what_is_ahead_by_its_gradient_stays_ahead_at_equal_path(tmp_path: Path) -> None:
-    found = PATH(run_of(tmp_path / "run", of_path(0.2), {"faster": {"lr": 4e-3}}))
+    found = PATH(run_of(tmp_path / "run", of_path(0.2), {"faster": FASTER}))
     assert estimate(found, "c0001.minus_control_at_equal_path").value == pytest.approx(-0.2, abs=1e-9)
     assert (found.verdict, "the two agree." in found.summary) == ("pass", True)
     assert len(found.plots) == 2
