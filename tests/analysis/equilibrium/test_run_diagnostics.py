@@ -201,7 +201,8 @@ def of_path(gain: float) -> Callable[[str, int, int], dict[str, float]]:
     def metrics(label: str, seed: int, step: int) -> dict[str, float]:
         config = config_of(**({} if label == CONTROL else FASTER))
         path = sum(config.lr_at(k) for k in range(step))
-        return told(5.0 - 10.0 * path + 0.01 * OWN[seed] - (gain if label != CONTROL else 0.0), step)
+        own = 0.01 * OWN[seed] if label == CONTROL else -gain
+        return told(5.0 - 10.0 * path + own, step)
 
     return metrics
 
