@@ -115,7 +115,8 @@ def ratio(regrets: Regrets, ours: str, peer: str, at: slice, samples: int = 1000
 
     The two are sampled apart, from the same draw of tables.
     """
-    value = mean(regrets, ours)[at].mean() / mean(regrets, peer)[at].mean()
+    theirs = mean(regrets, peer)[at].mean()
+    value = mean(regrets, ours)[at].mean() / theirs if theirs else math.inf
     draws = []
     for seed in range(samples):
         a = mean(regrets, ours, np.random.default_rng(seed))[at].mean()
@@ -131,44 +132,48 @@ def share_to_reach(regrets: Regrets, tool: str, goal: float) -> str:
     return f"{FRACTIONS[reached[0]]:.0%}" if len(reached) else "never"
 
 
-def body(regrets: Regrets, tools: Sequence[str], settings: Mapping[str, Setting], repeats: int, full_runs: int) -> str:
+def body(regrets: Regrets, tools: Sequence[str], settings: Mapping[str, Setting], full_runs: int) -> str:
     """The section of RESULTS.md."""
-    goal = float(mean(regrets, RAY)[-1])
-    end, area = slice(-1, None), slice(None)
     sources = by_source(regrets)
     parts = {source: {name: regrets[name] for name in names} for source, names in sources.items()}
-    header = ("tool", *(f"{s} ({len(n)})" for s, n in sources.items()), "all", "over the budget", "steps to Ray's end")
-    rows = [
-        (
-            tool,
-            *(f"{mean(part, tool)[-1]:.3f}" for part in parts.values()),
-            f"{mean(regrets, tool)[-1]:.3f}",
-            f"{mean(regrets, tool).mean():.3f}",
-            share_to_reach(regrets, tool, goal),
-        )
+    header = ("end / over the budget", *(f"{s} ({len(n)})" for s, n in sources.items()), "all")
+    rows = [(tool, *(_both(part, tool) for part in (*parts.values(), regrets))) for tool in tools]
+    reached = [
+        (tool, *(share_to_reach(part, tool, float(mean(part, RAY)[-1])) for part in (*parts.values(), regrets)))
         for tool in tools
     ]
     others = [tool for tool in tools if tool not in settings]
+    first = next(iter(settings))
     ratios = [
-        (f"{ours} / {peer}", ratio(regrets, ours, peer, end), ratio(regrets, ours, peer, area))
-        for ours in settings
-        for peer in others
+        (f"{peer}, {when}", *(ratio(part, first, peer, at) for part in (*parts.values(), regrets)))
+        for peer in (*others, *[name for name in settings if name != first])
+        for when, at in (("at the end", slice(-1, None)), ("over the budget", slice(None)))
     ]
-    ratio_header = ("our mean regret / theirs", "at the end", "over the budget")
+    repeats = {tool: sorted({len(regrets[name][tool]) for name in regrets}) for tool in tools}
     settings_text = "\n".join(
-        [f"- {name}: {setting}" for name, setting in settings.items()]
-        + [f"- {name}: {peers.SETTINGS[name]}" for name in others]
+        [f"- {name}: {setting}; {_listed(repeats[name])} repeats a table" for name, setting in settings.items()]
+        + [f"- {name}: {peers.SETTINGS[name]}; {_listed(repeats[name])} repeats" for name in others]
     )
     missing = [name for name in peers.SETTINGS if name not in tools]
-    absent = f" Not installed, so left out: {', '.join(missing)}." if missing else ""
+    absent = f" Left out: {', '.join(missing)}." if missing else ""
     return (
-        f"{table(header, rows)}\n\n{table(ratio_header, ratios)}\n\n"
-        f"Mean regret after {full_runs} full runs' worth of steps on {WORKERS} workers, {repeats} repeats a table; 0 "
-        "is the best config of the table, 1 its median. `all` weighs the sources alike; intervals are 95%, bootstrap "
-        "over tables and repeats. The settings were chosen on the other half of the tables. Everyone evaluates at each "
-        "step of the table. Every peer's trials run for a twentieth of the full length at least, as ours do: on the "
-        f"other half, that suited all of them as well as a ninth or better.{absent}\n\n{settings_text}"
+        f"{table(header, rows)}\n\n{table((f'{first} / theirs', *header[1:]), ratios)}\n\n"
+        f"{table(('share of the budget to the end of Ray', *header[1:]), reached)}\n\n"
+        f"Mean regret with {full_runs} full runs' worth of steps on {WORKERS} workers; 0 is the best config of the "
+        "table, 1 its median. `all` weighs the sources alike; intervals are 95%, bootstrap over tables, repeats. The "
+        "settings were chosen on the other half of the tables. Everyone evaluates at each step of the table. Every "
+        "peer's trials run for a twentieth of the full length at least, as ours do: on the other half, that suited all "
+        f"of them as well as a ninth or better.{absent}\n\n{settings_text}"
     )
+
+
+def _both(regrets: Regrets, tool: str) -> str:
+    means = mean(regrets, tool)
+    return f"{means[-1]:.3f} / {means.mean():.3f}"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " or ".join(map(str, numbers))
 
 
 def searches(
@@ -206,11 +211,11 @@ def choose(repeats: int, jobs: int, full_runs: int) -> None:
 def report(repeats: int, jobs: int, full_runs: int) -> None:
     """Ours and every peer on the reporting half."""
     _, half = tables.halves(_tables().values())
-    settings = {"ours": CHOSEN, "ours, TPE": replace(CHOSEN, sampler="tpe"), "ours before": BEFORE}
+    settings = {"ours": CHOSEN, "ours before": BEFORE}
     tools = [*settings, *peers.available()]
     regrets = run(searches(half, tools, settings, repeats, full_runs), jobs)
     packages = ["ray", "optuna", *(["syne-tune"] if "Syne Tune ASHA" in tools else [])]
-    text = body(regrets, tools, settings, repeats, full_runs)
+    text = body(regrets, tools, settings, full_runs)
     option = "" if full_runs == FULL_RUNS else f" --full-runs {full_runs}"
     record(TITLE.format(full_runs), f"python -m benchmarks.bench_simulate{option}", hardware(*packages), text)
 
