@@ -16,8 +16,6 @@ _NORMAL = NormalDist()
 _Z95 = 1.959964
 _MOST = 0.999
 """Correlations are kept below it: at 1 Fisher's transform is infinite."""
-_PRIOR_PAIRS = 6.0
-"""What the prior of a correlation is worth."""
 _BOUND, _CHOICES = 2.0, 4
 """From the usual share this factor down and up, in so many steps each way."""
 
@@ -47,12 +45,14 @@ class LearnedShare:
         cost: expected steps of a candidate that goes on, over those of one more that comes to the gate.
         num: candidates that are expected to come to the gate if every gate keeps to its usual share.
         most: how many could come at the most, however few go on; inf where as many are drawn as steps allow.
+        weight: candidates that the prior is worth.
     """
 
-    def __init__(self, usual: float, prior: float, cost: float, num: float, most: float) -> None:
+    def __init__(self, usual: float, prior: float, cost: float, num: float, most: float, weight: float = 6.0) -> None:
         self._usual, self._prior, self._cost, self._num, self._most = usual, prior, cost, num, most
+        self._weight = weight
         self.share = usual
-        self.agreement = agreement(0.0, 0, 1.0, prior, _PRIOR_PAIRS)
+        self.agreement = agreement(0.0, 0, 1.0, prior, weight)
         self.to_end = max(0.0, prior)
         self._seen: tuple[float, ...] = ()
         self._chosen_for: tuple[float, ...] = ()
@@ -76,7 +76,7 @@ class LearnedShare:
         self._seen = num, num_pairs, moved, later
         observed = 1.0 - 6.0 * moved**2 / (num_pairs**2 - 1) if num_pairs > 1 else 0.0
         seen = min(1.0, max(num_pairs, 1) / num)
-        self.agreement = agreement(observed, num_pairs, seen, self._prior, _PRIOR_PAIRS)
+        self.agreement = agreement(observed, num_pairs, seen, self._prior, self._weight)
         self.to_end = max(0.0, self.agreement.value) * later
 
     def choose(self, before: float) -> float:

@@ -350,17 +350,15 @@ def test_the_fingerprint_ignores_name_resources_watchers_and_nothing_else() -> N
         "diagnose": None,
         "require": None,
         "audit": 2,
+        "earlier": {"runs": ["before"]},
         "resources": {"cpu": 1, "gpu": 0.5, "slots": 3, "max_failures": 1},
         "watch": ["csv"],
         "objective": None,
         "mode": None,
     }
     assert changed.keys() == Search.model_fields.keys()
-    same = {
-        field
-        for field, value in changed.items()
-        if value is not None and plan(**{**RICH, field: value}).fingerprint() == first.fingerprint()
-    }
+    differ = {field: plan(**{**RICH, field: value}) for field, value in changed.items() if value is not None}
+    same = {field for field, other in differ.items() if other.fingerprint() == first.fingerprint()}
     assert same == {"name", "resources", "watch"}
     for field, value in (
         ("family", "spacing_mdn"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from search_spaces.api import OutsideSpace, Space, Trial, Unsatisfiable
 from trainables.spelling import meant
 from tune_rh.plan import kinds
 from tune_rh.plan.named import named_class
+from tune_rh.plan.schema import Plan
 from tune_rh.record.failure import headline
 from tune_rh.record.history import History
 from tune_rh.record.members import Candidate
@@ -67,7 +68,7 @@ class _OptunaSampler:
     def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
         study = self._study(history.num_sampled + 7919 * attempt)
         trials = (as_trial(candidate, history) for candidate in history.candidates.values())
-        study.add_trials([trial for trial in trials if trial is not None])
+        study.add_trials([*_observed(history.plan), *(trial for trial in trials if trial is not None)])
         return _ask(study, space)
 
     def _study(self, number: int) -> optuna.Study:
@@ -187,6 +188,16 @@ def as_trial(candidate: Candidate, history: History) -> FrozenTrial | None:
     return create_trial(
         state=state, value=value, params=params, distributions=distributions, intermediate_values=values
     )
+
+
+def _observed(plan: Plan) -> Iterator[FrozenTrial]:
+    """What earlier runs have observed, as trials that are complete."""
+    earlier = plan.earlier if isinstance(plan, kinds.Search) else None
+    for seen in () if earlier is None else earlier.observations:
+        distributions = parse_distributions(seen.distributions)
+        yield create_trial(
+            state=TrialState.COMPLETE, value=seen.score, params=meant(seen.params), distributions=distributions
+        )
 
 
 def intermediate_values(candidate: Candidate, history: History) -> dict[int, float]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from analysis.stats.claims import Test, can_decide
+from tune_rh.plan.earlier import Earlier
 from tune_rh.plan.rules import GapRule, PlanTable, PositiveInt, SearchRules
 from tune_rh.plan.schema import ConfigFields, Origin, Plan
 from tune_rh.plan.stages import GateTerms, Scoring, learning
@@ -115,6 +116,7 @@ class Search(Plan):
             ``"module:attr"`` of a class of your own (`tune_rh.decide.scheduler.Scheduler`).
         audit: so many of those that were cut at a gate, drawn at random, run to the end when all else is done: would
             one of them have won?
+        earlier: what it takes along from earlier runs; ``--learn-from`` writes it.
     """
 
     kind: ClassVar[Literal["search"]] = "search"
@@ -131,6 +133,7 @@ class Search(Plan):
     budget: Budget = Budget()
     sampler: Sampler = Sampler()
     audit: Annotated[int, Field(ge=0)] = 0
+    earlier: Earlier | None = None
 
     @property
     def named(self) -> tuple[tuple[str, Origin], ...]:
@@ -162,6 +165,8 @@ class Search(Plan):
             return terms
         etas = [one.eta or self.eta for one in self.stages[:-1]]
         starts = learning(self.stages, etas, self.num_candidates, self.budget.max_steps, stage)
+        if self.earlier is not None:
+            starts = self.earlier.prior(at, self.stages[stage + 1], starts)
         return replace(terms, learning=starts, for_seeds=self.stages[stage + 1].until_step == at.until_step)
 
     def _check_kind(self) -> None:

@@ -289,7 +289,10 @@ class Plan(PlanTable):
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that decisions depend on; name, resources and watchers are left out."""
-        return canonical_digest(self.model_dump(mode="json", exclude={"name", "resources", "watch"}))
+        fields = self.model_dump(mode="json", exclude={"name", "resources", "watch"})
+        if fields.get("earlier") is None:  # plans that were frozen before there was such a field have none
+            fields.pop("earlier", None)
+        return canonical_digest(fields)
 
     def toml(self) -> str:
         """The resolved plan as TOML (fields that are None are left out)."""

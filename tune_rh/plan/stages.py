@@ -94,12 +94,17 @@ class Learning:
         cost: expected steps of a candidate that goes on, over those of one more that comes to the gate.
         num: candidates that are expected to come to the gate.
         most: how many could come at the most.
+        weight: candidates that the prior is worth.
+        seed_variance, seed_df: of one seed, and the degrees of freedom that it rests on; 0 where nothing is known.
     """
 
     prior: float
     cost: float
     num: float
     most: float
+    weight: float = 6.0
+    seed_variance: float = 0.0
+    seed_df: float = 0.0
 
 
 @dataclass(frozen=True)

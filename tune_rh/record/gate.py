@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from analysis.stats.agreement import LearnedShare
 from analysis.stats.scores import SeedScores, Values, chance_below
+from analysis.stats.seeds import Prior
 from tune_rh.plan.rules import PromoteRule
 from tune_rh.plan.schema import Plan
 from tune_rh.record.rules import is_healthier
@@ -59,7 +60,8 @@ class Gate:
         start = self._terms.learning
         self.learnt = None
         if start is not None:
-            self.learnt = LearnedShare(1.0 / self._terms.eta, start.prior, start.cost, start.num, start.most)
+            given = (start.prior, start.cost, start.num, start.most, start.weight)
+            self.learnt = LearnedShare(1.0 / self._terms.eta, *given)
         # The mean of common seeds needs nothing learnt.
         self._learns = bool(scoring.objective == "best_of_k" or scoring.band or scoring.extra_seeds or self.learnt)
         self._health: dict[int, Mapping[str, float]] = {}
@@ -172,8 +174,8 @@ class Gate:
     def estimate(self) -> None:
         """Estimate how well ranks here foretell those at the next gate and at the end, where the gate learns that."""
         if self.learnt is not None and self.order:
-            beyond = None if self._later is None else self._later.learnt
-            later = 1.0 if beyond is None else beyond.to_end
+            beyond = self._later.learnt if self._later else None
+            later = beyond.to_end if beyond else 1.0
             self.learnt.learn(_rounded(len(self.order)), self._num_moved, self._moved, later)
 
     def health(self, index: int) -> Mapping[str, float]:
@@ -204,9 +206,10 @@ class Gate:
         """The first ``num`` candidates that came and are ranked here, with their values as they are now."""
         return islice(self._values.items(), num)
 
-    def seed_effects(self) -> Mapping[int, float]:
-        """By how much each seed is off for all candidates alike, as far as the gate has learnt it."""
-        return self._seeds.effects
+    @property
+    def seeds(self) -> SeedScores:
+        """What the gate has learnt about its seeds."""
+        return self._seeds
 
     def error(self, index: int) -> tuple[float, float]:
         """Standard error of a candidate's mean over seeds, moderated over all, and its degrees of freedom."""
@@ -273,7 +276,10 @@ class Gate:
         return chance_below(cut, self._scores[index], error, self._spread(quota, error), df)
 
     def _error(self, values: Values) -> tuple[float, float]:
-        return self._seeds.error(values, None if self._later is None else self._later._seeds.prior)
+        elsewhere, start = self._later._seeds.prior if self._later else None, self._terms.learning
+        if start and start.seed_df and not (elsewhere and elsewhere.df):
+            elsewhere = Prior(start.seed_df, start.seed_variance)  # of an earlier run
+        return self._seeds.error(values, elsewhere)
 
     def _spread(self, quota: int, error: float) -> float:
         """Standard deviation, in units of the score at the cut, of what moves ranks beyond the noise of seeds."""

@@ -127,7 +127,7 @@ def leader(history: History) -> Candidate | None:
     its best so far. The best value so far only falls, so a candidate that stands earlier is not flattered. Some have
     more seeds than others: what seeds do to all candidates alike is taken out, as far as gates have learnt it.
     """
-    effects = next((e for gate in reversed(history.gates) if len(e := gate.seed_effects()) > 1), {})
+    effects = next((e for gate in reversed(history.gates) if len(e := gate.seeds.effects) > 1), {})
     best, chosen = math.inf, None
     for k, gate in reversed(list(enumerate(history.gates))):
         shift = _shift(effects, history.plan.stage_seeds(k))

@@ -51,7 +51,7 @@ def _about_gates(plan: Search, history: History) -> Iterator[str]:
     for k in reversed(range(plan.last_stage)):
         start = learning(plan.stages, etas, plan.num_candidates, plan.budget.max_steps, k)
         share = LearnedShare(1.0 / etas[k], start.prior, start.cost, start.num, start.most)
-        share.learn(max(1, len(history.gates[k].order)), *_moved(history.gates[k], history.gates[k + 1]), later)
+        share.learn(max(1, len(history.gates[k].order)), *moved(history.gates[k], history.gates[k + 1]), later)
         later = share.to_end
         shares.insert(0, share)
     passed = 1.0
@@ -112,7 +112,7 @@ def _about_seeds(reading: Reading) -> Iterator[str]:
             yield f"{where}{close}. One seed would have done to cut the rest; further ones are for the best."
 
 
-def _moved(gate: Gate, later: Gate) -> tuple[int, float]:
+def moved(gate: Gate, later: Gate) -> tuple[int, float]:
     """How many were ranked at both gates, and by how many places they moved (root mean square)."""
     here = {rank.entry: place for place, rank in enumerate(r for r in gate.order if later.has(r.entry))}
     there = [rank.entry for rank in later.order if rank.entry in here]

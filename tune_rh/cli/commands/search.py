@@ -11,6 +11,8 @@ from rich.table import Table
 from tune_rh.cli import options, terminal
 from tune_rh.errors import PlanError
 from tune_rh.plan.file import find_plan, load_plan, shipped
+from tune_rh.plan.schema import Plan
+from tune_rh.run import runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audit", type=int, metavar="N", help="run N of those that were cut to the end: would one of them have won?"
     )
+    parser.add_argument(
+        "--learn-from",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="take along from these runs of the same family and space how long ranks lasted, and what was observed",
+    )
     options.add_run(parser)
 
 
@@ -27,7 +36,19 @@ def run(args: argparse.Namespace) -> int:
     if args.plan is None:
         return _list()
     audit = [f"audit={args.audit}"] if args.audit is not None else []
-    return options.launch(load_plan(find_plan(args.plan), [*audit, *options.overrides(args)]), args)
+    plan = load_plan(find_plan(args.plan), [*audit, *options.overrides(args)])
+    return options.launch(_learnt(plan, args) if args.learn_from else plan, args)
+
+
+def _learnt(plan: Plan, args: argparse.Namespace) -> Plan:
+    """The plan with what earlier runs have shown; says so."""
+    from tune_rh.results.earlier import in_words, learn_from
+    from tune_rh.results.reading import read
+
+    learnt = learn_from(plan, [read(runs.find(name, args.runs_dir.absolute())) for name in args.learn_from])
+    if learnt.earlier is not None:
+        terminal.console().print(in_words(learnt.earlier), soft_wrap=True)
+    return learnt
 
 
 def _list() -> int:
