@@ -25,12 +25,11 @@ from analysis.equilibrium.looked import (
     cosine,
     estimated,
     exact,
-    over_batches,
     own_name,
     problems_of,
     ranked,
 )
-from analysis.stats.interval import Interval
+from analysis.stats.interval import Interval, mean_interval
 
 _BATCHES, _SEQUENCES = 4, 4
 _EXACT = "exact"
@@ -95,12 +94,12 @@ def _judged(own: str, cosines: Mapping[str, Interval], ratio: Interval) -> tuple
 
 def _cosines(some: list[Groups], true: list[Groups]) -> dict[str, Interval]:
     return {
-        group: over_batches([cosine(a[group], b[group]) for a, b in zip(some, true, strict=True)]) for group in true[0]
+        group: mean_interval([cosine(a[group], b[group]) for a, b in zip(some, true, strict=True)]) for group in true[0]
     }
 
 
 def _ratio(some: list[Groups], true: list[Groups]) -> Interval:
-    return over_batches([float(a[BODY].norm() / b[BODY].norm()) for a, b in zip(some, true, strict=True)])
+    return mean_interval([float(a[BODY].norm() / b[BODY].norm()) for a, b in zip(some, true, strict=True)])
 
 
 def _self_cosine(some: list[Groups]) -> float:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from analysis.diagnose.api import NoEvidence
-from analysis.stats.interval import Interval, mean_interval
+from analysis.stats.interval import Interval
 from trainables.equilibrium.config import EquilibriumConfig, EstimatorName, least_radius
 from trainables.equilibrium.estimators import ESTIMATORS
 from trainables.equilibrium.estimators.api import Estimate, Problem
@@ -102,25 +102,21 @@ def exact(problem: Problem) -> Estimate:
 
 
 def by_group(config: EquilibriumConfig, gradients: Gradients) -> Groups:
-    """The gradient of each group as one vector, the body's first; the head's is left out."""
+    """The gradient of each group as one vector, the body's first, of which the others are parts; without the head's."""
     groups = group_of(config)
-    parts: dict[str, list[Tensor]] = {BODY: []}
+    parts: dict[str, list[Tensor]] = {}
     for name, gradient in gradients.items():
         if groups[name] != HEAD:
-            flat = gradient.detach().flatten().double()
-            parts[BODY].append(flat)
-            parts.setdefault(groups[name], []).append(flat)
-    return {group: torch.cat(some) for group, some in parts.items()}
+            parts.setdefault(groups[name], []).append(gradient.detach().flatten())
+    body = torch.cat([flat for some in parts.values() for flat in some])
+    sizes = [sum(flat.numel() for flat in some) for some in parts.values()]
+    return {BODY: body, **dict(zip(parts, body.split(sizes), strict=True))}
 
 
 def cosine(one: Tensor, other: Tensor) -> float:
     """Of two vectors; NaN where one is zero or not finite."""
+    one, other = one.double(), other.double()
     return float(one @ other / (one.norm() * other.norm()))
-
-
-def over_batches(values: list[float]) -> Interval:
-    """The mean over batches with Student's t interval."""
-    return mean_interval(values)
 
 
 def ranked(named: Mapping[str, Interval]) -> list[tuple[str, Interval]]:

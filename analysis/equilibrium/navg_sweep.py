@@ -25,7 +25,6 @@ from analysis.equilibrium.looked import (
     cosine,
     estimated,
     exact,
-    over_batches,
     own_name,
     problems_of,
 )
@@ -53,7 +52,7 @@ def navg_sweep(subject: Any) -> Finding:
 def judge(name: str, own: Tensor, true: Tensor) -> Finding:
     """The finding on (batches, weights) gradients."""
     errors = own - true
-    products = errors @ errors.T, true @ true.T
+    products = (errors @ errors.T).double(), (true @ true.T).double()
     one = math.sqrt(float(products[0].diagonal().sum() / products[1].diagonal().sum()))
     if not math.isfinite(one):
         raise NoEvidence(f"Gradients of {name} are not finite.")
@@ -114,7 +113,7 @@ def _cosine_at(own: Tensor, true: Tensor, number: int) -> Interval:
     """Of averages over ``number`` batches, mean over all that are apart."""
     groups = len(own) // number
     averages = [some[: groups * number].view(groups, number, -1).mean(dim=1) for some in (own, true)]
-    return over_batches([cosine(a, b) for a, b in zip(*averages, strict=True)])
+    return mean_interval([cosine(a, b) for a, b in zip(*averages, strict=True)])
 
 
 def _plot(name: str, cosines: Mapping[int, Interval]) -> Plot:
