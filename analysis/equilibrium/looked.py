@@ -110,7 +110,7 @@ def by_group(config: EquilibriumConfig, gradients: Gradients) -> Groups:
             parts.setdefault(groups[name], []).append(gradient.detach().flatten())
     body = torch.cat([flat for some in parts.values() for flat in some])
     sizes = [sum(flat.numel() for flat in some) for some in parts.values()]
-    return {BODY: body, **dict(zip(parts, body.split(sizes), strict=True))}
+    return {BODY: body, **dict(zip(parts, torch.split(body, sizes), strict=True))}
 
 
 def cosine(one: Tensor, other: Tensor) -> float:
