@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
+from analysis.stats.student import digamma, trigamma
+
 Readings = Sequence[Mapping[int, float]]
 """Of one candidate, for each level seed -> its best value up to there; empty where it was not read."""
 
@@ -227,11 +229,16 @@ def _within(at: Iterable[Mapping[int, float]], num_shifts: int) -> tuple[float, 
 
 
 def _between_prior(prior: float, weight: float, squares: float, df: int) -> float:
-    """A variance between its prior and ``squares / df``, in logarithms: a prior that is far off soon lets go."""
+    """A variance between its prior, worth ``weight`` degrees of freedom, and ``squares / df``.
+
+    In logarithms, each weighed by its precision and freed of its bias (Smyth 2004, section 6.2): so a prior that is far
+    off soon lets go, and a small sample whose squares are tiny by chance does not rule.
+    """
     if df < 1:
         return prior
-    seen = max(squares / df, 1e-5 * prior)
-    return math.exp((weight * math.log(prior) + df * math.log(seen)) / (weight + df))
+    seen = math.log(max(squares / df, 1e-5 * prior)) - digamma(df / 2) + math.log(df / 2)
+    own, other = 1 / trigamma(weight / 2), 1 / trigamma(df / 2)
+    return math.exp((own * math.log(prior) + other * seen) / (own + other))
 
 
 def _quantile(values: Sequence[float], share: float) -> float:

@@ -25,6 +25,7 @@ from tests.decide.test_policy_laws import (
 )
 from tests.worlds.plans import plan
 from tests.worlds.scripted import Simulation, check_accounts
+from tune_rh.decide.follow_ups import is_over_budget
 from tune_rh.decide.scheduler import Finish, Wait
 from tune_rh.decide.value import ValueScheduler
 from tune_rh.plan.kinds import Search
@@ -38,6 +39,8 @@ def searches(draw: st.DrawFn) -> Plan:
     num_stages = draw(st.integers(1, 4))
     num_seeds = sorted(draw(st.lists(st.integers(1, 4), min_size=num_stages, max_size=num_stages)))
     steps = STEPS[-num_stages:]
+    if num_stages > 1 and num_seeds[-2] < num_seeds[-1] and draw(st.booleans()):
+        steps = [*steps[:-2], steps[-1], steps[-1]]  # steps first, then seeds
     bounds: list[dict[str, Any]] = []
     for _ in range(num_stages - 1):
         at_least = draw(st.integers(1, 3))
@@ -77,11 +80,13 @@ def check_no_slot_waited(sim: Simulation) -> None:
             continue
         members = [m for c in history.candidates.values() for m in c.members.values() if m.status == "idle"]
         assert [m.id for m in members if m.step < sim.plan.stages[m.stage].until_step] == []
-        if scheduler.is_spent(history) or history.num_audited:
+        left = scheduler.steps_left(history)
+        if is_over_budget(sim.plan, history) or history.num_audited:
             continue
-        assert history.num_candidates() == sim.plan.num_candidates or history.space_exhausted
-        for stage, gate in zip(sim.plan.stages[:-1], history.gates, strict=False):
-            assert not gate.waiting or gate.num_promoted == stage.at_most
+        steps = [stage.num_seeds * stage.until_step for stage in sim.plan.stages]
+        assert history.num_candidates() == sim.plan.num_candidates or history.space_exhausted or steps[0] > left
+        for k, (stage, gate) in enumerate(zip(sim.plan.stages[:-1], history.gates, strict=False)):
+            assert not gate.waiting or gate.num_promoted == stage.at_most or steps[k + 1] - steps[k] > left
 
 
 def check_all(sim: Simulation, number: int) -> None:

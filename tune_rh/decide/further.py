@@ -35,13 +35,18 @@ def may_pass(plan: Search, history: History, k: int) -> bool:
 
 
 def steps_left(plan: Search, history: History) -> float:
-    """Steps of the budget that no job under way or in line will take; inf where gates do not spend one to its end.
+    """`uncommitted` of the plan's budget; inf where gates do not spend one to its end."""
+    if plan.gates != "adaptive" or plan.budget.max_steps is None:
+        return math.inf
+    return uncommitted(plan, history, plan.budget.max_steps)
+
+
+def uncommitted(plan: Search, history: History, budget: float) -> float:
+    """Steps of ``budget`` that no job under way or in line will take.
 
     Far from the end of the budget, less may be returned, as if each of those jobs went from the first step to the last.
     """
-    if plan.gates != "adaptive" or plan.budget.max_steps is None:
-        return math.inf
-    left, longest = plan.budget.max_steps - history.steps_spent, plan.stages[-1].until_step
+    left, longest = budget - history.steps_spent, plan.stages[-1].until_step
     at_least = left - (len(history.running) + len(history.pending)) * longest
     if at_least > (1 + _FEW * len(plan.seeds)) * longest:
         return at_least
