@@ -23,7 +23,7 @@ from trainables.arrays import Array
 from trainables.errors import DataError
 from trainables.spacing_mdn.data.sets import UNORDERED
 from trainables.spacing_mdn.data.spacings import SpacingData, load
-from trainables.spacing_mdn.linear import fit_ar
+from trainables.spacing_mdn.features.linear import fit_ar
 
 _ORDER = 64  # of the linear predictor that has to be beaten
 _MIN_GAIN = 0.0  # nats per spacing over it

@@ -24,7 +24,7 @@ from analysis.diagnose.api import Baseline
 from trainables.api import Split
 from trainables.arrays import Array
 from trainables.spacing_mdn.data.spacings import Part, SpacingData, load
-from trainables.spacing_mdn.linear import fit_ar
+from trainables.spacing_mdn.features.linear import fit_ar
 
 _AR_ORDERS = (1, 8, 16, 32, 64)
 _ADAPTIVE = ((32, 256), (64, 256), (64, 1024))  # (order, spacings fitted on) of those fitted anew for every spacing

@@ -18,7 +18,7 @@ from analysis.stats.interval import Interval
 from trainables.arrays import Array
 from trainables.errors import DataError
 from trainables.spacing_mdn.data.spacings import load
-from trainables.spacing_mdn.linear import fit_ar
+from trainables.spacing_mdn.features.linear import fit_ar
 from trainables.spacing_mdn.sample import Sample
 from trainables.spacing_mdn.slots import SlotControl
 

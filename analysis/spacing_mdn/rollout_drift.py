@@ -40,6 +40,8 @@ def rollout_drift(subject: Any) -> Finding:
     Intervals by a bootstrap over windows one by one: they lie apart.
     """
     sample: Sample = subject.sample
+    if subject.config.has_features:
+        raise NoEvidence("The model's features would have to be fitted anew at every step of every rollout.")
     chosen = chosen_windows(sample)
     if not len(chosen):
         raise NoEvidence(f"No sampled window is followed by {_HORIZONS[-1]} spacings of its split to compare with.")

@@ -72,6 +72,17 @@ for _name in FAMILIES:
     globals()[f"Test_{_name}"] = type(f"Test_{_name}", (Registered,), _own)
 
 
+class TestSpacingMdnOfFeatures(Registered):
+    family = "spacing_mdn"
+    preset = "tiny-mlp"
+    even = EVEN["spacing_mdn"]
+    layouts = {
+        "fitted lines ahead": {"ar_bank": 0, "prime_grid": True},
+        "exact lines": {"ar_bank": 0, "prime_phases": "exact"},
+        "a bank, read everywhere": {"layout": "none", "prime_lines": 0},
+    }
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_naming_a_family_loads_nothing_heavy(name: str) -> None:
     code = (

@@ -68,6 +68,31 @@ _CPU_SLOTS: dict[str, Any] = {
     "ortho_ramp_steps": 900,
 }
 
+# A small network on what is computed from the past: thousands of steps a minute.
+_CPU_MLP: dict[str, Any] = {
+    **_CPU,
+    "layout": "mlp",
+    "context": 32,
+    "eval_tail": 32,
+    "eval_stride": 1,
+    "width": 96,
+    "batch_size": 256,
+    "weight_decay": 1e-3,
+    "entropy_reg": 0.0,
+}
+
+_TINY: dict[str, Any] = {
+    "context": 32,
+    "width": 8,
+    "depth": 1,
+    "n_heads": 2,
+    "n_components": 2,
+    "dropout": 0.1,
+    "batch_size": 4,
+    "accumulation": 2,
+    "eval_tail": 32,
+}
+
 _PRESETS: Mapping[str, Mapping[str, Any]] = {
     "e0": {},
     "e1": _E1,
@@ -80,6 +105,7 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = {
     "e4-notes": _E4_NOTES,
     "cpu-e0": _CPU,
     "cpu-ar32": {**_CPU, "ar_features": 32},
+    "cpu-mlp": _CPU_MLP,
     "cpu-e4": {**_CPU, **_CPU_SLOTS, **_E4},
     "cpu-e5": {**_CPU, **_CPU_SLOTS, **_E5},
     "cpu-e55": {**_CPU, **_CPU_SLOTS, **_E55, "perm_warmup_steps": 360, "eval_perm_average": 2},
@@ -88,18 +114,20 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = {
         **_CPU,
         **_CPU_SLOTS,
         **_E4,
-        "context": 32,
-        "width": 8,
-        "depth": 1,
-        "n_heads": 2,
+        **_TINY,
         "n_slots": 2,
-        "n_components": 2,
-        "dropout": 0.1,
         "slot_dropout": 0.1,
-        "batch_size": 4,
-        "accumulation": 2,
         "eval_stride": 256,
-        "eval_tail": 32,
+    },
+    # The same of what reads features.
+    "tiny-mlp": {
+        **_CPU_MLP,
+        **_TINY,
+        "ar_bank": 256,
+        "prime_lines": 5,
+        "prime_window": 100,
+        "eval_stride": 64,
+        "train_blocks": 20,
     },
 }
 

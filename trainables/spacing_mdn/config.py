@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from trainables.api import Footprint, Preflight
 from trainables.config import require
+from trainables.spacing_mdn.features.options import FeatureFields, channels_of_features, past_of_features
 from trainables.training.fields import Count, Positive, TrainingFields, Weight
 
 SlotIdMode = Literal["fixed", "off", "permute_per_batch"]
@@ -17,23 +18,25 @@ _MIN_AUX_CONTEXT = 32
 """M7 is a variance over runs of 16 spacings: it needs two of them."""
 
 
-class SpacingConfig(TrainingFields):
+class SpacingConfig(FeatureFields, TrainingFields):
     """A model, its losses and its training. The defaults are preset ``e0``.
 
     Slots are learned vectors beside the data: ``prefix`` puts them before it (they see no data), ``postfix`` after it
     (they see all of it, it sees none of them, and only they are read out). A slot's vector is its content plus its ID.
+    ``mlp`` has neither slots nor attention: ``depth`` hidden layers read the last ``context`` spacings and the features
+    of the last position.
     """
 
     data: Literal["first100k", "full", "gue", "shuffled"] = "full"
 
     # Sequence
-    layout: Literal["none", "prefix", "postfix"] = "none"
+    layout: Literal["none", "prefix", "postfix", "mlp"] = "none"
     context: Annotated[int, Field(ge=4, le=4096)] = 256
-    """Spacings in a window: the longest past a prediction sees."""
+    """Spacings in a window: the longest past a prediction sees, but for what features add to it."""
     query_cuts: Annotated[int, Field(ge=1, le=64)] = 1
     """Groups of slots in one window (postfix), each seeing the data up to its own cut and predicting what follows."""
     height_input: bool = False
-    """Give the model log(g / 2 pi) of each spacing's block as an input."""
+    """Give the model log(g / 2 pi) of each spacing's block as an input, rounded by ``height_rounding``."""
     ar_features: Annotated[int, Field(ge=0, le=512)] = 0
     """Order of the linear predictor whose residuals and predictions are inputs and the mixture's offset; 0 is none."""
     block_norm: bool = False
@@ -86,17 +89,40 @@ class SpacingConfig(TrainingFields):
     eval_tail: Positive = 64
     """Layouts none and prefix: last positions of an evaluated window that count; windows lie this far apart."""
     eval_stride: Positive = 16
-    """Layout postfix: spacings between evaluated windows."""
+    """Layouts postfix and mlp: spacings between evaluated windows."""
 
     @property
     def scored(self) -> int:
         """How many of a window's last predictions tell what the model makes of it."""
-        return 1 if self.layout == "postfix" else self.eval_tail
+        return 1 if self.reads_once else self.eval_tail
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether a window gives one prediction (one a cut), and not one at every position."""
+        return self.layout in ("postfix", "mlp")
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether there are learned vectors beside the data."""
+        return self.layout in ("prefix", "postfix")
+
+    @property
+    def reads_height(self) -> bool:
+        """Whether a prediction takes the log height from outside the spacings."""
+        return self.height_input or (self.prime_lines > 0 and self.height_source == "given")
+
+    @property
+    def past(self) -> int:
+        """The longest past of any prediction, in spacings, with what its features look back on."""
+        if self.layout == "mlp":
+            return max(self.context + self.ar_features, past_of_features(self))
+        return self.context + max(self.ar_features, past_of_features(self) - self.has_features)
 
     @model_validator(mode="after")
     def _together(self) -> Self:
         require(self.width % self.n_heads == 0, "width", self.width, f"a multiple of n_heads = {self.n_heads}")
         self._check_sequence()
+        self._check_inputs()
         self._check_slots()
         return self
 
@@ -119,12 +145,32 @@ class SpacingConfig(TrainingFields):
             f"query_cuts = {self.query_cuts}",
         )
 
+    def _check_inputs(self) -> None:
+        require(
+            self.prime_lines == 0 or self.data in ("first100k", "full"),
+            "prime_lines",
+            self.prime_lines,
+            f"0 with data = {self.data!r}: its spacings lie at no height, and have no lines",
+        )
+        own = self.has_features
+        require(
+            not own or self.ar_features == 0,
+            "ar_features",
+            self.ar_features,
+            "0 with ar_bank or prime_lines, which predict by themselves",
+        )
+        biased = self.layout == "mlp"
+        require(
+            not biased or not self.head_bias, "head_bias", self.head_bias, "False with layout = 'mlp', which has all"
+        )
+        require(not own or not self.block_norm, "block_norm", self.block_norm, "False with ar_bank or prime_lines")
+
     def _check_slots(self) -> None:
-        slots, postfix = self.layout != "none", self.layout == "postfix"
+        slots, postfix = self.has_slots, self.layout == "postfix"
         if slots:
             require(self.n_slots >= 1, "n_slots", self.n_slots, f"at least 1 with layout = {self.layout!r}")
         else:
-            require(self.n_slots == 0, "n_slots", self.n_slots, "0 with layout = 'none'")
+            require(self.n_slots == 0, "n_slots", self.n_slots, f"0 with layout = {self.layout!r}")
         for name, off in (
             ("slot_id_mode", "fixed"),
             ("eval_slot_id_mode", "fixed"),
@@ -134,7 +180,7 @@ class SpacingConfig(TrainingFields):
             ("norm_cap", 0.0),
         ):
             value = getattr(self, name)
-            require(slots or value == off, name, value, f"{off!r} with layout = 'none', which has no slots")
+            require(slots or value == off, name, value, f"{off!r} with layout = {self.layout!r}, which has no slots")
         permuted = self.slot_id_mode == "permute_per_batch"
         require(
             permuted or self.perm_warmup_steps == 0,
@@ -164,10 +210,19 @@ class SpacingConfig(TrainingFields):
         )
 
 
+def num_channels(config: SpacingConfig) -> int:
+    """Input channels of a position; of the one position that layout ``mlp`` reads, the past spacings among them."""
+    spacings = config.context if config.layout == "mlp" else 1
+    guesses = 1 if config.has_features else 2 * (config.ar_features > 0)
+    return spacings + guesses + config.height_input + channels_of_features(config)
+
+
 def count_params(config: SpacingConfig) -> int:
     """Parameters of the model of ``config``; equal to what its module has, for every variant."""
     width, slots = config.width, config.n_slots
-    channels = 1 + 2 * (config.ar_features > 0) + config.height_input
+    channels = num_channels(config)
+    if config.layout == "mlp":
+        return width * (channels + 1 + (config.depth - 1) * (width + 1)) + 3 * config.n_components * (width + 1)
     statistics = {"off": 0, "mean": NUM_STATISTICS, "diagonal": slots}[config.aux_mode]
     block = 12 * width + 2
     outside = channels + config.context + 1 + 3 * config.n_components + 2 * slots + statistics
@@ -185,6 +240,8 @@ def memory_per_window(config: SpacingConfig) -> int:
     but keys and values of its slots alone. At the end some ten numbers a component of each predicted mixture.
     """
     width, slots = config.width, config.n_slots * config.query_cuts
+    if config.layout == "mlp":
+        return num_channels(config) + (2 + (config.dropout > 0.0)) * config.depth * width + 10 * config.n_components
     each = 16 * width + config.n_heads + 4 + (width / 2 if config.dropout else 0)
     postfix = config.layout == "postfix"
     predictions = config.query_cuts if postfix else config.context
@@ -202,6 +259,6 @@ def footprint(config: SpacingConfig) -> Footprint:
 
 PREFLIGHT = Preflight(
     footprint=footprint,
-    toys=("cpu-e0", "cpu-ar32", "cpu-e4", "cpu-e5", "cpu-e55", "tiny"),
+    toys=("cpu-e0", "cpu-ar32", "cpu-mlp", "cpu-e4", "cpu-e5", "cpu-e55", "tiny", "tiny-mlp"),
     least={"P31": ("context", 256), "P32": ("width", 256)},
 )

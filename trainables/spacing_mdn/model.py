@@ -1,7 +1,9 @@
 """The mixture density network: window of inputs in, Gaussian mixtures for the next spacings out.
 
 Input channels of each position t of a window (`windows` makes them): s[t] - 1; with ``ar_features`` twice the linear
-predictor's residual at t and its prediction of s[t + 1], minus 1; with ``height_input`` the standardised log height.
+predictor's residual at t and its prediction of s[t + 1], minus 1; with features (`features.table`) their offset,
+minus 1; with ``height_input`` the standardised log height; then the channels of the features. Layout ``mlp`` reads one
+position, the last, whose first channels are all the spacings of the window.
 
 Nothing is random here: permutations and dropped slots arrive as a `SlotControl`.
 """
@@ -16,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.spacing_mdn.blocks import INIT_STD, Block, linear
-from trainables.spacing_mdn.config import NUM_STATISTICS, SpacingConfig
+from trainables.spacing_mdn.config import NUM_STATISTICS, SpacingConfig, num_channels
+from trainables.spacing_mdn.features.options import num_numbers
+from trainables.spacing_mdn.mlp import Mlp, mixture_head
 from trainables.spacing_mdn.slots import PLAIN, SlotControl, Slots, SlotWeights
 
 _MIN_SIGMA = 1e-4
@@ -27,7 +31,8 @@ _MIN_SCALE = 1e-3  # block_norm: a window without spread is not blown up
 class Prediction:
     """Gaussian mixtures in units of spacings, and what the slots were.
 
-    ``none`` and ``prefix`` predict at every position (predictions = context), ``postfix`` once for each cut.
+    ``none`` and ``prefix`` predict at every position (predictions = context), ``postfix`` once for each cut, ``mlp``
+    once.
 
     Attributes:
         log_pi: log weights, normalised.
@@ -45,9 +50,10 @@ class Prediction:
     aux: Float[Tensor, "batch statistics"] | None = None
 
 
-def num_channels(config: SpacingConfig) -> int:
-    """Input channels of a position."""
-    return 1 + 2 * (config.ar_features > 0) + config.height_input
+def guess_channel(config: SpacingConfig) -> int | None:
+    """The channel that the mixture's means are relative to, a prediction of the next spacing minus 1; None: no such."""
+    spacings = config.context if config.layout == "mlp" else 1
+    return spacings if config.has_features else spacings + 1 if config.ar_features else None
 
 
 def cut_positions(config: SpacingConfig) -> tuple[int, ...]:
@@ -65,14 +71,11 @@ class SpacingModel(nn.Module):
     def __init__(self, config: SpacingConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = linear(num_channels(config), config.width, bias=config.head_bias)
-        self.positions = nn.Parameter(torch.randn(config.context, config.width) * INIT_STD)
-        self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.n_heads, config.dropout, config.depth) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(config.width, bias=False)
-        self.head = linear(config.width, 3 * config.n_components, bias=config.head_bias)
+        self.mlp = Mlp(config) if config.layout == "mlp" else None
+        if self.mlp is None:
+            self._build_blocks(config)
+        else:
+            self.head = mixture_head(config.width, config.n_components)
         self.slots = Slots(config.n_slots, config.width, config.norm_cap) if config.n_slots else None
         self.readout = _readout(config)
         outputs = {"off": 0, "mean": NUM_STATISTICS, "diagonal": config.n_slots}[config.aux_mode]
@@ -84,8 +87,24 @@ class SpacingModel(nn.Module):
         lags = config.ar_features + 1 if config.ar_features else 0
         self.register_buffer("linear_predictor", torch.zeros(lags, dtype=torch.float64))
         self.register_buffer("height_scale", torch.tensor([0.0, 1.0], dtype=torch.float64))
+        if config.has_features:  # in all, and the spread about the offset that the head counts in
+            self.feature_numbers: Tensor
+            self.register_buffer("feature_numbers", torch.zeros(num_numbers(config), dtype=torch.float64))
+            self.spread: Tensor
+            self.register_buffer("spread", torch.ones(()))
+        self._guess = guess_channel(config)
         self._slot_mask: Tensor | None
         self.register_buffer("_slot_mask", _slot_mask(config), persistent=False)
+
+    def _build_blocks(self, config: SpacingConfig) -> None:
+        self.embed = linear(num_channels(config), config.width, bias=config.head_bias)
+        self.positions = nn.Parameter(torch.randn(config.context, config.width) * INIT_STD)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.n_heads, config.dropout, config.depth) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width, bias=False)
+        self.head = linear(config.width, 3 * config.n_components, bias=config.head_bias)
 
     def forward(self, inputs: Float[Tensor, "batch context channels"], control: SlotControl = PLAIN) -> Prediction:
         """Predict. ``inputs`` are float32 (or the parameters' type) also under autocast; see the module for them."""
@@ -93,7 +112,10 @@ class SpacingModel(nn.Module):
         scale: Tensor | float = 1.0
         if self.config.block_norm:
             inputs, center, scale = _normalise(inputs)
-        guess = inputs[..., 2] if self.config.ar_features else None
+        guess = None if self._guess is None else inputs[..., self._guess]
+        if self.mlp is not None:
+            with torch.autocast(inputs.device.type, enabled=False):
+                return Prediction(*self._mixture(self.mlp(inputs), guess, center, scale))
         data = self._embed(inputs)
         if self.config.layout != "postfix":
             states = self._causal(data, control)
@@ -178,10 +200,13 @@ class SpacingModel(nn.Module):
         Plain means are softplus of the head's output: spacings are positive. With a linear ``guess`` or under
         ``block_norm`` the head gives the difference from the guess or from the window's mean, which has either sign:
         there the softplus goes. A scaled and shifted Gaussian mixture is one, so undoing the normalisation on means
-        and deviations gives its density the Jacobian, 1 / scale.
+        and deviations gives its density the Jacobian, 1 / scale. With features both are in units of their spread.
         """
         pi, mean, spread = self.head(states).chunk(3, dim=-1)
-        sigma = (F.softplus(spread) + _MIN_SIGMA) * scale
+        sigma = F.softplus(spread) + _MIN_SIGMA
+        if self.config.has_features:
+            mean, sigma = mean * self.spread, sigma * self.spread
+        sigma = sigma * scale
         if guess is not None:
             mu = center + scale * (guess.unsqueeze(-1) + mean)
         elif self.config.block_norm:

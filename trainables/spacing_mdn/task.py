@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from trainables.spacing_mdn.data.spacings import Part, load
 from trainables.spacing_mdn.loss import aux_loss, mixture_entropy, mixture_nll, ortho_loss
 from trainables.spacing_mdn.model import Prediction, SpacingModel
 from trainables.spacing_mdn.slots import PLAIN, SlotControl
-from trainables.spacing_mdn.windows import Channels, Windows
+from trainables.spacing_mdn.windows import Channels, Windows, features_of
 from trainables.training.schedules import ramp
 from trainables.training.seeding import RngStream, make_generator
 from trainables.training.step import OptimStep, parameter_group, parameter_groups, snapshot
@@ -42,8 +43,8 @@ class SpacingTask:
     def __init__(self, config: SpacingConfig, *, seed: int, device: str, data_dir: Path) -> None:
         self.config = config
         self._device = torch.device(device)
-        self._data = load(config.data, data_dir)
-        self._channels = Channels.fit(config, self._data.train)
+        self._data = load(config.data, data_dir).trained_on_last(config.train_blocks)
+        self._channels = Channels.fit(config, self._data.train, features_of(config, self._data, data_dir))
         self._windows: dict[str, Windows] = {}
         self._train = Windows(config, self._data.train, self._channels, self._device)
         # Built on the CPU, so that a seed gives the same weights on every device.
@@ -105,7 +106,7 @@ class SpacingTask:
         """
         windows = self.windows(split)
         mode, generator = self.config.eval_slot_id_mode, make_generator(_EVAL_SEED, "batches")
-        tail = 1 if self.config.layout == "postfix" else self.config.eval_tail
+        tail = self.config.scored
         scores = []
         training = self.model.training
         self.model.eval()
@@ -113,7 +114,7 @@ class SpacingTask:
             setting = self._setting(mode, generator) if control is None else control
             with self._optim.autocast():
                 nll = mixture_nll(self.model(windows.inputs(starts), setting), windows.targets(starts))
-            scores.append((nll if self.config.layout == "postfix" else nll[:, -tail:]).flatten())
+            scores.append((nll if self.config.reads_once else nll[:, -tail:]).flatten())
         self.model.train(training)
         return torch.cat(scores).double()  # so that means of many of them add no rounding of their own
 
@@ -139,12 +140,14 @@ class SpacingTask:
     def windows(self, split: Split) -> Windows:
         """The windows of a split."""
         if split not in self._windows:
-            self._windows[split] = self.windows_of(self.part(split))
+            start = self._data.start(split)
+            self._windows[split] = Windows(self.config, self.part(split), self._channels, self._device, start)
         return self._windows[split]
 
     def windows_of(self, part: Part) -> Windows:
-        """The windows of any spacings, with features fitted on the training split."""
-        return Windows(self.config, part, self._channels, self._device)
+        """The windows of any spacings in the place of validation, with features fitted on the training split."""
+        data = replace(self._data, val=part)
+        return Windows(self.config, part, self._channels.along(self.config, data), self._device, data.start("val"))
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that `step` depends on; plain containers, numbers and tensors."""

@@ -21,7 +21,7 @@ from tests.analysis.values import estimate, number
 from trainables.errors import DataMissing
 from trainables.spacing_mdn.data.sets import BLOCK
 from trainables.spacing_mdn.data.spacings import SpacingData
-from trainables.spacing_mdn.linear import fit_ar
+from trainables.spacing_mdn.features.linear import fit_ar
 from trainables.spacing_mdn.sample import draw
 from trainables.spacing_mdn.task import SpacingTask
 

@@ -22,7 +22,7 @@ from tests.analysis.values import value
 from trainables.spacing_mdn import task as task_module
 from trainables.spacing_mdn.data.sets import BLOCK
 from trainables.spacing_mdn.data.spacings import Part, SpacingData
-from trainables.spacing_mdn.linear import fit_ar
+from trainables.spacing_mdn.features.linear import fit_ar
 from trainables.spacing_mdn.task import SpacingTask
 
 SIGMA, LAG2 = 0.1, 0.9

@@ -14,6 +14,7 @@ from trainables.spacing_mdn.config import SpacingConfig
 
 FAMILY = get_family("spacing_mdn")
 POSTFIX = {"layout": "postfix", "n_slots": 4}
+EXACT = {"prime_lines": 9, "prime_phases": "exact"}
 
 
 @pytest.mark.parametrize("preset", sorted(FAMILY.presets))
@@ -43,6 +44,18 @@ def test_every_preset_builds(preset: str) -> None:
         ({"batch_size": 10, "accumulation": 4}, "accumulation", "4", "a divisor of batch_size = 10"),
         ({"warmup": 20_000}, "warmup", "20000", "at most schedule_steps = 10000"),
         ({"context": 32}, "eval_tail", "64", "at most context = 32"),
+        ({"prime_lines": 1}, "prime_lines", "1", "at least 2, the first prime"),
+        ({"prime_grid": True}, "prime_grid", "True", "False with prime_lines = 0"),
+        ({"prime_phases": "exact"}, "prime_phases", "'exact'", "'fitted' with prime_lines = 0"),
+        ({"height_source": "inferred"}, "height_source", "'inferred'", "'given' with prime_lines = 0"),
+        ({**EXACT, "height_source": "inferred"}, "height_source", "'inferred'", "'given' with prime_phases = 'exact'"),
+        ({"prime_lines": 9, "prime_window": 64, "refit_every": 20}, "prime_window", "64", "at least 72"),
+        ({"ar_bank": 256, "refit_every": 200}, "refit_every", "200", "at most 127 with ar_bank = 256"),
+        ({"prime_lines": 9, "data": "gue"}, "prime_lines", "9", "0 with data = 'gue'"),
+        ({"ar_bank": 256, "ar_features": 4}, "ar_features", "4", "0 with ar_bank or prime_lines"),
+        ({**POSTFIX, "ar_bank": 256, "block_norm": True}, "block_norm", "True", "False with ar_bank"),
+        ({"layout": "mlp", "n_slots": 2}, "n_slots", "2", "0 with layout = 'mlp'"),
+        ({"layout": "mlp", "query_cuts": 2}, "query_cuts", "2", "1 unless layout = 'postfix'"),
     ],
 )
 def test_fields_that_contradict_each_other(fields: dict[str, Any], name: str, value: str, allowed: str) -> None:
@@ -66,6 +79,11 @@ def test_fields_that_contradict_each_other(fields: dict[str, Any], name: str, va
         {"data": "half"},
         {"schedule": "linear"},
         {"clip": float("inf")},
+        {"ar_bank": 512},
+        {"prime_lines": -1},
+        {"prime_window": 32},
+        {"prime_noise": 0.0},
+        {"height_rounding": -0.1},
     ],
 )
 def test_values_out_of_bounds_are_refused_by_name(fields: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from trainables.api import Progress
 from trainables.errors import DataCorrupt, DataError, DataMissing
 from trainables.files import write_atomic
 from trainables.spacing_mdn.data.sets import BLOCK, LAYOUTS, check_name, file_of, sidecar_of, verified
+from trainables.spacing_mdn.features.options import past_of_features
 
 _SCHEMA = 1
 
@@ -46,14 +47,28 @@ class _SpacingSource:
         return verified(name, data_dir)[0]
 
     def check(self, config: Any, data_dir: Path) -> None:
-        """Raise `DataError` unless a window, its last target and the past of its linear features fit in each split."""
+        """Raise `DataError` unless each split holds a window with its last target and the past of its linear features,
+        and the training split the past of what is refitted along the series, and as much again to learn from.
+        """
         check_name(config.data)
         layout = LAYOUTS[config.data]
+        if config.train_blocks > layout.train:
+            raise DataError(
+                f"train_blocks = {config.train_blocks}: the training split of data set {config.data!r} has "
+                f"{layout.train} blocks; allowed is at most that"
+            )
         allowed = BLOCK * min(layout.train, layout.val, layout.test) - 1 - config.ar_features
         if config.context > allowed:
             raise DataError(
                 f"context = {config.context}: the shortest split of data set {config.data!r} holds no such window; "
                 f"allowed is at most {allowed}"
+            )
+        past, most = past_of_features(config), BLOCK * (config.train_blocks or layout.train) // 2
+        if past > most:
+            name = "ar_bank" if past == config.ar_bank else "prime_window"
+            raise DataError(
+                f"{name} = {getattr(config, name)}: looks back on {past} spacings, over half of the training split of "
+                f"data set {config.data!r}; allowed is at most {most}"
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from trainables.api import Progress
+from trainables.api import Progress, Split
 from trainables.arrays import Array
 from trainables.errors import DataCorrupt
 from trainables.spacing_mdn.data import gue, zeros
@@ -52,6 +52,24 @@ class SpacingData:
     val: Part
     test: Part
     digest: str
+
+    def trained_on_last(self, blocks: int) -> SpacingData:
+        """The same with no more of the training split than its last ``blocks``; 0 is all."""
+        train = self.train
+        if not blocks or blocks >= len(train.log_height):
+            return self
+        return replace(self, train=Part(train.spacings[-blocks * BLOCK :], train.log_height[-blocks:]))
+
+    @property
+    def whole(self) -> Part:
+        """All splits as one series."""
+        parts = (self.train, self.val, self.test)
+        return Part(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("spacings", "log_height")))
+
+    def start(self, split: Split) -> int:
+        """Where val or test starts in `whole`."""
+        below = (self.train,) if split == "val" else (self.train, self.val)
+        return sum(len(part.spacings) for part in below)
 
 
 def load(name: str, data_dir: Path) -> SpacingData:

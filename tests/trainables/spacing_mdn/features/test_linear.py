@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from trainables.spacing_mdn.linear import fit_ar, gaussian_nll
+from trainables.spacing_mdn.features.linear import fit_ar, gaussian_nll
 
 NUM = 200_000
 
@@ -41,7 +41,7 @@ def test_sigma_is_the_rms_of_the_residuals_of_the_fit():
 def test_runs_of_rows_do_not_show(monkeypatch):
     series = ar_series([-0.5, 0.2], num=3_000)
     whole = fit_ar(series, 4)
-    monkeypatch.setattr("trainables.spacing_mdn.linear._ROWS", 101)
+    monkeypatch.setattr("trainables.spacing_mdn.features.linear._ROWS", 101)
     np.testing.assert_allclose(fit_ar(series, 4).coef, whole.coef, rtol=1e-10, atol=1e-13)
 
 
