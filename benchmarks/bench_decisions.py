@@ -234,6 +234,7 @@ def body(sides: dict[str, list[float]], sizes: Sequence[int]) -> str:
 def _round() -> dict[str, list[float]]:
     gates, _, _ = ours(SIZES)
     close, _, _ = ours(SIZES, seeds=[7, 42, 1337, 2024], scoring=_CLOSE)
+    learning, _, _ = ours(SIZES, gates="adaptive", budget={"max_steps": 10**9})
     value, _, _ = ours(SIZES, scheduler="value", budget={"max_steps": 10**9}, stages=_STEPS)
     rules, steps, num_reports = ours(SIZES, rules=_RULES)
     journal = with_journal(steps, num_reports)
@@ -241,6 +242,7 @@ def _round() -> dict[str, list[float]]:
     return {
         "gates": gates,
         "gates, a band and seeds near the cut": close,
+        "gates that learn, and plan a budget": learning,
         "the value of information, over five stages": value,
         "gates and every rule": rules,
         "the same with the journal": [cost + journal for cost in rules],
