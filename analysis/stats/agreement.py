@@ -16,8 +16,8 @@ _NORMAL = NormalDist()
 _Z95 = 1.959964
 _MOST = 0.999
 """Correlations are kept below it: at 1 Fisher's transform is infinite."""
-_BOUND, _CHOICES = 2.0, 4
-"""From the usual share this factor down and up, in so many steps each way."""
+_LOWEST, _HIGHEST, _CHOICES = 0.7, 2.0, 9
+"""How many go on is between these times as many as usual, in so many steps."""
 
 
 class Agreement(NamedTuple):
@@ -37,7 +37,7 @@ class Agreement(NamedTuple):
 class LearnedShare:
     """The share of candidates that a gate lets through, learnt in the run.
 
-    Over all gates up to this one together, between half and twice as many go on as by the usual shares.
+    Over all gates up to this one together, between 0.7 times and twice as many go on as by the usual shares.
 
     Args:
         usual: share where nothing is learnt.
@@ -90,7 +90,8 @@ class LearnedShare:
         """
         if (self.to_end, before) != self._chosen_for:
             self._chosen_for = self.to_end, before
-            factors = (_BOUND ** (i / _CHOICES) / before for i in range(-_CHOICES, _CHOICES + 1))
+            ratio = (_HIGHEST / _LOWEST) ** (1.0 / (_CHOICES - 1))
+            factors = (_LOWEST * ratio**i / before for i in range(_CHOICES))
             choices = sorted({min(1.0, self._usual * factor) for factor in factors}, reverse=True)
             self.share = best_share(self.to_end, self._num, self._most, self._cost, self._usual, choices)
         return before * self.share / self._usual
