@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from typing import Any
@@ -158,3 +159,42 @@ def test_the_dense_reference_costs_a_token_what_the_control_costs(name: str) -> 
 def test_the_small_matrix_fits_a_coffee_break() -> None:
     # Ten steps a second of 8 x 128 tokens, on each of two cores.
     assert sum(stage.steps for stage in cost.expected(shipped("lean-moe-tiny"))) <= 10_000
+
+
+@pytest.mark.parametrize("name", ["plateau-ablation", "navg", "localise", "structural-arms", "warm-track"])
+def test_every_question_of_the_campaign_has_a_small_twin_that_asks_the_same(name: str) -> None:
+    large, small = shipped(name), shipped(f"{name}-tiny")
+    asked, twin = ({(arm.estimator, arm.mode) for arm in configs(plan).values()} for plan in (large, small))
+    assert twin <= asked
+    assert asked - twin <= {("holo", "softmax")}  # the dearest of all
+    assert len(large.seeds) == 3
+    assert len(small.seeds) >= 2
+
+
+@pytest.mark.parametrize("name", ["bptt-rescue", "bptt-rescue-tiny"])
+def test_the_rescue_tries_every_rate_with_every_bound(name: str) -> None:
+    plan = shipped(name)
+    tried = {(config.lr, config.jr_max) for config in configs(plan).values()}
+    rates = sorted({lr for lr, _ in tried})
+    assert tried == set(itertools.product(rates, (8.0, 16.0, 32.0)))
+    assert [round(rate / rates[0]) for rate in rates] == [1, 2, 3, 4]
+    assert all(config.estimator == "bptt" and config.jr_mode == "controller" for config in configs(plan).values())
+    assert plan.stages[-1].num_seeds >= 2
+
+
+def test_the_plateau_is_asked_of_every_estimator_and_of_reverse_mode_through_everything() -> None:
+    arms = configs(shipped("plateau-ablation"))
+    assert {config.estimator for config in arms.values()} == {
+        "aep_dyadic", "ep", "aep_frozen", "aep_frozen_rc", "holo", "implicit", "bptt",
+    }  # fmt: skip
+    deepest = arms["bptt-800"]
+    assert deepest.bptt_steps == deepest.t1 == 800
+
+
+def test_what_is_localised_varies_the_nudge_the_free_phase_and_the_readout() -> None:
+    plan = shipped("localise")
+    varied = [changed(plan, name).keys() for name in plan.presets]
+    assert {"beta"} in varied
+    assert {"head_clamp_step"} in varied
+    assert {"estimator", "t1_refine"} in varied
+    assert {"estimator", "head_clamp_step"} in varied
