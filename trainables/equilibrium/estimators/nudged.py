@@ -8,6 +8,7 @@ the nudge blows up after a while, and a phase that is too short has not settled:
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -48,7 +49,8 @@ def nudge(problem: Problem, dynamics: Dynamics) -> Estimate:
     config = problem.config
     every = config.select_every if config.select or config.t2_tol is not None else config.t2
     best: tuple[Vector, Evidence] | None = None
-    without_gain, stopped = 0, "end"
+    without_gain = 0
+    stopped: Stopped = "end"
     for step in range(1, config.t2 + 1):
         dynamics.advance()
         if step % every and step != config.t2:
@@ -66,10 +68,7 @@ def nudge(problem: Problem, dynamics: Dynamics) -> Estimate:
             break
     assert best is not None
     adjoint, found = best
-    return problem.estimate(
-        adjoint,
-        Evidence(found.rho, found.selected, step, stopped, found.moved, found.drift),  # type: ignore[arg-type]
-    )
+    return problem.estimate(adjoint, replace(found, steps=step, stopped=stopped))
 
 
 def _reason(rho: float, without_gain: int, tolerance: float | None) -> Stopped | None:
