@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.bench_simulate import FRACTIONS, WORKERS
 from benchmarks.results import hardware, record, table
-from benchmarks.settings import BEFORE, CHOSEN, Setting, plan_for
+from benchmarks.settings import BEFORE, BY_VALUE, CHOSEN, Setting, plan_for
 from tune_rh.simulation.clock import Conditions
 from tune_rh.simulation.curve_table import Array, Curve, CurveTable
 from tune_rh.simulation.regret import prior_regret
@@ -26,6 +26,7 @@ TITLE = "Schedulers on planted curves"
 CONFIGS, SEEDS, STEPS, FULL_RUNS, REPEATS = 120, 5, 40, 25, 20
 SETTINGS = {
     "gates that learn": CHOSEN,
+    "the value of information": BY_VALUE,
     "the same gates, eta 2 throughout": replace(CHOSEN, gates="promote", load=1.0),
     "halving, as before": BEFORE,
     "every config to the end": Setting(eta=2.0, seeds=(1,), ends=(1.0,), load=1.0),

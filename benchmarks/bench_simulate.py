@@ -26,7 +26,7 @@ import optuna
 
 from benchmarks import peers, tables
 from benchmarks.results import hardware, record, table
-from benchmarks.settings import BEFORE, CHOSEN, NINTH, TWENTIETH, Setting, grid, plan_for, stage_ends
+from benchmarks.settings import BEFORE, BY_VALUE, CHOSEN, NINTH, TWENTIETH, Setting, grid, plan_for, stage_ends
 from tune_rh.simulation.clock import Clock, Conditions
 from tune_rh.simulation.curve_table import Array, CurveTable
 from tune_rh.simulation.regret import prior_regret
@@ -211,7 +211,7 @@ def choose(repeats: int, jobs: int, full_runs: int) -> None:
 def report(repeats: int, jobs: int, full_runs: int) -> None:
     """Ours and every peer on the reporting half."""
     _, half = tables.halves(_tables().values())
-    settings = {"ours": CHOSEN, "ours before": BEFORE}
+    settings = {"ours": CHOSEN, "ours by value": BY_VALUE, "ours before": BEFORE}
     tools = [*settings, *peers.available()]
     regrets = run(searches(half, tools, settings, repeats, full_runs), jobs)
     packages = ["ray", "optuna", *(["syne-tune"] if "Syne Tune ASHA" in tools else [])]

@@ -40,18 +40,28 @@ class Setting:
     gates: Literal["promote", "stop", "adaptive"] = "promote"
     load: float | None = 1.0
     scoring: tuple[tuple[str, Any], ...] = ()
+    scheduler: Literal["halving", "value"] = "halving"
 
     def __str__(self) -> str:
         scoring = "".join(f", {name} {value}" for name, value in self.scoring)
         seeds, ends = "/".join(map(str, self.seeds)), "/".join(f"{end:.2g}" for end in self.ends)
         load = "the budget in the plan" if self.load is None else f"load {self.load:g}"
-        return f"eta {self.eta:g}, seeds {seeds} to {ends}, {self.gates}, {self.sampler}, {load}{scoring}"
+        gates = self.gates if self.scheduler == "halving" else "by value"
+        return f"eta {self.eta:g}, seeds {seeds} to {ends}, {gates}, {self.sampler}, {load}{scoring}"
 
 
 BEFORE = Setting(eta=2.5, seeds=(1, 1, 2))
 """What was chosen before gates learnt."""
 CHOSEN = Setting(eta=2.0, seeds=(1, 1, 1, 1, 1, 2, 3), ends=MANY, gates="adaptive", load=None, scoring=BARE)
 """See ``docs/decisions/0012-gates-that-learn.md``."""
+BY_VALUE = Setting(
+    eta=2.0,
+    seeds=(1, 1, 1, 1, 1, 1, 2, 3),
+    ends=(1 / 20, 1 / 9, 1 / 4, 1 / 2, 3 / 4, 1.0),
+    load=None,
+    scheduler="value",
+)
+"""See ``docs/decisions/0013-value-of-information.md``."""
 
 
 def stage_ends(curves: CurveTable, fractions: Sequence[float]) -> list[int]:
@@ -90,6 +100,7 @@ def plan_for(curves: CurveTable, setting: Setting, full_runs: int) -> Search:
         stages=made,
         scoring=Scoring(**dict(setting.scoring)),
         gates=setting.gates,
+        scheduler=setting.scheduler,
         budget=Budget(max_steps=budget if setting.load is None else None),
         sampler=Sampler(name=setting.sampler),
     )
