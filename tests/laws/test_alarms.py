@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,8 @@ from tests.laws.test_family_laws import LAYOUTS
 from trainables.language.task import LanguageTask
 from trainables.registry import build_config, get_family, resolve
 from trainables.shared_moe.task import SharedMoETask
+from trainables.spacing_mdn import windows
+from trainables.spacing_mdn.features.table import Features
 from trainables.spacing_mdn.model import SpacingModel
 from trainables.spacing_mdn.windows import RESIDUAL_GAIN, Channels, Windows
 from tune_rh.testing import FamilyConformance
@@ -52,12 +56,22 @@ def windows_begin_one_late(patch: pytest.MonkeyPatch) -> None:
 def _a_feature_is_of_the_next(patch: pytest.MonkeyPatch) -> None:
     of = Channels.of
 
-    def ahead(self: Channels, part: Any) -> Any:
-        channels = of(self, part)
+    def ahead(self: Channels, *args: Any) -> Any:
+        channels = of(self, *args)
         channels[:-1, 0] += 0.01 * RESIDUAL_GAIN * channels[1:, 0]
         return channels
 
     patch.setattr(Channels, "of", ahead)
+
+
+def _a_table_is_one_ahead(patch: pytest.MonkeyPatch) -> None:
+    assemble = windows.assemble
+
+    def ahead(*args: Any) -> Features:
+        rows = assemble(*args)
+        return replace(rows, channels=np.roll(rows.channels, -1, axis=0))
+
+    patch.setattr(windows, "assemble", ahead)
 
 
 def _nothing_is_read(patch: pytest.MonkeyPatch) -> None:
@@ -65,32 +79,35 @@ def _nothing_is_read(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SpacingModel, "_embed", lambda self, inputs: embed(self, torch.zeros_like(inputs)))
 
 
-def _laws(family: str, data_dir: Path) -> FamilyConformance:
-    """The suite over preset ``tiny``, whose data set is made, and over the layout of data alone."""
+def _laws(family: str, data_dir: Path, preset: str = "tiny") -> FamilyConformance:
+    """The suite over a preset, whose data set is made, and with ``tiny`` over the layout of data alone."""
     torch.set_num_threads(1)
     with alone(data_dir):
-        resolve(get_family(family).data).prepare(build_config(get_family(family), preset="tiny").data, data_dir)
-    layouts = {"data alone": LAYOUTS[family]["data alone"]} if family == "spacing_mdn" else {}
-    laws: FamilyConformance = type("Laws", (FamilyConformance,), {"family": family, "layouts": layouts})()
+        resolve(get_family(family).data).prepare(build_config(get_family(family), preset=preset).data, data_dir)
+    alone_too = family == "spacing_mdn" and preset == "tiny"
+    layouts = {"data alone": LAYOUTS[family]["data alone"]} if alone_too else {}
+    own = {"family": family, "preset": preset, "layouts": layouts}
+    laws: FamilyConformance = type("Laws", (FamilyConformance,), own)()
     return laws
 
 
 @pytest.mark.parametrize(
-    ("family", "spoil", "said"),
+    ("family", "preset", "spoil", "said"),
     [
-        ("shared_moe", _attention_looks_ahead, "what is predicted of place 1 moves by"),
-        ("spacing_mdn", _memory_sees_the_whole_window, "with places from"),
-        ("spacing_mdn", windows_begin_one_late, "with places from"),
-        ("spacing_mdn", _a_feature_is_of_the_next, "with places from"),
-        ("spacing_mdn", _nothing_is_read, "nothing that is predicted of places after"),
+        ("shared_moe", "tiny", _attention_looks_ahead, "what is predicted of place 1 moves by"),
+        ("spacing_mdn", "tiny", _memory_sees_the_whole_window, "with places from"),
+        ("spacing_mdn", "tiny", windows_begin_one_late, "with places from"),
+        ("spacing_mdn", "tiny", _a_feature_is_of_the_next, "with places from"),
+        ("spacing_mdn", "tiny-mlp", _a_table_is_one_ahead, "with places from"),
+        ("spacing_mdn", "tiny", _nothing_is_read, "nothing that is predicted of places after"),
     ],
 )
 def test_a_leak_is_found_and_so_is_a_model_that_reads_nothing(
-    family: str, spoil: Break, said: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, preset: str, spoil: Break, said: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch)
     with pytest.raises(AssertionError, match=said):
-        _laws(family, data_dir).test_no_prediction_sees_what_it_is_to_predict(data_dir)
+        _laws(family, data_dir, preset).test_no_prediction_sees_what_it_is_to_predict(data_dir)
 
 
 def test_sums_over_a_micro_batch_are_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,10 +41,10 @@ def shuffled_dir(first100k_dir: Path) -> Path:
     return first100k_dir
 
 
-def beyond_the_marginal(data_dir: Path, fields: dict[str, Any]) -> Array:
+def beyond_the_marginal(data_dir: Path, fields: dict[str, Any], preset: str = "tiny") -> Array:
     """What a trained model costs more than the histogram of the training split, target by target, in nats."""
     torch.set_num_threads(1)
-    config = build_config(get_family("spacing_mdn"), fields, FIELDS, preset="tiny")
+    config = build_config(get_family("spacing_mdn"), fields, FIELDS, preset=preset)
     task = SpacingTask(config, seed=1, device="cpu", data_dir=data_dir)
     for _ in range(config.schedule_steps):
         task.step()
@@ -52,7 +52,7 @@ def beyond_the_marginal(data_dir: Path, fields: dict[str, Any]) -> Array:
     density = counts / counts.sum() / np.diff(EDGES)
     windows = task.windows("val")
     targets = windows.targets(windows.evaluated_starts())
-    if config.layout != "postfix":
+    if not config.reads_once:
         targets = targets[:, -config.eval_tail :]
     marginal = -np.log(density[np.digitize(targets.flatten(), EDGES) - 1])
     difference: Array = task.target_nll("val").numpy() - marginal
@@ -66,6 +66,12 @@ def test_every_layout_ends_at_the_marginal(layout: dict[str, Any], shuffled_dir:
     # A mean and a scale of its own window each cost half a nat by the number of spacings that they come from.
     own_units = 1 / 32 if layout.get("block_norm") else 0.0
     assert abs(difference.mean() - own_units) < 0.02
+
+
+@pytest.mark.parametrize("ar_bank", [0, 256])
+def test_a_small_network_ends_there_too_with_a_bank_or_without(ar_bank: int, shuffled_dir: Path) -> None:
+    fields = {"ar_bank": ar_bank, "prime_lines": 0, "train_blocks": 0}
+    assert abs(beyond_the_marginal(shuffled_dir, fields, "tiny-mlp").mean()) < 0.02
 
 
 def test_a_leak_falls_far_below_it(shuffled_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
