@@ -20,17 +20,18 @@ def count_params(config: Any) -> int:
 def memory_per_token(config: Any) -> int:
     """Numbers of four bytes that one token's training step keeps at its height, about.
 
-    One evaluation of the field keeps its normalised inputs, projections, shares and hidden units; estimators hold some
-    states, and of ``bptt`` each of its steps keeps an evaluation. The penalty differentiates a gradient: twice as much.
+    Autograd keeps one evaluation of the field: normed inputs, projections, shares, hidden units; of ``bptt`` one for
+    each of its steps, of a frozen Jacobian and of the penalty three, for their gradients are differentiated. Estimators
+    hold some states besides.
     """
-    c = config.width
-    evaluation = 5 * c if config.mode in ("mono", "nemon") else 9 * c + 3 * config.d_ff
-    evaluation += 2 * config.n_heads * config.context
-    held = {"bptt": 1, "implicit": 24, "holo": 2 * config.holo_points + 4}
-    states = max(held.get(name, 8) for name in config.estimators) * c
-    evaluations = config.bptt_steps if "bptt" in config.estimators else 2
-    penalty = 0 if config.jr_mode == "off" else 3 * evaluation
-    return int(max(evaluations * evaluation, penalty) + states)
+    c, shares = config.width, config.n_heads * config.context
+    evaluation = 5 * c + shares if config.mode in ("mono", "nemon") else 10 * c + 2 * config.d_ff + 2 * shares
+    kept = {"bptt": config.bptt_steps, "aep_frozen": 3, "aep_frozen_rc": 3, "holo": 3}
+    states = {"bptt": 1, "implicit": 24, "holo": 2 * config.holo_points + 4}
+    evaluations = max(kept.get(name, 1) for name in config.estimators)
+    if config.jr_mode != "off":
+        evaluations = max(evaluations, 3)
+    return int(evaluations * evaluation + max(states.get(name, 8) for name in config.estimators) * c)
 
 
 def _footprint(config: Any) -> Footprint:
