@@ -67,9 +67,9 @@ class Direction:
 
 @diagnostic("Direction of the gradient late in training, by estimator", needs="records")
 def gradient_direction(run: Run) -> Finding:
-    """Return a finding with values ``late_cosine_<estimator>`` and ``early_cosine_<estimator>`` with Student's t over
-    seeds, ``lowest_cosine_<estimator>`` of single late readings, ``seeds_right_<estimator>``; and for each candidate
-    the same.
+    """Return a finding with values ``late_cosine_<estimator>`` with Student's t over seeds, within the bounds of a
+    cosine; for each candidate ``late_cosine`` and ``early_cosine`` alike, ``lowest_cosine`` of single late readings,
+    and ``seeds_right``.
     """
     horizon = max((member.steps for member in run.members.values()), default=0)
     by_estimator: dict[str, list[Candidate]] = {}
@@ -85,8 +85,7 @@ def gradient_direction(run: Run) -> Finding:
     if not late:
         raise NoEvidence(f"No cosine was recorded from step {_late_from(horizon):,.0f} on.")
     values: dict[str, Value] = {}
-    for name, one in found.items():
-        values |= {f"{quantity}_{name}": value for quantity, value in _quantities(one).items()}
+    values |= {f"late_cosine_{name}": _over_seeds(one.late) for name, one in late.items()}
     for candidate in (c for some in by_estimator.values() for c in some):
         mine = _quantities(direction(candidate.members.values(), horizon))
         values |= {value_of(candidate, quantity): value for quantity, value in mine.items()}
@@ -135,9 +134,15 @@ def _by_seed(members: Mapping[int, Sequence[float]]) -> tuple[float, ...]:
 
 
 def _quantities(one: Direction) -> dict[str, Value]:
-    """Intervals are Student's t over seeds."""
-    late, early = mean_interval(one.late), mean_interval(one.early)
-    return {"late_cosine": late, "early_cosine": early, "lowest_cosine": one.lowest, "seeds_right": one.num_right}
+    late, early = _over_seeds(one.late), _over_seeds(one.early)
+    seeds_right = float(one.num_right) if one.late else math.nan
+    return {"late_cosine": late, "early_cosine": early, "lowest_cosine": one.lowest, "seeds_right": seeds_right}
+
+
+def _over_seeds(cosines: Sequence[float]) -> Interval:
+    """The mean with Student's t, which knows no bounds, within those of a cosine."""
+    mean, low, high = mean_interval(cosines)
+    return Interval(mean, max(low, -1.0), min(high, 1.0)) if math.isfinite(low) else Interval(mean, low, high)
 
 
 _SAID: Mapping[Word, str] = {
@@ -179,16 +184,16 @@ def _plots(
     curves = Plot(
         "Direction of the gradient in training (band: lowest to highest seed)",
         "optimiser steps",
-        "cosine with the exact gradient",
+        "cosine with the exact one",
         series=over_steps,
         lines=lines,
     )
     names = sorted(late, key=lambda name: late[name].mean)
     of_seeds = [Interval(late[name].mean, late[name].late[0], late[name].late[-1]) for name in names]
     means = Plot(
-        f"Direction of the gradient from step {_late_from(horizon):,.0f} on: mean, lowest and highest seed",
+        f"Direction from step {_late_from(horizon):,.0f} on: mean, lowest and highest seed",
         "estimator",
-        "cosine with the exact gradient",
+        "cosine with the exact one",
         "points",
         (Series.of("seeds", of_seeds),),
         lines=lines,

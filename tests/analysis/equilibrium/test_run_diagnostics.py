@@ -74,10 +74,10 @@ def test_estimators_that_point_elsewhere_late_in_training_are_named_with_bands_o
     )
     plain = estimate(found, "late_cosine_ep")
     assert plain.half_width == pytest.approx(T * 0.02 / math.sqrt(3))
-    assert value(found, "early_cosine_ep") == pytest.approx(0.93)
+    assert value(found, "c0001.early_cosine") == pytest.approx(0.93)
     # One late reading of the frozen form looks fine; their mean does not.
     assert estimate(found, "late_cosine_aep_frozen").value == pytest.approx((0.8 - 0.06) / 2)
-    assert number(found, "lowest_cosine_aep_frozen") == pytest.approx(-0.16)
+    assert number(found, "c0002.lowest_cosine") == pytest.approx(-0.16)
     assert estimate(found, "c0001.late_cosine") == plain
     assert found.threshold == {f"late_cosine_{n}": 0.9 for n in ("aep_dyadic", "ep", "aep_frozen", "bptt")}
     curves, means = found.plots
@@ -98,7 +98,7 @@ def test_the_last_third_begins_with_the_reading_at_two_thirds(tmp_path: Path) ->
         )
     )
     assert value(found, "late_cosine_ep") == pytest.approx(0.6)
-    assert value(found, "early_cosine_ep") == pytest.approx(1.0)
+    assert value(found, "c0001.early_cosine") == pytest.approx(1.0)
 
 
 def test_right_estimators_pass_and_one_that_is_right_in_some_seeds_only_warns(tmp_path: Path) -> None:
@@ -112,7 +112,8 @@ def test_right_estimators_pass_and_one_that_is_right_in_some_seeds_only_warns(tm
     )
     assert some.verdict == "warn"
     assert "by ep 0.92 (0.85 to 0.99) point the right way in some seeds only" in some.summary
-    assert some.values["seeds_right_ep"] == 2
+    assert number(some, "c0001.seeds_right") == 2
+    assert estimate(some, "late_cosine_ep").high == 1.0  # no cosine is above
 
 
 def test_candidates_of_one_estimator_are_judged_together_seed_by_seed(tmp_path: Path) -> None:
@@ -130,7 +131,8 @@ def test_readings_that_are_missing_or_not_finite_are_left_out_and_lost_estimator
     fates: dict[tuple[int, int], Any] = {(1, seed): ("diverge", 60) for seed in SEEDS}
     found = DIRECTION(run_of(tmp_path / "run", late_failure, fates=fates))
     assert "late_cosine_ep" not in found.threshold
-    assert math.isnan(estimate(found, "late_cosine_ep").value)
+    assert math.isnan(estimate(found, "c0001.late_cosine").value)
+    assert math.isnan(number(found, "c0001.seeds_right"))
     assert "There is no reading so late of ep." in found.summary
     one: dict[tuple[int, int], Any] = {(1, 42): ("diverge", 90)}
     found = DIRECTION(run_of(tmp_path / "one", late_failure, fates=one))
