@@ -271,17 +271,16 @@ def test_a_field_that_draws_random_numbers_breaks_the_duality_of_both_products(
     assert sound.verdict == "pass"
     assert number(sound, "duality_error") < 1e-8
     assert number(sound, "contrast_noise") < 1e-3
-    field = SoftmaxField.__call__
+    field, generator = SoftmaxField.__call__, torch.Generator().manual_seed(0)
 
     def noisy(self: SoftmaxField, z: Tensor) -> Tensor:
-        force = field(self, z)
-        return force + 1e-3 * torch.randn_like(force.detach())
+        return field(self, z) + 1e-3 * torch.randn(z.shape, generator=generator, dtype=z.dtype)
 
     monkeypatch.setattr(SoftmaxField, "__call__", noisy)
     faulty = ask(subject, "duality")
     assert faulty.verdict == "fail"
     assert "the field draws random numbers" in faulty.summary
-    assert number(faulty, "duality_error") > 1.0
+    assert number(faulty, "duality_error") > 0.01
 
 
 def test_a_backward_pass_that_is_not_that_of_the_field_is_told(
