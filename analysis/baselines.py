@@ -14,6 +14,7 @@ from typing import Any
 
 from analysis.diagnose.api import Baseline
 from analysis.reports.tables import write_json
+from trainables.knowledge import Knowledge
 from trainables.registry import get_part
 
 
@@ -32,6 +33,15 @@ def unbeaten(rows: Iterable[Baseline], value: float, sign: float) -> list[str]:
     return [row.name for row in rows if not sign * value < sign * row.value]
 
 
+def within(rows: Sequence[Baseline], knowledge: Knowledge | None) -> tuple[list[Baseline], list[Baseline]]:
+    """Baselines that know nothing beyond ``knowledge``, which a model that has it must beat; and those that do.
+
+    A baseline or a model that does not say what it knows is held against all.
+    """
+    fair = [row for row in rows if knowledge is None or row.knowledge is None or knowledge.covers(row.knowledge)]
+    return fair, [row for row in rows if row not in fair]
+
+
 def kept(path: Path, digest: str, make: Callable[[], Sequence[Baseline]], *, keep: bool = True) -> Sequence[Baseline]:
     """The baselines in ``path`` (``report/baselines.json``) if they are of the same data, else new ones from ``make``.
 
@@ -40,7 +50,7 @@ def kept(path: Path, digest: str, make: Callable[[], Sequence[Baseline]], *, kee
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if digest and content["digest"] == digest and content["baselines"]:
-            return [Baseline(str(r["name"]), float(r["value"]), str(r["note"])) for r in content["baselines"]]
+            return [_baseline(row) for row in content["baselines"]]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none there, or of another version: it is made again
     rows = make()
@@ -48,3 +58,9 @@ def kept(path: Path, digest: str, make: Callable[[], Sequence[Baseline]], *, kee
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"digest": digest, "baselines": [asdict(row) for row in rows]})
     return rows
+
+
+def _baseline(row: Mapping[str, Any]) -> Baseline:
+    known = row.get("knowledge")
+    knowledge = None if known is None else Knowledge(int(known["level"]), str(known["name"]), int(known["past"]))
+    return Baseline(str(row["name"]), float(row["value"]), str(row["note"]), knowledge)

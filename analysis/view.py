@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from trainables.api import test_metric
+from trainables.knowledge import Knowledge
 
 AUDIT = "audit"
 """The reason of a promotion that only looks whether a gate was right."""
@@ -101,6 +102,7 @@ class Candidate:
         parent: of a follow-up, the winner around whose config it was made.
         stage: that it has come to; 0-based.
         audited: whether it passed some gate only to see whether the gate was right.
+        knowledge: what its model may know; None where its family does not say.
     """
 
     id: str
@@ -113,6 +115,7 @@ class Candidate:
     stage: int
     audited: bool
     members: Mapping[int, Member]
+    knowledge: Knowledge | None = None
 
     @property
     def name(self) -> str:
@@ -218,6 +221,7 @@ class Standing:
         test, test_std, num_tested: the best checkpoints on test.
         at_test: val of those checkpoints, so that the two can be compared; NaN where nothing was tested.
         failed: diagnostics that the plan requires and that it does not pass; asked of those at the end only.
+        knowledge: as the candidate's.
     """
 
     entry: Entry
@@ -229,6 +233,7 @@ class Standing:
     num_tested: int
     at_test: float
     failed: tuple[str, ...]
+    knowledge: Knowledge | None
 
     @property
     def candidate(self) -> str:

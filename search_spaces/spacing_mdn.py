@@ -72,6 +72,36 @@ def _cpu_quickstart(trial: Trial) -> dict[str, Any]:
     return fields
 
 
+def _mlp(trial: Trial) -> dict[str, Any]:
+    """Size and training of the small network, whatever it reads."""
+    return {
+        "lr": trial.suggest_float("lr", 1e-3, 1e-2, log=True),
+        "width": trial.suggest_categorical("width", (64, 96, 128, 192)),
+        "depth": trial.suggest_categorical("depth", (1, 2, 3)),
+        "n_components": trial.suggest_categorical("n_components", (4, 8, 12)),
+        "dropout": trial.suggest_categorical("dropout", (0.0, 0.05)),
+        "weight_decay": trial.suggest_categorical("weight_decay", (1e-3, 1e-2, 1e-1)),
+        "batch_size": trial.suggest_categorical("batch_size", (256, 512)),
+    }
+
+
+def _class_1(trial: Trial) -> dict[str, Any]:
+    """Spacings alone: banks of online autoregressions by the longest past, and what reads them."""
+    return {**_mlp(trial), "ar_bank": trial.suggest_categorical("ar_bank", (256, 1024, 4096))}
+
+
+def _primes(trial: Trial) -> dict[str, Any]:
+    """Lines of the primes, fitted to the past (class II) or exact (class III), and how many of them."""
+    fields = _mlp(trial)
+    fields["prime_phases"] = trial.suggest_categorical("prime_phases", ("fitted", "exact"))
+    fields["prime_lines"] = trial.suggest_categorical("prime_lines", (30, 100, 300, 600, 1000))
+    fields["prime_grid"] = True
+    if fields["prime_phases"] == "fitted":
+        fields["prime_window"] = trial.suggest_categorical("prime_window", (256, 1024, 2048))
+        fields["prime_noise"] = trial.suggest_categorical("prime_noise", (0.01, 0.02, 0.04))
+    return fields
+
+
 SPACES: dict[str, Space] = {
     "e55": Space(
         suggest=_e55,
@@ -87,5 +117,15 @@ SPACES: dict[str, Space] = {
         suggest=_cpu_quickstart,
         base="cpu-e0",
         summary="layout, linear features and learning rate in minutes on a CPU",
+    ),
+    "class-1": Space(
+        suggest=_class_1,
+        base="cpu-mlp",
+        summary="banks of online autoregressions and the small network on them, in minutes on a CPU",
+    ),
+    "primes": Space(
+        suggest=_primes,
+        base="cpu-mlp",
+        summary="lines of the primes, fitted or exact, and the small network on them, in minutes on a CPU",
     ),
 }

@@ -289,6 +289,8 @@ class Family:
         preflight: ``"module:attr"`` of a `Preflight`, in a module that loads no torch.
         causal: ``"module:attr"`` of a function of a task that returns a `CausalProbe`, for families whose predictions
             may see the past alone.
+        knowledge: ``"module:attr"`` of a function of a config that returns its `trainables.knowledge.Knowledge`, in a
+            module that loads no torch: what its models may know, where they do not all know the same.
 
     Those of `trainables.registry.OPTIONAL` may be left empty: a family without them is searched all the same.
     """
@@ -309,4 +311,5 @@ class Family:
     diagnostics: str = ""
     preflight: str = ""
     causal: str = ""
+    knowledge: str = ""
     dataset: str = ""

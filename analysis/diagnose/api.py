@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, overload
 
 from analysis.stats.interval import Interval
 from trainables.api import Split
+from trainables.knowledge import Knowledge
 from trainables.registry import resolve
 
 Needs = Literal["checkpoint", "records"]
@@ -218,11 +219,15 @@ def listed(package: str, *names: str, needs: Needs = "checkpoint") -> tuple[List
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a win has to beat: a predictor, its score by the family's objective, and how it was fitted and scored."""
+    """What a win has to beat: a predictor, its score by the family's objective, and how it was fitted and scored.
+
+    ``knowledge`` is what it knows, where models of its family do not all know the same.
+    """
 
     name: str
     value: float
     note: str
+    knowledge: Knowledge | None = None
 
 
 class Baselines(Protocol):

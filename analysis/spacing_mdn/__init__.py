@@ -23,6 +23,7 @@ DIAGNOSTICS = (
         "calibration",
     ),
     Listed("baselines", "checkpoint", f"{__name__}.against_baselines:against_baselines"),
-    *listed(__name__, "prime_lines"),
+    *listed(__name__, "prime_lines", "channel_gain"),
+    *listed(__name__, "nll_by_primes", needs="records"),
 )
-"""In the order A to P."""
+"""In the order A to R; Q and R ask about features of the past."""

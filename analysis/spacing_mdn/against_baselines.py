@@ -1,6 +1,7 @@
 """O: does the model beat predictors that learn nothing, or only a linear filter?
 
-The family's baselines on the split that the model is looked at on, and the model beside them. It is judged against the
+The family's linear baselines on the split that the model is looked at on, and the model beside them; the report has all
+others. It is judged against the
 least-squares AR(64) on the same targets, difference by difference, so that hard targets weigh on both alike.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from analysis.diagnose.api import Baseline, Finding, NoEvidence, Plot, Series, answer, diagnostic
 from analysis.diagnose.verdicts import shown, verdict
-from analysis.spacing_mdn.baselines import baselines, below_and_in
+from analysis.spacing_mdn.baselines import below_and_in, linear_baselines
 from analysis.spacing_mdn.marginal import alarm
 from analysis.spacing_mdn.sweep import Sweep, finite_sweep
 from analysis.stats.bootstrap import mean_interval
@@ -40,7 +41,7 @@ def against_baselines(subject: Any) -> Finding:
         data = load(subject.config.data, subject.data_dir)
         if subject.config.data == UNORDERED:
             return alarm(below_and_in(data, split)[0].spacings, swept)
-        rows = baselines(subject.config.data, subject.data_dir, split=split)
+        rows = linear_baselines(data, split)
     except DataError as error:
         raise NoEvidence(f"The baselines could not be measured: {error}.") from error
     return _judge(swept.nll, linear_nll(data, split, swept), rows)

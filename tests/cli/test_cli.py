@@ -320,6 +320,7 @@ def test_families_shows_presets_spaces_metrics(shell: Shell) -> None:
     assert "e55" in out
     assert "cpu-quickstart" in out
     assert "val_nll" in out
+    assert "class I to class II" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if get_part(name, "preflight").footprint])

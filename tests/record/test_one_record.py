@@ -261,7 +261,7 @@ def test_baselines_of_data_that_is_not_the_runs_own_are_not_measured(
     ("sign", "order", "better"), [(1.0, ["high", "c0001", "low"], "low"), (-1.0, ["low", "c0001", "high"], "high")]
 )
 def test_baselines_are_worst_first_whichever_way_is_better(sign: float, order: list[str], better: str) -> None:
-    best: Any = SimpleNamespace(candidate="c0001", test=0.7, num_seeds=2)
+    best: Any = SimpleNamespace(candidate="c0001", test=0.7, num_seeds=2, knowledge=None)
     rows = [Baseline("low", 0.6, ""), Baseline("high", 0.9, "")]
     assert [row["predictor"] for row in cells(tables.baselines_table(rows, best, sign))] == order
     line = f"On test c0001 beats 1 of 2 baselines; better than it: {better}."

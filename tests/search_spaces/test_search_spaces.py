@@ -20,6 +20,7 @@ from trainables.registry import get_family
         ("spacing_mdn", "e55", {"e55"}),
         ("spacing_mdn", "architecture", {"e0", "e1", "e2", "e3", "e4"}),
         ("spacing_mdn", "cpu-quickstart", {"cpu-e0", "cpu-ar32"}),
+        ("spacing_mdn", "class-1", set()),
         ("shared_moe", "routing", {"control"}),
         ("shared_moe", "routing-half-params", {"half-matched"}),
         ("shared_moe", "routing-half-matched", {"half-matched"}),

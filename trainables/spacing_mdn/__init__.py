@@ -147,4 +147,5 @@ FAMILY = Family(
     diagnostics="analysis.spacing_mdn:DIAGNOSTICS",
     preflight="trainables.spacing_mdn.config:PREFLIGHT",
     causal="trainables.spacing_mdn.sample:probe",
+    knowledge="trainables.spacing_mdn.config:knowledge",
 )

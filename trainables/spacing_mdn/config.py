@@ -8,7 +8,13 @@ from pydantic import Field, model_validator
 
 from trainables.api import Footprint, Preflight
 from trainables.config import require
-from trainables.spacing_mdn.features.options import FeatureFields, channels_of_features, past_of_features
+from trainables.knowledge import Knowledge
+from trainables.spacing_mdn.features.options import (
+    CLASS_II_ROUNDING,
+    FeatureFields,
+    channels_of_features,
+    past_of_features,
+)
 from trainables.training.fields import Count, Positive, TrainingFields, Weight
 
 SlotIdMode = Literal["fixed", "off", "permute_per_batch"]
@@ -255,6 +261,29 @@ def footprint(config: SpacingConfig) -> Footprint:
     """What training the config takes."""
     windows = config.batch_size // config.accumulation
     return Footprint(count_params(config), 4 * windows * memory_per_window(config), amp=config.amp)
+
+
+CLASSES = {"I": 1, "I'": 2, "II": 3, "III": 4}
+"""By how much number theory a model has built in, and what it is told of the height; see the family's README."""
+
+
+def known(name: str, past: int) -> Knowledge:
+    """Class ``name`` of `CLASSES` with a past of so many spacings."""
+    return Knowledge(CLASSES[name], f"class {name}", past)
+
+
+def knowledge(config: SpacingConfig) -> Knowledge:
+    """What a model of ``config`` may know.
+
+    I: spacings only. I': besides, the frequencies of the primes' lines, at a log height that it infers. II: the log
+    height. III: the ordinate, by exact phases or a log height that is not rounded.
+    """
+    told = config.reads_height and config.height_rounding < CLASS_II_ROUNDING
+    if config.prime_phases == "exact" or told:
+        return known("III", config.past)
+    if config.reads_height:
+        return known("II", config.past)
+    return known("I'" if config.prime_lines else "I", config.past)
 
 
 PREFLIGHT = Preflight(

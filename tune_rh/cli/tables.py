@@ -11,21 +11,23 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from analysis.baselines import unbeaten
+from analysis.baselines import unbeaten, within
 from analysis.diagnose.api import Baseline
 from analysis.reports.tables import duration
 from analysis.view import FunnelRow, Run, Standing, why_no_best
 from trainables.given.module import called
+from trainables.knowledge import knowledge_of
 from tune_rh.plan.cost import StageCost, follow_up_steps, ungated_steps
 from tune_rh.plan.follow_ups import changes, label
 from tune_rh.plan.kinds import Comparison, Search
 from tune_rh.plan.schema import Plan
 from tune_rh.record.failure import describe_loss
 from tune_rh.record.history import History
-from tune_rh.record.members import Member
+from tune_rh.record.members import Candidate, Member
 from tune_rh.record.ranking import describe, spent
 
 _ROWS, _LOSSES = 16, 3
+_MANY_SILENT = 3  # findings without evidence share a row from here on
 
 
 def progress(history: History, began: float) -> Group:
@@ -51,7 +53,9 @@ def candidates_table(history: History, limit: int | None = None) -> Table:
             for seed in history.plan.seeds
         ]
         barred = f" [{candidate.barred}]" if candidate.barred else ""
-        table.add_row(candidate.id, Text(describe(candidate)[:72] + barred), f"->{until}", *cells)
+        table.add_row(
+            candidate.id, Text(describe(candidate)[:72] + _knows(history, candidate) + barred), f"->{until}", *cells
+        )
     if limit is not None and len(rows) > limit:
         table.add_row("", f"... and {len(rows) - limit} more", "")
     return table
@@ -81,21 +85,27 @@ def ranking_table(plan: Plan, rows: Sequence[Standing]) -> Table:
     """Those that finished, with their spread over seeds, val beside test."""
     sign = "+" if plan.mode == "min" else "-"
     header = ("", "candidate", "seeds", f"{plan.objective} (mean ± std)", "test (mean ± std)")
-    table = Table(*header, title=f"Ranking of those that finished (by mean {sign} 1 SE on val)")
+    says = any(row.knowledge for row in rows)
+    title = f"Ranking of those that finished (by mean {sign} 1 SE on val)"
+    table = Table(*header, *(["may know"] if says else []), title=title)
     for row in rows:
-        table.add_row(row.candidate, row.label, _seeds(row), _pm(row.val, row.std), _pm(row.test, row.test_std))
+        cells = (row.candidate, row.label, _seeds(row), _pm(row.val, row.std), _pm(row.test, row.test_std))
+        table.add_row(*cells, *([str(row.knowledge or "")] if says else []))
     return table
 
 
 def baselines_table(baselines: Sequence[Baseline], best: Standing | None, sign: float = 1.0) -> Table:
     """Baselines on the run's own data with the best candidate among them, worst first."""
-    lower = sign > 0.0
-    table = Table("predictor", "test", "note", title=f"Baselines ({'lower' if lower else 'higher'} is better)")
-    rows = [(row.value, row.name, row.note, False) for row in baselines]
+    lower, says = sign > 0.0, any(row.knowledge for row in baselines)
+    header = ("predictor", "test", *(["may know"] if says else []), "note")
+    table = Table(*header, title=f"Baselines ({'lower' if lower else 'higher'} is better)")
+    rows = [(row.value, row.name, str(row.knowledge or ""), row.note, False) for row in baselines]
     if best is not None and not math.isnan(best.test):
-        rows.append((best.test, best.candidate, f"this run's best, mean of {best.num_seeds} seeds", True))
-    for value, name, note, ours in sorted(rows, reverse=lower):
-        table.add_row(name, f"{value:.4f}", note, style="bold" if ours else "")
+        note = f"this run's best, mean of {best.num_seeds} seeds"
+        rows.append((best.test, best.candidate, str(best.knowledge or ""), note, True))
+    for value, name, knows, note, ours in sorted(rows, reverse=lower):
+        cells = (name, f"{value:.4f}", *([knows] if says else []), note)
+        table.add_row(*cells, style="bold" if ours else "")
     return table
 
 
@@ -106,17 +116,28 @@ def baselines_line(
     if best is None:
         why = why_no_best(ranking)
         return f"{why[0].upper()}{why[1:]}."
-    better = unbeaten(baselines, best.test, sign)
+    fair, beyond = within(baselines, best.knowledge)
+    better = unbeaten(fair, best.test, sign)
     rest = f"; better than it: {'; '.join(better)}" if better else ""
-    return f"On test {best.candidate} beats {len(baselines) - len(better)} of {len(baselines)} baselines{rest}."
+    what = f"baselines of its class ({best.knowledge})" if best.knowledge else "baselines"
+    line = f"On test {best.candidate} beats {len(fair) - len(better)} of {len(fair)} {what}{rest}."
+    if beyond:
+        above = unbeaten(beyond, best.test, sign)
+        line += f" Of {len(beyond)} that know more it beats {len(beyond) - len(above)}."
+    return line
 
 
 def findings_table(member: str, findings: Sequence[Any]) -> Table:
     """The findings on one member."""
     table = Table("diagnostic", "verdict", "what it means", title=member)
     styles = {"fail": "bold red", "warn": "yellow", "no_evidence": "dim"}
+    silent = [finding for finding in findings if finding.verdict == "no_evidence"]
     for finding in findings:
-        table.add_row(finding.name, Text(finding.verdict, styles.get(finding.verdict, "")), finding.summary)
+        if len(silent) < _MANY_SILENT or finding not in silent:
+            table.add_row(finding.name, Text(finding.verdict, styles.get(finding.verdict, "")), finding.summary)
+    if len(silent) >= _MANY_SILENT:
+        reasons = " ".join(dict.fromkeys(finding.summary for finding in silent))
+        table.add_row(", ".join(f.name for f in silent), Text("no_evidence", styles["no_evidence"]), reasons)
     return table
 
 
@@ -180,6 +201,11 @@ def _member_cell(history: History, member: Member) -> str:
     if not member.step:
         return f"no report{marks.get(member.status, '')}"
     return f"{best}@{member.step}{marks.get(member.status, '')}"
+
+
+def _knows(history: History, candidate: Candidate) -> str:
+    known = knowledge_of(history.plan.family, candidate.added.config)
+    return f" [{known}]" if known else ""
 
 
 def _mean(members: Any) -> float:

@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from analysis.stats.scores import Values
 from analysis.view import AUDIT, Entry, FunnelRow, Spent, Standing, drawn
 from trainables.api import test_metric
+from trainables.knowledge import knowledge_of
 from trainables.spelling import meant
 from tune_rh.plan import cost
 from tune_rh.record.events import OTHER_REASONS, MemberId
@@ -266,6 +267,7 @@ def _standing(history: History, entry: Entry) -> Standing:
         num_tested=num_tested,
         at_test=_tested(members, plan.objective)[0],
         failed=failed_requirements(history, entry.candidate) if is_end else (),
+        knowledge=knowledge_of(plan.family, candidate.added.config),
     )
 
 

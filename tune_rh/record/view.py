@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from analysis.view import Candidate, Member, Run
+from trainables.knowledge import knowledge_of
 from trainables.spelling import meant
 from tune_rh.record import members, ranking
 from tune_rh.record.history import History
@@ -50,6 +51,7 @@ def _candidate(history: History, candidate: members.Candidate) -> Candidate:
         stage=max((member.stage for member in candidate.members.values()), default=0),
         audited=candidate.audited,
         members={seed: _member(history, member) for seed, member in candidate.members.items()},
+        knowledge=knowledge_of(history.plan.family, added.config),
     )
 
 

@@ -167,6 +167,7 @@ def _card(
         "",
         escaped(chosen.label),
         "",
+        *([f"It may know: {chosen.knowledge}.", ""] if chosen.knowledge else []),
         f"Chosen on {code(objective)} among {len(history.candidates)} candidates: mean over {chosen.num_seeds} seeds"
         f" {_pm(chosen.val, chosen.std)} (test {_pm(chosen.test, chosen.test_std)}),"
         f" {chosen.num_lost} of {chosen.num_seeds} seeds lost. The search picked the luckiest of many on val;"
@@ -183,7 +184,7 @@ def _card(
         lines.append(
             f"| {escaped(control.label)} | {_pm(control.val, control.std)} | {_pm(control.test, control.test_std)} |"
         )
-    lines += [f"| {escaped(row.name)} | | {_num(row.value)} |" for row in baselines]
+    lines += [f"| {escaped(row.name)}{_knows(row)} | | {_num(row.value)} |" for row in baselines]
     lines += [
         "",
         "## Use it",
@@ -204,6 +205,10 @@ def _card(
     if companions:
         lines.append(f"Of the data: {', '.join(map(code, companions))}.")
     return "\n".join(lines) + "\n"
+
+
+def _knows(row: Baseline) -> str:
+    return f" ({row.knowledge})" if row.knowledge else ""
 
 
 def _where_it_says(family: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from analysis.search.schedules import apart
+from trainables.knowledge import knowledge_of
 from tune_rh.decide import comparison
 from tune_rh.plan.kinds import Comparison
 from tune_rh.record.events import (
@@ -41,7 +42,8 @@ def line(history: History, event: Event) -> str:
         case CandidateAdded():
             refused = sum(event.passed_over.values())
             note = f" (draws before it that were no valid config: {refused})" if refused else ""
-            return f"{event.candidate}  new: {describe(history.candidates[event.candidate])}{note}"
+            label = describe(history.candidates[event.candidate]) + _knows(history, event)
+            return f"{event.candidate}  new: {label}{note}"
         case JobStarted(purpose="train"):
             return f"{event.member}  starts towards step {event.until_step}"
         case Evaluated():
@@ -57,7 +59,9 @@ def line(history: History, event: Event) -> str:
         case Promoted():
             who = event.candidate if event.seed is None else MemberId(event.candidate, event.seed)
             passed = f"{who}  passes gate {event.gate + 1} ({event.reason}{_place(event)}"
-            return f"{passed}{_gain(history, event)}{_learnt(event)}{_schedule(history, event)})"
+            return (
+                f"{passed}{_gain(history, event)}{_learnt(event)}{_schedule(history, event)}){_knows(history, event)}"
+            )
         case SeedAdded():
             return (
                 f"{event.candidate}  near the cut of gate {event.gate + 1} ({event.chance:.0%} above it): "
@@ -121,6 +125,12 @@ def _learnt(event: Promoted) -> str:
     if event.share is None:
         return ""
     return f"; the gate lets {event.share:.0%} through, ranks agree by {event.agreement:.2f}"
+
+
+def _knows(history: History, event: CandidateAdded | Promoted) -> str:
+    """`` [class II, past 256]`` for families whose models do not all know the same."""
+    known = knowledge_of(history.plan.family, history.candidates[event.candidate].added.config)
+    return f" [{known}]" if known else ""
 
 
 def _verdicts(event: Diagnosed) -> str:

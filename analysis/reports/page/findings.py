@@ -17,6 +17,7 @@ from analysis.reports.run_findings import tables as run_tables
 from analysis.reports.tables import NONE
 from analysis.stats.interval import Interval
 
+_MANY_SILENT = 3  # diagnostics without evidence on any model are told of together from here on
 _MAX_COLUMNS = 6  # candidates side by side; the rest are in findings.csv
 _MAX_PICTURES = 80  # drawn in all, so that a page stays of a size that opens
 _SIGNS = {"pass": "✓", "warn": "!", "fail": "✗", "no_evidence": NONE}
@@ -79,7 +80,10 @@ def findings(facts: Facts, *, draws: bool = True) -> Findings:
     columns = [*candidates[: _MAX_COLUMNS - len(late)], *late]  # the control is always among them
     by_column = {c: facts.findings(c) for c in columns}
     names = dict.fromkeys(f.name for f in _registered_first(facts, (f for some in by_column.values() for f in some)))
-    rows = [_row(facts, name, by_column, budget) for name in names]
+    silent = [name for name in names if _is_silent(name, by_column)]
+    silent = silent if len(silent) >= _MANY_SILENT else []
+    rows = [_row(facts, name, by_column, budget) for name in names if name not in silent]
+    rows += [_silent_row(facts, silent, by_column)] if silent else []
     notes = ["Verdicts are counted over seeds, values are means ± standard deviation over seeds."]
     if len(candidates) > _MAX_COLUMNS:
         notes.append(f"{len(candidates) - _MAX_COLUMNS} more candidates were diagnosed: see findings.csv.")
@@ -117,6 +121,23 @@ def _row(facts: Facts, name: str, by_column: dict[str, list[Finding]], budget: I
         summaries=[f"{label}: {finding.summary}" for label, finding in samples],
         tables=[_values(mine)],
         pictures=_drawn(captions, budget),
+    )
+
+
+def _is_silent(name: str, by_column: dict[str, list[Finding]]) -> bool:
+    return all(f.verdict == "no_evidence" for some in by_column.values() for f in some if f.name == name)
+
+
+def _silent_row(facts: Facts, names: Sequence[str], by_column: dict[str, list[Finding]]) -> _Row:
+    """What found nothing to judge from in any model, once for all of it."""
+    told = [(_title(facts, name), _samples(facts, name, by_column)[:1]) for name in names]
+    return _Row(
+        name="without_evidence",
+        title=f"{len(names)} diagnostics that have nothing to look at",
+        cells=[_Judged("no_evidence", f"{_SIGNS['no_evidence']} no evidence") for _ in by_column],
+        summaries=[f"{title}: {finding.summary}" for title, some in told for _, finding in some],
+        tables=[],
+        pictures=[],
     )
 
 

@@ -18,6 +18,7 @@ from analysis.reports.tables import NONE, counted, decimals, duration, ends, mea
 from analysis.tables import RunTables
 from analysis.view import Candidate, Run
 from trainables.given.module import called
+from trainables.knowledge import Knowledge
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,16 +70,26 @@ class Table:
 
 def baselines_table(facts: Facts) -> Table:
     """Baselines on test with the best one, the control and references among them, worst first."""
-    rows = [(float(row.value), row.name, row.note, math.nan) for row in facts.baselines]
+    says = any(row.knowledge for row in facts.baselines)
+    rows = [(float(row.value), row.name, row.knowledge, row.note, math.nan) for row in facts.baselines]
     best = "" if facts.best is None else facts.best.candidate
     for s, role in facts.beside_baselines:
         note = f"this run's {role}, {counted(s.num_tested, 'seed')}"
-        rows.append((s.test, f"{s.candidate} {facts.run.candidates[s.candidate].name}", note, s.test_std))
+        rows.append((s.test, f"{s.candidate} {facts.run.candidates[s.candidate].name}", s.knowledge, note, s.test_std))
     rows.sort(key=lambda row: -facts.run.sign * row[0])
-    cells = [[Cell(name), Cell(note), _number(facts, value), _number(facts, std)] for value, name, note, std in rows]
+    cells = [
+        [*map(Cell, (name, *_known(knows, says), note)), *(_number(facts, number) for number in (value, std))]
+        for value, name, knows, note, std in rows
+    ]
     bold = next((i for i, row in enumerate(cells) if best and row[0].text.startswith(f"{best} ")), None)
+    texts = ("predictor", *_known("may know", says), "note")
     head = f"test{f' ({facts.unit})' if facts.unit else ''}"
-    return Table(("predictor", "note", head, "std over seeds"), cells, 2, bold=bold)
+    return Table((*texts, head, "std over seeds"), cells, len(texts), bold=bold)
+
+
+def _known(knowledge: Knowledge | str | None, says: bool) -> list[str]:
+    """The cell of a column that is there only where candidates or baselines say what they know."""
+    return [str(knowledge or NONE)] if says else []
 
 
 def funnel_table(facts: Facts) -> Table:
@@ -157,6 +168,7 @@ def candidates_table(facts: Facts) -> Table:
     table = [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
     table.sort(key=lambda row: (-_key(row["gate"], -1.0), _key(run.sign * row["score"], math.inf), row["candidate"]))
     rows, bold = [], None
+    says = any(candidate.knowledge for candidate in run.candidates.values())
     for place, row in enumerate(table):
         candidate = run.candidates[row["candidate"]]
         gate = _key(row["gate"], -1.0)
@@ -165,6 +177,7 @@ def candidates_table(facts: Facts) -> Table:
             [
                 Cell(candidate.id),
                 Cell(_config(candidate, names) + _role(run, candidate)),
+                *map(Cell, _known(candidate.knowledge, says)),
                 Cell(_fate(facts, candidate)),
                 Cell(NONE if math.isnan(at) else f"{at:,}", at),
                 *(_number(facts, row[name]) for name in ("score", "std")),
@@ -177,8 +190,9 @@ def candidates_table(facts: Facts) -> Table:
         )
         if facts.best is not None and candidate.id == facts.best.candidate:
             bold = place
-    head = ("candidate", "config", "what became of it", "at step", run.objective, "std", "seeds", "lost", "test")
-    return Table((*head, *names, "steps", "compute time"), rows, 3, sortable=True, bold=bold)
+    texts = ("candidate", "config", *_known("may know", says), "what became of it")
+    head = (*texts, "at step", run.objective, "std", "seeds", "lost", "test")
+    return Table((*head, *names, "steps", "compute time"), rows, len(texts), sortable=True, bold=bold)
 
 
 def param_names(run: Run) -> list[str]:

@@ -6,10 +6,11 @@ Plain sentences, short enough for a first screen.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from analysis.baselines import unbeaten
+from analysis.baselines import unbeaten, within
+from analysis.diagnose.api import Baseline
 from analysis.reports.page.facts import Facts, Lead
 from analysis.reports.tables import counted, duration, ends, listed, mean_std, number, with_unit
 from analysis.search.schedules import ranked_apart
@@ -74,11 +75,15 @@ def _lead_text(ahead: Interval, num_pairs: int, places: int) -> str:
 
 
 def against_baselines(facts: Facts, best: Standing) -> tuple[list[str], list[str]]:
-    """Baselines that are better than the best one on test (or as good), and those inside its 95% interval there."""
+    """Baselines that are better than the best one on test (or as good), and those inside its 95% interval there.
+
+    Of those only that know nothing beyond what it may know.
+    """
     n = best.num_tested
     half = t_quantile(0.975, n - 1) * best.test_std / math.sqrt(n) if n > 1 else math.nan
-    tied = [row.name for row in facts.baselines if abs(row.value - best.test) <= half]
-    return [name for name in unbeaten(facts.baselines, best.test, facts.run.sign) if name not in tied], tied
+    fair, _ = within(facts.baselines, best.knowledge)
+    tied = [row.name for row in fair if abs(row.value - best.test) <= half]
+    return [name for name in unbeaten(fair, best.test, facts.run.sign) if name not in tied], tied
 
 
 def _best(facts: Facts, best: Standing) -> str:
@@ -168,10 +173,26 @@ def _beaten(facts: Facts, best: Standing) -> str:
     if not facts.baselines:
         return f"{value}; no baselines to compare with: {facts.baselines_note or 'this family has none'}."
     above, tied = against_baselines(facts, best)
-    num = len(facts.baselines)
-    text = f"{value}: better than {num - len(above) - len(tied)} of {num} baselines"
+    fair, beyond = within(facts.baselines, best.knowledge)
+    num = len(fair)
+    if best.knowledge and not above and not tied:
+        return f"{value}: beats all {num} baselines of its class ({best.knowledge}).{_beyond(facts, beyond)}"
+    of_class = f" of its class ({best.knowledge})" if best.knowledge else ""
+    text = f"{value}: better than {num - len(above) - len(tied)} of {num} baselines{of_class}"
     text += f", too close to tell from {listed(tied)}" if tied else ""
-    return text + (f"; worse than {listed(above)}." if above else "; worse than none.")
+    return text + (f"; worse than {listed(above)}." if above else "; worse than none.") + _beyond(facts, beyond)
+
+
+def _beyond(facts: Facts, rows: Sequence[Baseline]) -> str:
+    """What lies above: the best of the baselines that know more than the best one may."""
+    if not rows:
+        return ""
+    first = min(rows, key=lambda row: facts.run.sign * row.value)
+    verb = "know" if rows[1:] else "knows"
+    return (
+        f" {counted(len(rows), 'baseline').capitalize()} {verb} more, by class or by a longer past; the best of them, "
+        f"{first.name} ({first.knowledge}), has {number(first.value, facts.places)}."
+    )
 
 
 def _beside(facts: Facts) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from analysis.spacing_mdn import baselines
 from analysis.spacing_mdn.baselines import adaptive_nll, wigner_nll
 from trainables.spacing_mdn.data.source import SOURCE
 from trainables.spacing_mdn.data.spacings import Part, SpacingData
+from trainables.spacing_mdn.features.options import FeatureFields
 
 SIGMA = 0.15
 
@@ -21,6 +23,8 @@ SIGMA = 0.15
 @pytest.fixture
 def few_targets(monkeypatch):
     monkeypatch.setattr(baselines, "_MAX_TARGETS", 400)
+    monkeypatch.setattr(baselines, "_ONLINE", ((16, 256),))
+    monkeypatch.setattr(baselines, "_CLOSED_FORMS", {"bank": FeatureFields(ar_bank=256)})
 
 
 def ar_series(num: int, seed: int = 5) -> np.ndarray:
@@ -53,12 +57,14 @@ def test_wigner_entropy_is_the_closed_form():
 @pytest.mark.usefixtures("few_targets")
 def test_global_rows_reach_the_entropy_of_the_noise(monkeypatch):
     monkeypatch.setattr(baselines, "load", lambda name, data_dir: as_data(ar_series(60 * 256)))
-    rows = {row.name: row.value for row in baselines.baselines("first100k", "unused")}
+    rows = {row.name: row.value for row in baselines.baselines("first100k", Path("unused"))}
     entropy = math.log(SIGMA) + 0.5 * math.log(2 * math.pi * math.e)
     assert rows["AR(8)"] == pytest.approx(entropy, abs=0.05)
     assert rows["AR(64)"] == pytest.approx(rows["AR(8)"], abs=0.02)
     assert rows["AR(1)"] > rows["AR(8)"]
     assert rows["AR(64) of the last 256"] > rows["AR(64)"]
+    for name in ("AR(16) of the last 256", "AR(64) of the last 256, shrunk", "bank"):
+        assert entropy < rows[name] < rows["AR(64) of the last 256"], name
 
 
 @pytest.mark.usefixtures("few_targets")
@@ -67,9 +73,9 @@ def test_a_split_is_scored_from_what_lies_below_it(monkeypatch):
     whole = as_data(ar_series(60 * 256))
     changed = SpacingData("first100k", whole.train, whole.val, Part(whole.test.spacings * 2, whole.test.log_height), "")
     monkeypatch.setattr(baselines, "load", lambda name, data_dir: whole)
-    before = baselines.baselines("first100k", "unused", split="val")
+    before = baselines.baselines("first100k", Path("unused"), split="val")
     monkeypatch.setattr(baselines, "load", lambda name, data_dir: changed)
-    assert baselines.baselines("first100k", "unused", split="val") == before
+    assert baselines.baselines("first100k", Path("unused"), split="val") == before
 
 
 def test_adaptive_is_ordinary_least_squares_by_hand():

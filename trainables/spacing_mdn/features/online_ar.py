@@ -44,7 +44,17 @@ class OnlineFit:
     residuals: Array
 
 
-def fit_online(spacings: Array, order: int, window: int, refit_every: int, *, anchor: int = 0) -> OnlineFit:
+@dataclass(frozen=True)
+class Prior:
+    """Further equations of every fit: the coefficients that solve them (order + 1,) and their X'X, intercept first."""
+
+    coef: Array
+    gram: Array
+
+
+def fit_online(
+    spacings: Array, order: int, window: int, refit_every: int, *, anchor: int = 0, prior: Prior | None = None
+) -> OnlineFit:
     """Predict every spacing from its past by coefficients that are fitted again every ``refit_every`` spacings.
 
     A fit serves the ``refit_every`` positions from its own on. It is made on ``window - refit_every + 1`` spacings, so
@@ -56,6 +66,7 @@ def fit_online(spacings: Array, order: int, window: int, refit_every: int, *, an
         window: the longest past of any prediction, in spacings.
         refit_every: positions that share a fit; 1 fits for each.
         anchor: fits are made at positions equal to it modulo ``refit_every``.
+        prior: of spacings less 1; None leaves a fit to its window alone. ``sigma`` then says little.
 
     Raises:
         ValueError: the window leaves a fit no degree of freedom, or the series is shorter than it.
@@ -79,14 +90,19 @@ def fit_online(spacings: Array, order: int, window: int, refit_every: int, *, an
     batch = max(1, _FLOATS // (order + 2) ** 2)
     values = spacings - 1.0  # about 1: the normal equations keep more digits
     for begin in range(0, len(fits), batch):
-        _fit_some(values, fits[begin : begin + batch], order, length, refit_every, fit)
+        _fit_some(values, fits[begin : begin + batch], order, length, refit_every, prior, fit)
     return fit
 
 
-def _fit_some(values: Array, fits: Positions, order: int, length: int, refit_every: int, into: OnlineFit) -> None:
+def _fit_some(
+    values: Array, fits: Positions, order: int, length: int, refit_every: int, prior: Prior | None, into: OnlineFit
+) -> None:
     """Fit at each of ``fits``, and fill in the rows that these fits serve."""
     gram, moment, energy = _normal_equations(values, fits, order, length)
     gram[:, np.arange(order + 1), np.arange(order + 1)] += _RIDGE * length
+    if prior is not None:
+        gram += prior.gram
+        moment += prior.gram @ prior.coef
     # Rows of lags of the served positions and of the LAGS spacings before: [1, latest, ..., oldest].
     served = fits[:, None] + np.arange(-LAGS, refit_every)
     inside = np.minimum(served, len(values) - 1)

@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 from rich.table import Table
 
-from search_spaces.api import Space
+from search_spaces.api import RandomTrial, Space
 from search_spaces.parameters import parameters
 from search_spaces.registry import outside, spaces_of
 from trainables.api import Family, Preflight
+from trainables.knowledge import knowledge_of, span
 from trainables.registry import FAMILIES, build_config, get_family, get_part, resolve
 from tune_rh.cli import terminal
 from tune_rh.plan.file import explain
@@ -48,18 +49,29 @@ def run(args: argparse.Namespace) -> int:
 def _presets(name: str, family: Family) -> Table:
     table = Table("preset", "differs from the defaults by", title="Presets")
     table.add_column("parameters", justify="right")
+    if family.knowledge:
+        table.add_column("may know")
     about = get_part(name, "preflight")
     for preset, fields in family.presets.items():
         changes = " ".join(f"{key}={value}" for key, value in fields.items()) or "-"
-        table.add_row(preset, changes, _told(_count, family, preset, about))
+        knows = [str(knowledge_of(name, fields) or "-")] if family.knowledge else []
+        table.add_row(preset, changes, _told(_count, family, preset, about), *knows)
     return table
 
 
 def _spaces(name: str, family: Family, spaces: Mapping[str, Space]) -> Table:
-    table = Table("space", "what it varies", "laid over", "presets it can draw", title="Spaces")
+    header = ("space", "what it varies", "laid over", "presets it can draw")
+    table = Table(*header, *(["may know"] if family.knowledge else []), title="Spaces")
     for called, space in spaces.items():
-        table.add_row(called, space.summary, space.base, _told(_drawable, name, family, space))
+        knows = [_told(_span, name, family, space)] if family.knowledge else []
+        table.add_row(called, space.summary, space.base, _told(_drawable, name, family, space), *knows)
     return table
+
+
+def _span(name: str, family: Family, space: Space) -> str:
+    """What configs of a space may know, as seen in 64 random draws."""
+    base = family.presets[space.base]
+    return span(knowledge_of(name, {**base, **space.suggest(RandomTrial(seed))}) for seed in range(64))
 
 
 def _drawable(name: str, family: Family, space: Space) -> str:
