@@ -115,7 +115,7 @@ class SpacingConfig(FeatureFields, TrainingFields):
     @property
     def reads_height(self) -> bool:
         """Whether a prediction takes the log height from outside the spacings."""
-        return self.height_input or (self.prime_lines > 0 and self.height_source == "given")
+        return self.height_input or self.prime_lines > 0
 
     @property
     def past(self) -> int:
@@ -263,7 +263,7 @@ def footprint(config: SpacingConfig) -> Footprint:
     return Footprint(count_params(config), 4 * windows * memory_per_window(config), amp=config.amp)
 
 
-CLASSES = {"I": 1, "I'": 2, "II": 3, "III": 4}
+CLASSES = {"I": 1, "II": 2, "III": 3}
 """By how much number theory a model has built in, and what it is told of the height; see the family's README."""
 
 
@@ -275,15 +275,13 @@ def known(name: str, past: int) -> Knowledge:
 def knowledge(config: SpacingConfig) -> Knowledge:
     """What a model of ``config`` may know.
 
-    I: spacings only. I': besides, the frequencies of the primes' lines, at a log height that it infers. II: the log
-    height. III: the ordinate, by exact phases or a log height that is not rounded.
+    I: spacings only. II: the log height, with or without the frequencies of the primes' lines. III: the ordinate, by
+    exact phases or a log height that is not rounded.
     """
     told = config.reads_height and config.height_rounding < CLASS_II_ROUNDING
     if config.prime_phases == "exact" or told:
         return known("III", config.past)
-    if config.reads_height:
-        return known("II", config.past)
-    return known("I'" if config.prime_lines else "I", config.past)
+    return known("II" if config.reads_height else "I", config.past)
 
 
 PREFLIGHT = Preflight(

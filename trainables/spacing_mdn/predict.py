@@ -26,8 +26,8 @@ def predict_next(model: SpacingModel, spacings: Float[Tensor, " past"], log_heig
         model: from `trainables.load`.
         spacings: unfolded spacings in order, at least `min_past` of them; older ones are not looked at. Non-finite
             values give a non-finite density.
-        log_height: log(g / 2 pi) at the end of the series, for a model with ``height_input`` or with lines of primes
-            whose height is given; float64 digits of it are the ordinate.
+        log_height: log(g / 2 pi) at the end of the series, for a model with ``height_input`` or with lines of
+            primes; float64 digits of it are the ordinate.
     """
     config = model.config
     if spacings.ndim != 1 or len(spacings) < min_past(model):

@@ -14,7 +14,6 @@ from trainables.spacing_mdn.config import SpacingConfig
 
 FAMILY = get_family("spacing_mdn")
 POSTFIX = {"layout": "postfix", "n_slots": 4}
-EXACT = {"prime_lines": 9, "prime_phases": "exact"}
 
 
 @pytest.mark.parametrize("preset", sorted(FAMILY.presets))
@@ -47,8 +46,6 @@ def test_every_preset_builds(preset: str) -> None:
         ({"prime_lines": 1}, "prime_lines", "1", "at least 2, the first prime"),
         ({"prime_grid": True}, "prime_grid", "True", "False with prime_lines = 0"),
         ({"prime_phases": "exact"}, "prime_phases", "'exact'", "'fitted' with prime_lines = 0"),
-        ({"height_source": "inferred"}, "height_source", "'inferred'", "'given' with prime_lines = 0"),
-        ({**EXACT, "height_source": "inferred"}, "height_source", "'inferred'", "'given' with prime_phases = 'exact'"),
         ({"prime_lines": 9, "prime_window": 64, "refit_every": 20}, "prime_window", "64", "at least 72"),
         ({"ar_bank": 256, "refit_every": 200}, "refit_every", "200", "at most 127 with ar_bank = 256"),
         ({"prime_lines": 9, "data": "gue"}, "prime_lines", "9", "0 with data = 'gue'"),

@@ -38,8 +38,6 @@ class FeatureFields(FrozenConfig):
     """Show the network the field ahead of the last zero, not only where it foretells the next one."""
     refit_every: Annotated[int, Field(ge=1, le=256)] = 16
     """Spacings that share the coefficients of a fit, those of the bank and of fitted lines."""
-    height_source: Literal["given", "inferred"] = "given"
-    """Whether lines take the log height from the data, or from the spacings themselves by its evidence."""
     height_rounding: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] = CLASS_II_ROUNDING
     """Step that log heights are rounded to wherever phases are not exact; 0 gives the ordinate away."""
     train_blocks: Count = 0
@@ -54,15 +52,9 @@ class FeatureFields(FrozenConfig):
     def _check_features(self) -> Self:
         lines = self.prime_lines > 0
         require(self.prime_lines != 1, "prime_lines", self.prime_lines, "0 for none, or at least 2, the first prime")
-        for name, off in (("prime_grid", False), ("prime_phases", "fitted"), ("height_source", "given")):
+        for name, off in (("prime_grid", False), ("prime_phases", "fitted")):
             value = getattr(self, name)
             require(lines or value == off, name, value, f"{off!r} with prime_lines = 0, which has no lines")
-        require(
-            self.height_source == "given" or self.prime_phases == "fitted",
-            "height_source",
-            self.height_source,
-            "'given' with prime_phases = 'exact': an inferred height does not tell the phases",
-        )
         shortest = 32 + 2 * self.refit_every
         require(
             not lines or self.prime_phases == "exact" or self.prime_window >= shortest,
@@ -105,10 +97,4 @@ def past_of_features(fields: FeatureFields) -> int:
     windows = [window for _, window in BANKS[fields.ar_bank]]
     if fields.prime_lines:
         windows.append(33 if fields.prime_phases == "exact" else fields.prime_window)
-        if fields.height_source == "inferred":
-            windows.append(fields.prime_window + INFERRED_PAST)
     return max(windows, default=0)
-
-
-INFERRED_PAST = 1280
-"""Spacings before a fit's window that its inferred heights may have been read from (`heights`)."""
