@@ -114,7 +114,13 @@ def test_dry_run_writes_nothing(shell: Shell) -> None:
     code, out, _ = shell("search", shell.plan(), "--dry-run")
     assert code == 0
     assert "without gates" in out
+    assert "Gates learn" not in out
     assert not (shell.folder / "runs").exists()
+    learns = ["--set", 'gates="adaptive"']
+    _, out, _ = shell("search", shell.plan(), "--dry-run", *learns)
+    assert "Gates learn how many go on." in out
+    _, out, _ = shell("search", shell.plan(), "--dry-run", *learns, "--set", "budget.max_steps=5000")
+    assert "Gates learn how many go on, and spend the budget of 5000 steps to its end." in out
 
 
 def test_override_is_recorded(shell: Shell) -> None:

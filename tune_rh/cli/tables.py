@@ -172,6 +172,9 @@ def print_plan(plan: Plan, costs: Sequence[StageCost], to: Console) -> None:
     if isinstance(plan, Search):
         _print_follow_ups(plan, to)
     to.print(f"About {total} steps if each gate promotes its quota; {full} without gates ({total / full:.0%}).")
+    if isinstance(plan, Search) and plan.gates == "adaptive":
+        spends = f", and spend the budget of {plan.budget.max_steps} steps to its end" if plan.budget.max_steps else ""
+        to.print(f"Gates learn how many go on{spends}.")
 
 
 def _print_follow_ups(plan: Search, to: Console) -> None:
