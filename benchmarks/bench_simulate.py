@@ -115,12 +115,16 @@ def ratio(regrets: Regrets, ours: str, peer: str, at: slice, samples: int = 1000
 
     The two are sampled apart, from the same draw of tables.
     """
-    theirs = mean(regrets, peer)[at].mean()
-    value = mean(regrets, ours)[at].mean() / theirs if theirs else math.inf
+    rows = {
+        name: {tool: tools[tool][:, at].mean(axis=1, keepdims=True) for tool in (ours, peer)}
+        for name, tools in regrets.items()
+    }
+    theirs = mean(rows, peer)[0]
+    value = mean(rows, ours)[0] / theirs if theirs else math.inf
     draws = []
     for seed in range(samples):
-        a = mean(regrets, ours, np.random.default_rng(seed))[at].mean()
-        b = mean(regrets, peer, np.random.default_rng(seed))[at].mean()
+        a = mean(rows, ours, np.random.default_rng(seed))[0]
+        b = mean(rows, peer, np.random.default_rng(seed))[0]
         draws.append(a / b if b else math.inf)
     low, high = np.quantile(draws, (0.025, 0.975))
     return f"{value:.2f} ({low:.2f} to {high:.2f})"
