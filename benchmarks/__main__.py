@@ -15,6 +15,7 @@ OWN_SECTION = ("bench_startup", "bench_decisions", "bench_moe", "bench_ray_facts
 OWN_SECTION_LONG = (
     "bench_slots",
     "bench_claims",
+    "bench_planted",
     "bench_scale",
     "bench_simulate",
     "bench_diagnostics",
