@@ -159,7 +159,8 @@ def _summary(late: Mapping[str, Direction], found: Mapping[str, Direction], hori
     for word, meaning in _SAID.items():
         some = sorted((one.mean, name) for name, one in late.items() if one.word == word)
         if some:
-            clauses.append(f"by {' and '.join(_told(name, late[name]) for _, name in some)} {meaning}")
+            *most, last = [_told(name, late[name]) for _, name in some]
+            clauses.append(f"by {', '.join(most)}{' and ' if most else ''}{last} {meaning}")
     lost = [name for name in found if name not in late]
     missing = f" There is no reading so late of {', '.join(lost)}." if lost else ""
     said = f"From step {_late_from(horizon):,.0f} on, gradients {'; '.join(clauses)}.{missing}"

@@ -73,7 +73,7 @@ def judge(name: EstimatorName, random: Array, along: Array) -> Finding:
     means = {
         "pass": f"near enough for {name}" if threshold else f"{name} does not depend on it",
         "warn": f"at the bound of what {name} stands",
-        "fail": f"{name} is of no use here, and tracking forms are",
+        "fail": f"more than {name} stands; tracking forms do not depend on it",
         "no_evidence": "not finite",
     }
     return answer(found, f"{said}: {means[found]}.", values, threshold, (_plot(over, of_adjoint),))
