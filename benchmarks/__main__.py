@@ -18,6 +18,7 @@ OWN_SECTION_LONG = (
     "bench_planted",
     "bench_scale",
     "bench_simulate",
+    "bench_samplers",
     "bench_diagnostics",
     "bench_cluster",
     "bench_first_search",

@@ -42,7 +42,10 @@ def test_a_sampler_from_outside_draws_the_candidates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("tests.worlds.family:NOTHING", r"cannot be imported .*; known: tpe, random, grid, qmc, or 'module:attr'"),
+        (
+            "tests.worlds.family:NOTHING",
+            r"cannot be imported .*; known: tpe, tpe-extrapolating, random, grid, qmc, or 'module:attr'",
+        ),
         ("no.such.module:Sampler", "cannot be imported"),
         ("tests.worlds.family:NoData", "is no class with draw"),
         ("tests.worlds.family:SOURCE", "is no class with draw"),

@@ -17,7 +17,8 @@ from tests.worlds.family import EMPTY, SMALL, SPACE
 from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import SEEDS, ScriptedSource, Simulation, curve
 from trainables.registry import build_config, get_family
-from tune_rh.decide.samplers import Draw, as_trial, inside, sampler_of
+from tune_rh.decide.extrapolation import Extrapolation
+from tune_rh.decide.samplers import Draw, as_ended_trial, as_trial, inside, sampler_of
 from tune_rh.plan.kinds import Sampler
 from tune_rh.plan.schema import Plan
 from tune_rh.record.events import (
@@ -34,7 +35,7 @@ from tune_rh.record.events import (
 from tune_rh.record.history import History
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-SAMPLERS = ["tpe", "random", "grid", "qmc"]
+SAMPLERS = ["tpe", "tpe-extrapolating", "random", "grid", "qmc"]
 FAMILY = get_family("tests.worlds.family:FAMILY")
 
 
@@ -171,9 +172,10 @@ def test_another_attempt_at_the_same_history_is_another_draw(name: str) -> None:
     assert len(set(drawn)) >= (4 if name == "grid" else 8)
 
 
-def test_tpe_learns_from_the_gates() -> None:
+@pytest.mark.parametrize("name", ["tpe", "tpe-extrapolating"])
+def test_tpe_learns_from_the_gates(name: str) -> None:
     """The score is the floor: after the random start its draws are lower than random ones."""
-    sampler = Sampler(startup=8)
+    sampler = Sampler(name=name, startup=8)
     history, _ = search(sampler, 30)
     floors = [config["floor"] for config in configs(history)]
     assert sum(floors[:8]) / 8 > 1.3 * sum(floors[-12:]) / 12
@@ -266,6 +268,27 @@ def test_the_states_that_optuna_is_told() -> None:
     assert pruned.state == TrialState.PRUNED
     assert pruned.intermediate_values == {20: history.gates[0].score(history.candidates[waiting[0]].index)}
     assert (failed.state, failed.value) == (TrialState.FAIL, None)
+
+
+def test_what_is_expected_of_candidates_at_different_gates_is_on_one_scale() -> None:
+    """Plain TPE puts the one that went on before all others, however bad; its extrapolating form goes by the end."""
+    searched = plan(num_candidates=9)
+    empty = fold(searched, [])
+    events: list[Event] = [added(number, draw(Sampler(), SPACE, empty, number)) for number in range(8)]
+    for number in range(1, 7):
+        events += arrive(f"c000{number}", float(number))
+    for number in (4, 5, 6):
+        name = f"c000{number}"
+        events += [Promoted(name, 0, "quota", float(number), 0, 6), *arrive(name, number - 0.5, 60)]
+    history = fold(searched, events)
+    known = Extrapolation(history)
+    ended = {c.id: as_ended_trial(c, history, known) for c in history.candidates.values()}
+    values = [trial.value for trial in ended.values() if trial and trial.state == TrialState.COMPLETE]
+    assert values == sorted(values)  # type: ignore[type-var]
+    assert len(values) == 6
+    assert [trial.state for trial in ended.values() if trial and trial.value is None] == [TrialState.RUNNING] * 2
+    plain = {c.id: as_trial(c, history) for c in history.candidates.values()}
+    assert {trial.state for trial in plain.values() if trial} == {TrialState.PRUNED, TrialState.RUNNING}
 
 
 def test_a_candidate_on_its_way_is_running_and_one_that_went_on_counts_with_its_newest_gate() -> None:

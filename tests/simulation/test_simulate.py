@@ -297,7 +297,7 @@ REFUSED = [
     ),
     ({"seeds": [1, 2, 3, 4]}, {}, "seeds are 4: 1, 2, 3, 4; config 'config 0' of falling has 3 replicates"),
     ({"num_candidates": 20}, {}, "num_candidates = 20, and a control: falling has 20 configs"),
-    ({"sampler": {"name": "grid"}}, {}, "sampler.name = 'grid': on recorded configs it is random or tpe"),
+    ({"sampler": {"name": "grid"}}, {}, "sampler.name = 'grid': on recorded configs it is random, tpe or"),
     ({}, {"repeats": 0}, "repeats = 0: at least 1"),
 ]
 

@@ -44,6 +44,11 @@ class Extrapolation:
         assert self.chain is not None
         return self.chain.estimate(self._level[stage], values)
 
+    def of(self, history: History, candidate: Candidate) -> Estimate | None:
+        """What is known of the end of a candidate, from the last gate that it has come to; None before the first."""
+        reached = [stage for stage, gate in enumerate(history.gates) if gate.has(candidate.index)]
+        return self.estimate(reached[-1], history.gates[reached[-1]].values(candidate.index)) if reached else None
+
     def explained(self, stage: int) -> float:
         """Variance of the final value that is known at the gate of ``stage``."""
         assert self.chain is not None

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.api import OutsideSpace, Space, Trial, Unsatisfiable
 from trainables.spelling import meant
+from tune_rh.decide.extrapolation import Extrapolation
 from tune_rh.plan import kinds
 from tune_rh.plan.named import named_class
 from tune_rh.plan.schema import Plan
@@ -67,9 +68,13 @@ class _OptunaSampler:
 
     def draw(self, space: Space, history: History, attempt: int = 0) -> Draw:
         study = self._study(history.num_sampled + 7919 * attempt)
-        trials = (as_trial(candidate, history) for candidate in history.candidates.values())
-        study.add_trials([*_observed(history.plan), *(trial for trial in trials if trial is not None)])
+        study.add_trials([*_observed(history.plan), *self._trials(history)])
         return _ask(study, space)
+
+    def _trials(self, history: History) -> list[FrozenTrial]:
+        """What is known of candidates, in Optuna's terms."""
+        trials = (as_trial(candidate, history) for candidate in history.candidates.values())
+        return [trial for trial in trials if trial is not None]
 
     def _study(self, number: int) -> optuna.Study:
         """An empty study for draw ``number``."""
@@ -91,6 +96,18 @@ class TpeSampler(_OptunaSampler):
         return optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=self.settings.startup, multivariate=True, group=True, constant_liar=True
         )
+
+
+class ExtrapolatingTpeSampler(TpeSampler):
+    """TPE on what readings so far say of the end of each candidate (`tune_rh.decide.extrapolation`).
+
+    So it learns from all gates on one scale. Plain TPE puts what has come further before everything else.
+    """
+
+    def _trials(self, history: History) -> list[FrozenTrial]:
+        known = Extrapolation(history)
+        trials = (as_ended_trial(candidate, history, known) for candidate in history.candidates.values())
+        return [trial for trial in trials if trial is not None]
 
 
 class RandomSampler(_OptunaSampler):
@@ -198,6 +215,18 @@ def _observed(plan: Plan) -> Iterator[FrozenTrial]:
         yield create_trial(
             state=TrialState.COMPLETE, value=seen.score, params=meant(seen.params), distributions=distributions
         )
+
+
+def as_ended_trial(candidate: Candidate, history: History, known: Extrapolation) -> FrozenTrial | None:
+    """As `as_trial`; one that was read at a gate as if it had ended with what is expected of it."""
+    trial = as_trial(candidate, history)
+    if trial is None or known.chain is None or trial.state not in (TrialState.PRUNED, TrialState.COMPLETE):
+        return trial
+    estimate = known.of(history, candidate)
+    assert estimate is not None
+    return create_trial(
+        state=TrialState.COMPLETE, value=estimate.mean, params=trial.params, distributions=trial.distributions
+    )
 
 
 def intermediate_values(candidate: Candidate, history: History) -> dict[int, float]:

@@ -36,6 +36,7 @@ class Budget(PlanTable):
 
 SAMPLERS = {
     "tpe": "tune_rh.decide.samplers:TpeSampler",
+    "tpe-extrapolating": "tune_rh.decide.samplers:ExtrapolatingTpeSampler",
     "random": "tune_rh.decide.samplers:RandomSampler",
     "grid": "tune_rh.decide.samplers:GridSampler",
     "qmc": "tune_rh.decide.samplers:QmcSampler",
@@ -61,7 +62,8 @@ class Sampler(PlanTable):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in SAMPLERS and ":" not in name:
-            raise ValueError("known: 'tpe', 'random', 'grid' or 'qmc'; one of your own is 'module:attr'")
+            *names, last = map(repr, SAMPLERS)
+            raise ValueError(f"known: {', '.join(names)} or {last}; one of your own is 'module:attr'")
         return name
 
 

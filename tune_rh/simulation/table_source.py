@@ -170,8 +170,10 @@ def check(plan: Search, table: Table) -> None:
     Raises:
         PlanError: naming the plan's field or the curve, the value and what is there.
     """
-    if plan.sampler.name not in ("random", "tpe"):
-        raise PlanError(f"sampler.name = {plan.sampler.name!r}: on recorded configs it is random or tpe")
+    if plan.sampler.name not in ("random", "tpe", "tpe-extrapolating"):
+        raise PlanError(
+            f"sampler.name = {plan.sampler.name!r}: on recorded configs it is random, tpe or tpe-extrapolating"
+        )
     check_steps(plan, table)
     for change in follow_ups.changes(plan):
         unknown = [name for name in change.fields if name not in table.parameters]
