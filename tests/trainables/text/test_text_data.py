@@ -16,6 +16,7 @@ import pytest
 
 from tests.trainables.text import text_sets
 from trainables.errors import DataCorrupt, DataError, DataMissing
+from trainables.registry import build_config, get_family
 from trainables.spacing_mdn.data.source import SOURCE as SPACINGS
 from trainables.text import pack as text_pack
 from trainables.text import sidecar as text_sidecar
@@ -359,13 +360,14 @@ def test_a_config_is_checked_against_its_data(mine: tuple[Path, str]) -> None:
 
 
 def test_a_window_of_spacings_is_checked_against_its_data(tmp_path: Path) -> None:
+    config = build_config(get_family("spacing_mdn"), {"ar_features": 32}, preset="cpu-e0")
     # The shortest split of first100k has 39 blocks of 256, of which 32 are the past of the first residual.
     longest = 39 * 256 - 1 - 32
-    SPACINGS.check(SimpleNamespace(data="first100k", context=longest, ar_features=32), tmp_path)
+    SPACINGS.check(config.model_copy(update={"context": longest}), tmp_path)
     with pytest.raises(DataError, match=f"context = {longest + 1}: .* allowed is at most {longest}"):
-        SPACINGS.check(SimpleNamespace(data="first100k", context=longest + 1, ar_features=32), tmp_path)
+        SPACINGS.check(config.model_copy(update={"context": longest + 1}), tmp_path)
     with pytest.raises(DataError, match="allowed: first100k"):
-        SPACINGS.check(SimpleNamespace(data="third", context=8, ar_features=0), tmp_path)
+        SPACINGS.check(config.model_copy(update={"data": "third"}), tmp_path)
 
 
 def test_sets_are_listed_with_licence_counts_and_state(mine: tuple[Path, str]) -> None:
