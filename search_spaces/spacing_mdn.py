@@ -56,19 +56,35 @@ def _evaluated(trial: Trial, slot_id_mode: str) -> str:
     return mode
 
 
+_ATTENTION: dict[str, Any] = {
+    "context": 256,
+    "eval_tail": 64,
+    "eval_stride": 16,
+    "width": 64,
+    "batch_size": 8,
+    "weight_decay": 0.01,
+    "entropy_reg": 0.005,
+}
+"""Of a small GPT, where `cpu-mlp` has those of a small MLP."""
+
+
 def _cpu_quickstart(trial: Trial) -> dict[str, Any]:
-    """A few choices that matter on a laptop: the layout, the linear predictor's features, and how fast to learn."""
+    """What matters on a laptop: what is computed from the past, what reads it, and how fast that learns."""
     fields: dict[str, Any] = {
-        "lr": trial.suggest_float("lr", 3e-4, 1e-2, log=True),
+        "lr": trial.suggest_float("lr", 1e-3, 1e-2, log=True),
         "depth": trial.suggest_categorical("depth", (1, 2)),
         "n_components": trial.suggest_categorical("n_components", (4, 8)),
-        "dropout": trial.suggest_categorical("dropout", (0.0, 0.1)),
-        "ar_features": trial.suggest_categorical("ar_features", (0, 8, 16, 32)),
-        "layout": trial.suggest_categorical("layout", ("none", "postfix")),
+        "layout": trial.suggest_categorical("layout", ("none", "mlp")),
     }
-    if fields["layout"] == "postfix":
-        fields["n_slots"] = trial.suggest_categorical("n_slots", (4, 8))
-        fields["query_cuts"] = trial.suggest_categorical("query_cuts", (1, 4))
+    if fields["layout"] == "none":
+        return {**fields, **_ATTENTION, "ar_features": trial.suggest_categorical("ar_features", (0, 16, 32))}
+    fields["width"] = trial.suggest_categorical("width", (64, 96, 128))
+    fields["prime_lines"] = trial.suggest_categorical("prime_lines", (0, 30, 100, 300))
+    if fields["prime_lines"]:
+        fields["prime_window"] = trial.suggest_categorical("prime_window", (256, 1024))
+        fields["prime_grid"] = trial.suggest_categorical("prime_grid", (False, True))
+    else:
+        fields["ar_bank"] = trial.suggest_categorical("ar_bank", (256, 1024))
     return fields
 
 
@@ -115,8 +131,8 @@ SPACES: dict[str, Space] = {
     ),
     "cpu-quickstart": Space(
         suggest=_cpu_quickstart,
-        base="cpu-e0",
-        summary="layout, linear features and learning rate in minutes on a CPU",
+        base="cpu-mlp",
+        summary="features of the past, what reads them and learning rate, in minutes on a CPU",
     ),
     "class-1": Space(
         suggest=_class_1,

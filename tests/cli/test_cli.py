@@ -339,8 +339,8 @@ def test_families_counts_the_parameters_of_each_preset(shell: Shell, family: str
 
 def test_families_shows_what_a_space_asks_for_and_when(shell: Shell) -> None:
     rows = [" ".join(line.split()) for line in shell("families", "spacing_mdn")[1].splitlines()]
-    assert "│ cpu-quickstart │ lr │ 0.0003 to 0.01, log │ │" in rows
-    assert "│ │ query_cuts │ 1, 4 │ layout = postfix │" in rows
+    assert "│ cpu-quickstart │ lr │ 0.001 to 0.01, log │ │" in rows
+    assert "│ │ ar_features │ 0, 16, 32 │ layout = none │" in rows
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])

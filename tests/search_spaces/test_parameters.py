@@ -60,7 +60,7 @@ def test_a_name_that_is_asked_in_two_ways_shows_both() -> None:
 @pytest.mark.parametrize(
     ("family", "space", "name", "when"),
     [
-        ("spacing_mdn", "cpu-quickstart", "query_cuts", "layout = postfix"),
+        ("spacing_mdn", "cpu-quickstart", "prime_window", "prime_lines = 30 or 100 or 300"),
         ("spacing_mdn", "e55", "aux_weight", "aux_mode = mean or diagonal"),
         ("shared_moe", "routing", "aux_end_share", "aux_decay_end_frac = 0.15 or 0.3 or 0.5"),
         ("shared_moe", "routing-wide", "sigmoid_gate", ""),
