@@ -65,4 +65,4 @@ def test_the_families_page_has_every_family_and_size(monkeypatch: pytest.MonkeyP
     text = families()
     assert "## spacing_mdn\n" in text
     assert "| `control` | 276,115,496 | - |" in text
-    assert "| `query_cuts` | 1, 4 | layout = postfix |" in text
+    assert "| `ar_features` | 0, 16, 32 | layout = none |" in text
