@@ -12,7 +12,7 @@ SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 .PHONY: help search moe nsa ep test test-all test-cluster check bench docs screenshots pictures lock clean
 
 help:
-	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about ten minutes on two cores"
+	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about five minutes on two cores"
 	@echo "make moe       aux coefficient, top-k and number of experts on real text, under fifteen minutes on two cores"
 	@echo "make nsa       sparse attention against its dense twin on real text as bytes, under fifteen minutes on two cores"
 	@echo "make ep        estimators of the gradient at a fixed point, and a search over them, on two cores"
