@@ -274,12 +274,20 @@ def _close_gates(plan: Search, history: History, until: int) -> Promoted | None:
             return None
         if _at_gates(plan, history, until=k + 1, idle=True):
             return None
-        filled = fill(history, k)
-        if filled:
-            return filled
-        for candidate in (history.control, *history.references):
-            if candidate is not None and candidate.stage == k and history.is_complete(candidate):
-                return pass_beside(history, candidate)
+        closed = close_gate(history, k)
+        if closed:
+            return closed
+    return None
+
+
+def close_gate(history: History, k: int) -> Promoted | None:
+    """What closes a gate that no other candidate can reach: it is filled, then control and references go on."""
+    filled = fill(history, k)
+    if filled:
+        return filled
+    for candidate in (history.control, *history.references):
+        if candidate is not None and candidate.stage == k and history.is_complete(candidate):
+            return pass_beside(history, candidate)
     return None
 
 

@@ -27,12 +27,11 @@ from tune_rh.decide.further import uncommitted
 from tune_rh.decide.halving import (
     after_report,
     audit,
-    fill,
+    close_gate,
     is_full,
     keep_up,
     lacks_named,
     may_ask,
-    pass_beside,
     promotion,
     run_first,
 )
@@ -194,12 +193,9 @@ class ValueScheduler:
         for k in range(self.plan.last_stage):
             if history.incomplete[k]:
                 return None
-            filled = fill(history, k)
-            if filled:
-                return filled
-            for candidate in (history.control, *history.references):
-                if candidate is not None and candidate.stage == k and history.is_complete(candidate):
-                    return pass_beside(history, candidate)
+            closed = close_gate(history, k)
+            if closed:
+                return closed
         return None
 
 
