@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from trainables.shared_moe.accounting import active_ffn, count_params, matmul_pa
 from tune_rh.cli.main import main
 from tune_rh.plan import cost
 from tune_rh.plan.configs import named_config
-from tune_rh.plan.file import SHIPPED, find_plan, load_plan
+from tune_rh.plan.file import SHIPPED, find_plan, load_frozen, load_plan
 from tune_rh.plan.schema import Plan
 from tune_rh.run.preflight import check_plan
 
@@ -45,6 +46,14 @@ def test_a_plan_passes_every_check_and_is_named_as_its_file(name: str) -> None:
     check_plan(plan)
     assert plan.name == name
     assert find_plan(name).read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_plan_of_a_run_reads_as_the_plan_that_was_given(name: str, tmp_path: Path) -> None:
+    plan = shipped(name)
+    (tmp_path / "plan.toml").write_text(plan.toml())
+    assert load_frozen(tmp_path / "plan.toml") == plan
+    assert load_plan(tmp_path / "plan.toml") == plan  # as a resumed run resolves it again
 
 
 @pytest.mark.parametrize("name", NAMES)

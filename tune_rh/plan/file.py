@@ -190,14 +190,20 @@ def _check_family(plan: Plan, family: Family) -> list[str]:
 
 def _check_live(plan: Plan, family: Family) -> list[str]:
     """Rules of live health that do not exist."""
-    live, bounds = plan.rules.live, plan.rules.health or _bounds(family)
-    known = list(dict.fromkeys([*LIVE_RULES, *(bound.id for bound in bounds if bound.id)]))
+    live, of_family = plan.rules.live, _bounds(family)
+    bounds = plan.rules.health or of_family
+    # The plan of a run holds its bounds without those that are off, and still says which are.
+    known = {"stop": [*LIVE_RULES, *_ids(bounds)], "off": [*LIVE_RULES, *_ids((*of_family, *bounds))]}
     return [
-        f"rules.live.{field}.{i} = {name!r}: known: {', '.join(known)}"
+        f"rules.live.{field}.{i} = {name!r}: known: {', '.join(dict.fromkeys(known[field]))}"
         for field, names in (("stop", live.stop), ("off", live.off))
         for i, name in enumerate(names)
-        if name not in known
+        if name not in known[field]
     ]
+
+
+def _ids(bounds: Iterable[HealthBound]) -> list[str]:
+    return [bound.id for bound in bounds if bound.id]
 
 
 def _bounds(family: Family) -> tuple[HealthBound, ...]:
