@@ -21,6 +21,9 @@ OWN_SECTION_LONG = (
     "bench_samplers",
     "bench_diagnostics",
     "bench_cluster",
+    "bench_equilibrium",
+    "bench_journal",
+    "bench_nsa",
     "bench_first_search",
 )
 # These print; their output becomes the section: title, module, options, packages.
