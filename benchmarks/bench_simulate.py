@@ -196,8 +196,8 @@ def _listed(numbers: Sequence[int]) -> str:
 def searches(
     half: Sequence[CurveTable], tools: Sequence[str], settings: Mapping[str, Setting], repeats: int, full_runs: int
 ) -> list[Task]:
-    """Every tool on every table, so many times; those that take a second a search half as often."""
-    times = {tool: -(-repeats // 2) if tool in peers.SLOW else repeats for tool in tools}
+    """Every tool on every table, so many times; those that take a second a search a quarter as often."""
+    times = {tool: -(-repeats // 4) if tool in peers.SLOW else repeats for tool in tools}
     return [
         Task(curves.name, tool, repeat, settings.get(tool, BEFORE), full_runs)
         for curves in half
