@@ -11,7 +11,6 @@ table's median config: 0 is the best, 1 a config drawn blindly. Budgets are in s
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import math
 import sys
@@ -20,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,9 +27,9 @@ import numpy as np
 import optuna
 
 from benchmarks import peers, tables
+from benchmarks.kept import kept
 from benchmarks.results import hardware, record, table
 from benchmarks.settings import BEFORE, BY_VALUE, CHOSEN, NINTH, TWENTIETH, Setting, grid, plan_for, stage_ends
-from trainables.files import replacing
 from tune_rh.simulation.clock import Clock, Conditions
 from tune_rh.simulation.curve_table import Array, CurveTable
 from tune_rh.simulation.regret import prior_regret
@@ -92,14 +91,8 @@ def run(tasks: Sequence[Task], jobs: int, keep: Path | None = None) -> Regrets:
     rows: Regrets = defaultdict(dict)
     with get_context("fork").Pool(jobs) if jobs > 1 else nullcontext() as pool:
         for (name, tool), group in groups.items():
-            path = keep and keep / f"{hashlib.sha256(repr(group).encode()).hexdigest()[:32]}.npy"
-            if path and path.exists():
-                rows[name][tool] = np.load(path)
-                continue
-            rows[name][tool] = np.array(pool.map(search, group) if pool else [search(task) for task in group])
-            if path:
-                with replacing(path) as file:
-                    np.save(file, rows[name][tool])
+            each = partial(pool.map if pool else map, search, group)
+            rows[name][tool] = kept(keep, group, lambda each=each: np.array(list(each())))
     return dict(rows)
 
 
