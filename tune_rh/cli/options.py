@@ -205,6 +205,18 @@ def check_writable(folder: Path, option: str) -> None:
         raise PlanError(f"{option} {folder}: cannot be made ({error.strerror})") from error
 
 
+def check_device(name: str) -> None:
+    """Raise PlanError unless torch can compute on the ``--device`` of that name."""
+    if name == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # without CUDA, torch asserts
+        raise PlanError(f"--device {name}: torch cannot use it here ({str(error).splitlines()[0]})") from error
+
+
 def nearest_folder(folder: Path, option: str) -> Path:
     """``folder``, or the folder in which it would be made; raises PlanError if that cannot be written."""
     place = _existing(folder.absolute())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from analysis.escape import printable
 from trainables.api import Progress as OnProgress
+from tune_rh.errors import is_read_only
 from tune_rh.record.events import Event, JobEnded, JobStarted
 from tune_rh.record.history import History
 from tune_rh.watch.spared import spared
@@ -51,6 +53,19 @@ def console(*, may_lose: bool = False) -> Console:
     """
     here = _Console(may_lose=may_lose)
     return here if here.is_terminal else _Console(may_lose=may_lose, width=140)
+
+
+@contextmanager
+def written(path: Path, to: Console) -> Iterator[None]:
+    """Say that the block has written ``path``, or that it may not: what is found in a read-only copy is only shown."""
+    try:
+        yield
+    except OSError as error:
+        if not is_read_only(error):
+            raise
+        to.print(f"warning: {path}: not written ({error.strerror})", soft_wrap=True)
+    else:
+        to.print(f"Written: {path}", soft_wrap=True)
 
 
 class Terminal:

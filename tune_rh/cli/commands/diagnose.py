@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_rh.cli import options
-from tune_rh.errors import DONE, PlanError, is_read_only
+from tune_rh.errors import DONE, PlanError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from analysis.diagnose.api import Finding
     from analysis.diagnose.subject import Subject
     from analysis.view import Run
@@ -39,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from analysis.diagnose.registry import UnknownDiagnostic
     from trainables.worker.exported import INDEX
 
-    _check_device(args.device)
+    options.check_device(args.device)
     is_outside = args.config is not None or (Path(args.what) / INDEX).is_file()
     try:
         if is_outside:
@@ -84,18 +81,6 @@ def _split(family: str, only: list[str] | None, whole_run: bool) -> tuple[list[s
     return [name for name in only if name not in of_run], of_run
 
 
-def _check_device(name: str) -> None:
-    """Raise PlanError unless torch can compute there."""
-    if name == "cpu":
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:  # without CUDA, torch asserts
-        raise PlanError(f"--device {name}: torch cannot use it here ({str(error).splitlines()[0]})") from error
-
-
 def _check_offered(family: str) -> None:
     """Raise PlanError if there is nothing to ask of the family."""
     from analysis.diagnose.registry import diagnostics_of
@@ -123,7 +108,7 @@ def _diagnose_models(subjects: Iterable[tuple[Subject, Path | None]], names: Seq
         to.print(tables.findings_table(subject.member, findings))
         to.print(f"{subject.member}: {sum(took.values()):.0f} s", soft_wrap=True)
         if folder is not None and not names:
-            with _written(folder / FINDINGS, to):
+            with terminal.written(folder / FINDINGS, to):
                 write_atomic(folder / FINDINGS, to_json(findings, took))
 
 
@@ -135,21 +120,8 @@ def _diagnose_run(paths: RunPaths, read_run: Run, names: Sequence[str] | None) -
     if about.findings:
         to.print(tables.findings_table("the whole run", about.findings))
     if about.findings and not names:
-        with _written(paths.report / "findings.json", to):
+        with terminal.written(paths.report / "findings.json", to):
             about.keep(paths)
-
-
-@contextmanager
-def _written(path: Path, to: Console) -> Iterator[None]:
-    """Say that the block has written ``path``, or that it may not: findings in a read-only copy are only shown."""
-    try:
-        yield
-    except OSError as error:
-        if not is_read_only(error):
-            raise
-        to.print(f"warning: {path}: not written ({error.strerror})", soft_wrap=True)
-    else:
-        to.print(f"Written: {path}", soft_wrap=True)
 
 
 def _outside_runs(args: argparse.Namespace) -> tuple[Subject, None]:
