@@ -286,6 +286,7 @@ class Family:
             validation split, the same for every model of the same data.
         baselines: ``"module:attr"`` of an `analysis.diagnose.api.Baselines`, or of several: what a win has to beat.
         diagnostics: ``"module:attr"`` of a sequence of `analysis.diagnose.api.Diagnostic`, in the order of reports.
+        extraction: ``"module:attr"`` of an `analysis.extraction.Extractor`: what a winner has learnt, as a formula.
         preflight: ``"module:attr"`` of a `Preflight`, in a module that loads no torch.
         causal: ``"module:attr"`` of a function of a task that returns a `CausalProbe`, for families whose predictions
             may see the past alone.
@@ -309,6 +310,7 @@ class Family:
     sample: str = ""
     baselines: str = ""
     diagnostics: str = ""
+    extraction: str = ""
     preflight: str = ""
     causal: str = ""
     knowledge: str = ""

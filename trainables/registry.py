@@ -23,7 +23,17 @@ FAMILIES: dict[str, str] = {
 _sound: dict[str, Family] = {}
 """Families from outside that were looked at."""
 
-OPTIONAL = ("model", "spaces", "sample", "baselines", "diagnostics", "preflight", "causal", "knowledge")
+OPTIONAL = (
+    "model",
+    "spaces",
+    "sample",
+    "baselines",
+    "diagnostics",
+    "extraction",
+    "preflight",
+    "causal",
+    "knowledge",
+)
 """Parts that a family may leave out."""
 
 

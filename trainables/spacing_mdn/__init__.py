@@ -145,6 +145,7 @@ FAMILY = Family(
     sample="trainables.spacing_mdn.sample:draw",
     baselines="analysis.spacing_mdn.baselines:baselines",
     diagnostics="analysis.spacing_mdn:DIAGNOSTICS",
+    extraction="analysis.spacing_mdn.extraction:extract",
     preflight="trainables.spacing_mdn.config:PREFLIGHT",
     causal="trainables.spacing_mdn.sample:probe",
     knowledge="trainables.spacing_mdn.config:knowledge",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trainables.api import Split
 from trainables.spacing_mdn.aux_targets import StatisticsScale
 from trainables.spacing_mdn.config import SlotIdMode, SpacingConfig
-from trainables.spacing_mdn.data.spacings import Part, load
+from trainables.spacing_mdn.data.spacings import Part, SpacingData, load
 from trainables.spacing_mdn.loss import aux_loss, mixture_entropy, mixture_nll, ortho_loss
 from trainables.spacing_mdn.model import Prediction, SpacingModel
 from trainables.spacing_mdn.slots import PLAIN, SlotControl
@@ -132,6 +132,11 @@ class SpacingTask:
     def device(self) -> torch.device:
         """Where the model is."""
         return self._device
+
+    @property
+    def data(self) -> SpacingData:
+        """The data set; of its training split what the config trains on."""
+        return self._data
 
     def part(self, split: Split) -> Part:
         """The spacings and heights of a split."""

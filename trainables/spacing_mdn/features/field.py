@@ -20,8 +20,10 @@ CELLS = 64
 PER_SPACING = 16
 """The field is known at s = 0, 1/16, ..., 4: spacings beyond 4 have not been seen."""
 _MIN_SLOPE = 0.05  # of zeta: where the sum would run backwards, it is held to rise, so that s* is one number
-_BESIDE = (-4, -2, 0, 2, 4)  # cells from s* at which the slope is given
-_AHEAD = np.arange(4, 49, 4)  # s = .25, .5, ..., 3
+BESIDE = (-4, -2, 0, 2, 4)
+"""Cells from s* at which the slope is a channel."""
+AHEAD = np.arange(4, 49, 4)
+"""Cells at which the field is a channel: s = .25, .5, ..., 3."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def channels(field: Ahead, regression: Array) -> tuple[Array, Array]:
     """
     s, zhat, slope = spacing_ahead(field, regression)
     cell = np.clip((s * PER_SPACING).astype(np.int64), 0, CELLS - 1)
-    beside = np.clip(cell[:, None] + np.array(_BESIDE), 0, CELLS - 1)
-    beyond = 2.0 * (field.zeta[:, _AHEAD] - _AHEAD / PER_SPACING)
+    beside = np.clip(cell[:, None] + np.array(BESIDE), 0, CELLS - 1)
+    beyond = 2.0 * (field.zeta[:, AHEAD] - AHEAD / PER_SPACING)
     parts = [field.residuals[:, :1], s[:, None] - 1.0, zhat[:, None] - 1.0]
     return s, np.concatenate([*parts, np.take_along_axis(slope, beside, axis=1), beyond], axis=1)
