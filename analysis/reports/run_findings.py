@@ -60,7 +60,7 @@ def tables(facts: Facts, findings: Sequence[Finding]) -> list[Table]:
     if by_candidate:
         laid_out.append(_of_candidates(facts, by_candidate, _limits(limits, alone)))
     if alone:
-        rows = [[Cell(_words(name)), _cell(value), _cell(limits.get(name, math.nan))] for name, value in alone.items()]
+        rows = [[Cell(_words(name)), cell(value), cell(limits.get(name, math.nan))] for name, value in alone.items()]
         laid_out.append(Table(("value", "run (95% interval)", "held against"), rows, 1))
     return laid_out
 
@@ -71,7 +71,7 @@ def _of_candidates(facts: Facts, values: Mapping[str, Mapping[str, Value]], capt
     for name in sorted(values):
         candidate = facts.run.candidates[name]
         control = " (control)" if candidate is facts.run.control else ""
-        cells = [_cell(values[name].get(quantity, math.nan)) for quantity in quantities]
+        cells = [cell(values[name].get(quantity, math.nan)) for quantity in quantities]
         rows.append([Cell(name), Cell(candidate.name[:_LABEL] + control), *cells])
     return Table(("candidate", "config", *map(_words, quantities)), rows, 2, caption)
 
@@ -92,13 +92,13 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _cell(value: Value) -> Cell:
+def cell(value: Value) -> Cell:
     """``0.060 (0.045 to 0.075)``; a number without an interval with three digits, or all before the point."""
     if not isinstance(value, Interval):
         text = f"{value:.3g}" if abs(value) < 1000.0 else f"{value:,.0f}"
         return Cell(NONE if math.isnan(value) else text, value)
     if not value.half_width > 0.0:
-        return _cell(value.value)
+        return cell(value.value)
     places = decimals(value.half_width)
     # No break inside of the interval: a narrow cell breaks before it.
     between = ends(value, places).replace(" ", NO_BREAK)

@@ -33,6 +33,7 @@ COMMANDS = {
     "advise": "what a run's own curves would have wished of its gates and seeds",
     "serve": "the same page, which follows the run while it goes on",
     "diagnose": "what a run's survivors have learnt, and which wins are hollow",
+    "extract": "what a winner has learnt, as a formula, and how much of its gain that keeps",
     "export": "take the best config away, with its evidence",
     "generate": "go on with a text by an exported language model",
     "metrics-config": "files by which Prometheus and Grafana show what searches on Ray do",

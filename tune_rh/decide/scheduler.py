@@ -29,13 +29,7 @@ class RunMember:
 
 @dataclass(frozen=True)
 class AskCandidate:
-    """Draw a new candidate, record it and ask again.
-
-    By the value of information, ``gain`` and ``towards`` are those of `tune_rh.record.events.CandidateAdded`.
-    """
-
-    gain: float | None = None
-    towards: int | None = None
+    """Draw a new candidate, record it and ask again."""
 
 
 @dataclass(frozen=True)

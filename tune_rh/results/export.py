@@ -54,7 +54,7 @@ def export(
     out = out.resolve()  # "." has no name of its own to write beside
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"--out {out}: is there and not empty; choose another folder")
-    chosen = _choose(history, candidate, despite)
+    chosen = choose(history, candidate, despite)
     member = best_member(history, chosen.candidate)
     checkpoints = paths.member(member) / "checkpoints"
     best = checkpoint.linked(checkpoints, "best")
@@ -69,7 +69,12 @@ def export(
     return chosen
 
 
-def _choose(history: History, candidate: str | None, despite: bool) -> Standing:
+def choose(history: History, candidate: str | None, despite: bool) -> Standing:
+    """The best candidate of a run, or ``candidate``.
+
+    Raises:
+        ExportError: nothing has finished, or not this one; it fails what the plan requires, and not ``despite`` that.
+    """
     rows = ranking(history)
     finished = [row for row in rows if row.num_lost < row.num_seeds]
     if candidate is None:

@@ -161,10 +161,7 @@ class Session:
                 return Wait()
             decision = self._decide(prefer)
             if isinstance(decision, AskCandidate):
-                added = self._source.candidate(self.history)
-                if isinstance(added, CandidateAdded):
-                    added = replace(added, gain=decision.gain, towards=decision.towards)
-                self._record(added)
+                self._record(self._source.candidate(self.history))
             elif isinstance(decision, AskFollowUp):
                 self._record(self._source.follow_up(self.history, decision))
             elif isinstance(decision, RunMember):

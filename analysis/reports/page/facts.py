@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.diagnose.api import Baseline, Diagnostic, Finding
+from analysis.extraction import Extracted
 from analysis.reports.tables import decimals
 from analysis.search.cost import Ledger, QualityPoint, ledger, quality_against_cost
 from analysis.search.gate_regret import Regret, gate_regret
@@ -54,6 +55,7 @@ class Facts:
         baselines: on test; ``baselines_note`` says why there are none.
         notes: what could not be read, in words.
         outlook: of a run that goes on, once it has a pace; else None.
+        extracted: formulas of a winner, where they lie in ``report/``.
     """
 
     tables: RunTables
@@ -73,6 +75,7 @@ class Facts:
     quality: tuple[QualityPoint, ...]
     notes: tuple[str, ...]
     outlook: Outlook | None = None
+    extracted: Extracted | None = None
 
     @property
     def run(self) -> Run:
@@ -136,6 +139,7 @@ def gather(
     baselines_note: str = "",
     notes: Sequence[str] = (),
     outlook: Outlook | None = None,
+    extracted: Extracted | None = None,
 ) -> Facts:
     """Compute everything; for runs without a finisher, one seed or nothing but losses as well."""
     run = tables.run
@@ -163,6 +167,7 @@ def gather(
         quality=tuple(quality_against_cost(run)),
         notes=tuple(notes),
         outlook=outlook if state == "running" else None,
+        extracted=extracted,
     )
 
 

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from analysis.diagnose.api import Baseline, Finding
+from analysis.extraction import EXTRACT, Extracted, kept
 from analysis.reports.page import figures as figures
 from analysis.reports.page import tables as search_tables
 from analysis.reports.page.embedded import embedded, shown
+from analysis.reports.page.extracted import extracted
 from analysis.reports.page.facts import Facts, Outlook, gather
 from analysis.reports.page.findings import Findings, findings
 from analysis.reports.page.overview import overview
@@ -135,6 +137,7 @@ def facts_of(run: Run, **beside: Unpack[Beside]) -> Facts:
         warnings.simplefilter("always")
         # Unreadable findings warn when they are first looked at.
         current = renewed(beside.get("about_run", ()), tables.by_member.get("", ()))
+        found = _extracted(run)
     if current:
         tables.by_member[""] = current
     texts = [*beside.get("notes", ()), *(str(w.message) for w in caught if issubclass(w.category, UserWarning))]
@@ -146,7 +149,17 @@ def facts_of(run: Run, **beside: Unpack[Beside]) -> Facts:
         beside.get("baselines_note", ""),
         [f"{text.removeprefix(f'{run.root}/')}." for text in texts],
         beside.get("outlook"),
+        found,
     )
+
+
+def _extracted(run: Run) -> Extracted | None:
+    """Formulas of a winner in the run's ``report/``; None, with a warning, where they cannot be read."""
+    try:
+        return kept(run.root / "report")
+    except ValueError as error:
+        warnings.warn(f"{run.root}/report/{EXTRACT}: passed over: {error}", stacklevel=2)
+        return None
 
 
 def _sections(facts: Facts, draws: bool, own: OwnReport | None) -> list[_Section]:
@@ -157,6 +170,8 @@ def _sections(facts: Facts, draws: bool, own: OwnReport | None) -> list[_Section
         sections += [_baselines(facts, draws), _funnel(facts), _curves(facts, draws), _importance(facts, draws)]
     else:
         sections.append(_curves(facts, draws))
+    formulas = extracted(facts, draws=draws)
+    sections.append(_Section("extraction", "What it has learnt", formulas.words, formulas.pictures, formulas.tables))
     alarms = search_tables.alarms_table(facts)
     if alarms.rows:
         words = ["Rules that a member broke in training, each once until it held again (docs/health.md)."]
