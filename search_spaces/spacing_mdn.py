@@ -107,7 +107,7 @@ def _class_1(trial: Trial) -> dict[str, Any]:
 
 
 def _primes(trial: Trial) -> dict[str, Any]:
-    """Lines of the primes, fitted to the past (class II) or exact (class III), and how many of them."""
+    """Lines of the primes, fitted to the past (class II, or I' at an inferred height) or exact (class III)."""
     fields = _mlp(trial)
     fields["prime_phases"] = trial.suggest_categorical("prime_phases", ("fitted", "exact"))
     fields["prime_lines"] = trial.suggest_categorical("prime_lines", (30, 100, 300, 600, 1000))
@@ -115,6 +115,7 @@ def _primes(trial: Trial) -> dict[str, Any]:
     if fields["prime_phases"] == "fitted":
         fields["prime_window"] = trial.suggest_categorical("prime_window", (256, 1024, 2048))
         fields["prime_noise"] = trial.suggest_categorical("prime_noise", (0.01, 0.02, 0.04))
+        fields["height_source"] = trial.suggest_categorical("height_source", ("given", "inferred"))
     return fields
 
 

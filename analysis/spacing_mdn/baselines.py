@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +42,11 @@ _SHRUNK = (64, 256)
 _WEIGHTS = (0.3, 1.0, 3.0, 10.0, 30.0)  # equations of the global fit in a shrunk one; the best below the split is taken
 _REFIT = 16
 _LEARNT_ON = 8192  # spacings next below the split that a closed form's few numbers are learnt on
-_SCHEMA = 2
+_SCHEMA = 3
 
 
-def _lines(bound: int, window: int) -> FeatureFields:
-    return FeatureFields(prime_lines=bound, prime_window=window)
+def _lines(bound: int, window: int, height_source: Literal["given", "inferred"] = "given") -> FeatureFields:
+    return FeatureFields(prime_lines=bound, prime_window=window, height_source=height_source)
 
 
 _CLOSED_FORMS: Mapping[str, FeatureFields] = {
@@ -56,6 +56,7 @@ _CLOSED_FORMS: Mapping[str, FeatureFields] = {
     "prime lines to 30, past 256": _lines(30, 256),
     "prime lines to 100, past 256": _lines(100, 256),
     "prime lines to 300, past 1024": _lines(300, 1024),
+    "prime lines to 300, past 1024, height inferred": _lines(300, 1024, "inferred"),
     "exact prime lines to 10": FeatureFields(prime_lines=10, prime_phases="exact"),
     "exact prime lines to 100": FeatureFields(prime_lines=100, prime_phases="exact"),
     "exact prime lines to 1000": FeatureFields(prime_lines=1000, prime_phases="exact"),

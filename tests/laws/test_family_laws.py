@@ -78,6 +78,12 @@ class TestSpacingMdnOfFeatures(Registered):
     even = EVEN["spacing_mdn"]
     layouts = {
         "fitted lines ahead": {"ar_bank": 0, "prime_grid": True},
+        "height inferred": {
+            "ar_bank": 0,
+            "prime_window": 1200,
+            "height_source": "inferred",
+            "height_every": 1024,
+        },
         "exact lines": {"ar_bank": 0, "prime_phases": "exact"},
         "a bank, read everywhere": {"layout": "none", "prime_lines": 0},
     }

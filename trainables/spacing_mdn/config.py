@@ -115,7 +115,7 @@ class SpacingConfig(FeatureFields, TrainingFields):
     @property
     def reads_height(self) -> bool:
         """Whether a prediction takes the log height from outside the spacings."""
-        return self.height_input or self.prime_lines > 0
+        return self.height_input or (self.prime_lines > 0 and self.height_source == "given")
 
     @property
     def past(self) -> int:
@@ -157,6 +157,12 @@ class SpacingConfig(FeatureFields, TrainingFields):
             "prime_lines",
             self.prime_lines,
             f"0 with data = {self.data!r}: its spacings lie at no height, and have no lines",
+        )
+        require(
+            not self.height_input or self.height_source == "given",
+            "height_input",
+            self.height_input,
+            "False with height_source = 'inferred', which is told no height",
         )
         own = self.has_features
         require(
@@ -263,7 +269,7 @@ def footprint(config: SpacingConfig) -> Footprint:
     return Footprint(count_params(config), 4 * windows * memory_per_window(config), amp=config.amp)
 
 
-CLASSES = {"I": 1, "II": 2, "III": 3}
+CLASSES = {"I": 1, "I'": 2, "II": 3, "III": 4}
 """By how much number theory a model has built in, and what it is told of the height; see the family's README."""
 
 
@@ -275,13 +281,14 @@ def known(name: str, past: int) -> Knowledge:
 def knowledge(config: SpacingConfig) -> Knowledge:
     """What a model of ``config`` may know.
 
-    I: spacings only. II: the log height, with or without the frequencies of the primes' lines. III: the ordinate, by
-    exact phases or a log height that is not rounded.
+    I: spacings only. I': also the frequencies of the primes' lines, at a log height that is inferred. II: the log
+    height, with or without these lines. III: the ordinate, by exact phases or a log height that is not rounded.
     """
     told = config.reads_height and config.height_rounding < CLASS_II_ROUNDING
     if config.prime_phases == "exact" or told:
         return known("III", config.past)
-    return known("II" if config.reads_height else "I", config.past)
+    inferred = "I'" if config.prime_lines else "I"
+    return known("II" if config.reads_height else inferred, config.past)
 
 
 PREFLIGHT = Preflight(

@@ -14,8 +14,15 @@ from trainables.spacing_mdn.windows import RESIDUAL_GAIN
 
 
 def min_past(model: SpacingModel) -> int:
-    """How many spacings `predict_next` needs."""
-    return model.config.past
+    """How many spacings `predict_next` needs.
+
+    Its fits lie so that one is made at the last position; where earlier positions are read too, the first of them is
+    served by a fit up to ``refit_every - 1`` spacings (``height_every - 1``) before it.
+    """
+    config = model.config
+    if config.layout == "mlp" or not config.has_features:
+        return config.past
+    return config.past + (config.height_every if config.height_source == "inferred" else config.refit_every) - 1
 
 
 @torch.inference_mode()
@@ -27,7 +34,7 @@ def predict_next(model: SpacingModel, spacings: Float[Tensor, " past"], log_heig
         spacings: unfolded spacings in order, at least `min_past` of them; older ones are not looked at. Non-finite
             values give a non-finite density.
         log_height: log(g / 2 pi) at the end of the series, for a model with ``height_input`` or with lines of
-            primes; float64 digits of it are the ordinate.
+            primes at a given height; float64 digits of it are the ordinate.
     """
     config = model.config
     if spacings.ndim != 1 or len(spacings) < min_past(model):

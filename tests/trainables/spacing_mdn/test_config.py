@@ -10,9 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from trainables.registry import build_config, get_family
-from trainables.spacing_mdn.config import SpacingConfig
+from trainables.spacing_mdn.config import CLASSES, SpacingConfig, knowledge, known
 
 FAMILY = get_family("spacing_mdn")
+INFERRED = {"prime_lines": 9, "prime_window": 300, "height_source": "inferred"}
 POSTFIX = {"layout": "postfix", "n_slots": 4}
 
 
@@ -47,6 +48,11 @@ def test_every_preset_builds(preset: str) -> None:
         ({"prime_grid": True}, "prime_grid", "True", "False with prime_lines = 0"),
         ({"prime_phases": "exact"}, "prime_phases", "'exact'", "'fitted' with prime_lines = 0"),
         ({"prime_lines": 9, "prime_window": 64, "refit_every": 20}, "prime_window", "64", "at least 72"),
+        ({"height_source": "inferred"}, "height_source", "'inferred'", "'given' with prime_lines = 0"),
+        ({**INFERRED, "prime_phases": "exact"}, "prime_phases", "'exact'", "'fitted' with height_source = 'inferred'"),
+        ({**INFERRED, "height_every": 100}, "height_every", "100", "a multiple of refit_every = 16"),
+        ({**INFERRED, "prime_window": 254}, "prime_window", "254", "at least 255 with height_source = 'inferred'"),
+        ({**INFERRED, "height_input": True}, "height_input", "True", "False with height_source = 'inferred'"),
         ({"ar_bank": 256, "refit_every": 200}, "refit_every", "200", "at most 127 with ar_bank = 256"),
         ({"prime_lines": 9, "data": "gue"}, "prime_lines", "9", "0 with data = 'gue'"),
         ({"ar_bank": 256, "ar_features": 4}, "ar_features", "4", "0 with ar_bank or prime_lines"),
@@ -81,11 +87,34 @@ def test_fields_that_contradict_each_other(fields: dict[str, Any], name: str, va
         {"prime_window": 32},
         {"prime_noise": 0.0},
         {"height_rounding": -0.1},
+        {"height_source": "guessed"},
+        {"height_every": 0},
     ],
 )
 def test_values_out_of_bounds_are_refused_by_name(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(fields))):
         build_config(FAMILY, fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "knows"),
+    [
+        ({}, "class I, past 256"),
+        ({"layout": "mlp", "context": 32, "eval_tail": 32, "ar_bank": 1024}, "class I, past 1,024"),
+        ({"layout": "mlp", **INFERRED}, "class I', past 300"),
+        ({"layout": "mlp", "prime_lines": 9, "prime_window": 300}, "class II, past 300"),
+        ({"height_input": True}, "class II, past 256"),
+        ({"height_input": True, "height_rounding": 0.0}, "class III, past 256"),
+        ({"layout": "mlp", "prime_lines": 9, "prime_phases": "exact"}, "class III, past 256"),
+    ],
+)
+def test_what_a_model_may_know_is_said(fields: dict[str, Any], knows: str) -> None:
+    assert str(knowledge(build_config(FAMILY, fields))) == knows
+
+
+def test_classes_are_in_order() -> None:
+    assert [name for name in CLASSES if known("II", 300).covers(known(name, 256))] == ["I", "I'", "II"]
+    assert not known("III", 256).covers(known("I", 300))
 
 
 def test_the_family_loads_nothing_heavy() -> None:

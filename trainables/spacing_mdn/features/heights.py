@@ -81,16 +81,21 @@ def heights_of(spacings: Array, log_height: Array, block: int, *, exact: bool) -
     return Heights(times, counts, np.log(local / (2.0 * math.pi)))
 
 
-def block_log_heights(spacings: Array, log_height: float, block: int) -> Array:
-    """(blocks,) ln(t / 2 pi) where each block of a series starts, of which the last zero lies at ``log_height``.
+def times_back(spacings: Array, log_heights: Array) -> Array:
+    """(heights, n + 1) of the zeros of a series, of which the last lies at each of ``log_heights``.
 
     A series that begins below the first zero of zeta, as one at a wrong height may, is held there.
     """
-    end = 2.0 * math.pi * math.exp(log_height)
-    passed = np.concatenate([[0.0], np.cumsum(spacings[::-1])])[::-1][:-1:block]
-    floor = smooth_count(np.array([_FIRST_ORDINATE])) - smooth_count(np.array([end]))
-    heights = _heights_at(np.array([end]), np.maximum(-passed, floor)[None, :])[0]
-    log_heights: Array = np.log(heights / (2.0 * math.pi))
+    ends = 2.0 * math.pi * np.exp(log_heights)
+    passed = np.concatenate([[0.0], np.cumsum(spacings[::-1])])[::-1]
+    floor = smooth_count(np.array([_FIRST_ORDINATE])) - smooth_count(ends)
+    return _heights_at(ends, np.maximum(-passed, floor[:, None]))
+
+
+def block_log_heights(spacings: Array, log_height: float, block: int) -> Array:
+    """(blocks,) ln(t / 2 pi) where each block of a series starts, of which the last zero lies at ``log_height``."""
+    times = times_back(spacings, np.array([log_height]))[0, :-1:block]
+    log_heights: Array = np.log(times / (2.0 * math.pi))
     return log_heights
 
 

@@ -36,6 +36,10 @@ class FeatureFields(FrozenConfig):
     """Variance of S about its lines that the fit reckons with."""
     prime_grid: bool = False
     """Show the network the field ahead of the last zero, not only where it foretells the next one."""
+    height_source: Literal["given", "inferred"] = "given"
+    """Where fitted lines take the log height from: ``given`` with the data, or ``inferred`` from the same window."""
+    height_every: Annotated[int, Field(ge=1, le=4096)] = 128
+    """Spacings that share an inferred log height; a multiple of ``refit_every``."""
     refit_every: Annotated[int, Field(ge=1, le=256)] = 16
     """Spacings that share the coefficients of a fit, those of the bank and of fitted lines."""
     height_rounding: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] = CLASS_II_ROUNDING
@@ -52,9 +56,11 @@ class FeatureFields(FrozenConfig):
     def _check_features(self) -> Self:
         lines = self.prime_lines > 0
         require(self.prime_lines != 1, "prime_lines", self.prime_lines, "0 for none, or at least 2, the first prime")
-        for name, off in (("prime_grid", False), ("prime_phases", "fitted")):
+        for name, off in (("prime_grid", False), ("prime_phases", "fitted"), ("height_source", "given")):
             value = getattr(self, name)
             require(lines or value == off, name, value, f"{off!r} with prime_lines = 0, which has no lines")
+        if self.height_source == "inferred":
+            self._check_inferred()
         shortest = 32 + 2 * self.refit_every
         require(
             not lines or self.prime_phases == "exact" or self.prime_window >= shortest,
@@ -72,7 +78,30 @@ class FeatureFields(FrozenConfig):
             )
         return self
 
+    def _check_inferred(self) -> None:
+        require(
+            self.prime_phases == "fitted",
+            "prime_phases",
+            self.prime_phases,
+            "'fitted' with height_source = 'inferred': exact phases are those of a known ordinate",
+        )
+        require(
+            self.height_every % self.refit_every == 0,
+            "height_every",
+            self.height_every,
+            f"a multiple of refit_every = {self.refit_every}",
+        )
+        shortest = self.height_every + LEAST_TO_INFER - 1
+        require(
+            self.prime_window >= shortest,
+            "prime_window",
+            self.prime_window,
+            f"at least {shortest} with height_source = 'inferred', height_every = {self.height_every}",
+        )
 
+
+LEAST_TO_INFER = 128
+"""Spacings that a log height is inferred from, at the least; fewer were not found to be enough."""
 BANK_LAGS, LINE_LAGS = 16, 32
 """Residuals of an autoregression that are channels; zeros whose residuals the lines' own prediction reads."""
 LINE_CHANNELS, GRID_CHANNELS = 3, 17

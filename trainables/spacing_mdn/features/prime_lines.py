@@ -80,7 +80,15 @@ class Run:
 
 
 def fitted(
-    times: Array, counts: Array, lines: Lines, window: int, noise: float, refit_every: int, *, anchor: int = 0
+    times: Array,
+    counts: Array,
+    lines: Lines,
+    window: int,
+    noise: float,
+    refit_every: int,
+    *,
+    anchor: int = 0,
+    positions: int | None = None,
 ) -> Iterator[Run]:
     """Fit the lines along a series, each time on the zeros of the last window.
 
@@ -94,6 +102,7 @@ def fitted(
         window: the longest past of any position, in spacings.
         noise: variance of S about its lines.
         refit_every, anchor: as in `online_ar.fit_online`.
+        positions: how many to serve, from the first; None is all that the series has.
 
     Raises:
         ValueError: the window is too short, or the series is.
@@ -101,16 +110,23 @@ def fitted(
     number = window - refit_every + 2  # zeros of a fit: the last position that it serves looks back on `window`
     if number < LAGS + 1:
         raise ValueError(f"prime_window = {window}: allowed is at least {LAGS + refit_every - 1}")
-    start = window - 1
-    start += (anchor - start) % refit_every
-    if start >= len(times) - 1:
-        raise ValueError(f"prime_window = {window}: the series holds {len(times) - 1} spacings")
+    start = first_position(window, refit_every, anchor, len(times) - 1)
     width = 2 * len(lines.omega) + 1
     prior = noise * np.concatenate([np.tile(2.0 / lines.amplitude**2, 2), [0.0]])
-    fits = np.arange(start, len(times) - 1, refit_every)
+    end = len(times) - 1 if positions is None else min(start + positions, len(times) - 1)
+    fits = np.arange(start, end, refit_every)
     batch = max(1, _FLOATS // width**2)
     for begin in range(0, len(fits), batch):
         yield _fit_some(times, counts, lines, fits[begin : begin + batch], number, prior, refit_every)
+
+
+def first_position(window: int, every: int, anchor: int, number: int) -> int:
+    """The first position of ``number`` spacings that has a whole window and equals ``anchor`` modulo ``every``."""
+    start = window - 1
+    start += (anchor - start) % every
+    if start >= number:
+        raise ValueError(f"prime_window = {window}: the series holds {number} spacings")
+    return start
 
 
 def _fit_some(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from trainables.arrays import Array
 from trainables.files import write_atomic
 from trainables.spacing_mdn.data.sets import BLOCK
-from trainables.spacing_mdn.features import field, heights, online_ar, prime_lines
+from trainables.spacing_mdn.features import field, heights, inferred, online_ar, prime_lines
 from trainables.spacing_mdn.features.options import BANKS, LINE_CHANNELS, FeatureFields, channels_of_features
 
 _SCHEMA = 1
@@ -98,7 +98,8 @@ def compute(fields: FeatureFields, spacings: Array, log_height: Array, *, anchor
 
     Args:
         spacings: (n,).
-        log_height: (blocks,) of the zeros where blocks of 256 spacings start; the last may be short.
+        log_height: (blocks,) of the zeros where blocks of 256 spacings start; the last may be short. Not looked at
+            with ``height_source = "inferred"``.
         anchor: fits are made at positions equal to it modulo ``refit_every``.
     """
     bank = tuple(
@@ -108,13 +109,17 @@ def compute(fields: FeatureFields, spacings: Array, log_height: Array, *, anchor
     if not fields.prime_lines:
         return Raw(bank, None)
     lines = prime_lines.lines_up_to(fields.prime_lines)
+    window, noise = fields.prime_window, fields.prime_noise
+    if fields.height_source == "inferred":
+        every = (fields.refit_every, fields.height_every)
+        fits, along = inferred.fitted_anywhere(spacings, lines, window, noise, *every, anchor=anchor)
+        return Raw(bank, field.ahead(fits, lines, along.times, along.log_height))
     exact = fields.prime_phases == "exact"
     known = log_height if exact else heights.rounded(log_height, fields.height_rounding)
     at = heights.heights_of(spacings, known, BLOCK, exact=exact)
     if exact:
         runs = prime_lines.exact(at.times, at.counts, lines, fields.refit_every)
     else:
-        window, noise = fields.prime_window, fields.prime_noise
         runs = prime_lines.fitted(at.times, at.counts, lines, window, noise, fields.refit_every, anchor=anchor)
     return Raw(bank, field.ahead(runs, lines, at.times, at.log_height))
 
