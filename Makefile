@@ -15,7 +15,7 @@ help:
 	@echo "make search    the quickstart: a stage-gated search on real zeta zeros, about five minutes on two cores"
 	@echo "make moe       aux coefficient, top-k and number of experts on real text, under fifteen minutes on two cores"
 	@echo "make nsa       sparse attention against its dense twin on real text as bytes, under fifteen minutes on two cores"
-	@echo "make ep        estimators of the gradient at a fixed point, and a search over them, on two cores"
+	@echo "make ep        estimators of the gradient at a fixed point, and a search over them, a quarter of an hour on two cores"
 	@echo "make test      the fast tests;  make test-all  the slow ones as well"
 	@echo "make test-cluster  a Ray cluster of three hosts, as namespaces of this machine; needs root"
 	@echo "make check     format, lint, types, imports between rooms"

@@ -26,13 +26,13 @@ _CURVES = ("member", "candidate", "seed", "step", "stage")
 _CURVES_END = ("train_s", "eval_s", "diverged", "member_s", "total_steps", "total_s")
 _CANDIDATES = ("candidate", "label", "origin", "parent", "params", "config", "control", "stage", "gate")
 _CANDIDATES_END = ("score", "se", "std", "rank", "num_seeds", "num_lost", "successes", "steps", "seconds", "audited")
-_DECISIONS = ("kind", "candidate", "gate", "reason", "seed", "score", "rank", "num_scored", "chance", "gain")
+_DECISIONS = ("kind", "candidate", "gate", "reason", "seed", "score", "rank", "num_scored", "chance", "gain", "towards")
 _GATES = ("gate", "until_step", "candidate", "seed", "control", "score", "se", "df", "rank", "num_scored")
 _GATES_END = ("num_seeds", "num_lost", "successes", "promoted", "reason")
 _FINDINGS = ("member", "candidate", "seed", "diagnostic", "verdict", "name", "value", "low", "high", "threshold")
-_INTEGERS = ("seed", "rank", "num_scored", "successes", "gate", "best_step")
+_INTEGERS = ("seed", "rank", "num_scored", "successes", "gate", "towards", "best_step")
 """Columns that may lack a number: pandas' nullable integers."""
-_NUMBERS = ("score", "se", "std", "chance")
+_NUMBERS = ("score", "se", "std", "chance", "gain")
 """Columns where a missing number is NaN."""
 
 

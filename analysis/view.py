@@ -127,15 +127,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """A promotion, a seed added, or a member that stopped early or was lost.
+    """A promotion, a seed added, a draw that was worth most, or a member that stopped early or was lost.
 
     Attributes:
-        kind: ``promoted``, ``seed added``, ``stopped``, ``diverged``, ``failed``, ``not tested`` or ``not diagnosed``.
+        kind: ``promoted``, ``seed added``, ``drawn``, ``stopped``, ``diverged``, ``failed``, ``not tested`` or
+            ``not diagnosed``.
         gate: 0-based; for members that ended the stage they were at.
         seed: of the member, or the seed added; None where a whole candidate was promoted.
         score, rank, num_scored: of a promotion, as journaled; the rank is 0-based.
         chance: that a candidate which got one seed more is above the cut.
-        gain: of a promotion by the value of information, what the final choice was expected to gain.
+        gain: of what the value of information chose, what the final choice was expected to gain from it.
+        towards: 0-based; the stage to which the candidate was to be taken for that.
     """
 
     kind: str
@@ -148,6 +150,7 @@ class Decision:
     num_scored: int | None = None
     chance: float | None = None
     gain: float | None = None
+    towards: int | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ whether its next pass over the whole history falls into a stretch is chance. `be
 
 from __future__ import annotations
 
+import argparse
 import gc
 import math
 import random
@@ -207,7 +208,7 @@ def growth(costs: Sequence[float], sizes: Sequence[int]) -> float:
     return covariance / sum((a - mean_x) ** 2 for a in x)
 
 
-def body(sides: dict[str, list[float]], sizes: Sequence[int]) -> str:
+def body(sides: dict[str, list[float]], sizes: Sequence[int], num_rounds: int) -> str:
     """The section of RESULTS.md."""
     baseline = sides["Ray's AsyncHyperBandScheduler"]
     rows = [
@@ -226,7 +227,7 @@ def body(sides: dict[str, list[float]], sizes: Sequence[int]) -> str:
         f"{table(header, rows)}\n\nGrowth: the last size over the first; log n would grow {allowed:.2f}-fold (goal: no "
         f"faster). p is fitted over all sizes. The mean over all reports of {TIMED_CANDIDATES} candidates; starts, "
         "ends and promotions included (Ray's: a trial a candidate, no promotions); CPU time without garbage "
-        f"collection, median of {ROUNDS} rounds. The journal's part is what its appends cost on top by the clock, "
+        f"collection, median of {num_rounds} rounds. The journal's part is what its appends cost on top by the clock, "
         "fsync included: it is the disk's."
     )
 
@@ -253,12 +254,17 @@ def _round() -> dict[str, list[float]]:
 
 def main() -> int:
     """Drive and time all sides, in turns."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_decisions", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    args = parser.parse_args()
     gc.disable()
-    rounds = [_round() for _ in range(ROUNDS)]
+    rounds = [_round() for _ in range(args.rounds)]
     sides = {
         name: [median(costs) for costs in zip(*(sides[name] for sides in rounds), strict=True)] for name in rounds[0]
     }
-    record(TITLE, "python -m benchmarks.bench_decisions", hardware("ray"), body(sides, SIZES))
+    option = "" if args.rounds == ROUNDS else f" --rounds {args.rounds}"
+    command = f"python -m benchmarks.bench_decisions{option}"
+    record(TITLE, command, hardware("ray"), body(sides, SIZES, args.rounds))
     return 0
 
 

@@ -11,10 +11,13 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import optuna
 
+from benchmarks.kept import kept
 from benchmarks.results import hardware, record, table
 from benchmarks.surfaces import NUM_STEPS, surfaces
 from tune_rh.plan.kinds import Budget, Sampler, Search
@@ -50,17 +53,17 @@ def plan_for(scheduler: str, sampler: Sampler) -> Search:
     )
 
 
-def regrets(scheduler: str, sampler: Sampler, repeats: int) -> Array:
-    """(surfaces, repeats, fractions) of the budget."""
+def regrets(scheduler: str, sampler: Sampler, repeats: int, keep: Path | None = None) -> Array:
+    """(surfaces, repeats, fractions) of the budget; see `benchmarks.kept` for ``keep``."""
     budget = FULL_RUNS * NUM_STEPS
     conditions = Conditions(workers=WORKERS, max_steps=budget)
-    found = []
-    for number in range(repeats):
-        row = []
-        for surface in surfaces():
-            trace = simulate(plan_for(scheduler, sampler), surface, conditions, number)
-            row.append(trace.at(FRACTIONS * budget, surface.prior) / surface.prior)
-        found.append(row)
+    plan = plan_for(scheduler, sampler)
+
+    def one(number: int) -> Array:
+        traces = [(simulate(plan, surface, conditions, number), surface.prior) for surface in surfaces()]
+        return np.array([trace.at(FRACTIONS * budget, prior) / prior for trace, prior in traces])
+
+    found = [kept(keep, (scheduler, sampler, number), partial(one, number)) for number in range(repeats)]
     return np.array(found).transpose(1, 0, 2)
 
 
@@ -94,10 +97,10 @@ def body(found: dict[tuple[str, str], Array], repeats: int) -> str:
     )
 
 
-def searched(schedulers: Sequence[str], repeats: int) -> dict[tuple[str, str], Array]:
+def searched(schedulers: Sequence[str], repeats: int, keep: Path | None) -> dict[tuple[str, str], Array]:
     """Regrets by scheduler and sampler."""
     return {
-        (scheduler, name): regrets(scheduler, sampler, repeats)
+        (scheduler, name): regrets(scheduler, sampler, repeats, keep)
         for scheduler in schedulers
         for name, sampler in SAMPLERS.items()
     }
@@ -107,9 +110,10 @@ def main() -> int:
     """Search all surfaces with all samplers."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_samplers", description=__doc__)
     parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="searches are kept there, for another run to go on")
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    found = searched(SCHEDULERS, args.repeats)
+    found = searched(SCHEDULERS, args.repeats, args.keep)
     record(TITLE, "python -m benchmarks.bench_samplers", hardware("optuna"), body(found, args.repeats))
     return 0
 

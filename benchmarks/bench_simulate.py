@@ -17,14 +17,17 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import optuna
 
 from benchmarks import peers, tables
+from benchmarks.kept import kept
 from benchmarks.results import hardware, record, table
 from benchmarks.settings import BEFORE, BY_VALUE, CHOSEN, NINTH, TWENTIETH, Setting, grid, plan_for, stage_ends
 from tune_rh.simulation.clock import Clock, Conditions
@@ -77,17 +80,20 @@ def search(task: Task) -> Array:
     return np.asarray(trace.at(FRACTIONS * budget, prior) / prior)
 
 
-def run(tasks: Sequence[Task], jobs: int) -> Regrets:
-    """All searches, by table and tool (or setting, where there is no tool of that name)."""
-    if jobs == 1:
-        found = [search(task) for task in tasks]
-    else:
-        with get_context("fork").Pool(jobs) as pool:
-            found = pool.map(search, tasks, chunksize=8)
-    rows: dict[str, dict[str, list[Array]]] = defaultdict(lambda: defaultdict(list))
-    for task, regret in zip(tasks, found, strict=True):
-        rows[task.table][task.tool].append(regret)
-    return {name: {tool: np.array(r) for tool, r in tools.items()} for name, tools in rows.items()}
+def run(tasks: Sequence[Task], jobs: int, keep: Path | None = None) -> Regrets:
+    """All searches, by table and tool (or setting, where there is no tool of that name).
+
+    In ``keep`` the searches of a tool on a table are written down once they are done, and read where they are there.
+    """
+    groups: dict[tuple[str, str], list[Task]] = defaultdict(list)
+    for task in tasks:
+        groups[task.table, task.tool].append(task)
+    rows: Regrets = defaultdict(dict)
+    with get_context("fork").Pool(jobs) if jobs > 1 else nullcontext() as pool:
+        for (name, tool), group in groups.items():
+            each = partial(pool.map if pool else map, search, group)
+            rows[name][tool] = kept(keep, group, lambda each=each: np.array(list(each())))
+    return dict(rows)
 
 
 def by_source(names: Iterable[str]) -> dict[str, list[str]]:
@@ -183,12 +189,13 @@ def _listed(numbers: Sequence[int]) -> str:
 def searches(
     half: Sequence[CurveTable], tools: Sequence[str], settings: Mapping[str, Setting], repeats: int, full_runs: int
 ) -> list[Task]:
-    """Every tool on every table, so many times."""
+    """Every tool on every table, so many times; those that take a second a search a quarter as often."""
+    times = {tool: -(-repeats // 4) if tool in peers.SLOW else repeats for tool in tools}
     return [
-        Task(curves.name, tool, repeat, settings.get(tool, CHOSEN), full_runs)
+        Task(curves.name, tool, repeat, settings.get(tool, BEFORE), full_runs)
         for curves in half
         for tool in tools
-        for repeat in range(repeats)
+        for repeat in range(times[tool])
     ]
 
 
@@ -212,16 +219,16 @@ def choose(repeats: int, jobs: int, full_runs: int) -> None:
     print(table((f"{full_runs} full runs", *sources, "all, at the end", "over the budget"), rows))
 
 
-def report(repeats: int, jobs: int, full_runs: int) -> None:
+def report(repeats: int, jobs: int, full_runs: int, keep: Path | None) -> None:
     """Ours and every peer on the reporting half."""
     _, half = tables.halves(_tables().values())
     settings = {"ours": CHOSEN, "ours by value": BY_VALUE, "ours before": BEFORE}
     tools = [*settings, *peers.available()]
-    regrets = run(searches(half, tools, settings, repeats, full_runs), jobs)
-    packages = ["ray", "optuna", *(["syne-tune"] if "Syne Tune ASHA" in tools else [])]
+    regrets = run(searches(half, tools, settings, repeats, full_runs), jobs, keep)
     text = body(regrets, tools, settings, full_runs)
     option = "" if full_runs == FULL_RUNS else f" --full-runs {full_runs}"
-    record(TITLE.format(full_runs), f"python -m benchmarks.bench_simulate{option}", hardware(*packages), text)
+    command = f"python -m benchmarks.bench_simulate{option}"
+    record(TITLE.format(full_runs), command, hardware(*peers.packages(tools)), text)
 
 
 def main() -> int:
@@ -232,13 +239,17 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--full-runs", type=int, default=FULL_RUNS, help=f"the budget ({FULL_RUNS})")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="searches are kept there, for another run to go on")
     args = parser.parse_args()
     start = time.perf_counter()
     if args.scale:
         from benchmarks import bench_scale
 
         return bench_scale.main()
-    (choose if args.choose else report)(args.repeats, args.jobs, args.full_runs)
+    if args.choose:
+        choose(args.repeats, args.jobs, args.full_runs)
+    else:
+        report(args.repeats, args.jobs, args.full_runs, args.keep)
     print(f"{time.perf_counter() - start:.0f} s")
     return 0
 

@@ -13,15 +13,15 @@ _TINY_STEPS, _LONG_STEPS = (20, 60), (40, 160)
 _TINY_LR, _LONG_LR = (1e-3, 1e-2), (2e-4, 3e-3)
 _TINY_NUDGED, _LONG_NUDGED = (10, 40), (20, 240)
 """Bounds of the nudged phase."""
-_POINTS = (4, 8)
-"""On the circle; two of them are `aep_frozen`."""
+_TINY_POINTS, _LONG_POINTS = (4,), (4, 8)
+"""On the circle; two of them are `aep_frozen`, and eight are too dear for a CPU."""
 _RADII = (0.18, 0.5)
 """Of the circle: below, float32 cannot tell what eight points are for."""
 
 
 def _estimators(trial: Trial) -> dict[str, Any]:
     """All that the campaign asked about, on an accelerator."""
-    fields = _drawn(trial, _LONG_LR, _LONG_STEPS, _LONG_NUDGED)
+    fields = _drawn(trial, _LONG_LR, _LONG_STEPS, _LONG_NUDGED, _LONG_POINTS)
     fields |= {
         "kappa": trial.suggest_categorical("kappa", (1.0, 2.0)),
         "navg": trial.suggest_categorical("navg", (1, 2, 4, 8, 16)),
@@ -37,10 +37,16 @@ def _estimators(trial: Trial) -> dict[str, Any]:
 
 def _estimators_tiny(trial: Trial) -> dict[str, Any]:
     """The estimator and its phases on a CPU."""
-    return _drawn(trial, _TINY_LR, _TINY_STEPS, _TINY_NUDGED)
+    return _drawn(trial, _TINY_LR, _TINY_STEPS, _TINY_NUDGED, _TINY_POINTS)
 
 
-def _drawn(trial: Trial, lr: tuple[float, float], free: tuple[int, int], nudged: tuple[int, int]) -> dict[str, Any]:
+def _drawn(
+    trial: Trial,
+    lr: tuple[float, float],
+    free: tuple[int, int],
+    nudged: tuple[int, int],
+    points: tuple[int, ...],
+) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "lr": trial.suggest_float("lr", *lr, log=True),
         "estimator": trial.suggest_categorical("estimator", ("bptt", "implicit", *_NUDGED)),
@@ -53,7 +59,7 @@ def _drawn(trial: Trial, lr: tuple[float, float], free: tuple[int, int], nudged:
     else:
         fields["t2"] = trial.suggest_int("t2", *nudged, step=10)
     if estimator == "holo":
-        fields["holo_points"] = trial.suggest_categorical("holo_points", _POINTS)
+        fields["holo_points"] = trial.suggest_categorical("holo_points", points)
         fields["holo_radius"] = trial.suggest_float("holo_radius", *_RADII, log=True)
     elif estimator in _NUDGED:
         fields["beta"] = trial.suggest_float("beta", 0.01, 2.0, log=True)

@@ -134,10 +134,19 @@ def _summary(faults: dict[str, list[str]], warnings: list[float], number: int) -
     if not parts:
         return f"In all {number} candidates relaxation came to rest from the first step to the last."
     said = "; ".join(parts)
-    earlier = (
-        f" An eigenvalue warned {fmean(warnings):,.0f} steps before the residual, in the mean." if warnings else ""
+    return f"{said[0].upper()}{said[1:]}.{_warned(warnings)}"
+
+
+def _warned(warnings: list[float]) -> str:
+    """Which said it first; readings are some steps apart, so neither may have."""
+    if not warnings:
+        return ""
+    mean = fmean(warnings)
+    if not mean:
+        return " An eigenvalue warned when the residual did, in the mean."
+    return (
+        f" An eigenvalue warned {abs(mean):,.0f} steps {'before' if mean > 0 else 'after'} the residual, in the mean."
     )
-    return f"{said[0].upper()}{said[1:]}.{earlier}"
 
 
 def _few(names: list[str]) -> str:

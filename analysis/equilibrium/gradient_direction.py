@@ -141,8 +141,8 @@ def _quantities(one: Direction) -> dict[str, Value]:
 
 def _over_seeds(cosines: Sequence[float]) -> Interval:
     """The mean with Student's t, which knows no bounds, within those of a cosine."""
-    mean, low, high = mean_interval(cosines)
-    return Interval(mean, max(low, -1.0), min(high, 1.0)) if math.isfinite(low) else Interval(mean, low, high)
+    # Rounding may leave a cosine a little above 1 as well. In this order of arguments NaN stays NaN.
+    return Interval(*(min(max(number, -1.0), 1.0) for number in mean_interval(cosines)))
 
 
 _SAID: Mapping[Word, str] = {

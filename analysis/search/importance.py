@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -86,7 +87,8 @@ def importance(run: Run, seed: int = 0) -> Importance:
     until, num_best = entries[0].until_step, max(_MIN_BEST, math.ceil(_BEST_SHARE * len(entries)))
     num_best = min(num_best, len(entries) // 2)
     scores = [run.sign * e.score for e in entries]
-    study = _study(run, entries)
+    alone = _alone(run, entries)
+    study = _study(run, entries, alone)
     divergences = _divergences(study, scores, num_best)
     total = math.fsum(divergences.values())
     if not total:
@@ -102,6 +104,8 @@ def importance(run: Run, seed: int = 0) -> Importance:
     )
     if len(entries) < most:
         note += f"; those {most - len(entries)} that earlier gates stopped are not in it"
+    if alone:
+        note += f"; left out, since all candidates but one drew it alike or not at all: {', '.join(alone)}"
     return Importance(tuple(shares), gate, until, len(entries), num_best, note + ".")
 
 
@@ -131,7 +135,14 @@ def _divergences(study: optuna.Study, scores: Sequence[float], num_best: int) ->
     return {name: value if math.isfinite(value) else 0.0 for name, value in divergences.items()}
 
 
-def _study(run: Run, entries: Sequence[Entry]) -> optuna.Study:
+def _alone(run: Run, entries: Sequence[Entry]) -> list[str]:
+    """Parameters that a single candidate drew, or did not, or from another distribution: one tells nothing of it."""
+    drawn = [run.candidates[entry.candidate].distributions for entry in entries]
+    names = sorted({name for distributions in drawn for name in distributions})
+    return [name for name in names if 1 in Counter(distributions.get(name) for distributions in drawn).values()]
+
+
+def _study(run: Run, entries: Sequence[Entry], without: Sequence[str]) -> optuna.Study:
     """The entries in order, without their scores: making a study takes longer than one analysis of it."""
     import optuna
 
@@ -144,8 +155,7 @@ def _study(run: Run, entries: Sequence[Entry]) -> optuna.Study:
     for entry in entries:
         candidate = run.candidates[entry.candidate]
         read = optuna.distributions.json_to_distribution
-        distributions = {name: read(text) for name, text in candidate.distributions.items()}
-        study.add_trial(
-            optuna.trial.create_trial(params=dict(candidate.params), distributions=distributions, value=0.0)
-        )
+        distributions = {name: read(text) for name, text in candidate.distributions.items() if name not in without}
+        params = {name: candidate.params[name] for name in distributions}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=0.0))
     return study

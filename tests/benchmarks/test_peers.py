@@ -12,7 +12,7 @@ import pytest
 from benchmarks import peers
 from tests.simulation.test_simulate import table
 from trainables.worker.report import Evaluated, MemberId, Report
-from tune_rh.decide.scheduler import Finish, RunMember
+from tune_rh.decide.scheduler import Finish, RunMember, Wait
 from tune_rh.simulation.clock import Clock, Conditions, Trace
 from tune_rh.simulation.curve_table import CurveTable
 
@@ -25,14 +25,17 @@ class Watched:
     def __init__(self, peer: peers.Peer) -> None:
         self.peer = peer
         self.places: list[tuple[int, int]] = []
+        self.jobs: list[RunMember] = []
         self.told: dict[int, list[float]] = {}
         self.finished = False
 
-    def next_job(self, prefer: MemberId | None = None) -> RunMember | Finish:
+    def next_job(self, prefer: MemberId | None = None) -> RunMember | Wait | Finish:
         job = self.peer.next_job(prefer)
         self.finished = isinstance(job, Finish)
         if isinstance(job, RunMember):
-            self.places.append(self.peer.place(job.member))
+            self.jobs.append(job)
+            if int(job.member.candidate) == len(self.places):
+                self.places.append(self.peer.place(job.member))
         return job
 
     def on_report(self, report: Report) -> bool:
@@ -112,7 +115,7 @@ def test_ray_hands_over_the_best_last_result_and_syne_tune_the_best_of_all() -> 
         assert watched.incumbent() == watched.places[best][0]
 
 
-@pytest.mark.parametrize("name", ["Optuna TPE + SHA", "Optuna TPE + Hyperband"])
+@pytest.mark.parametrize("name", [name for name in peers.SETTINGS if name.startswith("Optuna")])
 def test_optuna_hands_over_its_best_trial_and_learns_of_what_ran(name: str) -> None:
     curves = table(NUM, SEEDS)
     watched, _ = run(name, curves, Conditions(workers=2))
@@ -124,6 +127,26 @@ def test_optuna_hands_over_its_best_trial_and_learns_of_what_ran(name: str) -> N
     assert states == {optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED}
 
 
+@pytest.mark.parametrize("name", [name for name in peers.available() if name.startswith("NePS")])
+def test_neps_trials_pause_at_rungs_and_the_best_result_of_any_length_is_handed_over(name: str) -> None:
+    watched, _ = run(name, bare(table(NUM, SEEDS, noise=0.3)), Conditions(workers=1))
+    assert {job.until_step for job in watched.jobs} == {20, 40, 120}
+    best = {trial: min(values[i] for i in (1, 3, 11) if i < len(values)) for trial, values in watched.told.items()}
+    assert watched.incumbent() == watched.places[min(best, key=lambda trial: best[trial])][0]
+
+
+@pytest.mark.parametrize("name", [name for name in peers.available() if name.startswith("NePS")])
+def test_neps_leaves_the_generators_that_all_share_as_they_were(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    before = np.random.random(), torch.rand(1).item()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    run(name, table(NUM, SEEDS), Conditions(workers=2))
+    assert (np.random.random(), torch.rand(1).item()) == before  # noqa: NPY002
+
+
 def test_an_unknown_peer_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"peer 'hyperopt': known: random search, Ray Tune ASHA, Optuna"):
+    with pytest.raises(ValueError, match=r"peer 'hyperopt': known: random search, Ray Tune ASHA, Syne Tune"):
         peers.make("hyperopt", table(), 10, 120)

@@ -83,6 +83,15 @@ def test_a_budget_is_spent_and_not_passed_by_more_than_what_gates_are_owed() -> 
         assert alone.history.steps_spent < 1400 - 120
 
 
+def test_what_control_and_references_still_need_is_not_given_to_others() -> None:
+    """Three configs that run to the end with three seeds take more than half of the budget, most of it late."""
+    searched = {"stages": SEEDS_LAST, "references": ["good", "diverging"], "budget": {"max_steps": 2200}}
+    sim = search(ranks(last=True, noise=0.5), 4, num_candidates=12, **searched)
+    owed = 2 * 120  # the best candidate gets its seeds in any case
+    assert sim.history.steps_spent <= 2200 + owed
+    check_accounts(sim)
+
+
 def test_seeds_come_last_where_there_is_a_budget() -> None:
     sim = search(ranks(last=True, noise=0.5), 2, num_candidates=12, stages=SEEDS_LAST, budget={"max_steps": 2200})
     promoted = [p for p in sim.promoted() if p.candidate != "c0000"]

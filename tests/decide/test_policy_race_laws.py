@@ -5,18 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.decide.test_policy_laws import (
-    LAWS,
-    RULES,
-    SEEDS,
-    STEPS,
-    WORLDS,
-    World,
-    check_counted_once,
-    check_decisions_again,
-    check_order_of_records,
-    drawn,
-)
+from tests.decide.test_policy_laws import LAWS, check_counted_once, check_decisions_again, check_order_of_records
+from tests.worlds.drawn import RULES, SEEDS, STEPS, WORLDS, World, drawn
 from tests.worlds.plans import plan
 from tests.worlds.scripted import Simulation
 from tune_rh.plan.schema import Plan

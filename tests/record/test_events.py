@@ -56,6 +56,7 @@ EVENTS: list[Event] = [
     Promoted("c0000", 1, "control", None, 0, 0),
     Promoted("c0000", 0, "top", 0.25, 1, 4, seed=42),
     Promoted("c0001", 1, "value", 0.25, 0, 4, gain=0.5, towards=3),
+    CandidateAdded("c0002", {}, "digest", "sampler", gain=1e-300, towards=0),
     SeedAdded("c0001", 0, 1337, 0.5),
     JobStarted(MEMBER, 1, 60, 2.5),
     JobStarted(MEMBER, 2, 120, 2.5, "test", "h1"),

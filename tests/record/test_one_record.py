@@ -25,10 +25,10 @@ from analysis.tables import RunTables
 from analysis.view import best_of
 from tests.analysis.run_folders import read_run, simulate, write_run
 from tests.analysis.shared_moe.moe_folders import CONTROL, aux, moe_run, told
-from tests.decide.test_policy_laws import WORLDS, World, drawn, searches
 from tests.decide.test_policy_required import search
 from tests.decide.test_policy_seeds import close, scored
 from tests.worlds import journals
+from tests.worlds.drawn import SEARCHES, WORLDS, World, drawn
 from tests.worlds.plans import fold, plan
 from tests.worlds.scripted import Simulation, curve, fates_by_seed
 from tune_rh.cli import conclude as conclusions
@@ -121,7 +121,7 @@ def finished(sim: Simulation) -> History:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-@given(searched=searches(), world=WORLDS)
+@given(searched=SEARCHES, world=WORLDS)
 def test_everything_shows_the_same_run(searched: Plan, world: World) -> None:
     sim = drawn(searched, world)
     check_one_record(finished(sim))

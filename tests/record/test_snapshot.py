@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from tests.decide.test_policy_laws import WORLDS, World, drawn, searches
 from tests.decide.test_policy_race_laws import races
 from tests.worlds import journals
+from tests.worlds.drawn import SEARCHES, WORLDS, World, drawn
 from tests.worlds.plans import fold, plan
 from tests.worlds.records import SMALL, events, finish, make, open_search
 from tests.worlds.scripted import next_job
@@ -81,7 +81,7 @@ def check(begun: Plan, told: Sequence[Event], at: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(searched=st.one_of(searches(), races()), world=WORLDS, share=st.floats(0.0, 1.0))
+@given(searched=SEARCHES | races(), world=WORLDS, share=st.floats(0.0, 1.0))
 def test_a_history_from_a_snapshot_is_the_one_from_the_journal(searched: Plan, world: World, share: float) -> None:
     told = [decode(encode(event)) for event in drawn(searched, world).events]
     check(searched, told, round(share * len(told)))

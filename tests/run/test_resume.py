@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
-from tests.worlds import journals
+from tests.worlds import driver, journals
 from tests.worlds.records import SMALL, NoMirror, decided, events, finish, make, of, open_search
 from tune_rh.errors import JournalCorrupt, RunExists, RunMismatch, RunNotFound
 from tune_rh.record.events import Evaluated, Event, SessionEnded, SessionStarted
@@ -23,8 +20,6 @@ from tune_rh.record.journal import RunPaths
 from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.watch.follower import Follower
-
-CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -55,9 +50,7 @@ def leave(paths: RunPaths, num_events: int) -> None:
 def drive(paths: RunPaths, kill_after: int) -> None:
     """Search in a process of its own, which is killed after so many events."""
     before = len(events(paths))
-    words = [sys.executable, "-m", "tests.worlds.driver", str(paths.root), str(paths.root.parent), str(kill_after)]
-    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    driver.killed(paths.root, paths.root.parent, kill_after)
     leave(paths, before + 1 + kill_after)
 
 

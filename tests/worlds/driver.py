@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tune_rh.record.journal import RunPaths, locked
 from tune_rh.run import runs
 from tune_rh.run.local_runner import LocalRunner
 from tune_rh.run.runner import start_session
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 def main(root: Path, data_dir: Path, kill_after: int) -> None:
@@ -35,6 +38,13 @@ def main(root: Path, data_dir: Path, kill_after: int) -> None:
         search.listeners.append(watch)
         LocalRunner(run).run(search)
         search.close("finished")
+
+
+def killed(root: Path, data_dir: Path, kill_after: int) -> None:
+    """Search in a process of its own, which is killed after so many events."""
+    words = [sys.executable, "-m", "tests.worlds.driver", str(root), str(data_dir), str(kill_after)]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 if __name__ == "__main__":

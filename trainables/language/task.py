@@ -7,6 +7,7 @@ initial weights and the order of the data, which follow from the seed.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ _EVAL_TOKENS = 8192
 """Tokens in a batch of evaluation; the same on every device, since sums depend on it in the last bits."""
 
 
-class LanguageTask:
+class LanguageTask(ABC):
     """One model in training on one data set; the seed is of the initial weights and the order of the data.
 
     A family says how a loss comes of rows of tokens (`_loss`), and how rows are scored (`_scored`).
@@ -138,15 +139,15 @@ class LanguageTask:
         self._optim.load_state_dict(state["optim"])
         self._order.load_state_dict(state["data"])
 
+    @abstractmethod
     def _loss(self, rows: Int[Tensor, "batch time"]) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss of a micro-batch, and parts of it to report; rows are inputs but for the last token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _scored(
         self, sequences: Int[Tensor, "sequences time"]
     ) -> tuple[Float[Tensor, "sequences targets"], dict[str, float]]:
         """Negative log likelihood of each target in nats, float64, and metrics of what the model did."""
-        raise NotImplementedError
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

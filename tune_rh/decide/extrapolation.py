@@ -25,9 +25,9 @@ class Extrapolation:
 
     def __init__(self, history: History) -> None:
         plan = history.plan
-        self._steps = steps = sorted({stage.until_step for stage in plan.stages})
+        steps = sorted({stage.until_step for stage in plan.stages})
+        self._stages = plan.stages
         self._level = [steps.index(stage.until_step) for stage in plan.stages]
-        self._num_seeds = [stage.num_seeds for stage in plan.stages]
         self._fitted = _fitted(history)
         self._gates = list(history.gates)
         self.chain: Chain | None = fit_chain(steps, self._readings(history, steps), plan.seeds[0])
@@ -52,17 +52,14 @@ class Extrapolation:
     def explained(self, stage: int) -> float:
         """Variance of the final value that is known at the gate of ``stage``."""
         assert self.chain is not None
-        return self.chain.explained(self._level[stage], self._num_seeds[stage])
+        return self.chain.explained(self._level[stage], self._stages[stage].num_seeds)
 
     def in_words(self) -> str:
         """How much of the differences at the end is known at each gate, in a sentence; empty while nothing is."""
         if self.chain is None:
             return ""
         total = self.chain.of_a_draw.variance
-        shares = [
-            f"{self.explained(k) / total:.0%} at step {self._steps[level]} with {num} {'seed' if num == 1 else 'seeds'}"
-            for k, (level, num) in enumerate(zip(self._level, self._num_seeds, strict=True))
-        ]
+        shares = [f"{self.explained(k) / total:.0%} at {stage.end}" for k, stage in enumerate(self._stages)]
         return (
             f"How much of the final differences between candidates is known at each gate, learnt from "
             f"{self._fitted[0]} of them: {', '.join(shares)}."

@@ -42,16 +42,22 @@ def steps_left(plan: Search, history: History) -> float:
 
 
 def uncommitted(plan: Search, history: History, budget: float) -> float:
-    """Steps of ``budget`` that no job under way or in line will take.
+    """Steps of ``budget`` that no job under way or in line will take, nor the control and references up to their end.
 
     Far from the end of the budget, less may be returned, as if each of those jobs went from the first step to the last.
     """
-    left, longest = budget - history.steps_spent, plan.stages[-1].until_step
+    left, longest = budget - history.steps_spent - _beside(plan, history), plan.stages[-1].until_step
     at_least = left - (len(history.running) + len(history.pending)) * longest
     if at_least > (1 + _FEW * len(plan.seeds)) * longest:
         return at_least
     members = [*history.running.values(), *(history.member(one.member) for one in history.pending)]
     return left - sum(max(0, plan.stages[member.stage].until_step - member.step) for member in members)
+
+
+def _beside(plan: Search, history: History) -> int:
+    """Steps of the control and the references through the stages that they have still to enter."""
+    behind = (one.stage for one in (history.control, *history.references) if one is not None)
+    return sum(stage_steps(plan.stages, k) for stage in behind for k in range(stage + 1, len(plan.stages)))
 
 
 def kept_for_seeds(plan: Search, history: History, left: float) -> int:

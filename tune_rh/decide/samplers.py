@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import traceback
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -60,7 +61,7 @@ def sampler_of(settings: kinds.Sampler) -> Sampler:
     return sampler
 
 
-class _OptunaSampler:
+class _OptunaSampler(ABC):
     """One of Optuna's, made anew for each draw and seeded by its number: a resume needs no state of it."""
 
     def __init__(self, settings: kinds.Sampler) -> None:
@@ -84,9 +85,9 @@ class _OptunaSampler:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return _empty_study(self._make(seed))
 
+    @abstractmethod
     def _make(self, seed: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler with that seed."""
-        raise NotImplementedError
 
 
 class TpeSampler(_OptunaSampler):

@@ -29,7 +29,13 @@ class RunMember:
 
 @dataclass(frozen=True)
 class AskCandidate:
-    """Draw a new candidate, record it and ask again."""
+    """Draw a new candidate, record it and ask again.
+
+    By the value of information, ``gain`` and ``towards`` are those of `tune_rh.record.events.CandidateAdded`.
+    """
+
+    gain: float | None = None
+    towards: int | None = None
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class ValueScheduler:
         if package is None:  # too few were read to weigh anything
             return AskCandidate() if asks else self._first_waiting(history, left)
         if package.gate is None:
-            return AskCandidate()
+            return AskCandidate(package.gain, package.stage)
         first = history.gates[package.gate].waiting[0].entry
         passed = promotion(history, package.gate, first, "value")
         return replace(passed, gain=package.gain, towards=package.stage)

@@ -51,6 +51,11 @@ class Stage(PlanTable):
             raise ValueError("top and eta exclude each other: give one")
         return self
 
+    @property
+    def end(self) -> str:
+        """``step 1800 with 2 seeds``."""
+        return f"step {self.until_step} with {self.num_seeds} {'seed' if self.num_seeds == 1 else 'seeds'}"
+
     def follows(self, before: Stage) -> bool:
         """Whether this may be the stage after ``before``: it trains further, or as far with more seeds."""
         if self.until_step == before.until_step:

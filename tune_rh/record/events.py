@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
+from analysis.view import Decision
 from trainables.worker.job import Purpose
 from trainables.worker.report import Codec, Diagnosed, Evaluated, Fields, MemberId, Message, Number, Tested
 from tune_rh.plan.schema import Origin
@@ -19,7 +20,7 @@ __all__ = [
     "CandidateAdded", "CandidateId", "Diagnosed", "EndReason", "Evaluated", "Event", "FindingAccepted",
     "FollowUpSkipped", "Halted", "JobEnded", "JobRetried", "JobStarted", "LossCause", "MemberId", "NodeJoined",
     "NodeLost", "Origin", "Outcome", "PlanChanged", "Promoted", "Reason", "RunCreated", "SeedAdded", "SessionEnded",
-    "SessionStarted", "SlotsChanged", "SpaceExhausted", "Tested", "decode", "encode",
+    "SessionStarted", "SlotsChanged", "SpaceExhausted", "Tested", "as_decision", "decode", "encode",
 ]  # fmt: skip
 
 CandidateId = Annotated[str, StringConstraints(pattern=r"^c[0-9]{4,9}$")]
@@ -88,6 +89,8 @@ class CandidateAdded(Message):
         parent: of a follow-up, the winner around whose config it was made.
         ranked_from: the stage from whose gate on it is ranked (0-based). At gates below it takes no rank and no quota.
         passed_over: why draws before it were no valid config, and how many for each reason.
+        gain: where the value of information asked for it, what the final choice is expected to gain, in units of the
+            objective, if it is taken to the stage ``towards``.
     """
 
     event: Literal["CandidateAdded"] = field(default="CandidateAdded", kw_only=True)
@@ -102,6 +105,8 @@ class CandidateAdded(Message):
     parent: str | None = None
     ranked_from: int = 0
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    gain: Number | None = None
+    towards: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,3 +292,17 @@ Event = (
 KINDS = frozenset(kind.__name__ for kind in Event.__args__)
 _CODEC: Codec[Event] = Codec(Event)
 encode, decode = _CODEC.encode, _CODEC.decode
+
+
+def as_decision(event: Event) -> Decision | None:
+    """What ``event`` is shown as where a run's decisions are listed; None for what is no decision by itself."""
+    match event:
+        case Promoted():
+            of = (event.candidate, event.gate, event.reason, event.seed, event.score, event.rank, event.num_scored)
+            return Decision("promoted", *of, gain=event.gain, towards=event.towards)
+        case SeedAdded():
+            return Decision("seed added", event.candidate, event.gate, "near the cut", event.seed, chance=event.chance)
+        case CandidateAdded() if event.gain is not None:
+            return Decision("drawn", event.candidate, 0, "value", gain=event.gain, towards=event.towards)
+        case _:
+            return None

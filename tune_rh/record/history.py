@@ -93,6 +93,8 @@ class History:
     def apply(self, event: events.Event) -> None:
         """Take one event in."""
         self.num_events += 1
+        if (decision := events.as_decision(event)) is not None:
+            self.decisions.append(decision)
         match event:
             case events.CandidateAdded():
                 self._add(event)
@@ -107,12 +109,8 @@ class History:
             case events.Halted():
                 self._begin_again(event.members)
             case events.Promoted():
-                of = (event.candidate, event.gate, event.reason, event.seed, event.score, event.rank, event.num_scored)
-                self.decisions.append(Decision("promoted", *of, gain=event.gain))
                 (self._promote if event.seed is None else self._promote_member)(event)
             case events.SeedAdded():
-                near = (event.candidate, event.gate, "near the cut", event.seed)
-                self.decisions.append(Decision("seed added", *near, chance=event.chance))
                 self._add_seed(event)
             case events.Tested():
                 member = self.member(event.member)

@@ -121,6 +121,19 @@ def about_gates(history: History) -> tuple[str, ...]:
     return tuple(said)
 
 
+def about_packages(history: History) -> tuple[str, ...]:
+    """A sentence on what the value of information has chosen; none where it has chosen nothing."""
+    chosen = [decision for decision in history.decisions if decision.gain is not None]
+    if not chosen:
+        return ()
+    num_drawn, last = sum(decision.kind == "drawn" for decision in chosen), chosen[-1]
+    assert last.towards is not None
+    return (
+        f"Chosen by the value of information: draws {num_drawn}, promotions {len(chosen) - num_drawn}; last "
+        f"{last.candidate}, for an expected gain of {last.gain:.2g} at {history.plan.stages[last.towards].end}.",
+    )
+
+
 def leader(history: History) -> Candidate | None:
     """The candidate that would be handed over now, before a search is over; None while there is no reading.
 

@@ -34,7 +34,12 @@ def view(history: History, root: Path, provenance: Mapping[str, Any] = MappingPr
         spent=ranking.spent(history),
         slots=history.slots,
         ended=history.ended,
-        remarks=(*ranking.about_draws(history), *ranking.about_gates(history), *history.losses.summary()),
+        remarks=(
+            *ranking.about_draws(history),
+            *ranking.about_gates(history),
+            *ranking.about_packages(history),
+            *history.losses.summary(),
+        ),
     )
 
 

@@ -43,7 +43,7 @@ def line(history: History, event: Event) -> str:
             refused = sum(event.passed_over.values())
             note = f" (draws before it that were no valid config: {refused})" if refused else ""
             label = describe(history.candidates[event.candidate]) + _knows(history, event)
-            return f"{event.candidate}  new: {label}{note}"
+            return f"{event.candidate}  new: {label}{note}{_gain(history, event)}"
         case JobStarted(purpose="train"):
             return f"{event.member}  starts towards step {event.until_step}"
         case Evaluated():
@@ -103,13 +103,11 @@ def _place(event: Promoted) -> str:
     return f", {'would be ' * unranked}place {event.rank + 1} of {event.num_scored + unranked}{score}"
 
 
-def _gain(history: History, event: Promoted) -> str:
+def _gain(history: History, event: CandidateAdded | Promoted) -> str:
     """What the final choice is expected to gain, where the value of information decided."""
     if event.gain is None or event.towards is None:
         return ""
-    stage = history.plan.stages[event.towards]
-    seeds = "1 seed" if stage.num_seeds == 1 else f"{stage.num_seeds} seeds"
-    return f"; expected gain {event.gain:.2g} if taken to step {stage.until_step} with {seeds}"
+    return f"; expected gain {event.gain:.2g} if taken to {history.plan.stages[event.towards].end}"
 
 
 def _schedule(history: History, event: Promoted) -> str:

@@ -161,7 +161,10 @@ class Session:
                 return Wait()
             decision = self._decide(prefer)
             if isinstance(decision, AskCandidate):
-                self._record(self._source.candidate(self.history))
+                added = self._source.candidate(self.history)
+                if isinstance(added, CandidateAdded):
+                    added = replace(added, gain=decision.gain, towards=decision.towards)
+                self._record(added)
             elif isinstance(decision, AskFollowUp):
                 self._record(self._source.follow_up(self.history, decision))
             elif isinstance(decision, RunMember):

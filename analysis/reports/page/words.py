@@ -6,6 +6,7 @@ Plain sentences, short enough for a first screen.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -307,6 +308,13 @@ def _about_run(facts: Facts) -> Iterator[str]:
     clauses = [f"{listed(names)} {verbs[len(names) > 1]}" for verbs, names in bad if names]
     if clauses:
         yield f"Of the questions about the whole run, {', and '.join(clauses)}."
+    for finding in findings:
+        if finding.verdict == "fail":
+            yield f"{finding.name}: {_first_sentence(finding.summary)}"
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s+(?=[A-Z])", text, maxsplit=1)[0]
 
 
 def _losses(facts: Facts) -> Iterator[str]:

@@ -102,9 +102,12 @@ def test_the_page_has_a_row_for_each_candidate_and_says_what_values_were_held_ag
 def test_the_first_screen_says_what_the_whole_run_fails(tmp_path: Path) -> None:
     simulate(tmp_path / "run", curve, num_candidates=2)
     run = load(tmp_path / "run")
-    run.by_member[""] = [Finding("one", "fail", "."), Finding("two", "warn", "."), Finding("three", "pass", ".")]
+    failed = Finding("one", "fail", "It is 0.5, of e.g. three. The rest is told below.")
+    run.by_member[""] = [failed, Finding("two", "warn", "Maybe."), Finding("three", "pass", "Well.")]
     (doubts,) = [a.points for a in answers(gather(run, "finished")) if a.word == "What to doubt"]
     assert "Of the questions about the whole run, one fails, and two warns." in doubts
+    assert "one: It is 0.5, of e.g. three." in doubts
+    assert not [point for point in doubts if point.startswith(("two:", "three:"))]
     run.by_member[""] = [Finding("three", "pass", "."), Finding("four", "no_evidence", ".")]
     (doubts,) = [a.points for a in answers(gather(run, "finished")) if a.word == "What to doubt"]
     assert not [point for point in doubts if "whole run" in point]

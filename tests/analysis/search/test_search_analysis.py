@@ -92,6 +92,21 @@ def test_where_nothing_decides_nothing_stands_out(tmp_path: Path) -> None:
     assert [share.name for share in found.shares if share.stands_out] == []
 
 
+def test_a_parameter_that_one_candidate_alone_drew_is_left_out_and_named(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    run = with_drawn(tmp_path / "run", by_lr, 40)
+    without = {
+        name: replace(candidate, params=some, distributions={key: candidate.distributions[key] for key in some})
+        for name, candidate in run.candidates.items()
+        for some in [{key: value for key, value in candidate.params.items() if key != "idle" or name == "c0007"}]
+    }
+    found = importance(replace(run, candidates=without))
+    assert sorted(share.name for share in found.shares) == ["kind", "lr"]
+    assert found.note.endswith("left out, since all candidates but one drew it alike or not at all: idle.")
+    assert not [warning for warning in recwarn if "regimes" in str(warning.message)]
+
+
 def test_too_few_candidates_have_no_importance_and_say_so(tmp_path: Path) -> None:
     found = importance(with_drawn(tmp_path / "run", by_lr, MIN_CANDIDATES - 1))
     assert (found.shares, found.gate) == ((), None)

@@ -15,8 +15,9 @@ from tune_rh.plan.schema import Resources
 from tune_rh.preflight.environment import Node
 from tune_rh.record.journal import RunPaths
 from tune_rh.run import runs
+from tune_rh.run.ray.bridge import Bridge
 from tune_rh.run.ray.nodes import Census, ClusterNode
-from tune_rh.run.ray.runner import NodeWatch, _Bridge, _StoppedEarly
+from tune_rh.run.ray.runner import NodeWatch, _StoppedEarly
 from tune_rh.run.ray.warm_up import WarmUp
 from tune_rh.run.runner import start_session
 
@@ -24,12 +25,12 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def bridge(tmp_path: Path) -> _Bridge:
+def bridge(tmp_path: Path) -> Bridge:
     run = runs.open_run(make(tmp_path / "run", **SMALL), tmp_path)
-    return _Bridge(run, start_session(run, runner="ray", slots=1, views={}), WarmUp(1))
+    return Bridge(run, start_session(run, runner="ray", slots=1, views={}), WarmUp(1))
 
 
-def test_a_minute_without_a_node_is_an_end(bridge: _Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_minute_without_a_node_is_an_end(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     now, there = 1000.0, True
     monkeypatch.setattr("time.monotonic", lambda: now)
     nodes = [ClusterNode("1", "h1", Node(1), Node(1))]
@@ -54,7 +55,7 @@ def test_a_minute_without_a_node_is_an_end(bridge: _Bridge, monkeypatch: pytest.
     assert isinstance(bridge.error, RunError)
 
 
-def test_a_stop_before_the_first_job_waits_for_no_worker(bridge: _Bridge) -> None:
+def test_a_stop_before_the_first_job_waits_for_no_worker(bridge: Bridge) -> None:
     watch = NodeWatch(bridge, None, list)
     watch.on_step_begin(0, [])
     bridge.session.request_stop()

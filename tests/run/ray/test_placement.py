@@ -20,8 +20,8 @@ from tune_rh.decide.scheduler import Wait
 from tune_rh.preflight.environment import Node
 from tune_rh.record.events import JobEnded, JobRetried, JobStarted, SessionStarted, SlotsChanged
 from tune_rh.run import runs
+from tune_rh.run.ray.bridge import Bridge
 from tune_rh.run.ray.nodes import Census, ClusterNode
-from tune_rh.run.ray.runner import _Bridge
 from tune_rh.run.ray.warm_up import WarmUp
 from tune_rh.run.runner import start_session
 from tune_rh.run.session import Loss
@@ -101,7 +101,7 @@ def test_nothing_else_starts_while_a_job_waits_for_a_whole_gpu(tmp_path: Path) -
     run = runs.open_run(runs.create(plan(**GPUS), tmp_path / "run", tmp_path, accepted=[fault]), tmp_path)
     there = ClusterNode("1", "h1", Node(8, 1), Node(8, 1))
     census = Census(run.plan.resources, [there])
-    bridge = _Bridge(run, start_session(run, runner="ray", slots=4, views={}), WarmUp(4), census)
+    bridge = Bridge(run, start_session(run, runner="ray", slots=4, views={}), WarmUp(4), census)
 
     def look(node: ClusterNode) -> int:
         """Slots after two looks, as the session has them."""
@@ -138,7 +138,7 @@ def test_where_no_whole_gpu_can_be_had_it_fails_like_an_exception(tmp_path: Path
     """Others hold a part of the only one; an autoscaler may bring one."""
     run = runs.open_run(make(tmp_path / "run", **GPUS), tmp_path)
     census = Census(run.plan.resources, [ClusterNode("1", "h1", Node(8, 1), Node(8, gpus))]) if gpus else None
-    bridge = _Bridge(run, start_session(run, runner="ray", slots=3, views={}), WarmUp(3), census)
+    bridge = Bridge(run, start_session(run, runner="ray", slots=3, views={}), WarmUp(3), census)
     first = bridge.suggest("a")
     assert isinstance(first, MemberJob)
     bridge.lost("a", lambda: Loss("oom", "no memory"))

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from search_spaces.api import RandomTrial
-from search_spaces.equilibrium import _POINTS, _RADII, SPACES
+from search_spaces.equilibrium import _LONG_POINTS, _RADII, SPACES
 from trainables.equilibrium import FAMILY
 from trainables.equilibrium.accounting import PREFLIGHT
 from trainables.equilibrium.config import EquilibriumConfig, least_radius
@@ -95,7 +95,7 @@ def test_what_cannot_settle_or_stay_normal_is_warned_of() -> None:
 
 
 def test_the_least_radius_of_the_spaces_is_allowed() -> None:
-    assert all(_RADII[0] >= least_radius(points) for points in _POINTS)
+    assert all(_RADII[0] >= least_radius(points) for points in _LONG_POINTS)
 
 
 def test_a_space_asks_only_for_what_plays_a_part() -> None:
