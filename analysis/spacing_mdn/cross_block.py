@@ -1,8 +1,9 @@
 """H: is the model as good higher up as lower down?
 
-The NLL of 8 runs of the split by height, how far they differ, and how far sampling alone would make them differ. A
-model that has learned what holds at one height drifts as the lines of the primes move with log height. The coefficient
-of variation is reported and not judged: it divides by a mean that passes through 0.
+The NLL of 8 runs of the split by height, how far they differ, and how far sampling alone would make them differ; and of
+up to 32 strips, as a line with its band. A model that has learned what holds at one height drifts as the lines of the
+primes move with log height. The coefficient of variation is reported and not judged: it divides by a mean that passes
+through 0.
 
 The spread of the runs' means contains their sampling error, which with a hundred targets a run is larger than the
 threshold. So the variance of that error is taken off (the method of moments of a one-way layout with random effects:
@@ -27,6 +28,8 @@ from trainables.arrays import Array
 _MAX_STD = 0.05  # nats between runs
 _DRAWS = 4000
 _SEED = 8128
+_STRIPS, _PER_STRIP = 32, 128  # of the finer picture: how many at the most, and targets in each at the least
+_NLL = "NLL (nats per spacing)"
 
 
 @diagnostic("H: cross-block stability")
@@ -44,10 +47,11 @@ def cross_block(subject: Any) -> Finding:
     means = [mean_interval(run, seed=index) for index, run in enumerate(runs)]
     heights = subject.task.part(subject.sample.split).log_height_per_point()[swept.positions]
     at = [float(heights[swept.run == index].mean()) for index in range(RUNS)]
-    return _judge(means, at, mean_interval(swept.nll), len(swept.nll))
+    plots = (_plot(means, at, mean_interval(swept.nll)), _bands(swept.nll, heights))
+    return _judge(means, mean_interval(swept.nll), len(swept.nll), plots)
 
 
-def _judge(runs: list[Interval], heights: list[float], nll: Interval, num: int) -> Finding:
+def _judge(runs: list[Interval], nll: Interval, num: int, plots: tuple[Plot, ...]) -> Finding:
     means = np.array([run.value for run in runs])
     errors = np.array([run.half_width / NORMAL_95 for run in runs])
     std, chance = spread(means, errors)
@@ -74,7 +78,7 @@ def _judge(runs: list[Interval], heights: list[float], nll: Interval, num: int) 
             "num_targets": float(num),
         },
         {"std": _MAX_STD, "range": chance},
-        (_plot(runs, heights, nll),),
+        plots,
     )
 
 
@@ -93,6 +97,18 @@ def spread(means: Array, errors: Array) -> tuple[Interval, float]:
 
 
 def _plot(runs: list[Interval], heights: list[float], nll: Interval) -> Plot:
-    label = "log height, ln(t / 2 pi)" if np.ptp(heights) > 0.0 else "log height (none in this data set)"
     series = Series.of("run, with its 95% interval", runs, heights)
-    return Plot("NLL by height", label, "NLL (nats per spacing)", "points", (series,), lines={"mean": nll.value})
+    return Plot("NLL of 8 runs", _label(heights), _NLL, "points", (series,), lines={"mean": nll.value})
+
+
+def _bands(nll: Array, heights: Array) -> Plot:
+    """The NLL of strips of equally many targets, in order of height."""
+    strips = np.array_split(np.arange(len(nll)), max(1, min(_STRIPS, len(nll) // _PER_STRIP)))
+    means = [mean_interval(nll[strip], seed=index) for index, strip in enumerate(strips)]
+    at = [float(heights[strip].mean()) for strip in strips]
+    series = Series.of("strip, with its 95% band", means, at)
+    return Plot("NLL by height", _label(at), _NLL, "line", (series,), lines={"mean": float(nll.mean())})
+
+
+def _label(heights: list[float]) -> str:
+    return "log height, ln(t / 2 pi)" if np.ptp(heights) > 0.0 else "log height (none in this data set)"

@@ -96,6 +96,14 @@ def test_drifted_blocks_fail_cross_block_only(findings: Find) -> None:
     # (1.15^2 - 0.85^2) / 2 nats between the halves: a deviation over 8 runs of that times sqrt(2 / 7).
     assert estimate(found["cross_block"], "std").value == pytest.approx(0.3 * np.sqrt(2 / 7), abs=0.02)
     assert number(found["cross_block"], "range") == pytest.approx(0.3, abs=0.04)
+    (by_height,) = found["cross_block"].plots[1].series
+    assert len(by_height.y) == 32
+    assert list(by_height.x) == sorted(by_height.x)
+    (of_runs,) = found["cross_block"].plots[0].series
+    assert np.mean(by_height.y[16:]) == pytest.approx(np.mean(of_runs.y[4:]), abs=2e-3)
+    assert np.mean(by_height.y[:16]) == pytest.approx(np.mean(of_runs.y[:4]), abs=2e-3)
+    within = [low < y < high for low, y, high in zip(by_height.low, by_height.y, by_height.high, strict=True)]
+    assert all(within)
 
 
 def test_wrong_sigma_fails_calibration_only(findings: Find) -> None:
