@@ -8,9 +8,9 @@ class TestMine(FamilyConformance):
 ```
 
 The family needs a preset (``tiny``, or the one that ``preset`` names) whose step takes milliseconds and in which every
-mechanism that keeps state is on. Spaces, sample, baselines and diagnostics are tested where the family has them; that
-no prediction sees its target, where the family has a `trainables.api.CausalProbe`; and that micro-batches are one
-batch, where its config has ``accumulation`` and ``batch_size``.
+mechanism that keeps state is on. Spaces, sample, baselines, diagnostics and extraction are tested where the family has
+them; that no prediction sees its target, where the family has a `trainables.api.CausalProbe`; and that micro-batches
+are one batch, where its config has ``accumulation`` and ``batch_size``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ import tomli_w
 import torch
 from pydantic import ValidationError
 
+from analysis import extraction
 from analysis.diagnose import api as diagnose_api
 from analysis.diagnose.findings import from_json, to_json
 from analysis.diagnose.registry import diagnose, diagnose_run, diagnostics_of, offered
 from analysis.diagnose.subject import Subject, draw_sample
+from analysis.extraction import Extracted, NoFormula, extractor_of
 from search_spaces.api import RandomTrial, Space
 from search_spaces.registry import outside, spaces_of
 from trainables.api import CausalProbe, Family, Finding, TrainTask
@@ -220,15 +222,23 @@ class FamilyConformance:
 
     @pytest.mark.parametrize("spoiled", [False, True], ids=["as it is", "of NaN"])
     def test_every_diagnostic_of_a_model_gives_a_finding(self, spoiled: bool, prepared: Path) -> None:
-        task = self._task(1, prepared)
-        task.model.eval()
-        sample = draw_sample(self.family, task)
-        if spoiled:
-            with torch.no_grad():
-                for parameter in task.model.parameters():
-                    parameter.fill_(math.nan)
-        findings = diagnose(Subject("c0000-s1", self.family, self._config(), 1, task, sample, prepared))
-        _check(findings, offered(self.family))
+        _check(diagnose(self._subject(spoiled, prepared)), offered(self.family))
+
+    @pytest.mark.parametrize("spoiled", [False, True], ids=["as it is", "of NaN"])
+    def test_what_is_extracted_is_whole_and_of_a_spoiled_model_nothing(self, spoiled: bool, prepared: Path) -> None:
+        if not self._family().extraction:
+            return
+        try:
+            found = extractor_of(self.family)(self._subject(spoiled, prepared))
+        except NoFormula:
+            return
+        assert not spoiled
+        assert found.formula
+        assert found.says
+        for table in found.tables:
+            assert all(len(row.words) + len(row.values) == len(table.header) for row in table.rows), table.caption
+        text = extraction.to_json(Extracted(self.family, "c0000-s1", "", "", "", "", {}, found))
+        assert extraction.to_json(extraction.from_json(text)) == text
 
     def test_every_diagnostic_of_a_run_gives_a_finding(self, run: Path) -> None:
         _check(diagnose_run(read(RunPaths(run)).run), offered(self.family, "records"))
@@ -251,6 +261,17 @@ class FamilyConformance:
         config = build_config(self._family(), fields, preset=self.preset)
         task: TrainTask = resolve(self._family().task)(config, seed=seed, device="cpu", data_dir=data_dir)
         return task
+
+    def _subject(self, spoiled: bool, data_dir: Path) -> Subject:
+        """A model as diagnostics are called with it; ``spoiled`` has NaN for weights."""
+        task = self._task(1, data_dir)
+        task.model.eval()
+        sample = draw_sample(self.family, task)
+        if spoiled:
+            with torch.no_grad():
+                for parameter in task.model.parameters():
+                    parameter.fill_(math.nan)
+        return Subject("c0000-s1", self.family, self._config(), 1, task, sample, data_dir)
 
     def _layouts(self) -> dict[str, Mapping[str, Any]]:
         return {self.preset: {}, **self.layouts}
