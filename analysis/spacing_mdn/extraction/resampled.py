@@ -18,9 +18,8 @@ from analysis.stats.interval import Interval
 from trainables.arrays import Array
 
 NUM = 1000
-SHORTEST = 128
-"""Targets of a block at least."""
-_MOST = 256  # blocks of a series
+_LONGEST = 128  # targets of a block, unless there would be too many of them
+_FEWEST, _MOST = 32, 256  # blocks of a series
 _SEED = 31
 NO_VARIANCE = 1e-9
 """Sum of squares of a series about its mean, below which it is constant."""
@@ -28,9 +27,14 @@ NO_VARIANCE = 1e-9
 
 def blocks(number: int) -> Iterator[slice]:
     """Blocks of adjacent targets that cover ``number`` of them; all but the last are equally long."""
-    length = max(SHORTEST, -(-number // _MOST))
+    length = block_length(number)
     for begin in range(0, number, length):
         yield slice(begin, min(begin + length, number))
+
+
+def block_length(number: int) -> int:
+    """Targets of a block."""
+    return max(min(_LONGEST, -(-number // _FEWEST)), -(-number // _MOST))
 
 
 def drawn(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from trainables.spacing_mdn.model import guess_channel
 from trainables.spacing_mdn.sample import draw
 from trainables.spacing_mdn.task import SpacingTask
 
-FEWEST = 2048
+FEWEST = 512
 """Targets of a split, below which nothing is fitted."""
 _BATCH = 4096
 

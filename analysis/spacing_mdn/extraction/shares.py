@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.spacing_mdn.baselines import below_and_in
 from analysis.spacing_mdn.extraction import spread
-from analysis.spacing_mdn.extraction.resampled import SHORTEST, ratio
+from analysis.spacing_mdn.extraction.resampled import block_length, ratio
 from analysis.spacing_mdn.extraction.seen import Seen
 from analysis.spacing_mdn.marginal import marginal_nll
 from analysis.stats.bootstrap import mean_interval
@@ -39,13 +39,13 @@ def scored(densities: Mapping[str, Array], bases: tuple[str, ...], winner: str) 
     found = {}
     for name, nll in densities.items():
         kept = {base: share(densities[base], nll, densities[winner]) for base in bases}
-        found[name] = Scored(mean_interval(nll, SHORTEST), kept)
+        found[name] = Scored(mean_interval(nll, block_length(len(nll))), kept)
     return found
 
 
 def gain(base: Array, nll: Array) -> Interval:
     """Nats by which ``nll`` lies below ``base``, target by target."""
-    return mean_interval(base - nll, SHORTEST)
+    return mean_interval(base - nll, block_length(len(nll)))
 
 
 def share(base: Array, nll: Array, winner: Array) -> Interval:

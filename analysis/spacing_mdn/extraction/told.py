@@ -31,7 +31,7 @@ def told(found: Found) -> Extraction:
         fitted_on=f"val, {found.num_fitted} targets",
         scored_on=f"test, {found.num_scored} targets",
         tables=tuple(tables),
-        plots=(_explained_plot(found), *([] if lines is None else [_amplitudes(lines)])),
+        plots=(_left_plot(found), *([] if lines is None else [_amplitudes(lines)])),
         values=dict(_values(found)),
     )
 
@@ -182,14 +182,15 @@ def _amplitudes(lines: LinesFound) -> Plot:
     )
 
 
-def _explained_plot(found: Found) -> Plot:
-    terms = tuple(range(len(found.explained)))
+def _left_plot(found: Found) -> Plot:
+    left = tuple(1.0 - explained for explained in found.explained)
     return Plot(
-        "How much of the winner's mean a formula of so many terms holds",
+        "What a formula of so many terms leaves of the winner's mean",
         "terms",
-        "share of the variance on test",
+        "share of the variance left on test",
         "line",
-        (Series("formula", terms, found.explained),),
+        (Series("formula", tuple(range(len(left))), left),),
+        log_y=True,
     )
 
 

@@ -91,8 +91,8 @@ def test_what_is_told_is_whole() -> None:
 
 
 def test_a_split_that_is_too_short_or_a_density_that_is_not_finite_has_no_formula() -> None:
-    short = in_three(drawn(formula, num_blocks=60), (40, 10, 4))
-    with pytest.raises(NoFormula, match="test: 992 predictions; a formula takes at least 2048"):
+    short = in_three(drawn(formula, num_blocks=60), (40, 10, 2))
+    with pytest.raises(NoFormula, match="test: 480 predictions; a formula takes at least 512"):
         extracted(planted(short, formula))
     with pytest.raises(NoFormula, match="val: The model's density is not finite along the split"):
         extracted(planted(in_three(drawn(formula)), lambda last, _: last / 0.0))
