@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import pytest
 import tomli_w
+from hypothesis import HealthCheck, settings
 
 from tests.worlds import wheel
 from trainables.spacing_mdn.data import zeros
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from tune_rh.run.ray.cluster import Cluster
 
 FAILED = pytest.StashKey[bool]()
+
+# A machine that is busy with other things must not fail a property.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 @contextmanager

@@ -189,7 +189,7 @@ def test_every_search_ends_with_everybody_accounted_for(changes: dict[str, Any],
         check_no_slot_waited(sim)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     fates=st.dictionaries(
         st.tuples(st.integers(0, 6), st.sampled_from(SEEDS)),

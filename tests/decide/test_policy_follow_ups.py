@@ -325,7 +325,7 @@ def plans(draw: st.DrawFn) -> Plan:
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     searched=plans(),
     refused=st.sets(st.integers(0, 5)),

@@ -178,7 +178,7 @@ def check_all(sim: Simulation, number: int) -> None:
     check_audits(again)
 
 
-LAWS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+LAWS = {"suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 
 
 @settings(max_examples=100, **LAWS)  # type: ignore[arg-type]

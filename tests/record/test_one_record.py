@@ -120,7 +120,7 @@ def finished(sim: Simulation) -> History:
     return fold(sim.plan, [*sim.events, SessionEnded(1, 0.0, "finished")])
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(searched=SEARCHES, world=WORLDS)
 def test_everything_shows_the_same_run(searched: Plan, world: World) -> None:
     sim = drawn(searched, world)

@@ -80,7 +80,7 @@ def check(begun: Plan, told: Sequence[Event], at: int) -> None:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(searched=SEARCHES | races(), world=WORLDS, share=st.floats(0.0, 1.0))
 def test_a_history_from_a_snapshot_is_the_one_from_the_journal(searched: Plan, world: World, share: float) -> None:
     told = [decode(encode(event)) for event in drawn(searched, world).events]
