@@ -95,6 +95,7 @@ def search(
     metrics: Sequence[str | Metric] = (),
     diagnostics: Sequence[Callable[..., Any]] = (),
     baselines: Sequence[Callable[..., Any]] = (),
+    steps: int | None = None,
     stages: Sequence[Any] = (),
     candidates: int | None = None,
     name: str | None = None,
@@ -118,8 +119,9 @@ def search(
         metrics: others that tasks report, for the plan's rules.
         diagnostics: functions of a trained model that say whether all is well with it (`diagnostic`).
         baselines: functions that return a score to beat (`baseline`).
-        stages: ``(steps, seeds)`` of each, or tables as in a plan.
-        candidates: how many configs, beside the base.
+        steps: how long a full run is; gates learn, further seeds come last, and a budget of steps is spent to its end.
+        stages: in place of ``steps``: ``(steps, seeds)`` of each, or tables as in a plan.
+        candidates: how many configs, beside the base (None, with ``steps`` and a budget: as many as that pays for).
         name: of the run (None: that of the task, with a number where it is taken).
         options: those of `Launch`, and for a task all other keys of a plan, such as ``seeds`` or ``resources``.
 
@@ -129,7 +131,7 @@ def search(
     check_keywords(options, {*Search.model_fields, *Launch.__annotations__, *signature(search).parameters})
     launch = Launch(**{key: options.pop(key) for key in (*Launch.__annotations__,) if key in options})  # type: ignore[typeddict-item]
     described = {"space": space, "base": base, "objective": objective, "data": data, "candidates": candidates}
-    asked: dict[str, Any] = {"metrics": metrics, "diagnostics": diagnostics, "baselines": baselines, "stages": stages}
+    asked = dict[str, Any](metrics=metrics, diagnostics=diagnostics, baselines=baselines, steps=steps, stages=stages)
     if isinstance(task, Plan | str | Path):
         others = {"mode": mode if mode != "min" else None, "name": name, **asked}
         given = [key for key, value in {**described, **others, **options}.items() if value not in (None, ())]

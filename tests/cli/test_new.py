@@ -40,7 +40,7 @@ def test_what_is_written_is_searched(place: Path, capsys: pytest.CaptureFixture[
         "  python digits_net.py",
     ]
     text = (place / "digits_net.py").read_text()
-    (place / "digits_net.py").write_text(text.replace("candidates=8", "candidates=1").replace(", (300, 3)]", "]"))
+    (place / "digits_net.py").write_text(text.replace("steps=300", "steps=20").replace("3000", "60"))
     assert re.search(r"^Best: \S+.* Report: \S+/runs/Spirals/report/index.html$", python(place, "digits_net.py"), re.M)
     assert main(["status", "Spirals"]) == 0
     assert "Spirals: finished" in capsys.readouterr().out

@@ -40,7 +40,7 @@ class Small(Unfinished):
 def plan(task: Any = ScriptedTask, fields: dict[str, Any] | None = None, **changes: Any) -> Any:
     described: dict[str, Any] = {
         "space": suggest, "base": {"lr": 0.5}, "objective": "val_acc", "mode": "max", "data": None, "metrics": (),
-        "stages": [(60, 2), (180, 2), (400, 3)], "candidates": 10,
+        "stages": [(60, 2), (180, 2), (400, 3)], "steps": None, "candidates": 10,
     }  # fmt: skip
     return plan_of(task, "mine", fields=fields or {}, **{**described, **changes})
 
@@ -55,6 +55,47 @@ def test_stages_seeds_and_evaluations_are_filled_in() -> None:
     )
     assert (found.seeds, found.eval_every, found.num_candidates) == ((1, 2, 3), 5, 10)
     assert (found.objective, found.mode, found.control) == ("val_acc", "max", "base")
+
+
+def test_with_the_length_of_a_run_alone_gates_learn_and_seeds_come_last() -> None:
+    found = plan(stages=(), steps=720)
+    assert [(stage.until_step, stage.num_seeds) for stage in found.stages] == [
+        (36, 1), (72, 1), (180, 1), (360, 1), (720, 1), (720, 2), (720, 3),
+    ]  # fmt: skip
+    assert (found.gates, found.eta, found.eval_every, found.seeds) == ("adaptive", 2.0, 36, (1, 2, 3))
+    assert (found.scoring.band, found.scoring.extra_seeds) == (0.0, 0.0)
+    assert (found.num_candidates, found.budget.max_steps) == (10, None)
+
+
+@pytest.mark.parametrize("steps", [20, 39, 400, 1000, 2 * 17 * 19, 50_000])
+def test_whatever_its_length_each_gate_is_near_its_share_and_evaluated(steps: int) -> None:
+    found = plan(stages=(), steps=steps)
+    ends = sorted({stage.until_step for stage in found.stages})
+    assert 20 <= steps // found.eval_every <= 40
+    assert all(end % found.eval_every == 0 for end in ends)
+    assert ends[0] == found.eval_every
+    assert ends[1:] == pytest.approx([steps / 9, steps / 4, steps / 2, steps], abs=found.eval_every / 2)
+
+
+def test_what_is_given_beside_the_length_of_a_run_counts() -> None:
+    found = plan(stages=(), steps=400, fields={"seeds": [7, 8], "gates": "promote", "budget": {"max_steps": 2000}})
+    assert (found.seeds, found.gates, found.stages[-1].num_seeds, found.budget.max_steps) == (
+        (7, 8),
+        "promote",
+        2,
+        2000,
+    )
+    assert plan(stages=(), steps=400, fields={"seeds": [7]}).stages[-1].num_seeds == 1
+    assert plan(stages=(), steps=400, fields={"scheduler": "value"}).gates == "promote"
+
+
+def test_a_budget_says_how_many_are_drawn() -> None:
+    """Of a drawn candidate 36, 36 / 2, 108 / 4, 180 / 8, 360 / 16, 720 / 32 and 720 / 64 steps: 159.75 in all."""
+    found = plan(stages=(), steps=720, candidates=None, fields={"budget": {"max_steps": 7200}})
+    assert (found.num_candidates, found.budget.max_steps) == (46, 7200)
+    few = plan(stages=(), steps=720, candidates=None, fields={"budget": {"max_steps": 1}})
+    assert few.num_candidates == 1
+    assert plan(stages=(), steps=720, candidates=9, fields={"budget": {"max_steps": 7200}}).num_candidates == 9
 
 
 def test_every_key_of_a_plan_may_be_given() -> None:
@@ -96,7 +137,15 @@ def test_a_keyword_that_is_none_is_named_with_the_nearest(keyword: str, meant: s
         ({"data": 3}, "data = 3: allowed is a file"),
         ({"stages": [60]}, "stages\\[0\\] = 60: allowed is \\(steps, seeds\\)"),
         ({"stages": [("60", 2)]}, "stages\\[0\\] = \\('60', 2\\): allowed"),
+        ({"stages": ()}, "steps: missing; how long a full run is"),
+        ({"steps": 400}, "steps = 400 and stages are both given"),
+        ({"stages": (), "steps": 19}, "steps = 19: allowed are whole numbers from 20 on"),
+        ({"stages": (), "steps": 400.0}, "steps = 400.0: allowed are whole numbers"),
+        ({"stages": (), "steps": 1009}, "steps = 1009: is no multiple of a number from 20 to 40.*take 1000, or give"),
         ({"candidates": None}, "candidates: missing"),
+        ({"candidates": None, "fields": {"budget": {"max_steps": 99}}}, "candidates: missing"),
+        ({"candidates": None, "stages": (), "steps": 40}, "candidates: missing"),
+        ({"candidates": None, "stages": (), "steps": 40, "fields": {"budget": {"max_steps": "9"}}}, "candidates: miss"),
         ({"space": None}, "no space to draw from"),
         ({"fields": {"candidate": 3}}, "candidate = 3: there is no such key; is 'num_candidates' meant"),
         ({"fields": {"family": "f"}}, "family = 'f': is made from the task"),

@@ -24,8 +24,10 @@ from trainables.given.data import GivenData
 from trainables.given.module import BASE, SPACE, Given, given, given_modules, hand_over
 from tune_rh.errors import PlanError
 from tune_rh.plan.cost import even_steps
+from tune_rh.plan.defaults import learning
 from tune_rh.plan.file import metrics_named, resolve_plan
 from tune_rh.plan.schema import Plan
+from tune_rh.plan.stages import Stage, paid_for
 
 _METHODS = ("step", "evaluate", "state_dict", "load_state_dict")
 _NUM_DRAWS = 100
@@ -43,6 +45,7 @@ def plan_of(
     data: str | Path | Callable[[Path], Any] | None,
     metrics: Sequence[str | Metric],
     stages: Sequence[Any],
+    steps: int | None,
     candidates: int | None,
     fields: Mapping[str, Any],
     diagnostics: Sequence[Any] = (),
@@ -56,25 +59,23 @@ def plan_of(
     made_here = next((key for key in _MADE_HERE if key in fields), None)
     if made_here is not None:
         raise PlanError(f"{made_here} = {fields[made_here]!r}: is made from the task; leave it out")
-    until = [_stage(i, stage) for i, stage in enumerate(stages)]
-    num_seeds = max((int(stage.get("num_seeds", 1)) for stage in until), default=1)
+    staged = _stages(stages, steps, fields)
+    num_seeds = max(int(stage.get("num_seeds", 1)) for stage in staged["stages"])
     described: dict[str, Any] = {
         "name": name,
         "control": BASE,
-        "stages": until,
         "num_candidates": candidates,
         "seeds": list(range(1, num_seeds + 1)),
         "space": SPACE if space is not None else "",
+        **staged,
         **fields,
     }
-    if candidates is None:
-        described.pop("num_candidates")
-    if "num_candidates" not in described:
-        raise PlanError("candidates: missing; how many configs are to be drawn, beside the base")
+    if candidates is None and "num_candidates" not in fields:
+        described["num_candidates"] = _paid_for(steps, staged, fields.get("budget"))
     if candidates is not None and "num_candidates" in fields:
         raise PlanError("candidates and num_candidates are the same: give one")
-    if "eval_every" not in fields:
-        described["eval_every"] = even_steps(*(stage["until_step"] for stage in until))
+    if "eval_every" not in described:
+        described["eval_every"] = even_steps(*(stage["until_step"] for stage in staged["stages"]))
     # A metric that a rule names is one that the task has to report, which the checks before a launch find out.
     named = metrics_named(_plain({**described, "family": "given:FAMILY"}), "search")
     known = {objective, *(metric.name if isinstance(metric, Metric) else metric for metric in metrics)}
@@ -246,6 +247,31 @@ def _not_pickled(given: Given, error: BaseException) -> str:
                 "code uses, holds what cannot: make that inside the task"
             )
     return f"{given.title}: cannot be handed over ({error})"
+
+
+def _paid_for(steps: int | None, staged: Mapping[str, Any], budget: Any) -> int:
+    """How many candidates a budget of steps pays for, where the stages follow from the length of a run."""
+    most = budget.get("max_steps") if isinstance(budget, Mapping) else getattr(budget, "max_steps", None)
+    if steps is None or not isinstance(most, int):
+        raise PlanError(
+            "candidates: missing; how many configs are to be drawn, beside the base. With steps=... a budget says it "
+            'as well: budget={"max_steps": ...}'
+        )
+    return paid_for([Stage(**stage) for stage in staged["stages"]], staged["eta"], most)
+
+
+def _stages(stages: Sequence[Any], steps: int | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages, and what else of a plan follows where only the length of a full run is given."""
+    if stages and steps is not None:
+        raise PlanError(f"steps = {steps} and stages are both given: give the length of a full run, or its stages")
+    if steps is not None:
+        seeds = fields.get("seeds")
+        learnt = learning(steps) if not isinstance(seeds, list | tuple) else learning(steps, len(seeds))
+        # By the value of information gates have no share of their own.
+        return learnt if fields.get("scheduler", "halving") == "halving" else {**learnt, "gates": "promote"}
+    if not stages:
+        raise PlanError("steps: missing; how long a full run is. Or stages: (steps, seeds) of each")
+    return {"stages": [_stage(i, stage) for i, stage in enumerate(stages)]}
 
 
 def _stage(index: int, stage: Any) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -146,19 +148,28 @@ def learning(stages: Sequence[Stage], etas: Sequence[float], num: int, max_steps
 
     ``num`` candidates are to be had, and with ``max_steps`` as many are drawn as that pays for.
     """
-    steps = [stage_steps(stages, k) for k in range(len(stages))]
-    reach = [1.0]  # of a drawn candidate, to come to each gate
-    for eta in etas:
-        reach.append(reach[-1] / eta)
-    arrival = sum(part * passes for part, passes in zip(steps[: gate + 1], reach, strict=False)) / reach[gate]
-    further = sum(part * passes for part, passes in zip(steps[gate + 1 :], reach[gate + 1 :], strict=True))
-    drawn = float(num)
-    if max_steps is not None:
-        drawn = min(drawn, max_steps / sum(part * passes for part, passes in zip(steps, reach, strict=True)))
+    steps, reach = _steps_of_a_draw(stages, etas), _reach(etas)
+    arrival, further = sum(steps[: gate + 1]) / reach[gate], sum(steps[gate + 1 :])
+    drawn = float(num) if max_steps is None else min(float(num), max_steps / sum(steps))
     here, there = stages[gate], stages[gate + 1]
     prior = (here.until_step / there.until_step) ** _FORGETS if there.until_step > here.until_step else _SEED_PRIOR
     most = math.inf if max_steps is None else max(1.0, num * reach[gate])
     return Learning(prior, further / reach[gate + 1] / arrival, max(1.0, drawn * reach[gate]), most)
+
+
+def paid_for(stages: Sequence[Stage], eta: float, max_steps: int) -> int:
+    """How many candidates ``max_steps`` pay for where each gate lets 1 / eta through; at least 1."""
+    return max(1, math.ceil(max_steps / sum(_steps_of_a_draw(stages, [eta] * (len(stages) - 1)))))
+
+
+def _steps_of_a_draw(stages: Sequence[Stage], etas: Sequence[float]) -> list[float]:
+    """Expected steps of a drawn candidate in each stage."""
+    return [stage_steps(stages, k) * passes for k, passes in enumerate(_reach(etas))]
+
+
+def _reach(etas: Sequence[float]) -> list[float]:
+    """How likely a drawn candidate is to enter each stage."""
+    return list(accumulate(etas, operator.truediv, initial=1.0))
 
 
 def stage_steps(stages: Sequence[Stage], k: int) -> int:

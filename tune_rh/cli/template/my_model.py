@@ -71,8 +71,12 @@ if __name__ == "__main__":
         base={"lr": 0.003, "width": 32, "batch_size": 64},  # the control: what others have to beat
         objective="val_accuracy",
         mode="max",
-        stages=[(50, 2), (150, 2), (300, 3)],  # steps, and with how many seeds
-        candidates=8,
+        # The steps of a full run. Gates at 1/20, 1/9, 1/4 and 1/2 of them learn how many to let through, one seed each,
+        # and the best earn a second and a third seed at the end. That suits models that differ early. Where they part
+        # late (schedules of different lengths, losses that end alike), begin later and let more of them run to the end:
+        # stages=[(75, 1), (300, 1), (300, 3)], gates="adaptive", eta=2 in place of steps.
+        steps=300,
+        budget={"max_steps": 3000},  # ten full runs: as many candidates are tried as that pays for
         runner="local",  # without this line: on Ray, on all cores
         say=print,
     )
