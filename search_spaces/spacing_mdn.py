@@ -135,6 +135,11 @@ SPACES: dict[str, Space] = {
         base="cpu-mlp",
         summary="features of the past, what reads them and learning rate, in minutes on a CPU",
     ),
+    "mlp": Space(
+        suggest=_mlp,
+        base="cpu-mlp",
+        summary="size and training of the small network; what it reads, and may know, is fixed by the plan",
+    ),
     "class-1": Space(
         suggest=_class_1,
         base="cpu-mlp",
