@@ -107,7 +107,10 @@ def _range(fit: LineFit) -> str:
 
 
 def _densities(found: Found) -> Listing:
-    rows = [Row((name,), (row.nll, *(row.shares[base] for base in found.gains))) for name, row in found.rows.items()]
+    rows = [
+        Row((name,), (row.nll, *(_NONE if name in found.gains else row.shares[base] for base in found.gains)))
+        for name, row in found.rows.items()
+    ]
     header = ("density on test", "NLL (nats)", *(f"share of the gain over {base}" for base in found.gains))
     return Listing("What the formula keeps: all densities on the same targets.", header, tuple(rows))
 

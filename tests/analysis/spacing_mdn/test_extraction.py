@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,9 +86,21 @@ def test_what_is_told_is_whole() -> None:
     assert found.scored_on == "test, 5088 targets"
     for table in found.tables:
         assert all(len(row.words) + len(row.values) == len(table.header) for row in table.rows)
+    densities = {row.words[0]: row.values for row in found.tables[0].rows}
+    assert np.isnan(densities[MARGINAL][1].value)
+    assert densities["the winner"][1].value == 1.0
     captions = " ".join(table.caption for table in found.tables)
     assert all(word in captions for word in ("densities", "formula", "prime", "amplitudes"))
     assert [plot.kind for plot in found.plots] == ["line", "line"]
+
+
+def test_data_at_no_height_has_no_lines_and_a_formula_all_the_same() -> None:
+    data = in_three(drawn(formula))
+    parts = {name: replace(getattr(data, name), log_height=np.zeros(20)) for name in ("train", "val", "test")}
+    found = extracted(planted(replace(data, **parts), formula))
+    assert found.formula == "mean = 1 + 0.4 x1 - 0.3 x2 + 0.5 x1 x2"
+    assert found.says[-1].startswith("The data's heights are not those of zeta zeros")
+    assert (len(found.tables), len(found.plots)) == (2, 1)
 
 
 def test_a_split_that_is_too_short_or_a_density_that_is_not_finite_has_no_formula() -> None:
