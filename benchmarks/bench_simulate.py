@@ -193,8 +193,8 @@ def searches(
     times = {tool: -(-repeats // 4) if tool in peers.SLOW else repeats for tool in tools}
     return [
         Task(curves.name, tool, repeat, settings.get(tool, BEFORE), full_runs)
-        for curves in half
         for tool in tools
+        for curves in half
         for repeat in range(times[tool])
     ]
 
@@ -219,11 +219,11 @@ def choose(repeats: int, jobs: int, full_runs: int) -> None:
     print(table((f"{full_runs} full runs", *sources, "all, at the end", "over the budget"), rows))
 
 
-def report(repeats: int, jobs: int, full_runs: int, keep: Path | None) -> None:
-    """Ours and every peer on the reporting half."""
+def report(repeats: int, jobs: int, full_runs: int, keep: Path | None, without: Sequence[str]) -> None:
+    """Ours and every peer on the reporting half, but for those ``without`` which it is to be."""
     _, half = tables.halves(_tables().values())
     settings = {"ours": CHOSEN, "ours by value": BY_VALUE, "ours before": BEFORE}
-    tools = [*settings, *peers.available()]
+    tools = [*settings, *(peer for peer in peers.available() if peer not in without)]
     regrets = run(searches(half, tools, settings, repeats, full_runs), jobs, keep)
     text = body(regrets, tools, settings, full_runs)
     option = "" if full_runs == FULL_RUNS else f" --full-runs {full_runs}"
@@ -240,6 +240,9 @@ def main() -> int:
     parser.add_argument("--full-runs", type=int, default=FULL_RUNS, help=f"the budget ({FULL_RUNS})")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="searches are kept there, for another run to go on")
+    parser.add_argument(
+        "--without", nargs="+", default=[], choices=list(peers.SETTINGS), metavar="PEER", help="left out"
+    )
     args = parser.parse_args()
     start = time.perf_counter()
     if args.scale:
@@ -249,7 +252,7 @@ def main() -> int:
     if args.choose:
         choose(args.repeats, args.jobs, args.full_runs)
     else:
-        report(args.repeats, args.jobs, args.full_runs, args.keep)
+        report(args.repeats, args.jobs, args.full_runs, args.keep, args.without)
     print(f"{time.perf_counter() - start:.0f} s")
     return 0
 
