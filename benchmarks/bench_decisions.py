@@ -228,7 +228,8 @@ def body(sides: dict[str, list[float]], sizes: Sequence[int], num_rounds: int) -
         f"faster). p is fitted over all sizes. The mean over all reports of {TIMED_CANDIDATES} candidates; starts, "
         "ends and promotions included (Ray's: a trial a candidate, no promotions); CPU time without garbage "
         f"collection, median of {num_rounds} rounds. The journal's part is what its appends cost on top by the clock, "
-        "fsync included: it is the disk's."
+        "fsync included: it is the disk's. Goals with 10,000 candidates: 60 us for gates, 100 for gates that learn, "
+        "2,000 for the value of information."
     )
 
 
