@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from analysis.extraction import EXTRACT, Extracted, kept, to_json
+from analysis.extraction import EXTRACT, Extracted, Listing, Row, kept, to_json
 from tests.analysis.test_extraction import WHOLE
+from tests.test_escaped import MARKUP
 from tests.worlds.plans import plan
 from tests.worlds.records import SMALL, finish
 from tests.worlds.records import make as make_scripted
@@ -102,6 +105,16 @@ def test_a_page_says_when_another_is_the_best_and_when_a_file_cannot_be_read(
     assert "## What it has learnt" in text
     assert "`mean = 1 + 0.5 x1`" in text
     assert "`tune-rh extract run` looks at it" in text
+    hostile = Listing(f"{MARKUP}.", (MARKUP, "n"), (Row((MARKUP,), (1.5,)),))
+    told = replace(WHOLE.extraction, says=(MARKUP,), formula="`<b>`", tables=(hostile,), plots=())
+    (paths.report / EXTRACT).write_text(to_json(replace(WHOLE, extraction=told)))
+    assert main(page) == 0
+    for name in ("index.html", "report.md"):
+        text = (paths.report / name).read_text()
+        section = text[text.index("What it has learnt") :]
+        assert "alert(1)" in section
+        assert "<b>`" not in section.replace("`'<b>'`", "")
+        assert not re.search(r"(?<!\\)<script>alert|[\x1b\x07\u202e]", section)
     (paths.report / EXTRACT).write_text("{")
     assert main(page) == 0
     assert f"report/{EXTRACT}: passed over" in (paths.report / "report.md").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from analysis.escape import printable
 from analysis.extraction import Extracted, Listing
 from analysis.reports.page.facts import Facts
 from analysis.reports.page.tables import Cell, Table
@@ -27,14 +28,16 @@ def extracted(facts: Facts, *, draws: bool = True) -> Formulas:
     if found is None:
         return Formulas((), (), ())
     pictures = [draw(plot, plot.title) for plot in found.extraction.plots] if draws else []
-    return Formulas(tuple(_words(facts, found)), pictures, [table(one) for one in found.extraction.tables])
+    return Formulas(
+        [printable(words) for words in _words(facts, found)], pictures, [table(one) for one in found.extraction.tables]
+    )
 
 
 def table(listing: Listing) -> Table:
     """A listing as a page and a terminal show it."""
-    rows = [[*map(Cell, row.words), *map(cell, row.values)] for row in listing.rows]
+    rows = [[*(Cell(printable(word)) for word in row.words), *map(cell, row.values)] for row in listing.rows]
     words = len(listing.rows[0].words) if listing.rows else 1
-    return Table(listing.header, rows, words, listing.caption)
+    return Table([printable(name) for name in listing.header], rows, words, printable(listing.caption))
 
 
 def _words(facts: Facts, found: Extracted) -> Iterator[str]:
@@ -46,5 +49,5 @@ def _words(facts: Facts, found: Extracted) -> Iterator[str]:
         f"Formulas of what {found.member} predicts, fitted on {extraction.fitted_on}, and scored on "
         f"{extraction.scored_on}.{other}"
     )
-    yield f"`{extraction.formula}`"
+    yield "`{}`".format(extraction.formula.replace("`", "'"))
     yield from extraction.says

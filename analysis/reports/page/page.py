@@ -377,4 +377,4 @@ def _markdown_tables(some: Sequence[Table]) -> list[str]:
 
 def _markdown_table(table: Table) -> list[str]:
     rows = [[escaped(cell.text) for cell in row] for row in table.rows]
-    return markdown_table(table.header, rows, table.text_columns)
+    return markdown_table([escaped(name) for name in table.header], rows, table.text_columns)
