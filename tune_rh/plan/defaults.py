@@ -1,6 +1,6 @@
 """What a search goes by of which only the length of a full run is given: gates that learn, and seeds at full length.
 
-These settings won on recorded curves (``docs/decisions/0012``). A plan that names its own stages keeps to them.
+These settings won on recorded curves (``docs/decisions/0012``, ``0014``). A plan with stages of its own keeps to them.
 """
 
 from __future__ import annotations
