@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from analysis.extraction import EXTRACT, Extracted, Listing, Row, kept, to_json
+from analysis.extraction import EXTRACT, Extracted, Listing, NoFormula, Row, kept, to_json
 from tests.analysis.test_extraction import WHOLE
 from tests.test_escaped import MARKUP
 from tests.worlds.plans import plan
@@ -149,6 +149,17 @@ def test_what_is_wrong_is_named(shell: Shell, folder: Path, tmp_path: Path, monk
         found, _, err = shell("extract", *words)
         assert (found, said in err) == (code, True), (words, err)
     assert not (torn / EXTRACT).exists()
+
+
+def test_a_model_that_gives_nothing_to_fit_is_named(
+    shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(subject: Any) -> None:
+        raise NoFormula("val: 3 predictions")
+
+    monkeypatch.setattr("analysis.spacing_mdn.extraction.extract", refuse)
+    code, _, err = shell("extract", str(folder / "exported"))
+    assert (code, "c0001-s7: nothing to extract: val: 3 predictions" in err) == (2, True)
 
 
 def test_data_of_another_version_is_refused(shell: Shell, folder: Path, tmp_path: Path) -> None:
