@@ -172,8 +172,8 @@ def body(regrets: Regrets, tools: Sequence[str], settings: Mapping[str, Setting]
         f"Mean regret with {full_runs} full runs' worth of steps on {WORKERS} workers; 0 is the best config of the "
         "table, 1 its median. `all` weighs the sources alike; intervals are 95%, bootstrap over tables, repeats. The "
         "settings were chosen on the other half of the tables. Everyone evaluates at each step of the table. Every "
-        "peer's trials run for a twentieth of the full length at least, as ours do: on the other half, that suited all "
-        f"of them as well as a ninth or better.{absent}\n\n{settings_text}"
+        "peer's trials run for a twentieth of the full length at least, as ours do: on the other half, that suited "
+        f"Ray's and Syne Tune's ASHA and Optuna's TPE as well as a ninth or better.{absent}\n\n{settings_text}"
     )
 
 
