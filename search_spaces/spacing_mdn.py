@@ -116,6 +116,8 @@ def _primes(trial: Trial) -> dict[str, Any]:
         fields["prime_window"] = trial.suggest_categorical("prime_window", (256, 1024, 2048))
         fields["prime_noise"] = trial.suggest_categorical("prime_noise", (0.01, 0.02, 0.04))
         fields["height_source"] = trial.suggest_categorical("height_source", ("given", "inferred"))
+        if fields["height_source"] == "given":
+            fields["height_input"] = trial.suggest_categorical("height_input", (False, True))
     return fields
 
 
