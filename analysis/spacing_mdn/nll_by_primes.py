@@ -31,11 +31,11 @@ def nll_by_primes(run: Run) -> Finding:
     if not curves:
         raise NoEvidence(f"Fewer than {_FEWEST} bounds of primes were tried in any class.")
     name, own = min(curves.items(), key=lambda item: min(item[1].values()))
-    low, high = min(own), max(own)
+    low, best_bound = min(own), min(own, key=own.__getitem__)
     return answer(
         "pass",
-        f"In {name} the best candidate with lines up to {low} has {own[low]:.3f} nats per spacing, with lines up to "
-        f"{high} it is {own[high]:.3f}, over {len(own)} bounds.",
+        f"In {name} the best candidate with lines up to {low} has {own[low]:.3f} nats per spacing; of {len(own)} "
+        f"bounds {best_bound} does best, with {own[best_bound]:.3f}.",
         {f"{name.replace(' ', '_')}_P{bound}": own[bound] for name, own in curves.items() for bound in sorted(own)},
         {},
         (_plot(curves),),

@@ -91,7 +91,7 @@ def test_the_curve_has_the_best_of_each_bound_by_class() -> None:
     finding = nll_by_primes(run)
     assert dict(finding.values) == {"class_III_P2": pytest.approx(0.6), "class_III_P10": -1.5}
     assert finding.plots[0].series[0].x == (2, 10)
-    assert "lines up to 2 has 0.600" in finding.summary
+    assert "lines up to 2 has 0.600 nats per spacing; of 2 bounds 10 does best, with -1.500" in finding.summary
 
 
 def test_one_bound_is_no_curve() -> None:
