@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.escape import printable
 from analysis.reports.page.facts import Facts
-from analysis.reports.page.tables import FIRST_PARAMETER, param_names, param_text
+from analysis.reports.page.tables import candidate_columns, param_names, param_text
 from analysis.view import Candidate, Member, Run, Standing
 
 _MAX_SHOWN = 5  # candidates with a colour of their own, the control beside them
@@ -24,7 +24,7 @@ _ALL_LOGS = 150_000  # characters of all logs on a page
 
 def embedded(facts: Facts, *, logs: bool = True) -> str:
     """The JSON of a page, safe inside of a script element."""
-    run, steps = facts.run, Steps()
+    run, steps, columns = facts.run, Steps(), candidate_columns(facts.run)
     members = {name: members_of(facts, candidate, steps) for name, candidate in run.candidates.items()}
     data = {
         "name": run.root.name,
@@ -33,7 +33,8 @@ def embedded(facts: Facts, *, logs: bool = True) -> str:
         "mode": run.plan["mode"],
         "places": facts.places,
         "gates": [stage["until_step"] for stage in run.stages],
-        "axes": [_axis(run, name, FIRST_PARAMETER + i) for i, name in enumerate(param_names(run))],
+        "columns": {"step": columns.step, "score": columns.score},
+        "axes": [_axis(run, name, columns.first_parameter + i) for i, name in enumerate(param_names(run))],
         "control": None if run.control is None else run.control.id,
         "best": None if facts.best is None else facts.best.candidate,
         "shown": [candidate.id for candidate in shown(run, facts.standings)],

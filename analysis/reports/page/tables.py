@@ -23,8 +23,6 @@ from trainables.knowledge import Knowledge
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST_PARAMETER = 9
-"""The first column of a parameter in the table of candidates."""
 CSVS = ("candidates.csv", "members.csv", "curves.csv", "findings.csv", "decisions.csv")
 """Tables beside a page."""
 _MAX_MATCHED = 10  # finishers held against the control, the best ones
@@ -160,6 +158,38 @@ def alarms_table(facts: Facts) -> Table:
     return Table(("member", "rule", "what was found", "the member now", "step"), rows, 4, sortable=True)
 
 
+_NUMBERS = ("at step", "", "std", "seeds", "lost", "test")
+"""Columns of the table of candidates between its words and the parameters; "" stands for the objective."""
+
+
+@dataclass(frozen=True)
+class CandidateColumns:
+    """Where in the table of candidates something stands."""
+
+    words: tuple[str, ...]
+
+    @property
+    def step(self) -> int:
+        """The step of the last gate that a candidate was scored at."""
+        return len(self.words)
+
+    @property
+    def score(self) -> int:
+        """The objective there."""
+        return len(self.words) + 1
+
+    @property
+    def first_parameter(self) -> int:
+        """The parameters that were drawn begin here, in the order of `param_names`."""
+        return len(self.words) + len(_NUMBERS)
+
+
+def candidate_columns(run: Run) -> CandidateColumns:
+    """The columns of the table of candidates; only where candidates say what they know there is one for it."""
+    says = any(candidate.knowledge for candidate in run.candidates.values())
+    return CandidateColumns(("candidate", "config", *_known("may know", says), "what became of it"))
+
+
 def candidates_table(facts: Facts) -> Table:
     """All candidates, with a column a parameter: those that came furthest first, then by score. Sortable."""
     run = facts.run
@@ -168,7 +198,7 @@ def candidates_table(facts: Facts) -> Table:
     table = [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
     table.sort(key=lambda row: (-_key(row["gate"], -1.0), _key(run.sign * row["score"], math.inf), row["candidate"]))
     rows, bold = [], None
-    says = any(candidate.knowledge for candidate in run.candidates.values())
+    words = candidate_columns(run).words
     for place, row in enumerate(table):
         candidate = run.candidates[row["candidate"]]
         gate = _key(row["gate"], -1.0)
@@ -177,7 +207,7 @@ def candidates_table(facts: Facts) -> Table:
             [
                 Cell(candidate.id),
                 Cell(_config(candidate, names) + _role(run, candidate)),
-                *map(Cell, _known(candidate.knowledge, says)),
+                *map(Cell, _known(candidate.knowledge, "may know" in words)),
                 Cell(_fate(facts, candidate)),
                 Cell(NONE if math.isnan(at) else f"{at:,}", at),
                 *(_number(facts, row[name]) for name in ("score", "std")),
@@ -190,9 +220,8 @@ def candidates_table(facts: Facts) -> Table:
         )
         if facts.best is not None and candidate.id == facts.best.candidate:
             bold = place
-    texts = ("candidate", "config", *_known("may know", says), "what became of it")
-    head = (*texts, "at step", run.objective, "std", "seeds", "lost", "test")
-    return Table((*head, *names, "steps", "compute time"), rows, len(texts), sortable=True, bold=bold)
+    head = (*words, *(name or run.objective for name in _NUMBERS), *names, "steps", "compute time")
+    return Table(head, rows, len(words), sortable=True, bold=bold)
 
 
 def param_names(run: Run) -> list[str]:

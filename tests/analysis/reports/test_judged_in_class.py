@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +12,14 @@ import pytest
 
 from analysis.diagnose.api import Baseline
 from analysis.reports.page import words
+from analysis.reports.page.embedded import embedded
+from analysis.reports.page.facts import gather
+from analysis.reports.page.tables import candidates_table
+from analysis.tables import RunTables
+from tests.analysis.run_folders import simulate
+from tests.worlds.scripted import curve
 from trainables.spacing_mdn.config import known
+from tune_rh.api import load
 from tune_rh.cli.tables import baselines_line
 
 ROWS = [
@@ -48,3 +58,24 @@ def test_one_that_does_not_beat_its_class_says_which_it_does_not(test: float, st
     assert "beats all" not in said
     assert what in said
     assert "of its class (class II, past 256)" in said
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_axes_of_the_page_read_the_columns_that_they_are_named_after(tmp_path: Path, knows: bool) -> None:
+    simulate(tmp_path / "run", curve, num_candidates=3)
+    run = load(tmp_path / "run").run
+    candidates = {
+        name: replace(
+            candidate,
+            params={"lr": 0.1, "width": 8},
+            knowledge=known("I", 256) if knows and name != "c0000" else None,
+        )
+        for name, candidate in run.candidates.items()
+    }
+    facts = gather(RunTables(replace(run, candidates=candidates)), "finished")
+    data, header = json.loads(embedded(facts)), candidates_table(facts).header
+    assert ("may know" in header) is knows
+    assert header[data["columns"]["step"]] == "at step"
+    assert header[data["columns"]["score"]] == facts.run.objective
+    assert [(axis["name"], header[axis["column"]]) for axis in data["axes"]] == [("lr", "lr"), ("width", "width")]
+    assert all(len(row) == len(header) for row in candidates_table(facts).rows)

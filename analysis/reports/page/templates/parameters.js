@@ -3,13 +3,11 @@
 // Parameters against the objective: parallel coordinates and one small plot a parameter. What is brushed in any of them
 // filters all of them and the table.
 
-const SCORE = 4, GATE = 3; // columns of the table of candidates
-
 // Axes with a function from a row to a fraction of their length; null where a row has no value.
 function axesOf(data, rows) {
   const axes = data.axes.map((axis) => ({ ...axis }));
-  if (data.gates.length > 1) axes.push({ name: "at step", column: GATE });
-  axes.push({ name: data.objective, column: SCORE, isScore: true, flipped: data.mode === "min" });
+  if (data.gates.length > 1) axes.push({ name: "at step", column: data.columns.step });
+  axes.push({ name: data.objective, column: data.columns.score, isScore: true, flipped: data.mode === "min" });
   return axes.map((axis) => placed(axis, rows));
 }
 
@@ -112,7 +110,7 @@ function verticalAxis(axis, i, { x, y, top, bottom, drawing, page, gap }) {
 function drawSlices(host, page) {
   const score = page.axes[page.axes.length - 1], { rows, brushes } = page;
   host.replaceChildren();
-  const furthest = Math.max(...rows.map((row) => row.numbers[GATE]).filter(Number.isFinite));
+  const furthest = Math.max(...rows.map((row) => row.numbers[page.data.columns.step]).filter(Number.isFinite));
   const scored = rows.filter((row) => score.at(row) !== null);
   const updates = [];
   for (const axis of page.axes.slice(0, page.data.axes.length)) {
@@ -145,7 +143,7 @@ function drawSlices(host, page) {
 
 // Full where the candidate came as far as any, hollow where it was scored at a gate before.
 function sliceDot(row, cx, cy, furthest, page) {
-  const isFull = row.numbers[GATE] === furthest;
+  const isFull = row.numbers[page.data.columns.step] === furthest;
   const dot = svg("circle", { cx, cy, r: row.isControl ? 5 : 4, class: `${row.isControl ? "control " : ""}${isFull ? "full" : "hollow"}` });
   dot.addEventListener("pointerenter", (event) => { page.highlight(row); showTip(event, rowTip(row, page.axes)); });
   dot.addEventListener("pointerleave", () => { page.highlight(null); hideTip(); });
