@@ -6,13 +6,13 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.diagnose.findings import from_json
+from tests.cli.conftest import Shell
 from tests.worlds.checkpoints import rewrite
 from tests.worlds.plans import plan
 from tests.worlds.records import SMALL, finish, open_search
@@ -49,19 +49,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, first100k_dir: Path) -> Pat
     paths = runs.create(searched, root / "done", root)
     export(paths, finish(paths), root / "exported")
     return root
-
-
-Shell = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def shell(folder: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main([*words, "--runs-dir", str(folder), "--data-dir", str(folder)])
-        said = capsys.readouterr()
-        return code, said.out, " ".join(said.err.split())
-
-    return call
 
 
 def checkpoint(folder: Path) -> Path:

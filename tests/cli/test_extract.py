@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from analysis.extraction import EXTRACT, Extracted, Listing, NoFormula, Row, kept, to_json
 from tests.analysis.test_extraction import WHOLE
+from tests.cli.conftest import Shell
 from tests.test_escaped import MARKUP
 from tests.worlds.plans import plan
 from tests.worlds.records import SMALL, finish
@@ -52,19 +52,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, first100k_dir: Path) -> Pat
     export(paths, finish(paths), root / "exported")
     runs.create(plan(**searched), root / "empty", root)
     return root
-
-
-Shell = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def shell(folder: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main([*words, "--runs-dir", str(folder), "--data-dir", str(folder)])
-        said = capsys.readouterr()
-        return code, said.out, " ".join(said.err.split())
-
-    return call
 
 
 def read(folder: Path) -> Extracted:
