@@ -26,7 +26,6 @@ from tests.worlds.scripted import (
     verdict,
 )
 from tune_rh.decide.follow_ups import is_over_budget
-from tune_rh.decide.scheduler import Finish, Wait
 from tune_rh.plan import follow_ups
 from tune_rh.record.events import Evaluated, Event, JobEnded, JobStarted, Promoted
 from tune_rh.record.events import Tested as ReadOfTest
@@ -53,12 +52,7 @@ def everything(history: History) -> list[Any]:
 
 def check_no_slot_waited(sim: Simulation) -> None:
     """Wherever the policy waited or finished, nothing could have started, computed the slow way."""
-    history = History(sim.plan)
-    waits = {d.num_events for d in sim.decisions if isinstance(d.decision, Wait | Finish)}
-    for num, event in enumerate(sim.events, start=1):
-        history.apply(event)
-        if num not in waits:
-            continue
+    for history in sim.histories_at_rest():
         may_start = [
             m
             for c in history.candidates.values()

@@ -16,7 +16,6 @@ from tests.worlds.drawn import SEARCHES, WORLDS, Elastic, World, drawn
 from tests.worlds.plans import fold
 from tests.worlds.scripted import Simulation, check_accounts, next_job, verdict
 from tune_rh.decide.follow_ups import is_over_budget
-from tune_rh.decide.scheduler import Finish, Wait
 from tune_rh.decide.value import ValueScheduler
 from tune_rh.plan.kinds import Search
 from tune_rh.plan.schema import Plan
@@ -33,7 +32,6 @@ from tune_rh.record.events import (
     decode,
     encode,
 )
-from tune_rh.record.history import History
 from tune_rh.record.rules import Curve, out_of_bounds
 
 _NEVER = 99
@@ -146,12 +144,7 @@ def check_the_budget_was_spent(sim: Simulation) -> None:
     """Wherever it waited or finished within its budget, nothing could have started."""
     assert isinstance(sim.plan, Search)
     scheduler = ValueScheduler(sim.plan)
-    history = History(sim.plan)
-    waits = {d.num_events for d in sim.decisions if isinstance(d.decision, Wait | Finish)}
-    for num, event in enumerate(sim.events, start=1):
-        history.apply(event)
-        if num not in waits:
-            continue
+    for history in sim.histories_at_rest():
         members = [m for c in history.candidates.values() for m in c.members.values() if m.status == "idle"]
         assert [m.id for m in members if m.step < sim.plan.stages[m.stage].until_step] == []
         left = scheduler.steps_left(history)

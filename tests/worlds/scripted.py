@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -260,6 +260,15 @@ class Simulation:
         diverged = how == "diverge" and step >= when
         metrics = {} if diverged else self.reported(candidate, member.seed, step)
         return Evaluated(member, step, {**metrics, "train_loss": 0.0}, 1.0, 0.5, diverged=diverged)
+
+    def histories_at_rest(self) -> Iterator[History]:
+        """The one history, grown on, at each moment at which the policy waited or finished."""
+        history = History(self.plan)
+        rests = {d.num_events for d in self.decisions if isinstance(d.decision, Wait | Finish)}
+        for num, event in enumerate(self.events, start=1):
+            history.apply(event)
+            if num in rests:
+                yield history
 
     def others(self) -> list[Candidate]:
         """All candidates but the control and references."""
